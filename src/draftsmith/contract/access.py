@@ -1,0 +1,55 @@
+"""The native access log: one JSON object a line, written by `replay` and by the capture middleware."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from draftsmith.contract.base import Frozen
+
+
+class Usage(Frozen):
+    """Token counts as the engine reported them; None where it did not."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class Timing(Frozen):
+    """Wall-clock facts of one request, in seconds. `start_unix_s` is since the epoch."""
+
+    start_unix_s: float
+    ttft_s: float | None = None
+    latency_s: float | None = None
+
+
+class SpecStats(Frozen):
+    """Per-request speculation counts from the engine (AL = 1 + accepted / drafts)."""
+
+    drafts: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
+
+
+class AccessRecord(Frozen):
+    """One served request. `id` is unique within a log; `conversation` groups the turns of one dialogue."""
+
+    schema_: Literal["draftsmith_access_v1"] = Field("draftsmith_access_v1", alias="schema")
+    id: str
+    conversation: str | None = None
+    model: str | None = None
+    route: str | None = Field(None, description="tenant, path or deployment the request came through")
+    messages: list[dict[str, Any]] | None = None
+    completion: str | None = None
+    params: dict[str, Any] = Field(default_factory=dict, description="sampling parameters as sent")
+    prompt_token_ids: list[int] | None = None
+    output_token_ids: list[int] | None = None
+    usage: Usage = Usage()
+    timing: Timing | None = None
+    finish_reason: str | None = None
+    spec: SpecStats | None = None
+    error: str | None = Field(None, description="kind of failure; no text of the prompt or the answer")
+
+    model_config = Frozen.model_config | {"populate_by_name": True, "serialize_by_alias": True}

@@ -1,0 +1,156 @@
+"""draftsmith.toml: every setting, with its meaning at the field. Unknown keys are errors that name the nearest key."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, Field, ValidationError
+
+from draftsmith.contract.base import Frozen
+from draftsmith.contract.errors import ConfigError
+from draftsmith.contract.measure import Thresholds
+
+
+class EngineConfig(Frozen):
+    """The serving engine."""
+
+    kind: Literal["vllm"] = "vllm"
+    python: str | None = Field(None, description="interpreter that has vLLM; default: the current one")
+    host: str = Field("127.0.0.1", description="address that started servers listen on")
+    max_model_len: int = Field(2048, description="context length of every started server")
+    max_num_seqs: int = Field(32, description="sequences in one batch")
+    flags: tuple[str, ...] = Field((), description="further engine flags, passed to every server as they are")
+    env: dict[str, str] = Field(default_factory=dict, description="environment of the engine process")
+    cpu_kv_gib: float = Field(2.0, description="KV cache of one server on CPU, in GiB")
+    gpu_memory_share: float | None = Field(None, description="share of GPU memory for one server; default: chosen")
+    start_timeout_s: float = Field(900.0, description="how long a server may take to become ready")
+    enforce_eager: bool = Field(False, description="no compilation; such an arm can never reach tier `verdict`")
+
+
+class TrainerConfig(Frozen):
+    """The draft's trainer."""
+
+    kind: Literal["speculators"] = "speculators"
+    python: str | None = Field(None, description="interpreter that has speculators; default: the current one")
+    method: Literal["eagle3", "dflash"] = "eagle3"
+    epochs: int = Field(6, description="passes over the training rows")
+    learning_rate: float = Field(1e-3, description="peak; cosine decay with warm-up")
+    batch_tokens: int = Field(2048, description="packed sequence length of one optimiser step")
+    ttt_steps: int = Field(3, description="speculative positions trained at once")
+    draft_vocab: int | None = Field(None, description="draft vocabulary; default: chosen from the traffic")
+    layers: tuple[int, ...] | None = Field(None, description="target layers to read; default [2, L//2, L-3]")
+    warm_start: str | None = Field(None, description="folder of an earlier draft to start from")
+    min_position0: float = Field(0.15, description="validation acceptance at position 0 below which training stops")
+    seed: int = 0
+
+
+class CorpusConfig(Frozen):
+    """How training rows are chosen."""
+
+    max_rows: int | None = Field(None, description="at most so many requests; default: all")
+    max_length: int = Field(2048, description="tokens a row may have; longer ones are cut in the answer or refused")
+    validation_share: float = Field(0.08, description="share of conversations for validation")
+    heldout_share: float = Field(0.15, description="share of the latest conversations kept for the comparison")
+    near_duplicate_threshold: float = Field(
+        0.9, description="Jaccard similarity of shingles from which rows count as equal"
+    )
+    min_vocab_coverage: float = Field(0.995, description="share of answer tokens that the draft vocabulary must hold")
+    regenerate: Literal["auto", "always", "never"] = Field(
+        "auto", description="answer prompts anew with the target: auto = only those without its own token ids"
+    )
+    retention: Literal["normal", "zero"] = Field("normal", description="zero: only aggregates and the draft remain")
+    keep_hidden_states: bool = Field(False, description="keep captured hidden states after training")
+    seed: int = 0
+
+
+class CompareConfig(Frozen):
+    """The in-engine comparison."""
+
+    concurrency: tuple[int, ...] = Field((1,), description="operating points; the first is primary")
+    prompts: int = Field(24, description="held-out prompts a trial")
+    tuning_prompts: int = Field(8, description="validation prompts on which K is chosen")
+    max_tokens: int | None = Field(None, description="limit of output tokens; default: as in the log")
+    k_values: tuple[int, ...] = Field((2, 3), description="speculation lengths tried for the candidate")
+    ngram: bool = Field(True, description="an n-gram arm, unless the profile says it cannot help")
+    suffix: bool = Field(False, description="a suffix-decoding arm, where its package is installed")
+    blocks: int = Field(3, description="interleaved blocks to start with")
+    resident: Literal["auto", "yes", "no"] = Field("auto", description="keep all servers up together")
+    restart_every: int = Field(0, description="blocks between server restarts; 0 = start once a campaign")
+    thresholds: Thresholds = Thresholds()
+
+
+class ServingConfig(Frozen):
+    """The server whose configuration is promoted or kept."""
+
+    deploy: str | None = Field(None, description="name of the served deployment")
+    endpoint: str | None = Field(None, description="its URL, if it runs; checked before a switch")
+    standing_config: dict[str, Any] | None = Field(None, description="its speculative config now; absent = off")
+    config_file: str | None = Field(None, description="file that the server reads its speculative config from")
+
+
+class BackendConfig(Frozen):
+    """Where jobs run."""
+
+    kind: Literal["local", "slurm", "kubernetes"] = "local"
+    options: dict[str, Any] = Field(default_factory=dict, description="back-end settings, see its page in docs/")
+
+
+class Config(Frozen):
+    """The whole file."""
+
+    target: str | None = Field(None, description="folder of the served model (Hugging Face style)")
+    profile: str | None = Field(None, description="access log, folder or glob of the traffic")
+    workspace: str = Field(".draftsmith", description="folder for runs; private to its owner")
+    engine: EngineConfig = EngineConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    corpus: CorpusConfig = CorpusConfig()
+    compare: CompareConfig = CompareConfig()
+    serving: ServingConfig = ServingConfig()
+    backend: BackendConfig = BackendConfig()
+
+
+def load_config(path: Path | None) -> Config:
+    """Read a TOML file; None gives the defaults. Raises ConfigError with the nearest known key on a typo."""
+    if path is None:
+        return Config()
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist", "give --config a file, or leave it out for the defaults") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", "fix the file at the place named") from None
+    return parse_config(data, str(path))
+
+
+def parse_config(data: dict[str, Any], name: str = "draftsmith.toml") -> Config:
+    """Validate parsed TOML. Raises ConfigError naming every wrong key or value."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        raise ConfigError(f"{name}: " + "; ".join(lines), "correct the keys named above") from None
+
+
+def _explain(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] != "extra_forbidden":
+        return f"{where}: {item['msg']}"
+    *parents, key = (str(part) for part in item["loc"])
+    near = difflib.get_close_matches(key, _known_keys(parents), n=1, cutoff=0.5)
+    hint = f", did you mean {near[0]!r}?" if near else f", known here: {', '.join(_known_keys(parents))}"
+    return f"unknown key {where!r}{hint}"
+
+
+def _known_keys(parents: list[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in parents:
+        field = model.model_fields.get(part)
+        candidates = [field.annotation, *get_args(field.annotation)] if field else []
+        nested = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not nested:
+            return []
+        model = nested[0]
+    return list(model.model_fields)

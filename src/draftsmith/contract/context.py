@@ -1,0 +1,55 @@
+"""Numbers that cannot be printed without their context."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from draftsmith.contract.base import Frozen
+
+
+class Context(Frozen):
+    """Where a measured number comes from. Fields that do not apply are None and are left out of the text."""
+
+    model: str
+    hardware: str
+    engine: str
+    dtype: str | None = None
+    parallelism: str | None = Field(None, description="for example TP1")
+    serving: str | None = Field(None, description="flags that decide speed: max-num-seqs, prefix caching, graph mode")
+    workload: str | None = Field(None, description="dataset, and ISL/OSL as measured")
+    concurrency: int | None = None
+    regime: str | None = Field(None, description="cold or warm cache; latency or throughput tier")
+    trials: int | None = None
+    baseline: str | None = None
+    sol_share: str | None = Field(None, description="share of the speed-of-light ceiling, with the ceiling's key")
+
+    def __str__(self) -> str:
+        named = [
+            (self.model, ""),
+            (self.hardware, ""),
+            (self.engine, ""),
+            (self.dtype, ""),
+            (self.parallelism, ""),
+            (self.serving, ""),
+            (self.workload, ""),
+            (self.concurrency, "concurrency "),
+            (self.regime, ""),
+            (self.trials, "trials "),
+            (self.baseline, "against "),
+            (self.sol_share, ""),
+        ]
+        return " · ".join(f"{label}{value}" for value, label in named if value is not None)
+
+
+class Measured(Frozen):
+    """A value with its unit and context; `str()` always shows all three."""
+
+    value: float
+    unit: str
+    context: Context
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        span = f" [{self.low:.4g}, {self.high:.4g}]" if self.low is not None and self.high is not None else ""
+        return f"{self.value:.4g} {self.unit}{span} ({self.context})"

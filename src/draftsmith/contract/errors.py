@@ -1,0 +1,91 @@
+"""Every error Draftsmith raises on purpose.
+
+    DraftsmithError
+    |- InputError          the user's data or flags are wrong: fix them and run again
+    |  |- ConfigError      draftsmith.toml
+    |  `- EvidenceError    a bundle does not verify, or cannot be read
+    |- PrerequisiteError   the machine, engine or trainer lacks something: install or free it
+    |- RefusedError        a law of the product forbids it (for example: promote without a WIN)
+    |- EngineError         the serving engine failed
+    |  |- EngineStartError it never became ready; carries the cause and the tail of its log
+    |  `- EngineLostError  it was there and went away
+    |- TrainerError        training failed or diverged
+    |- BackendError        a scheduler said no, or could not be asked
+    `- InterruptedRun      stopped on purpose; running again resumes
+
+Each carries what happened (`message`) and what to do now (`next_step`). `exit_code` is what the command returns:
+2 fix the input, 3 fix the machine, 4 refused, 5 a subsystem failed (retry or look at its log), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+
+class DraftsmithError(Exception):
+    """Base of all deliberate errors. `next_step` is one imperative sentence."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, next_step: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  next: {self.next_step}" if self.next_step else self.message
+
+
+class InputError(DraftsmithError):
+    """Data or flags from the user that cannot be used."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """draftsmith.toml does not parse or holds an unknown key."""
+
+
+class EvidenceError(InputError):
+    """An evidence bundle is missing files, was altered, or does not reproduce its verdict."""
+
+
+class PrerequisiteError(DraftsmithError):
+    """Something the machine must have is not there. Found before work starts."""
+
+    exit_code = 3
+
+
+class RefusedError(DraftsmithError):
+    """A law of the product forbids the action."""
+
+    exit_code = 4
+
+
+class EngineError(DraftsmithError):
+    """The serving engine failed."""
+
+
+class EngineStartError(EngineError):
+    """The engine did not become ready. `cause` is one sentence, `log_tail` its last lines."""
+
+    def __init__(self, cause: str, log_tail: str = "", next_step: str = "") -> None:
+        super().__init__(f"{cause}\n{log_tail}".rstrip(), next_step)
+        self.cause = cause
+        self.log_tail = log_tail
+
+
+class EngineLostError(EngineError):
+    """The engine was ready and went away."""
+
+
+class TrainerError(DraftsmithError):
+    """Training failed or diverged."""
+
+
+class BackendError(DraftsmithError):
+    """A scheduler refused or could not be asked."""
+
+
+class InterruptedRun(DraftsmithError):
+    """Stopped on purpose. Everything finished is kept."""
+
+    exit_code = 130

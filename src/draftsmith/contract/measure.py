@@ -1,0 +1,186 @@
+"""What a comparison freezes before it measures, and what it records."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from draftsmith.contract.base import Frozen
+
+ArmRole = Literal["standing", "no_spec", "candidate", "trainless", "other"]
+
+
+class Arm(Frozen):
+    """One server configuration in a comparison. `spec_config` is the engine's `--speculative-config`, None = off."""
+
+    name: str
+    role: ArmRole
+    spec_config: dict[str, Any] | None = None
+    flags: tuple[str, ...] = Field((), description="further engine flags, the same for every arm unless on purpose")
+    draft_sha256: str | None = None
+    endpoint: str | None = Field(None, description="an already running server instead of one that is started")
+    command: tuple[str, ...] | None = Field(None, description="a full server command instead of a rendered one")
+
+
+class OperatingPoint(Frozen):
+    """Where the arms are compared. Lengths are in tokens; `rate_per_s` set means open loop."""
+
+    name: str
+    concurrency: int
+    rate_per_s: float | None = None
+    isl_p50: int | None = None
+    osl_p50: int | None = None
+    max_tokens: int | None = None
+    sampling: dict[str, Any] = Field(default_factory=dict)
+    primary: bool = False
+
+
+class Thresholds(Frozen):
+    """The gate's settings. Ratios are candidate/baseline of a time: below 1 is faster."""
+
+    min_gain: float = Field(0.03, description="smallest TPOT gain worth claiming; the A/A floor can only raise it")
+    confidence: float = Field(0.95, description="of every interval shown, and of the always-valid rule")
+    min_blocks: int = Field(3, description="floor for reporting at tier `verdict`")
+    max_blocks: int = Field(8, description="preset limit for adding blocks")
+    p99_tpot_margin: float = Field(0.10, description="candidate p99 TPOT may be at most this fraction worse")
+    ttft_margin: float = Field(0.15, description="the same for median TTFT")
+    throughput_margin: float = Field(0.05, description="output tokens/s may be at most this fraction lower")
+    error_rate_margin: float = Field(0.005, description="additional share of failed requests allowed (absolute)")
+    forgetting_margin: float = Field(0.10, description="TPOT on general traffic may be at most this fraction worse")
+    client_server_tolerance: float = Field(0.10, description="relative gap between client and server median TPOT")
+
+
+class ComparisonPlan(Frozen):
+    """Frozen before the first measurement; its hash is part of the evidence."""
+
+    schema_: Literal["draftsmith_comparison_v1"] = Field("draftsmith_comparison_v1", alias="schema")
+    arms: tuple[Arm, ...]
+    baseline: str = Field(description="name of the arm that a candidate must beat: the standing configuration")
+    points: tuple[OperatingPoint, ...]
+    prompts_sha256: str
+    general_prompts_sha256: str | None = None
+    n_prompts: int
+    thresholds: Thresholds = Thresholds()
+    cache_regime: Literal["cold", "warm"] = "cold"
+    restarts: bool = Field(True, description="whether each block starts its servers anew")
+    seed: int = 0
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    model_config = Frozen.model_config | {"populate_by_name": True, "serialize_by_alias": True}
+
+
+class EngineFacts(Frozen):
+    """What the engine itself said in its log, per server start. `mode_key` must be equal across compared arms."""
+
+    engine: str = "vllm"
+    version: str | None = None
+    start_id: str = Field(description="unique per server start")
+    pid: int | None = None
+    device: str | None = None
+    dtype: str | None = None
+    enforce_eager: bool | None = None
+    compile_mode: str | None = None
+    graph_mode: str | None = None
+    runner: str | None = None
+    kv_tokens: int | None = None
+    max_model_len: int | None = None
+    max_num_seqs: int | None = None
+    prefix_caching: bool | None = None
+    spec_method: str | None = None
+    num_speculative_tokens: int | None = None
+    sharing: tuple[str, ...] = Field((), description="log lines on shared embeddings or lm_head")
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def mode_key(self) -> tuple[object, ...]:
+        """What has to match between two arms for their times to be comparable."""
+        return (
+            self.version,
+            self.device,
+            self.dtype,
+            self.enforce_eager,
+            self.compile_mode,
+            self.graph_mode,
+            self.runner,
+            self.max_model_len,
+            self.max_num_seqs,
+            self.prefix_caching,
+        )
+
+
+class SpecCounters(Frozen):
+    """Differences of the engine's counters over one trial. All zero and `present` False when speculation is off."""
+
+    present: bool = False
+    drafts: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
+    accepted_per_position: tuple[int, ...] = ()
+    generation_tokens: int = 0
+    prompt_tokens: int = 0
+    requests: int = 0
+    preemptions: int = 0
+    server_tpot_sum_s: float | None = None
+    server_tpot_count: int | None = None
+
+    @property
+    def acceptance_length(self) -> float | None:
+        """AL: mean tokens per verified step, bonus token included; None without drafts."""
+        return 1 + self.accepted_tokens / self.drafts if self.drafts else None
+
+    @property
+    def acceptance_by_position(self) -> tuple[float, ...]:
+        """Share of drafts whose token at each position was accepted."""
+        return tuple(n / self.drafts for n in self.accepted_per_position) if self.drafts else ()
+
+
+class RequestSample(Frozen):
+    """One measured request. Times in seconds from the client's monotonic clock. No text."""
+
+    prompt_id: str
+    content_class: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    ttft_s: float | None = None
+    latency_s: float | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    output_sha256: str | None = Field(None, description="of the output token ids, for divergence between arms")
+    first_divergence_hint: int | None = None
+    drafts: int | None = None
+    accepted_tokens: int | None = None
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Seconds per output token after the first; None where it is not defined."""
+        if self.error or self.ttft_s is None or self.latency_s is None or not self.output_tokens:
+            return None
+        if self.output_tokens < 2:
+            return None
+        return (self.latency_s - self.ttft_s) / (self.output_tokens - 1)
+
+
+class Trial(Frozen):
+    """One pass of the pinned prompts over one arm at one operating point, inside one block. A line of samples.jsonl."""
+
+    schema_: Literal["draftsmith_trial_v1"] = Field("draftsmith_trial_v1", alias="schema")
+    plan_sha256: str
+    trial_id: str = Field(description="`<point>/<block>/<arm>[/<traffic>]`, unique")
+    block: int
+    order: int = Field(description="position of this arm inside its block")
+    arm: str
+    point: str
+    traffic: Literal["own", "general", "tuning", "aa"] = "own"
+    node: str
+    engine_start_id: str
+    started_unix_s: float
+    wall_s: float
+    peak_concurrency: int
+    samples: tuple[RequestSample, ...]
+    counters: SpecCounters = SpecCounters()
+    kv_tokens: int | None = None
+    invalid: str | None = Field(None, description="why this trial must not be used, if so")
+    hardware: dict[str, float | str] = Field(default_factory=dict, description="clocks, power, temperature")
+
+    model_config = Frozen.model_config | {"populate_by_name": True, "serialize_by_alias": True}

@@ -1,0 +1,81 @@
+"""Files that survive a crash and stay private."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+PRIVATE_DIR = 0o700
+PRIVATE_FILE = 0o600
+
+
+def private_dir(path: Path) -> Path:
+    """Create `path` and its missing parents, readable by the owner alone. Returns it."""
+    path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_DIR)
+    return path
+
+
+def write_atomic(path: Path, data: bytes | str) -> Path:
+    """Write through a temporary file, fsync and rename: readers see the old content or the new, never a part.
+
+    Raises OSError (for example, disk full) with the old content untouched.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    private_dir(path.parent)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(raw)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """`write_atomic` of indented JSON; pydantic models are dumped by alias."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", by_alias=True)
+    return write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file. Raises FileNotFoundError or ValueError."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def append_line(path: Path, text: str) -> None:
+    """Append one line and fsync; a torn last line is the reader's to skip (see `read_lines`)."""
+    private_dir(path.parent)
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
+    try:
+        os.write(handle, text.encode() + b"\n")
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Complete lines of a file, split on newline bytes only (never on U+2028). A torn last line is left out."""
+    if not path.exists():
+        return
+    with path.open("rb") as source:
+        for raw in source:
+            if raw.endswith(b"\n") and raw.strip():
+                yield raw[:-1].decode("utf-8")
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's bytes, read in blocks."""
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
