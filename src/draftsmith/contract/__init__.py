@@ -1,0 +1,1 @@
+"""Everything that becomes JSON, and the error tree."""

@@ -11,7 +11,7 @@
     |  `- EngineLostError  it was there and went away
     |- TrainerError        training failed or diverged
     |- BackendError        a scheduler said no, or could not be asked
-    `- InterruptedRun      stopped on purpose; running again resumes
+    `- RunInterruptedError      stopped on purpose; running again resumes
 
 Each carries what happened (`message`) and what to do now (`next_step`). `exit_code` is what the command returns:
 2 fix the input, 3 fix the machine, 4 refused, 5 a subsystem failed (retry or look at its log), 130 interrupted.
@@ -85,7 +85,7 @@ class BackendError(DraftsmithError):
     """A scheduler refused or could not be asked."""
 
 
-class InterruptedRun(DraftsmithError):
+class RunInterruptedError(DraftsmithError):
     """Stopped on purpose. Everything finished is kept."""
 
     exit_code = 130

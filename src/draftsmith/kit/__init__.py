@@ -1,0 +1,1 @@
+"""Files, processes, clock: the only place that touches the operating system directly."""

@@ -1,0 +1,1 @@
+"""advance() is pure and decides; the driver performs."""

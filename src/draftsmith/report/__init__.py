@@ -1,0 +1,1 @@
+"""HTML, plots, tables. Draws what was decided; decides nothing."""

@@ -1,0 +1,1 @@
+"""Reading and switching the standing configuration."""

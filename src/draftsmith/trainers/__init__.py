@@ -1,0 +1,1 @@
+"""Draft trainers behind one small protocol."""

@@ -1,0 +1,1 @@
+"""Statistics and the decision. Pure: no clock, no files, no randomness beyond a seeded generator."""

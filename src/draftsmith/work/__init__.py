@@ -1,0 +1,1 @@
+"""What runs inside a job; one file per job. May import torch or an engine."""
