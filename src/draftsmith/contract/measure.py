@@ -48,7 +48,18 @@ class Thresholds(Frozen):
     throughput_margin: float = Field(0.05, description="output tokens/s may be at most this fraction lower")
     error_rate_margin: float = Field(0.005, description="additional share of failed requests allowed (absolute)")
     forgetting_margin: float = Field(0.10, description="TPOT on general traffic may be at most this fraction worse")
-    client_server_tolerance: float = Field(0.10, description="relative gap between client and server median TPOT")
+    client_server_tolerance: float = Field(0.10, description="relative gap between client and server mean TPOT")
+    lower_end_share: float = Field(
+        0.5, description="share of the smallest gain worth claiming that the interval's lower end must clear"
+    )
+    false_promotion: float = Field(
+        0.01, description="chance of promoting an arm that is no faster, over all arms and all looks together"
+    )
+    start_noise: float | None = Field(
+        None, description="known spread (sd of the log TPOT ratio) between two server starts; only for few restarts"
+    )
+    preemption_margin: float = Field(0.05, description="additional preemptions per request allowed (absolute)")
+    capacity_margin: float = Field(0.25, description="peak concurrency and KV tokens may be this fraction lower")
 
 
 class ComparisonPlan(Frozen):
@@ -123,6 +134,14 @@ class SpecCounters(Frozen):
     preemptions: int = 0
     server_tpot_sum_s: float | None = None
     server_tpot_count: int | None = None
+    decode_steps: int | None = Field(
+        None, description="steps of single sequences after their first token, with or without a draft"
+    )
+
+    @property
+    def tokens_per_step(self) -> float | None:
+        """Mean tokens per decode step of one sequence, drafted or not: comparable across all methods. None if unknown."""
+        return (self.generation_tokens - self.requests) / self.decode_steps if self.decode_steps else None
 
     @property
     def acceptance_length(self) -> float | None:

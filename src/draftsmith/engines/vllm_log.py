@@ -1,0 +1,210 @@
+"""What vLLM's own log says: facts for the record, and the stage of a start. Formats of 0.24 and 0.32.
+
+A field that the log does not show is None. Nothing is assumed from the command line.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from draftsmith.contract.measure import EngineFacts
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+PREFIX = re.compile(
+    r"^(\([\w -]+pid=\d+\)\s+)?(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d [\d:]+ \[[^\]]*\]\s?"
+)
+
+CONFIG_LINE = re.compile(r"Initializing a V1 LLM engine \(v(?P<version>[^)]+)\) with config: (?P<config>.*)")
+ARGUMENTS_LINE = re.compile(r"non-default args: (?P<arguments>\{.*\})")
+KV_TOKENS = re.compile(r"KV cache size: ([\d,]+) tokens")
+GRAPH_CHANGE = re.compile(r"[Ss]etting cudagraph_mode(?:=| to )([A-Z_]+)(?= because|$|\.|;)")
+SERVER_PID = re.compile(r"Started server process \[(\d+)\]")
+SHARING = re.compile(
+    r"(?:Sharing|Shared) target model|Keeping separate (?:embedding|lm_head)|embedding will be loaded separately"
+)
+RUNNER_V2 = "Using V2 Model Runner"
+RUNNER_V1 = "using the V1 model runner instead"
+
+# A warning is kept if it can change speed or acceptance; machine-specific chatter would make equal servers differ.
+TELLING = (
+    "cudagraph",
+    "CUDA graph",
+    "speculative",
+    "Speculative",
+    "spec decode",
+    "Async scheduling",
+    "chunked prefill",
+    "eager",
+    "Inductor compilation was disabled",
+    "model runner",
+    "max_num_batched_tokens",
+    "prefix caching",
+    "min_p",
+    "KV cache",
+    "OpenMP",
+    "tcmalloc",
+    "rope",
+    "draft",
+)
+
+STAGES: tuple[tuple[str, str], ...] = (
+    ("non-default args", "reading the configuration"),
+    ("Initializing a V1 LLM engine", "starting the engine process"),
+    ("Starting to load model", "loading weights"),
+    ("Loading drafter model", "loading the draft"),
+    ("Loading weights took", "weights loaded"),
+    ("Warming up model for the compilation", "compiling"),
+    ("Dynamo bytecode transform", "compiling"),
+    ("Compiling a graph", "compiling"),
+    ("Warming up done", "allocating the KV cache"),
+    ("Available KV cache memory", "allocating the KV cache"),
+    ("Capturing CUDA graph", "capturing graphs"),
+    ("Capturing model for", "capturing graphs of the draft"),
+    ("Graph capturing finished", "graphs captured"),
+    ("init engine (profile", "engine ready, starting the API"),
+    ("Starting vLLM server on", "opening the port"),
+    ("Application startup complete", "ready"),
+)
+
+
+def clean(text: str) -> list[str]:
+    """Lines without colour codes; a progress bar's redrawn states count as lines. Split on line feeds and returns only."""
+    return [line for line in re.split(r"[\r\n]", ANSI.sub("", text)) if line.strip()]
+
+
+def message(line: str) -> str:
+    """A log line without process, level, time and place."""
+    return PREFIX.sub("", line).strip()
+
+
+def stage(lines: Iterable[str]) -> str:
+    """The latest stage that the lines speak of."""
+    reached = "starting Python"
+    for line in lines:
+        for mark, phrase in STAGES:
+            if mark in line:
+                reached = phrase
+    return reached
+
+
+def facts(text: str, start_id: str) -> EngineFacts:
+    """Read the log of one server start."""
+    lines = clean(text)
+    config, version = "", None
+    arguments: dict[str, str] = {}
+    for line in lines:
+        if found := ARGUMENTS_LINE.search(line):
+            arguments = top_level(found["arguments"][1:-1], ": ")
+        if found := CONFIG_LINE.search(line):
+            config, version = found["config"], found["version"]
+    named = top_level(config, "=")
+    compilation = named.get("compilation_config", "")
+    speculative = named.get("speculative_config", "")
+    sequences = arguments.get("'max_num_seqs'")
+    return EngineFacts(
+        version=version,
+        start_id=start_id,
+        pid=_first(SERVER_PID, lines, int),
+        device=named.get("device_config"),
+        dtype=_strip(named.get("dtype"), "torch."),
+        enforce_eager=_flag(named.get("enforce_eager")),
+        compile_mode=_enum(compilation, "mode"),
+        graph_mode=_graph_mode(lines, compilation),
+        runner=_runner(lines),
+        kv_tokens=_first(KV_TOKENS, lines, lambda digits: int(digits.replace(",", ""))),
+        max_model_len=_number(named.get("max_seq_len")),
+        max_num_seqs=_number(sequences),
+        prefix_caching=_flag(named.get("enable_prefix_caching")),
+        spec_method=_search(r"method='([^']+)'", speculative),
+        num_speculative_tokens=_number(_search(r"num_spec_tokens=(\d+)", speculative)),
+        sharing=_unique(message(line) for line in lines if SHARING.search(line)),
+        warnings=_unique(message(line) for line in lines if _telling(line)),
+    )
+
+
+def config_diff(a: EngineFacts, b: EngineFacts) -> dict[str, tuple[Any, Any]]:
+    """Fields of the two starts that differ, except for what always does (start, pid) and what the draft explains."""
+    mine = {"start_id", "pid", "sharing", "kv_tokens", "spec_method", "num_speculative_tokens", "warnings"}
+    left, right = a.model_dump(exclude=mine), b.model_dump(exclude=mine)
+    return {name: (left[name], right[name]) for name in left if left[name] != right[name]}
+
+
+def top_level(text: str, separator: str) -> dict[str, str]:
+    """Split `a=1, b=F(x=2, y=[3]), c='d, e'` at its outermost commas into {a: 1, b: F(x=2, y=[3]), ...}.
+
+    Python's own parser cannot be used: values hold names such as `<CUDAGraphMode.NONE: 0>`.
+    """
+    parts: dict[str, str] = {}
+    depth, quote, begin = 0, "", 0
+    for index, char in enumerate(text + ","):
+        if quote:
+            quote = "" if char == quote and text[index - 1] != "\\" else quote
+        elif char in "'\"":
+            quote = char
+        elif char in "([{<":
+            depth += 1
+        elif char in ")]}>":
+            depth -= 1
+        elif char == "," and depth <= 0:
+            name, found, value = text[begin:index].strip().partition(separator)
+            if found:
+                parts[name] = value
+            begin = index + 1
+    return parts
+
+
+def _graph_mode(lines: list[str], compilation: str) -> str | None:
+    """The configured graph mode, unless the worker changed it afterwards."""
+    mode = _enum(compilation, "cudagraph_mode")
+    after = False
+    for line in lines:
+        after = after or CONFIG_LINE.search(line) is not None
+        if after and (change := GRAPH_CHANGE.search(line)):
+            mode = change[1]
+    return mode
+
+
+def _runner(lines: list[str]) -> str | None:
+    if any(RUNNER_V2 in line for line in lines):
+        return "V2"
+    return "V1" if any(RUNNER_V1 in line for line in lines) else None
+
+
+def _telling(line: str) -> bool:
+    found = PREFIX.match(line)
+    return found is not None and found["level"] == "WARNING" and any(word in line for word in TELLING)
+
+
+def _enum(text: str, name: str) -> str | None:
+    return _search(rf"'{name}': <\w+\.(\w+):", text)
+
+
+def _search(pattern: str, text: str) -> str | None:
+    found = re.search(pattern, text)
+    return found[1] if found else None
+
+
+def _first(pattern: re.Pattern[str], lines: Iterable[str], convert: Callable[[str], int]) -> int | None:
+    for line in lines:
+        if found := pattern.search(line):
+            return convert(found[1])
+    return None
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() else None
+
+
+def _flag(text: str | None) -> bool | None:
+    return ast.literal_eval(text) if text in {"True", "False"} else None
+
+
+def _strip(text: str | None, prefix: str) -> str | None:
+    return text.removeprefix(prefix) if text else None
+
+
+def _unique(items: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(items))

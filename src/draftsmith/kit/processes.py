@@ -1,0 +1,300 @@
+"""Children that never outlive their purpose, and a registry that finds them after a crash.
+
+Laws:
+- A record is on disk before its child runs. It is completed (pid, creation time) right after, and a child whose parent
+  died in between is found by the random token in its environment.
+- Only what is recorded is ever ended. A pid counts as the recorded process only with the same creation time; nothing
+  is looked up by name.
+- Each child leads a session of its own, so its descendants are found by session and process group.
+- A child dies with its parent (PR_SET_PDEATHSIG, Linux) unless it was started `detached`. The kernel sends that signal
+  when the parent *thread* ends, so all children are started from one thread that lives as long as the interpreter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from draftsmith.kit.files import PRIVATE_FILE, private_dir, read_json, write_json
+
+TOKEN_VARIABLE = "DRAFTSMITH_PROCESS_TOKEN"
+GRACE_S = 15.0
+KILL_WAIT_S = 10.0
+UNKNOWN_EXIT = -1
+POLL_S = 0.05
+
+# Runs between fork and the real program, in a fresh isolated interpreter (about 20 ms): code in a forked copy of a
+# threaded parent can deadlock. argv: parent pid (0 = detached), then the program.
+_LAUNCHER = """
+import os, signal, sys
+parent = int(sys.argv[1])
+if parent and sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))
+    if os.getppid() != parent:
+        sys.exit("the parent died before the start")
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+try:
+    os.execvp(sys.argv[2], sys.argv[2:])
+except OSError as error:
+    print(f"cannot run {sys.argv[2]}: {error.strerror}", file=sys.stderr)
+    sys.exit(127)
+"""
+
+
+@dataclass(frozen=True)
+class ProcessRecord:
+    """One started child, as kept on disk. `pid` None = the start was intended and perhaps not carried out."""
+
+    token: str
+    label: str
+    argv0: str
+    log: str
+    owner_pid: int
+    owner_create_time: float
+    detached: bool = False
+    pid: int | None = None
+    pgid: int | None = None
+    create_time: float | None = None
+
+
+class Process:
+    """A started child. `record` is what the registry holds; `log` receives its stdout and stderr."""
+
+    def __init__(self, record: ProcessRecord, path: Path) -> None:
+        self.record = record
+        self.path = path
+
+    @property
+    def pid(self) -> int:
+        """Process id. Raises ValueError for a record whose start was never completed."""
+        if self.record.pid is None:
+            raise ValueError(f"{self.record.label} was never started")
+        return self.record.pid
+
+    @property
+    def log(self) -> Path:
+        """File with stdout and stderr."""
+        return Path(self.record.log)
+
+    def exit_code(self) -> int | None:
+        """None while it runs; negative = ended by that signal. UNKNOWN_EXIT if it was another process's child."""
+        popen = _children.get(self.record.token)
+        if popen is not None:
+            return popen.poll()
+        return None if is_alive(self.record) else UNKNOWN_EXIT
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    registry: Path,
+    label: str,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    detached: bool = False,
+) -> Process:
+    """Start `argv` in a session of its own, with its output appended to the private file `log`.
+
+    `env` is the whole environment (None = this one's). Safe to call from any thread. A program that cannot be run
+    ends with exit code 127 and says so in the log. Raises OSError if the registry or log cannot be written.
+    """
+    token = secrets.token_hex(16)
+    record = ProcessRecord(
+        token=token,
+        label=label,
+        argv0=argv[0],
+        log=str(log),
+        owner_pid=os.getpid(),
+        owner_create_time=_own_create_time(),
+        detached=detached,
+    )
+    path = private_dir(registry) / f"{token}.json"
+    write_json(path, asdict(record))
+    environment = {**(os.environ if env is None else env), TOKEN_VARIABLE: token}
+    parent = "0" if detached else str(os.getpid())
+    command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, parent, *argv]
+    try:
+        popen = _spawner().submit(_spawn, command, log, environment, cwd).result()
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    with contextlib.suppress(psutil.NoSuchProcess):
+        record = replace(record, pid=popen.pid, pgid=popen.pid, create_time=psutil.Process(popen.pid).create_time())
+    _children[token] = popen
+    write_json(path, asdict(record))
+    return Process(record, path)
+
+
+def stop(process: Process, grace_s: float = GRACE_S) -> int | None:
+    """End the child and everything in its session: SIGTERM, then SIGKILL after `grace_s` seconds.
+
+    Returns its exit code (see `Process.exit_code`). Stopping twice is harmless.
+    """
+    _end(process.record, grace_s, process)
+    code = process.exit_code()
+    process.path.unlink(missing_ok=True)
+    return code
+
+
+def sweep(registry: Path, grace_s: float = GRACE_S) -> list[ProcessRecord]:
+    """End what a Draftsmith that no longer runs left behind, and forget its records. Returns what was ended.
+
+    Records of a living owner and detached children are left alone.
+    """
+    ended = []
+    for path, record in records(registry):
+        if record.detached or _same(record.owner_pid, record.owner_create_time):
+            continue
+        if _end(record, grace_s):
+            ended.append(record)
+        path.unlink(missing_ok=True)
+    return ended
+
+
+def records(registry: Path) -> list[tuple[Path, ProcessRecord]]:
+    """All readable records with their files. A file of another shape is skipped: it names nothing that may be ended."""
+    known = {field.name for field in fields(ProcessRecord)}
+    found = []
+    for path in sorted(registry.glob("*.json")):
+        with contextlib.suppress(OSError, json.JSONDecodeError, TypeError, AttributeError):
+            data = read_json(path)
+            found.append((path, ProcessRecord(**{k: v for k, v in data.items() if k in known})))
+    return found
+
+
+def is_alive(record: ProcessRecord) -> bool:
+    """Whether the recorded process itself still runs (a zombie does not)."""
+    return record.pid is not None and _same(record.pid, record.create_time)
+
+
+def members(record: ProcessRecord) -> list[psutil.Process]:
+    """The recorded process and its living descendants: by session, by group, or by the token in their environment.
+
+    While the leader lives, membership of its session or group is proof. Once it is gone its number may belong to
+    someone else, so a process must then carry the token or hold the child's log open.
+    """
+    leader_alive = is_alive(record)
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
+                continue
+            ours = _in_session(process.pid, record.pid)
+            if (ours and (leader_alive or _carries(process, record))) or _has_token(process, record):
+                found.append(process)
+    return found
+
+
+def _spawn(command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path | None) -> subprocess.Popen[bytes]:
+    private_dir(log.parent)
+    handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
+    try:
+        return subprocess.Popen(
+            command,
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    finally:
+        os.close(handle)
+
+
+_children: dict[str, subprocess.Popen[bytes]] = {}  # by token; only these can be waited for
+_spawner_lock = threading.Lock()
+_spawners: dict[int, ThreadPoolExecutor] = {}
+
+
+def _spawner() -> ThreadPoolExecutor:
+    """The one thread that starts children; a forked copy of this process gets its own."""
+    with _spawner_lock:
+        return _spawners.setdefault(os.getpid(), ThreadPoolExecutor(1, "draftsmith-start"))
+
+
+@lru_cache(maxsize=1)
+def _own_create_time_of(pid: int) -> float:
+    return psutil.Process(pid).create_time()
+
+
+def _own_create_time() -> float:
+    return _own_create_time_of(os.getpid())
+
+
+def _same(pid: int, create_time: float | None) -> bool:
+    """Whether `pid` is alive and is the process created then (0.02 s: the kernel counts in ticks of 0.01 s)."""
+    if create_time is None:
+        return False
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - create_time) < 0.02
+    return False
+
+
+def _in_session(pid: int, leader: int | None) -> bool:
+    return leader is not None and (os.getsid(pid) == leader or os.getpgid(pid) == leader)
+
+
+def _carries(process: psutil.Process, record: ProcessRecord) -> bool:
+    """Proof that survives the leader: the token, or the log held open (some programs overwrite their environment)."""
+    return _has_token(process, record) or any(file.path == record.log for file in _open_files(process))
+
+
+def _has_token(process: psutil.Process, record: ProcessRecord) -> bool:
+    with contextlib.suppress(psutil.Error, OSError):
+        return process.environ().get(TOKEN_VARIABLE) == record.token
+    return False
+
+
+def _open_files(process: psutil.Process) -> Iterable[Any]:
+    with contextlib.suppress(psutil.Error, OSError):
+        return process.open_files()
+    return []
+
+
+def _end(record: ProcessRecord, grace_s: float, process: Process | None = None) -> bool:
+    """SIGTERM, wait, SIGKILL until nothing is left. True if anything had been running."""
+    found = members(record)
+    if not found:
+        return False
+    for number, patience in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_WAIT_S)):
+        deadline = time.monotonic() + patience
+        _signal(found, number)
+        while found and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+            if process is not None:
+                process.exit_code()  # reaps it
+            found = [p for p in found if _running(p)] or members(record)
+        if not found:
+            return True
+    return True
+
+
+def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)  # psutil refuses if the pid has been given to another process
+
+
+def _running(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
