@@ -1,0 +1,234 @@
+"""One arm against the baseline at one operating point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from draftsmith.contract.measure import Arm, ComparisonPlan, OperatingPoint, Trial
+from draftsmith.contract.verdict import Interval, Outcome, PairResult
+from draftsmith.verdict.estimate import Cell, cells, rounded, tpot_logs
+from draftsmith.verdict.floor import NoiseFloor
+from draftsmith.verdict.guards import Checked, Sides, check_all, data_blocks
+from draftsmith.verdict.sequential import BlockLog, Rule, Settled, Spread, StartNoise, spread
+from draftsmith.verdict.summary import merged
+
+CANDIDATE_SHARE = 0.75
+ACCEPTANCE_SLACK = 1.15
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A pair's result, with what the whole decision needs and the contract does not carry."""
+
+    result: PairResult
+    arm: Arm
+    more_blocks: bool
+    checks: tuple[Checked, ...]
+    data: Spread | None
+
+    @property
+    def value(self) -> float:
+        """The estimated speedup, 0 where there is none."""
+        return self.result.speedup.value if self.result.speedup else 0.0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The evidence of one operating point, laid out once for all pairs."""
+
+    plan: ComparisonPlan
+    point: OperatingPoint
+    own: dict[str, dict[int, Cell]]
+    general: dict[str, dict[int, Cell]]
+    floor: NoiseFloor | None
+
+    @classmethod
+    def of(
+        cls, plan: ComparisonPlan, point: OperatingPoint, trials: Sequence[Trial], floor: NoiseFloor | None
+    ) -> Bench:
+        """Lay out the valid trials of one point."""
+        return cls(plan, point, cells(trials, point.name, "own"), cells(trials, point.name, "general"), floor)
+
+    def start_noise(self) -> StartNoise | None:
+        """How far two starts differ: measured by A/A over three pairs of starts or more, else as the plan declares."""
+        measured = self.floor.start_noise() if self.floor else None
+        declared = self.plan.thresholds.start_noise
+        if measured is not None or declared is None:
+            return measured
+        seen = (self.floor.between_starts if self.floor else None) or 0.0
+        return StartNoise(max(declared, seen))
+
+    def rule(self, arm: Arm) -> Rule:
+        """The preset rule for one arm: its share of the error, and the floor's say in what may be claimed."""
+        claimable = self.floor.smallest_claimable if self.floor and self.floor.usable else 0.0
+        return Rule.of(self.plan.thresholds, share=error_share(self.plan, arm), claimable=claimable)
+
+    def logs(self, slow: str, fast: str, last: int) -> list[BlockLog]:
+        """Per-block log ratios, at most the preset number of blocks."""
+        return tpot_logs(self.own.get(slow, {}), self.own.get(fast, {}))[:last]
+
+    def sides(self, table: dict[str, dict[int, Cell]], arm: str, blocks: set[int] | None, alpha: float) -> Sides:
+        """Both arms' cells over `blocks` (None = all that both have)."""
+        base, cand = table.get(self.plan.baseline, {}), table.get(arm, {})
+        use = (base.keys() & cand.keys()) if blocks is None else blocks
+        return Sides(
+            {block: base[block] for block in sorted(use)},
+            {block: cand[block] for block in sorted(use)},
+            alpha,
+            self.start_noise(),
+        )
+
+
+def promotable(plan: ComparisonPlan) -> tuple[Arm, ...]:
+    """The arms on trial: all but the baseline and a second arm of role `standing`."""
+    return tuple(arm for arm in plan.arms if arm.name != plan.baseline and arm.role != "standing")
+
+
+def error_share(plan: ComparisonPlan, arm: Arm) -> float:
+    """This arm's part of the allowed error: weighted Bonferroni, three quarters to the candidates.
+
+    The other quarter belongs to the reference arms (no speculation, n-gram...), which may win as well. With only one
+    kind of arm, that kind has it all.
+    """
+    arms = promotable(plan)
+    same = sum(1 for other in arms if (other.role == "candidate") == (arm.role == "candidate"))
+    if same == len(arms):
+        return 1.0 / same
+    return (CANDIDATE_SHARE if arm.role == "candidate" else 1 - CANDIDATE_SHARE) / same
+
+
+def judge(bench: Bench, arm: Arm) -> Judged:
+    """The pair's estimate, guards, outcome and one-sentence reason."""
+    rule = bench.rule(arm)
+    logs = bench.logs(bench.plan.baseline, arm.name, rule.last)
+    data = spread(logs, bench.start_noise())
+    if data is None:
+        reason = f"{arm.name} and {bench.plan.baseline} have no block in which both gave a valid trial"
+        result = PairResult(
+            candidate=arm.name,
+            baseline=bench.plan.baseline,
+            point=bench.point.name,
+            blocks=0,
+            speedup=None,
+            min_speedup=_speedup(rule.bar),
+            outcome="INCONCLUSIVE",
+            reason=reason,
+        )
+        return Judged(result, arm, True, (), None)
+    settled = rule.settle(data)
+    alpha = rule.alpha_at(data.blocks)
+    own = bench.sides(bench.own, arm.name, {log.block for log in logs}, alpha)
+    general = bench.sides(bench.general, arm.name, None, alpha) if arm.role == "candidate" else None
+    checks = check_all(own, general, bench.plan.thresholds)
+    outcome, reason, more = _outcome(bench, arm, rule, data, settled, checks, own)
+    result = PairResult(
+        candidate=arm.name,
+        baseline=bench.plan.baseline,
+        point=bench.point.name,
+        blocks=data.blocks,
+        speedup=_interval(settled, bench.plan.thresholds.confidence),
+        block_ratios=tuple(_speedup(log.value) for log in logs),
+        min_speedup=_speedup(rule.bar),
+        guards=tuple(check.guard() for check in checks),
+        outcome=outcome,
+        reason=reason,
+    )
+    return Judged(result, arm, more, checks, data)
+
+
+def _outcome(
+    bench: Bench, arm: Arm, rule: Rule, data: Spread, settled: Settled, checks: Sequence[Checked], own: Sides
+) -> tuple[Outcome, str, bool]:
+    """Outcome, reason, and whether more blocks could change it. The first sentence that applies."""
+    numbers = _numbers(bench, arm, data, settled)
+    left = data.blocks < rule.last
+    if any(check.state == "failed" and check.suspect for check in checks):
+        broken = next(check for check in checks if check.suspect)
+        return "INCONCLUSIVE", f"{numbers}, but the measurement does not hold: {broken.sentence}", left
+    failed = [check for check in checks if check.state == "failed"]
+    if failed and data.blocks >= rule.first:
+        return "LOSS", f"{numbers}, and the guard {failed[0].name} failed: {failed[0].sentence}", False
+    if settled.call == "not_faster":
+        return "LOSS", f"{numbers}: less than the {_gain(rule.claim)} worth claiming here", False
+    if settled.call == "open":
+        return "INCONCLUSIVE", f"{numbers}: {_why_open(rule, data, settled)}", left
+    doubt = _acceptance_doubt(bench, arm, own, settled)
+    if doubt:
+        return "INCONCLUSIVE", f"{numbers}, but {doubt}", False
+    unsettled = [check for check in checks if check.state in ("unsettled", "failed")]
+    if unsettled:
+        words = f"the guard {unsettled[0].name} is not settled: {unsettled[0].sentence}"
+        return "INCONCLUSIVE", f"{numbers}, but {words}", left
+    slower = _slower_than_nothing(bench, arm, rule)
+    if slower:
+        return "LOSS", f"{numbers}, but {slower}", False
+    return "WIN", f"{numbers}: the lower end clears {_speedup(rule.bar):.3f}x and every guard holds", False
+
+
+def _numbers(bench: Bench, arm: Arm, data: Spread, settled: Settled) -> str:
+    low, high = (f"{math.exp(x):.3f}" if math.isfinite(x) else "?" for x in (settled.low, settled.high))
+    shown = f"{low} to {high}" if math.isfinite(settled.low) else "no interval yet"
+    return (
+        f"{arm.name} is {math.exp(settled.value):.3f}x as fast as {bench.plan.baseline} in median TPOT at "
+        f"{bench.point.name} over {data_blocks(range(data.blocks))} ({shown})"
+    )
+
+
+def _why_open(rule: Rule, data: Spread, settled: Settled) -> str:
+    if data.blocks < rule.first:
+        return f"nothing is inferred from fewer than {rule.first} blocks"
+    if settled.value < rule.claim:
+        return f"the estimate does not reach the {_gain(rule.claim)} worth claiming, and chance is not excluded"
+    if data.blocks >= rule.last:
+        return f"the interval does not clear {_speedup(rule.bar):.3f}x within the preset {rule.last} blocks"
+    return f"the interval does not clear {_speedup(rule.bar):.3f}x yet"
+
+
+def _acceptance_doubt(bench: Bench, arm: Arm, own: Sides, settled: Settled) -> str | None:
+    """Why the acceptance length contradicts a gain, if it does: AL explains, and what it cannot explain is suspect."""
+    if arm.spec_config is None and arm.role not in ("candidate", "trainless"):
+        return None
+    counters = merged(own.trials("cand"))
+    length = counters.acceptance_length
+    if not counters.present or length is None:
+        return "its server counted no drafts at all, so speculation cannot be the cause"
+    if length <= 1.0:
+        return f"its acceptance length is {length:.2f}: no drafted token was accepted, so it cannot be the cause"
+    baseline = next(a for a in bench.plan.arms if a.name == bench.plan.baseline)
+    if baseline.spec_config is None and baseline.command is None and settled.low > math.log(length * ACCEPTANCE_SLACK):
+        return f"its acceptance length of {length:.2f} cannot give such a speedup over no speculation"
+    return None
+
+
+def _slower_than_nothing(bench: Bench, arm: Arm, rule: Rule) -> str | None:
+    """A sentence if the arm is shown to be slower than an arm without speculation."""
+    if arm.role == "no_spec":
+        return None
+    for other in promotable(bench.plan):
+        if other.role != "no_spec":
+            continue
+        data = spread(bench.logs(other.name, arm.name, rule.last), bench.start_noise())
+        if data is not None and data.mean + data.half_width(rule.alpha_at(data.blocks)) < 0:
+            return f"{other.name}, without speculation, is {math.exp(-data.mean):.3f}x as fast as {arm.name}"
+    return None
+
+
+def _interval(settled: Settled, confidence: float) -> Interval | None:
+    if not math.isfinite(settled.low):
+        return None
+    return Interval(
+        value=_speedup(settled.value),
+        low=_speedup(settled.low),
+        high=_speedup(settled.high),
+        confidence=confidence,
+    )
+
+
+def _speedup(log: float) -> float:
+    return rounded(math.exp(log)) or 0.0
+
+
+def _gain(log: float) -> str:
+    return f"{100 * math.expm1(log):.1f} %"
