@@ -48,7 +48,7 @@ __all__ = [
 
 FILES = ("rows.parquet", "token_freq.parquet", "manifest.json")  # in the order they are put in place
 CHECKED_ANSWERS = 64
-Check = Callable[[Row], str | None]
+Check = Callable[[Row], Row | str]  # the row (perhaps with other names), or a reason to drop it
 
 
 @dataclass(frozen=True)
@@ -192,12 +192,12 @@ def _gather(
     before = counts.dropped.total()
     for seen, record in enumerate(records, start=1):
         row = to_row(record, limits)
-        why = row.reason if isinstance(row, Refused) else check(row) if check else None
-        if why:
-            counts.dropped[why] += 1
-        elif isinstance(row, Row):
-            spill.add(row)
-            counts.cut.update([row.cut] if row.cut else [])
+        checked = check(row) if check and isinstance(row, Row) else row
+        if isinstance(checked, Refused | str):
+            counts.dropped[checked if isinstance(checked, str) else checked.reason] += 1
+        else:
+            spill.add(checked)
+            counts.cut.update([checked.cut] if checked.cut else [])
             if agree[True] + agree[False] < CHECKED_ANSWERS:
                 agree[tokens.made_here(record)] += 1
         if seen % 1000 == 0:

@@ -23,6 +23,11 @@ FINISHED = frozenset({"stop", "length", "tool_calls", "function_call"})
 # A prompt that leaves less room than this for its answer teaches next to nothing and is refused instead of cut.
 MIN_ANSWER_TOKENS = 8
 
+# Request parameters that say who asked, or repeat the request; none of them changes an answer.
+IDENTITY = frozenset(
+    {"user", "metadata", "safety_identifier", "prompt_cache_key", "extra_headers", "messages", "prompt", "input"}
+)
+
 REASONS = {
     "error": "the request failed",
     "unfinished": "finish_reason is neither stop nor length: aborted, filtered, or not recorded",
@@ -83,7 +88,7 @@ class Refused:
 def to_row(record: AccessRecord, limits: Limits) -> Row | Refused:
     """Check and convert one record. Never raises on bad data: the reason comes back instead.
 
-    Messages are left out where `limits.keep_text` is off.
+    Where `limits.keep_text` is off, messages and texts in the parameters are left out and names become hashes.
     """
     reason = refusal(record)
     if reason:
@@ -96,14 +101,15 @@ def to_row(record: AccessRecord, limits: Limits) -> Row | Refused:
     if len(prompt) + min(len(answer), MIN_ANSWER_TOKENS) > limits.max_length:
         return Refused("prompt_over_length")
     own, parents = dialogue_keys(record)
+    conversation = record.conversation or None
     return Row(
-        id=record.id,
-        conversation=record.conversation or None,
+        id=record.id if limits.keep_text else _pseudonym(record.id),
+        conversation=_pseudonym(conversation) if conversation and not limits.keep_text else conversation,
         content_class=content_class(record),
         time_s=record.timing.start_unix_s if record.timing else None,
         input_ids=both[: limits.max_length].astype(np.int32),
         prompt_tokens=len(prompt),
-        params=canonical(record.params),
+        params=canonical(sampling(record.params, limits.keep_text)),
         messages=canonical(record.messages) if record.messages and limits.keep_text else None,
         own_key=own,
         parent_keys=parents,
@@ -130,6 +136,16 @@ def acceptance(record: AccessRecord) -> float | None:
     """Share of drafted tokens that the target accepted in this request; None without drafts."""
     spec = record.spec
     return spec.accepted_tokens / spec.draft_tokens if spec and spec.draft_tokens else None
+
+
+def sampling(params: dict[str, Any], keep_text: bool = True) -> dict[str, Any]:
+    """The parameters without what names a user; without `keep_text`, numbers and switches alone."""
+    kept = {name: value for name, value in params.items() if name not in IDENTITY}
+    return kept if keep_text else {name: v for name, v in kept.items() if isinstance(v, bool | int | float)}
+
+
+def _pseudonym(name: str) -> str:
+    return f"{key64(name.encode()):016x}"
 
 
 def key64(data: bytes) -> int:
