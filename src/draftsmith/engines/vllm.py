@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 from pathlib import Path
 
 import httpx
+import psutil
 
 from draftsmith.contract.errors import EngineLostError, EngineStartError, PrerequisiteError
 from draftsmith.contract.measure import EngineFacts, SpecCounters
@@ -18,7 +21,8 @@ from draftsmith.kit.files import private_dir
 
 POLL_S = 0.5
 HEALTH_TIMEOUT_S = 5.0
-REGISTRY = "processes"
+LOG_BYTES = 4 * 2**20
+NOT_INHERITED = frozenset({"VLLM_API_KEY"})  # started servers are private to this machine and are asked without a key
 
 
 class VllmEngine:
@@ -40,7 +44,7 @@ class VllmEngine:
         return vllm_command.render(spec, found, known, threads=threads, pythonpath=os.environ.get("PYTHONPATH", ""))
 
     def start(self, spec: ServerSpec, workdir: Path) -> Server:
-        """See Engine. The log is `workdir`/<served name>-<port>.log, private.
+        """See Engine. The log is `workdir`/<served name>-<port>.log, private; each start has a file of its own.
 
         Raises PrerequisiteError if the port is taken or the model folder is missing, and what `command` raises.
         """
@@ -60,9 +64,8 @@ class VllmEngine:
             command.argv,
             registry=self.registry,
             label=f"vllm {spec.served_name} :{spec.port}",
-            log=workdir / f"{spec.served_name.replace('/', '_')}-{spec.port}.log",
-            env={**os.environ, **command.env},
-            cwd=Path.cwd(),
+            log=_fresh(workdir, f"{spec.served_name.replace('/', '_')}-{spec.port}"),
+            env={**{k: v for k, v in os.environ.items() if k not in NOT_INHERITED}, **command.env},
         )
         return Server(spec=spec, process=process, start_id=process.record.token)
 
@@ -74,10 +77,12 @@ class VllmEngine:
             code = server.process.exit_code()
             if code is not None:
                 raise self._failed(server, code)
-            if healthy(server.url):
-                return
             elapsed = self.clock.monotonic() - begin
-            now = vllm_log.stage(vllm_log.clean(read_log(server.log)))
+            if healthy(server.url) and _listens(server):
+                if on_stage is not None:
+                    on_stage("ready", elapsed)
+                return
+            now = vllm_log.stage(vllm_log.clean(read_head(server.log)))
             if on_stage is not None and now != told:
                 on_stage(now, elapsed)
             told = now
@@ -87,7 +92,7 @@ class VllmEngine:
 
     def facts(self, server: Server) -> EngineFacts:
         """See Engine."""
-        return vllm_log.facts(read_log(server.log), server.start_id)
+        return vllm_log.facts(read_head(server.log), server.start_id)
 
     def counters(self, url: str) -> Snapshot:
         """See Engine. Raises EngineLostError, or EngineError if the counters do not come to rest."""
@@ -102,7 +107,7 @@ class VllmEngine:
         code = server.process.exit_code()
         if code is None and healthy(server.url):
             return
-        found = vllm_causes.diagnose(read_log(server.log), code)
+        found = vllm_causes.diagnose(read_end(server.log), code)
         raise EngineLostError(f"the engine went away: {found.cause}", found.next_step)
 
     def stop(self, server: Server) -> None:
@@ -111,7 +116,7 @@ class VllmEngine:
 
     def _failed(self, server: Server, code: int | None, late: str | None = None) -> EngineStartError:
         processes.stop(server.process)
-        text = read_log(server.log)
+        text = read_end(server.log)
         found = vllm_causes.diagnose(text, code)
         if late is not None and not found.recognised:
             found = vllm_causes.Diagnosis(late, "raise engine.start_timeout_s, or read the log", recognised=True)
@@ -126,9 +131,39 @@ def healthy(url: str) -> bool:
         return False
 
 
-def read_log(path: Path) -> str:
-    """The whole log; an engine writes well under a megabyte until it serves."""
+def read_head(path: Path) -> str:
+    """The part of a log that holds the start; a server that has answered for days may have written gigabytes."""
+    return _read(path, 0)
+
+
+def read_end(path: Path) -> str:
+    """The last part of a log, where a failure is."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return _read(path, max(0, path.stat().st_size - LOG_BYTES))
     except FileNotFoundError:
         return ""
+
+
+def _read(path: Path, offset: int) -> str:
+    try:
+        with path.open("rb") as log:
+            log.seek(offset)
+            return log.read(LOG_BYTES).decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _fresh(folder: Path, stem: str) -> Path:
+    """A log file that does not exist yet: facts must never be read from an earlier start."""
+    names = (f"{stem}.log" if n == 1 else f"{stem}.{n}.log" for n in itertools.count(1))
+    return next(path for name in names if not (path := folder / name).exists())
+
+
+def _listens(server: Server) -> bool:
+    """Whether it is this server, and not another one on the same port, that answers there."""
+    for process in processes.members(server.process.record):
+        with contextlib.suppress(psutil.Error):
+            sockets = process.net_connections(kind="tcp")
+            if any(s.status == psutil.CONN_LISTEN and s.laddr.port == server.spec.port for s in sockets):
+                return True
+    return False

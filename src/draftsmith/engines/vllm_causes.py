@@ -6,13 +6,18 @@ import re
 import signal
 from dataclasses import dataclass
 
-from draftsmith.engines.vllm_log import clean, message
+from draftsmith.engines.vllm_log import PREFIX, clean, message
 
 TAIL_LINES = 30
 TAIL_WIDTH = 400
 
 # Lines that may carry what a user wrote (--enable-log-requests, DEBUG): never shown.
-PRIVATE = re.compile(r"Received request|prompt|Generated response|messages", re.IGNORECASE)
+PRIVATE = re.compile(
+    r"Received request|Generated response|prompts?[\'\"]?[=:]|prompt_token_ids|messages[\'\"]?[=:]", re.IGNORECASE
+)
+
+HARMLESS = re.compile(r"^(?:\([\w -]+pid=\d+\)\s+)?(?:DEBUG|INFO|WARNING)\b")
+NOISE = re.compile(r"it/s\]|s/it\]|nanobind|leaked|resource_tracker|^usage:|^\s+\[-")
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,22 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "correct the speculative config",
     ),
     (
+        r"same vocabulary size|[Dd]raft[^\n]*vocab[^\n]*(?:mismatch|does not match|differ)",
+        "the draft cannot be loaded: its vocabulary does not fit the target's",
+        "train the draft for this target, or check its vocabulary map",
+    ),
+    (
+        r"Invalid repository ID or local directory|Repo id must be in the form|OfflineModeIsEnabled|"
+        r"couldn't connect to|LocalEntryNotFoundError|is not a local folder",
+        "the model or draft folder does not exist (nothing is downloaded: the engine runs offline)",
+        "check the path of the target and of the draft",
+    ),
+    (
+        r"Cannot find any model weights|no safetensors|Cannot find the config file|does not appear to have a file named",
+        "the model or draft folder lacks files",
+        "check that the folder holds config.json, the tokenizer and *.safetensors",
+    ),
+    (
         r"validation errors? for SpeculativeConfig\n([\w.]*)\n?\s*([^\n\[]{0,160})",
         "the speculative config is not valid: {1} {2}",
         "correct the speculative config of this arm",
@@ -70,22 +91,6 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         r"Transformers does not recognize this architecture|model type `([^`]*)`",
         "the model type {1} is not known to the engine's transformers",
         "check `model_type` in config.json, or install a newer transformers in the engine's environment",
-    ),
-    (
-        r"(?:same vocabulary size|vocab_size)[^\n]*(?:draft|target)[^\n]*",
-        "the draft cannot be loaded: its vocabulary does not fit the target's",
-        "train the draft for this target, or check its vocabulary map",
-    ),
-    (
-        r"Cannot find any model weights|no safetensors|Cannot find the config file|does not appear to have a file named",
-        "the model or draft folder lacks files",
-        "check that the folder holds config.json, the tokenizer and *.safetensors",
-    ),
-    (
-        r"Invalid repository ID or local directory|Repo id must be in the form|OfflineModeIsEnabled|"
-        r"couldn't connect to|LocalEntryNotFoundError|is not a local folder",
-        "the model or draft folder does not exist (nothing is downloaded: the engine runs offline)",
-        "check the path of the target and of the draft",
     ),
     (
         r"SafetensorError|HeaderTooLarge|InvalidHeader|MetadataIncompleteBuffer",
@@ -103,8 +108,8 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "lower engine.gpu_memory_share, or stop what else uses the GPU",
     ),
     (
-        r"No available memory for the cache blocks|larger than the available KV cache|"
-        r"estimated maximum model length|Not enough memory|exceeds available memory|KV cache space",
+        r"less than requested memory for kv|No available memory for the cache blocks|larger than the available KV cache|"
+        r"estimated maximum model length|exceeds available memory|invalid KV cache",
         "there is too little memory for the KV cache at this context length",
         "give more (engine.cpu_kv_gib or engine.gpu_memory_share), or lower engine.max_model_len",
     ),
@@ -120,7 +125,7 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "check that the checkpoint matches its config.json, and that the draft was made for this target",
     ),
     (
-        r"(?:KeyError|no module or parameter named) ?:?\s*'?([\w.]+)'?[^\n]*",
+        r"(?:KeyError:|no module or parameter named) ?'?(\w+\.[\w.]+)",
         "the checkpoint holds a weight that the model does not have: {1}",
         "check that the checkpoint matches its config.json, and that the draft's method is right",
     ),
@@ -148,8 +153,11 @@ KILLED_CHILD = re.compile(r"Failed core proc\(s\): \{[^}]*(?:-9|137)|exit ?code[
 
 
 def diagnose(text: str, exit_code: int | None) -> Diagnosis:
-    """Name the cause from a server's log and its exit code (None = still running)."""
-    lines = [message(line) for line in clean(text)]
+    """Name the cause from a server's log and its exit code (None = still running).
+
+    Only errors and lines without a level (tracebacks) are looked at: warnings speak of things that went on working.
+    """
+    lines = [message(line) for line in clean(text) if not HARMLESS.match(line)]
     plain = "\n".join(line for line in lines if not line.startswith("usage:"))
     for pattern, cause, step in CAUSES:
         if found := re.search(pattern, plain):
@@ -176,8 +184,11 @@ def diagnose(text: str, exit_code: int | None) -> Diagnosis:
 
 
 def tail(text: str, lines: int = TAIL_LINES) -> str:
-    """The last lines, without progress bars and without anything that may be a prompt."""
-    kept = [line for line in clean(text) if not PRIVATE.search(line) and "it/s]" not in line and "s/it]" not in line]
+    """The last lines without stack frames, progress bars and anything that may be a prompt.
+
+    The frames of three processes would push the root cause out of any short tail.
+    """
+    kept = [line for line in clean(text) if not PRIVATE.search(line) and not NOISE.search(line) and not _frame(line)]
     return "\n".join(line[:TAIL_WIDTH] for line in kept[-lines:])
 
 
@@ -185,6 +196,11 @@ def _fill(template: str, found: re.Match[str]) -> str:
     for number, group in enumerate(found.groups(), start=1):
         template = template.replace(f"{{{number}}}", (group or "").strip().rstrip("."))
     return " ".join(re.sub(r"\{\d\}", "", template).split())
+
+
+def _frame(line: str) -> bool:
+    text = PREFIX.sub("", line)
+    return text.startswith(("  File ", "    "))
 
 
 def _last_error(lines: list[str]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -150,10 +151,12 @@ def environment(spec: ServerSpec, installed: Installation, threads: str, pythonp
     """What is added to the environment. The specification's own `env` wins, but PYTHONPATH is only extended."""
     env = dict(PRIVACY)
     if installed.device == "cpu":
-        env["VLLM_CPU_KVCACHE_SPACE"] = f"{spec.cpu_kv_gib:g}"
+        env["VLLM_CPU_KVCACHE_SPACE"] = str(whole_gib(spec.cpu_kv_gib))
         env["VLLM_USE_AOT_COMPILE"] = "0"  # with it on, the CPU build's cached artifact fails to load: compiled anew
         if bind := spec.cpu_threads or threads:
             env["VLLM_CPU_OMP_THREADS_BIND"] = bind
+        if installed.preload:
+            env["LD_PRELOAD"] = ":".join(installed.preload)
     elif not installed.flashinfer:
         env["VLLM_USE_FLASHINFER_SAMPLER"] = "0"
     env.update(spec.env)
@@ -161,6 +164,11 @@ def environment(spec: ServerSpec, installed: Installation, threads: str, pythonp
     paths = [SOURCE_ROOT, *spec.env.get("PYTHONPATH", pythonpath).split(os.pathsep)]
     env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
     return env
+
+
+def whole_gib(size: float) -> int:
+    """`size` GiB rounded up: the engine reads the setting as an integer and fails on anything else."""
+    return max(1, math.ceil(size))
 
 
 def cores(numbers: set[int]) -> str:

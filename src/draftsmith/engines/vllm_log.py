@@ -27,6 +27,7 @@ SHARING = re.compile(
 )
 RUNNER_V2 = "Using V2 Model Runner"
 RUNNER_V1 = "using the V1 model runner instead"
+INITIALISED = "init engine (profile"
 
 # A warning is kept if it can change speed or acceptance; machine-specific chatter would make equal servers differ.
 TELLING = (
@@ -126,10 +127,19 @@ def facts(text: str, start_id: str) -> EngineFacts:
 
 
 def config_diff(a: EngineFacts, b: EngineFacts) -> dict[str, tuple[Any, Any]]:
-    """Fields of the two starts that differ, except for what always does (start, pid) and what the draft explains."""
-    mine = {"start_id", "pid", "sharing", "kv_tokens", "spec_method", "num_speculative_tokens", "warnings"}
-    left, right = a.model_dump(exclude=mine), b.model_dump(exclude=mine)
+    """Fields of two starts that differ although no draft explains it: {field: (value of a, value of b)}.
+
+    Left out: what names the start, the speculation itself, and the KV cache, which a draft makes smaller. Of the
+    warnings only those on CUDA graphs count.
+    """
+    left, right = _comparable(a), _comparable(b)
     return {name: (left[name], right[name]) for name in left if left[name] != right[name]}
+
+
+def _comparable(facts: EngineFacts) -> dict[str, Any]:
+    explained = {"start_id", "pid", "sharing", "kv_tokens", "spec_method", "num_speculative_tokens", "warnings"}
+    graphs = tuple(line for line in facts.warnings if "cudagraph" in line or "CUDAGraph" in line)
+    return {**facts.model_dump(exclude=explained), "graph_warnings": graphs}
 
 
 def top_level(text: str, separator: str) -> dict[str, str]:
@@ -168,9 +178,10 @@ def _graph_mode(lines: list[str], compilation: str) -> str | None:
 
 
 def _runner(lines: list[str]) -> str | None:
+    """V2 announces itself on every platform; V1 does so only where V2 had been wanted."""
     if any(RUNNER_V2 in line for line in lines):
         return "V2"
-    return "V1" if any(RUNNER_V1 in line for line in lines) else None
+    return "V1" if any(RUNNER_V1 in line or INITIALISED in line for line in lines) else None
 
 
 def _telling(line: str) -> bool:
