@@ -100,7 +100,7 @@ def test_the_users_environment_wins_but_the_source_root_stays_importable() -> No
     assert env["PYTHONPATH"] == f"{vllm_command.SOURCE_ROOT}:/theirs"
 
 
-@pytest.mark.parametrize("flag", ["--port", "--port=9", "--speculative_config", "--max-model-len", "-sc"])
+@pytest.mark.parametrize("flag", ["--port", "--port=9", "--speculative_config", "--max-model-len", "-sc", "-sc.method"])
 def test_flags_that_the_specification_decides_are_refused(flag: str) -> None:
     with pytest.raises(ConfigError, match="decides itself"):
         render(CPU, flags=(flag,))

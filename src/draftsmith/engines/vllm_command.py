@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ RESERVED = frozenset(
         "--max-num-seqs",
         "--speculative-config",
         "-sc",
+        "--spec-method",
+        "--spec-model",
+        "--spec-tokens",
         "--enforce-eager",
         "--no-enforce-eager",
         "--enable-prefix-caching",
@@ -93,7 +97,7 @@ def render(
 
 def check(spec: ServerSpec, installed: Installation, known: Features) -> None:
     """Refuse what would contradict itself or what this release does not know."""
-    twice = [flag for flag in spec.flags if flag.split("=", 1)[0].replace("_", "-") in RESERVED]
+    twice = [flag for flag in spec.flags if re.split("[=.]", flag, maxsplit=1)[0].replace("_", "-") in RESERVED]
     if twice:
         raise ConfigError(
             f"engine flags that Draftsmith decides itself: {', '.join(twice)}",
