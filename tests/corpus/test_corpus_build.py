@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import VOCAB, Service
+from corpus_service import VOCAB, Service
 
 from draftsmith.contract.config import CorpusConfig
 from draftsmith.contract.errors import InputError, PrerequisiteError
@@ -148,7 +148,7 @@ SAME = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from conftest import Service
+from corpus_service import Service
 service = Service(Path(sys.argv[2]) / "target")
 service.chatter(60)
 service.build(Path(sys.argv[2]) / "corpus")
