@@ -7,7 +7,7 @@ An A/A pair is two trials of the baseline in one block: two trials with traffic 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from draftsmith.contract.measure import ComparisonPlan, Trial
@@ -72,30 +72,58 @@ def noise_floor(plan: ComparisonPlan, trials: Iterable[Trial], point: str) -> No
     return floor_of(logs, plan) if logs else None
 
 
-def floor_of(logs: list[BlockLog], plan: ComparisonPlan) -> NoiseFloor:
-    """The floor from A/A log ratios. Their true mean is zero, so spread is taken about zero and includes any bias."""
+def floor_of(logs: Sequence[BlockLog], plan: ComparisonPlan) -> NoiseFloor:
+    """The floor from A/A log ratios of at least one pair."""
+    parts = components(logs)
+    limits = plan.thresholds
+    return NoiseFloor(
+        between_blocks=parts.blocks,
+        between_starts=parts.starts,
+        start_pairs=parts.start_pairs,
+        pairs=len(logs),
+        smallest_claimable=claimable_gain(parts, Rule.of(limits), restarts=plan.restarts),
+        blocks_needed=blocks_needed(
+            parts.per_block(plan.restarts), 2 * limits.min_gain, limits.confidence, thresholds=limits
+        ),
+        usable=len(logs) >= ENOUGH_PAIRS,
+    )
+
+
+@dataclass(frozen=True)
+class Components:
+    """Standard deviations of A/A log ratios: between blocks, between starts (None = one server only), together."""
+
+    blocks: float
+    starts: float | None
+    start_pairs: int
+    total: float
+
+    def per_block(self, restarts: bool) -> float:
+        """What one block adds: with restarts every block draws its own starts, without it keeps them."""
+        return self.total if restarts or self.starts is None else self.blocks
+
+
+def components(logs: Sequence[BlockLog]) -> Components:
+    """Split A/A noise. The true mean is zero, so spread is taken about zero: a bias between twins counts as noise."""
     same = [log.value for log in logs if len(log.starts) == 1]
     groups = start_groups([log for log in logs if len(log.starts) > 1])
     inner = [value - sum(group) / len(group) for group in groups for value in group]
     freedom = len(same) + sum(len(group) - 1 for group in groups)
     total = _rms([log.value for log in logs])
-    blocks = math.sqrt((sum(v * v for v in same) + sum(v * v for v in inner)) / freedom) if freedom else total
-    starts = _rms([sum(group) / len(group) for group in groups]) if groups else None
-    limits = plan.thresholds
-    rule = Rule.of(limits)
-    # With restarts every block draws its own starts; without, one draw of the starts is in all of them.
-    per_block = total if plan.restarts or starts is None else blocks
-    shared = 0.0 if plan.restarts or starts is None else starts
-    return NoiseFloor(
-        between_blocks=blocks,
-        between_starts=starts,
+    squares = sum(value * value for value in (*same, *inner))
+    return Components(
+        blocks=math.sqrt(squares / freedom) if freedom else total,
+        starts=_rms([sum(group) / len(group) for group in groups]) if groups else None,
         start_pairs=len(groups),
-        pairs=len(logs),
-        smallest_claimable=smallest_gain(per_block, rule, shared),
-        blocks_needed=blocks_needed(per_block, 2 * limits.min_gain, limits.confidence, thresholds=limits),
-        usable=len(logs) >= ENOUGH_PAIRS,
+        total=total,
     )
 
 
-def _rms(numbers: list[float]) -> float:
+def claimable_gain(parts: Components, rule: Rule, *, restarts: bool) -> float:
+    """The gain (fraction) that equal servers may still show after the preset number of blocks."""
+    shared = 0.0 if restarts or parts.starts is None else parts.starts
+    return smallest_gain(parts.per_block(restarts), rule, shared)
+
+
+def _rms(numbers: Sequence[float]) -> float:
     return math.sqrt(sum(value * value for value in numbers) / len(numbers))

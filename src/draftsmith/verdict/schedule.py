@@ -17,7 +17,9 @@ def propose(plan: ComparisonPlan, decision: Decision) -> list[list[int]]:
     """
     arms = {arm.name: arm.spec_config for arm in plan.arms}
     chosen: list[tuple[int, str]] = []
-    for point in sorted(plan.points, key=lambda p: p.concurrency):
+    # Two points of one concurrency (say, at different rates) give one tier: the primary one, else the last.
+    by_load = {p.concurrency: p for p in sorted(plan.points, key=lambda p: p.primary)}
+    for _, point in sorted(by_load.items()):
         won = [pair for pair in decision.pairs if pair.point == point.name and pair.outcome == "WIN"]
         best = max(won, key=_speed, default=None)
         chosen.append((point.concurrency, best.candidate if best else plan.baseline))
