@@ -102,10 +102,18 @@ def test_a_killed_server_is_lost_and_the_kill_is_named(engine: VllmEngine) -> No
     server = stand_in(engine, "ngram-0.32.log")
     engine.wait_ready(server, 60)
     os.kill(server.process.pid, signal.SIGKILL)
-    while server.process.exit_code() is None:
-        pass
     with pytest.raises(EngineLostError, match="killed \\(signal 9\\)"):
         engine.require_alive(server)
+
+
+def test_a_server_that_hangs_is_lost_but_only_after_a_while(tmp_path: Path) -> None:
+    clock = FakeClock()
+    engine = VllmEngine(tmp_path / "processes", clock)
+    server = stand_in(engine, "ngram-0.32.log", serves=False)
+    with pytest.raises(EngineLostError, match="runs but has not answered for 20 s"):
+        engine.require_alive(server)
+    assert sum(clock.slept) >= 20
+    engine.stop(server)
 
 
 def test_a_taken_port_is_refused_before_anything_starts(engine: VllmEngine, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from draftsmith.kit.files import private_dir
 
 POLL_S = 0.5
 HEALTH_TIMEOUT_S = 5.0
+SILENCE_S = 20.0
+LOOK_AGAIN_S = 0.2
 LOG_BYTES = 4 * 2**20
 NOT_INHERITED = frozenset({"VLLM_API_KEY"})  # started servers are private to this machine and are asked without a key
 
@@ -103,11 +105,20 @@ class VllmEngine:
         return vllm_metrics.diff(before, after)
 
     def require_alive(self, server: Server) -> None:
-        """Raise EngineLostError with the cause if a server that had been ready no longer serves."""
-        code = server.process.exit_code()
-        if code is None and healthy(server.url):
-            return
+        """Raise EngineLostError with the cause if a server that had been ready no longer serves.
+
+        A process that runs but does not answer gets 20 s: it may only be busy, or be about to end.
+        """
+        deadline = self.clock.monotonic() + SILENCE_S
+        while (code := server.process.exit_code()) is None:
+            if healthy(server.url):
+                return
+            if self.clock.monotonic() >= deadline:
+                break
+            self.clock.sleep(LOOK_AGAIN_S)
         found = vllm_causes.diagnose(read_end(server.log), code)
+        if code is None and not found.recognised:
+            raise EngineLostError(f"the engine runs but has not answered for {SILENCE_S:.0f} s", found.next_step)
         raise EngineLostError(f"the engine went away: {found.cause}", found.next_step)
 
     def stop(self, server: Server) -> None:
