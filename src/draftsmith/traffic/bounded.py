@@ -1,0 +1,157 @@
+"""Counting with fixed memory: which hashes were seen, and how requests lie on the clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Hashes = NDArray[np.uint64]
+Floats = NDArray[np.float64]
+
+_SALTS = tuple(
+    np.uint64(one) for one in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
+)
+_MAX_BINS = 100_000
+
+
+class Seen:
+    """A Bloom filter over 64-bit hashes. With 2^28 bits, a million entries give about one false hit in ten million."""
+
+    def __init__(self, bits: int = 28) -> None:
+        self._shift = np.uint64(64 - bits)
+        self._bytes = np.zeros(1 << (bits - 3), np.uint8)
+
+    def check_and_add(self, hashes: Hashes) -> NDArray[np.bool_]:
+        """For each hash whether it occurred before, in an earlier call or earlier in this one. Zero is never seen."""
+        before = np.ones(len(hashes), bool)
+        places = [(hashes * salt) >> self._shift for salt in _SALTS]
+        for place in places:
+            before &= (self._bytes[place >> np.uint64(3)] >> (place & np.uint64(7)).astype(np.uint8)) & 1 == 1
+        live = hashes != 0
+        for place in places:
+            index, bit = place[live] >> np.uint64(3), (1 << (place[live] & np.uint64(7))).astype(np.uint8)
+            np.bitwise_or.at(self._bytes, index.astype(np.int64), bit)
+        _, first = np.unique(hashes, return_index=True)
+        repeated = np.ones(len(hashes), bool)
+        repeated[first] = False
+        return np.asarray((before | repeated) & live)
+
+    def check(self, hashes: Hashes) -> NDArray[np.bool_]:
+        """For each hash whether an earlier call added it."""
+        before = np.ones(len(hashes), bool)
+        for salt in _SALTS:
+            place = (hashes * salt) >> self._shift
+            before &= (self._bytes[place >> np.uint64(3)] >> (place & np.uint64(7)).astype(np.uint8)) & 1 == 1
+        return before & (hashes != 0)
+
+
+@dataclass
+class Clock:
+    """Requests by start time, in bins that widen when the log gets long. Times in seconds."""
+
+    width: float = 1.0
+    starts: dict[int, int] = field(default_factory=dict)
+    busy: dict[int, float] = field(default_factory=dict)
+    edges: dict[int, int] = field(default_factory=dict)
+    timed: int = 0
+    lasting: int = 0
+
+    def add(self, start: Floats, latency: Floats) -> None:
+        """Take in requests; NaN where a time is not known."""
+        known = np.isfinite(start) & (np.abs(start) < 1e11)
+        start, latency = start[known], latency[known]
+        self.timed += len(start)
+        self._count(self.starts, self._bin(start))
+        lasts = np.isfinite(latency)
+        self.lasting += int(lasts.sum())
+        self._occupy(start[lasts], latency[lasts])
+        while max(len(self.starts), len(self.busy)) > _MAX_BINS:
+            self._widen()
+
+    def _bin(self, moments: Floats) -> NDArray[np.int64]:
+        return np.floor(moments / self.width).astype(np.int64)
+
+    def _count(self, table: dict[int, int], bins: NDArray[np.int64], step: int = 1) -> None:
+        for one, times in zip(*(part.tolist() for part in np.unique(bins, return_counts=True)), strict=True):
+            table[one] = table.get(one, 0) + step * times
+
+    def _occupy(self, start: Floats, latency: Floats) -> None:
+        """Add each request's running time to the bins it runs in: its ends in part, the bins between by their edges."""
+        first, last = self._bin(start), self._bin(start + latency)
+        head = np.where(first == last, latency, (first + 1) * self.width - start)
+        tail = np.where(first == last, 0.0, start + latency - last * self.width)
+        for bins, part in ((first, head), (last, tail)):
+            unique, inverse = np.unique(bins, return_inverse=True)
+            for one, seconds in zip(unique.tolist(), np.bincount(inverse, part).tolist(), strict=True):
+                self.busy[one] = self.busy.get(one, 0.0) + seconds
+        longer = last > first + 1
+        self._count(self.edges, first[longer] + 1, 1)
+        self._count(self.edges, last[longer], -1)
+
+    def _widen(self) -> None:
+        """Double the bins. Full bins of long requests become running time first."""
+        busy = self._busy_bins()
+        self.width *= 2
+        self.starts = _halved(self.starts)
+        self.busy, self.edges = _halved(busy), {}
+
+    def _busy_bins(self) -> dict[int, float]:
+        busy, running = dict(self.busy), 0
+        steps = sorted(self.edges)
+        for at, following in zip(steps, [*steps[1:], steps[-1] + 1 if steps else 0], strict=True):
+            running += self.edges[at]
+            if running:
+                for one in range(at, min(following, at + _MAX_BINS)):
+                    busy[one] = busy.get(one, 0.0) + running * self.width
+        return busy
+
+    def summary(self) -> dict[str, float | None]:
+        """arrival_rate_per_s, peak_rate_per_s, concurrency_mean, concurrency_p90; None where times are missing."""
+        empty = dict.fromkeys(("arrival_rate_per_s", "peak_rate_per_s", "concurrency_mean", "concurrency_p90"))
+        if self.timed < 2:
+            return empty
+        bins = np.array(sorted(self.starts))
+        times = np.array([self.starts[one] for one in bins.tolist()], float)
+        low, high = _central(bins, times)
+        inside = (bins >= low) & (bins <= high)
+        span = (high - low + 1) * self.width
+        if high == low:
+            return empty  # all at one moment: the log has no arrivals, only a date
+        window = max(1, round(60 / self.width)) if span >= 600 else 1
+        grouped = np.bincount((bins[inside] - low) // window, times[inside])
+        found = {
+            "arrival_rate_per_s": float(times[inside].sum() / span),
+            "peak_rate_per_s": float(grouped.max() / (window * self.width)),
+        }
+        return {**empty, **found, **self._concurrency(int(low), int(high))}
+
+    def _concurrency(self, low: int, high: int) -> dict[str, float | None]:
+        if not self.lasting:
+            return {}
+        load = np.zeros(min(high - low + 1, 50 * _MAX_BINS))
+        for one, seconds in self._busy_bins().items():
+            if 0 <= one - low < len(load):
+                load[one - low] += seconds / self.width
+        scale = self.timed / self.lasting
+        return {
+            "concurrency_mean": float(load.mean() * scale),
+            "concurrency_p90": float(np.quantile(load, 0.9) * scale),
+        }
+
+
+def _halved(table: dict[int, Any]) -> dict[int, Any]:
+    merged: dict[int, Any] = {}
+    for one, value in table.items():
+        merged[one // 2] = merged.get(one // 2, 0) + value
+    return merged
+
+
+def _central(bins: NDArray[np.int64], times: Floats) -> tuple[int, int]:
+    """First and last bin that hold the central 99.8 % of requests: a stray date must not stretch the span."""
+    reached = np.cumsum(times) / times.sum()
+    low = int(bins[np.searchsorted(reached, 0.001)])
+    high = int(bins[min(np.searchsorted(reached, 0.999), len(bins) - 1)])
+    return low, high

@@ -1,0 +1,250 @@
+"""Content classes by evidence: what the answer is made of, and only then what the prompt asked for.
+
+Order of evidence: tool calls, JSON, fenced code, SQL, shell, source lines, arithmetic; then the relation of the answer to
+the prompt (another language, copied, condensed, quoted); then words of the request. Without an answer, the worked examples
+in earlier turns stand in for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from draftsmith.contract.access import AccessRecord
+from draftsmith.traffic.languages import language
+from draftsmith.traffic.tokens import content
+
+CLASSES = (
+    "code",
+    "json",
+    "tools",
+    "sql",
+    "shell",
+    "math",
+    "translate",
+    "rewrite",
+    "summarise",
+    "rag",
+    "chat",
+    "other",
+)
+"""Closed list. `other` means that there was nothing to judge by."""
+
+_FENCE = re.compile(r"```[ \t]*([A-Za-z0-9_+#-]*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_SQL = re.compile(
+    r"\s*(?:SELECT\b.{1,2000}?\bFROM\b|INSERT\s+INTO\b|UPDATE\b.{1,200}?\bSET\b|DELETE\s+FROM\b"
+    r"|CREATE\s+(?:OR\s+REPLACE\s+)?(?:TABLE|VIEW|INDEX)\b|ALTER\s+TABLE\b|WITH\s+\w+\s+AS\s*\()",
+    re.IGNORECASE | re.DOTALL,
+)
+_SHELL_WORDS = (
+    "find ls cd cp mv rm mkdir rmdir touch cat head tail grep egrep fgrep zgrep awk gawk sed cut sort uniq wc tr tee xargs chmod chown "
+    "chgrp ln du df ps kill killall top tar gzip gunzip zip unzip ssh scp rsync curl wget ping ifconfig ip dig nslookup host hostname "
+    "git docker kubectl pip npm apt apt-get yum brew systemctl service sudo echo printf export source which whoami who w id "
+    "date cal history diff comm join paste split csplit file stat readlink basename dirname tree mount umount crontab screen "
+    "tmux nohup watch seq yes rename md5sum sha256sum openssl base64 column nl rev tac fold fmt env set unset alias "
+    "type man time timeout sleep wait true false test read exec eval shopt bind popd pushd dirs updatedb locate ffmpeg "
+    "convert java python python3 perl ruby node make cmake gcc bash sh zsh sftp ftp nc netstat ss lsof free uptime uname"
+)
+_SHELL = re.compile(
+    rf"\s*(?:\$ )?(?:[A-Z_]+=\S+ )*(?:sudo )?(?:{'|'.join(map(re.escape, _SHELL_WORDS.split()))})(?=[\s|;&)]|$)"
+)
+_SHELL_MARK = re.compile(r"(?:^|\s)-{1,2}[A-Za-z]|\||>|&&|/[\w.]+|\$\(|\$\w|\*|~|`")
+_CODE_LINE = re.compile(
+    r"^\s*(?:(?:async )?def \w+\(|class \w+[:({]|import \w+|from \w[\w.]* import |#include\b|(?:public|private|static|protected) |"
+    r"(?:let|const|var) \w+|function\b.*\{|return\b.*|(?:if|for|while|elif|else|try|except|with)\b.*:$|"
+    r"(?:if|for|while|else|switch)\b.*\{$|[\w.\[\]]+ (?:=|\+=|-=) .+|[\w.]+\(.*\);?$|[})\]];?,?$|\w+ \w+\(.*\) ?\{|<\w+[^>]*>.*|</\w+>|//|@\w+|print\()"
+)
+_ARITHMETIC = re.compile(r"\d\s*[-+*/×÷=]\s*\(?[$£€]?\d")
+_RESULT = re.compile(
+    r"\\boxed|\\frac|####\s*-?\d|(?:^|\n)\s*(?:final )?answer\s*(?:is)?\s*[:=]\s*\$?-?[\d.,]+\s*\S{0,12}\s*$",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"\s*[-$£€]?\d[\d,]*(?:\.\d+)?\s*%?\.?\s*")
+_DIGITS = re.compile(r"\d")
+_ASKS = {
+    name: re.compile(pattern, re.IGNORECASE)
+    for name, pattern in {
+        "tools": r"\btool_calls?\b|\bcall(?:s)? tools?\b|\bfunction call|\btools?:\s*\n?\[",
+        "translate": r"\btranslat(?:e|ion)\b|\b(?:in|into|to) (?:french|german|spanish|italian|chinese|japanese|english|portuguese)\s*:",
+        "sql": r"\bsql\b|\bquery the (?:table|database)\b|\bTable: \w+\(",
+        "shell": r"\b(?:bash|shell|terminal|command[- ]line|unix|linux) (?:command|script|one-?liner)|\bone bash\b",
+        "json": r"\bjson\b.{0,80}\b(?:only|keys?|format|object|schema)\b|\b(?:reply|respond|return|answer|output)\b.{0,40}\bjson\b",
+        "summarise": r"\bsummar(?:y|ise|ize)\b|\btl;?dr\b|\bin (?:one|two|three|\d)(?: or (?:two|three))? sentences\b|\bkey points\b",
+        "rewrite": r"\b(?:rewrite|rephrase|paraphrase|proofread|edit(?:ed|or)?|clean up|correct|split|simplify)\b.{0,60}"
+        r"\b(?:text|sentences?|paragraph|question|grammar|email|following)\b|\breturn only the edited\b",
+        "code": r"```|\b(?:write|implement|complete|create|fix|refactor|debug)\b.{0,60}\b(?:function|code|program|script|class|method|regex)\b"
+        r"|\bcoding assistant\b|\b(?:python|javascript|typescript|java|c\+\+|rust|golang|html|css)\b.{0,40}\b(?:function|code|program|script|class)\b",
+        "rag": r"\b(?:passage|context|document|article|excerpt)s?\b.{0,80}\b(?:question|answer|below|above|following)\b"
+        r"|\banswer\b.{0,40}\bfrom the (?:passage|context|document|text)|(?:^|\n)(?:passage|context|documents?)\s*:",
+        "math": r"\bmath|\bsolve\b|\bcalculate\b|\bhow (?:many|much)\b.*\d|\bequation\b|\bprobability\b|\bintegral\b",
+    }.items()
+}
+_LONG = 600
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a record shows to the classifier. Texts may be empty."""
+
+    system: str
+    user: str
+    answer: str
+    example: str = ""
+    tools: bool = False
+    structured: bool = False
+
+
+def classify(record: AccessRecord) -> str:
+    """The content class of a record, one of CLASSES."""
+    return classify_shown(shown(record.messages or (), record.completion or "", record.params))
+
+
+def shown(messages: Sequence[dict[str, Any]], answer: str, params: dict[str, Any]) -> Shown:
+    """Pick out what the classifier looks at: the system text, the last user text, and one worked answer."""
+    system = user = example = ""
+    for message in messages:
+        role = message.get("role")
+        if role == "user":
+            user = content(message)
+        elif role in ("system", "developer"):
+            system = content(message)
+        elif role == "assistant" and not example:
+            example = content(message)
+    structured = params.get("response_format") is not None or any(key.startswith("guided_") for key in params)
+    return Shown(system, user, answer, example, bool(params.get("tools")), structured)
+
+
+def classify_shown(shown: Shown) -> str:
+    """The class of what is shown. Pure."""
+    if shown.answer:
+        return _by_form(shown.answer, shown) or _by_relation(shown) or _by_request(shown)
+    if shown.example:
+        return _by_form(shown.example, shown) or _by_request(shown)
+    return _by_request(shown)
+
+
+def copy_rate(answer: str, prompt: str, probes: int = 12, width: int = 24) -> float:
+    """Share of evenly spaced slices of the answer (`width` characters) that stand in the prompt word for word."""
+    if len(answer) < width or not prompt:
+        return 1.0 if answer and answer in prompt else 0.0
+    step = max(1, (len(answer) - width) // probes)
+    starts = range(0, len(answer) - width + 1, step)
+    return sum(answer[at : at + width] in prompt for at in starts) / len(starts)
+
+
+def _by_form(answer: str, shown: Shown) -> str | None:
+    """Classes that the answer's own structure proves."""
+    body = answer.strip()
+    first = body[:1]
+    if first in "{[" and first:
+        found = _json_class(body)
+        if found:
+            return found
+    if "```" in body:
+        return _fenced(body)
+    if shown.tools and body.startswith(("<tool_call>", "<|python_tag|>")):
+        return "tools"
+    if first.isalpha() and _SQL.match(body):
+        return "sql"
+    if _is_shell(body):
+        return "shell"
+    if _is_code(body):
+        return "code"
+    return _numeric(body, shown)
+
+
+def _json_class(body: str) -> str | None:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return "json" if body[:1] == "{" and '":' in body[:200] else None
+    one = value[0] if isinstance(value, list) and value else value
+    if isinstance(one, dict):
+        return "tools" if "name" in one and ("arguments" in one or "parameters" in one) else "json"
+    return None
+
+
+def _fenced(body: str) -> str | None:
+    match = _FENCE.search(body)
+    if match is None:
+        return "code"
+    name, inside = match[1].lower(), match[2].strip()
+    if len(inside) < 0.15 * len(body):
+        return None
+    if name == "sql" or (not name and _SQL.match(inside)):
+        return "sql"
+    if name in ("bash", "sh", "shell", "zsh", "console", "powershell"):
+        return "shell"
+    if name == "json" or (inside[:1] in "{[" and name in ("", "text")):
+        return _json_class(inside) or "code"
+    return "code"
+
+
+def _is_shell(body: str) -> bool:
+    if len(body) > 600 or body.count("\n") > 6 or not _SHELL.match(body):
+        return False
+    return len(body) < 25 or bool(_SHELL_MARK.search(body))
+
+
+def _is_code(body: str) -> bool:
+    lines = [line for line in body[:4000].split("\n") if line.strip()][:60]
+    if not lines:
+        return False
+    hits = sum(1 for line in lines if _CODE_LINE.match(line))
+    return hits >= (2 if len(lines) > 1 else 1) and hits >= 0.4 * len(lines)
+
+
+def _numeric(body: str, shown: Shown) -> str | None:
+    head = body[:2000]
+    if len(_ARITHMETIC.findall(head)) >= 2 or _RESULT.search(head):
+        return "math"
+    if _NUMBER.fullmatch(head) and len(_DIGITS.findall(shown.user)) >= 2 and len(shown.user) < 2 * _LONG:
+        return "math" if _ASKS["math"].search(shown.system + "\n" + shown.user) else None
+    return None
+
+
+def _by_relation(shown: Shown) -> str | None:
+    """Classes that show in how the answer relates to the text it was given."""
+    user, answer = shown.user, shown.answer
+    asked = shown.system + "\n" + user[:400] + "\n" + user[-200:]
+    theirs, ours = language(user), language(answer)
+    if _ASKS["translate"].search(asked) and len(answer) > 2:
+        return "translate"
+    if theirs != ours and "unknown" not in (theirs, ours) and 0.4 < len(answer) / max(1, len(user)) < 2.5:
+        return "translate"
+    copied = copy_rate(answer, user)
+    wants_rewrite, wants_summary = bool(_ASKS["rewrite"].search(asked)), bool(_ASKS["summarise"].search(asked))
+    if wants_summary and len(user) > 1.5 * len(answer):
+        return "summarise"
+    if _ASKS["rag"].search(asked) and len(user) > 2 * len(answer):
+        return "rag"
+    if len(user) < 4 * len(answer) and (copied >= 0.5 or (wants_rewrite and copied > 0.05)):
+        return "rewrite"
+    if len(user) > _LONG and "?" in user[-400:] + user[:200] and copied >= 0.3:
+        return "rag"
+    if wants_rewrite and 0.3 < len(answer) / max(1, len(user)) < 2:
+        return "rewrite"
+    return None
+
+
+_ORDER = ("tools", "translate", "sql", "shell", "json", "rag", "summarise", "rewrite", "code", "math")
+
+
+def _by_request(shown: Shown) -> str:
+    """What the words of the request say, for prompts without an answer and answers without form."""
+    user, has_answer = shown.user, bool(shown.answer)
+    asked = shown.system + "\n" + user[:600] + "\n" + user[-300:]
+    if not asked.strip() and not has_answer:
+        return "other"
+    if has_answer:
+        return "chat"  # an answer without the form that was asked for is prose
+    if shown.tools:
+        return "tools"
+    for name in _ORDER:
+        if _ASKS[name].search(asked):
+            return name
+    return "json" if shown.structured else "chat"

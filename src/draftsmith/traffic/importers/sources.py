@@ -1,0 +1,229 @@
+"""From what the user named to blocks of bytes: files, globs, folders, stdin, fsspec URLs; plain, gzip or zstd.
+
+Memory is bounded: a block is a few megabytes, and a line longer than MAX_LINE is passed over, counted and reported.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import hashlib
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from draftsmith.contract.errors import InputError, PrerequisiteError
+
+BLOCK = 4 << 20
+MAX_LINE = 64 << 20
+
+OnSkip = Callable[[str, str, bytes], None]
+"""Called with a reason, `file:line`, and the raw bytes (cut to a few kilobytes where the line is too long)."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One input. `name` has no folders; `size` is None where it is not known (stdin, remote)."""
+
+    path: str
+    name: str
+    size: int | None
+    compression: str | None
+    remote: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole lines of one file: the number of the first, and the bytes (or where to read them, for plain files)."""
+
+    first_line: int
+    data: bytes
+    offset: int | None = None
+
+
+@dataclass
+class Digest:
+    """sha256 and size of the bytes as stored, filled while they are read."""
+
+    hash: Any = field(default_factory=hashlib.sha256)
+    bytes: int = 0
+
+    def update(self, data: bytes) -> None:
+        """Take in the next bytes."""
+        self.hash.update(data)
+        self.bytes += len(data)
+
+
+def expand(sources: Sequence[str]) -> list[SourceFile]:
+    """Resolve files, globs, folders (recursive, hidden names left out), '-' and URLs. Raises InputError if one is empty."""
+    if not sources:
+        raise InputError("no traffic was named", "give a file, folder, glob, URL, or '-' for standard input")
+    files: list[SourceFile] = []
+    for source in sources:
+        found = _resolve(source)
+        if not found:
+            raise InputError(f"nothing to read at {source!r}", "check the path; folders and globs must hold files")
+        files += found
+    unique = {one.path: one for one in files}
+    return list(unique.values())
+
+
+def _resolve(source: str) -> list[SourceFile]:
+    if source == "-":
+        return [SourceFile("-", "stdin", None, None)]
+    if "://" in source:
+        return _remote(source)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        inside = (one for one in sorted(path.rglob("*")) if not _hidden(one.relative_to(path)))
+        return [_local(one) for one in inside if one.is_file()]
+    if path.exists():
+        return [_local(path)]
+    return [_local(Path(one)) for one in sorted(glob.glob(str(path), recursive=True)) if Path(one).is_file()]
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _local(path: Path) -> SourceFile:
+    return SourceFile(str(path), path.name, path.stat().st_size, _compression(path))
+
+
+def _compression(path: Path) -> str | None:
+    try:
+        with path.open("rb") as source:
+            magic = source.read(4)
+    except OSError as error:
+        raise InputError(f"cannot read {path.name}: {error.strerror}", "check that the file is readable") from None
+    if magic[:2] == b"\x1f\x8b":
+        return "gzip"
+    return "zstd" if magic == b"\x28\xb5\x2f\xfd" else None
+
+
+def _remote(url: str) -> list[SourceFile]:
+    fsspec = _fsspec()
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+        names = system.glob(path) if any(mark in path for mark in "*?[") else [path]
+        if len(names) == 1 and system.isdir(names[0]):
+            names = system.find(names[0])
+        return [_remote_file(system.unstrip_protocol(name)) for name in sorted(names)]
+    except (ImportError, ValueError) as error:
+        raise PrerequisiteError(
+            f"cannot open {url.split('?')[0]!r}: {error}", "install the fsspec package for it"
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"cannot list {url.split('?')[0]!r}: {error}", "check the address and the credentials"
+        ) from None
+
+
+def _remote_file(url: str) -> SourceFile:
+    suffix = url.split("?")[0].rsplit(".", 1)[-1]
+    compression = {"gz": "gzip", "zst": "zstd"}.get(suffix)
+    return SourceFile(url, url.split("?")[0].rsplit("/", 1)[-1], None, compression, remote=True)
+
+
+def _fsspec() -> Any:
+    try:
+        import fsspec
+    except ImportError:
+        raise PrerequisiteError("reading from a URL needs fsspec", "install draftsmith[objects]") from None
+    return fsspec
+
+
+class _Tee:
+    """A raw stream that feeds a Digest with every byte read from it."""
+
+    def __init__(self, raw: IO[bytes], digest: Digest) -> None:
+        self.raw, self.digest = raw, digest
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.raw.read(size)
+        self.digest.update(data)
+        return data
+
+
+def _open_raw(file: SourceFile) -> AbstractContextManager[IO[bytes]]:
+    if file.path == "-":
+        return nullcontext(sys.stdin.buffer)
+    if file.remote:
+        opened: AbstractContextManager[IO[bytes]] = _fsspec().open(file.path, "rb")
+        return opened
+    return open(file.path, "rb")
+
+
+def _decompress(file: SourceFile, raw: _Tee) -> Any:
+    if file.compression == "gzip":
+        return gzip.GzipFile(fileobj=raw)  # type: ignore[arg-type]
+    if file.compression == "zstd":
+        try:
+            import zstandard
+        except ImportError:
+            raise PrerequisiteError("reading .zst files needs zstandard", "install draftsmith[zstd]") from None
+        return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+    return raw
+
+
+def _broken_stream() -> tuple[type[Exception], ...]:
+    errors: list[type[Exception]] = [EOFError, OSError, zlib.error]
+    if "zstandard" in sys.modules:
+        errors.append(sys.modules["zstandard"].ZstdError)
+    return tuple(errors)
+
+
+def chunks(file: SourceFile, digest: Digest, on_skip: OnSkip, size: int = BLOCK) -> Iterator[bytes]:
+    """Decompressed bytes of a file. A truncated or corrupt stream ends it, and is reported, not raised."""
+    got = 0
+    with _open_raw(file) as raw:
+        stream = _decompress(file, _Tee(raw, digest))
+        while True:
+            try:
+                data = stream.read(size)
+            except _broken_stream() as error:
+                if isinstance(error, OSError) and not file.compression:
+                    raise InputError(f"cannot read {file.name}: {error}", "check the disk or the connection") from None
+                on_skip("truncated or corrupt compression", f"{file.name}: after {got} bytes", b"")
+                return
+            if not data:
+                return
+            got += len(data)
+            yield data
+
+
+def blocks(file: SourceFile, digest: Digest, on_skip: OnSkip, size: int = BLOCK) -> Iterator[Block]:
+    """Blocks of whole lines, split on newline bytes only. The last line needs no newline."""
+    rest, line, offset, dropping = b"", 1, 0, False
+    for data in chunks(file, digest, on_skip, size):
+        if dropping:
+            end = data.find(b"\n")
+            if end < 0:
+                offset += len(data)
+                continue
+            data, offset, line, dropping = data[end + 1 :], offset + end + 1, line + 1, False
+        data = rest + data if rest else data
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            yield Block(line, data[:cut], offset if file.compression is None and not file.remote else None)
+            line, offset = line + data.count(b"\n", 0, cut), offset + cut
+        rest = data[cut:]
+        if len(rest) > MAX_LINE:
+            on_skip("line too long", f"{file.name}:{line}", rest[:4096])
+            offset, rest, dropping = offset + len(rest), b"", True
+    if rest:
+        yield Block(line, rest, offset if file.compression is None and not file.remote else None)
+
+
+def read_range(path: str, offset: int, length: int) -> bytes:
+    """The bytes of a block, read again by a worker."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(handle, length, offset)
+    finally:
+        os.close(handle)
