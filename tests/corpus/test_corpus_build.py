@@ -16,7 +16,7 @@ from draftsmith.contract.config import CorpusConfig
 from draftsmith.contract.errors import InputError, PrerequisiteError
 from draftsmith.contract.profile import Distribution, Recommendation, WorkloadProfile
 from draftsmith.traffic import spill
-from draftsmith.traffic.corpus import build_corpus, iter_rows, needs_answers, open_corpus, storage_estimate
+from draftsmith.traffic.corpus import answered, build_corpus, iter_rows, needs_answers, open_corpus, storage_estimate
 from draftsmith.traffic.target_tokens import TargetTokens
 
 
@@ -115,7 +115,7 @@ def test_the_manifest_adds_up(service: Service, tmp_path: Path) -> None:
 def test_max_rows_keeps_the_mix_and_follows_the_profile(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("draftsmith.traffic.rows._classifier", lambda: None)
+    monkeypatch.setattr("draftsmith.traffic.classes.classify", lambda record: record.route)
     for turn in range(60):
         service.chatter(1, seed=turn, route="sql" if turn % 3 else "chat")
     profile = WorkloadProfile(
@@ -266,3 +266,18 @@ def test_prompts_without_their_own_answer_go_back_to_the_target(service: Service
     never = needs_answers(log, "never", tokens=tokens)
     assert (never.ready, never.replay, never.dropped) == ([mine], [], {"error": 1, "no_token_ids": 3})
     assert needs_answers([mine], served_as=["another-model"]).replay == [mine]
+
+
+def test_a_replayed_answer_keeps_the_place_of_the_request_in_time(service: Service, tmp_path: Path) -> None:
+    service.chatter(40)
+    late, early = service.log[39], service.log[0]
+    bare = early.model_copy(update={"prompt_token_ids": None, "output_token_ids": None, "completion": None})
+    assert needs_answers([bare]).replay == [bare]
+    again = answered(
+        bare, prompt_ids=early.prompt_token_ids or [], output_ids=service.ids("new"), text="new", finish_reason="stop"
+    )
+    service.log = [*service.log[1:], again]
+    service.build(tmp_path / "corpus")
+    split = {row.id: row.split for row in iter_rows(tmp_path / "corpus")}
+    assert split[late.id] == "heldout"
+    assert split[again.id] != "heldout"

@@ -16,7 +16,7 @@ from draftsmith.traffic.prompts import general_prompts, heldout_prompts, read_pr
 
 @pytest.fixture
 def corpus(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("draftsmith.traffic.rows._classifier", lambda: None)
+    monkeypatch.setattr("draftsmith.traffic.classes.classify", lambda record: record.route)
     for turn in range(120):
         service.chatter(1, seed=turn, route="sql" if turn % 3 else "chat")
     service.build(tmp_path / "corpus", CorpusConfig(heldout_share=0.25))

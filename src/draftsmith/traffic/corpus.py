@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,9 @@ from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.profile import WorkloadProfile
 from draftsmith.kit.files import sha256_file, write_json
+from draftsmith.traffic.answers import Sorted, answered, needs_answers, triage
 from draftsmith.traffic.reading import COLUMNS, CorpusRow, iter_rows, open_corpus
-from draftsmith.traffic.rows import REASONS, Limits, Refused, Row, refusal, to_row
+from draftsmith.traffic.rows import REASONS, Limits, Refused, Row, to_row
 from draftsmith.traffic.selection import Decision, Progress, select
 from draftsmith.traffic.spill import Spill, concatenate, workshop, write_frame
 from draftsmith.traffic.splits import SPLITS, TRAIN, VALIDATION
@@ -49,59 +50,6 @@ __all__ = [
 FILES = ("rows.parquet", "token_freq.parquet", "manifest.json")  # in the order they are put in place
 CHECKED_ANSWERS = 64
 Check = Callable[[Row], Row | str]  # the row (perhaps with other names), or a reason to drop it
-
-
-@dataclass(frozen=True)
-class Sorted:
-    """`ready` can be built from at once, `replay` must be answered by the target first, `dropped` counts the rest."""
-
-    ready: list[AccessRecord]
-    replay: list[AccessRecord]
-    dropped: dict[str, int]
-
-
-def triage(
-    record: AccessRecord,
-    regenerate: Literal["auto", "always", "never"] = "auto",
-    *,
-    tokens: TargetTokens | None = None,
-    served_as: Collection[str] = (),
-) -> str:
-    """'ready', 'replay', or the reason (a key of REASONS) why this record is of no use.
-
-    An answer is the target's own if its ids are there, the log's model is in `served_as` (where given), and its text
-    agrees with its ids under the target's tokenizer (where given).
-    """
-    why = refusal(record)
-    if why == "error":
-        return why
-    foreign = bool(served_as) and record.model not in served_as
-    foreign = foreign or (tokens is not None and tokens.made_here(record) is False)
-    if regenerate != "always" and why is None and not foreign:
-        return "ready"
-    if regenerate == "never":
-        return why or "no_token_ids"
-    return "replay" if record.messages else "no_text"
-
-
-def needs_answers(
-    records: Iterable[AccessRecord],
-    regenerate: Literal["auto", "always", "never"] = "auto",
-    *,
-    tokens: TargetTokens | None = None,
-    served_as: Collection[str] = (),
-) -> Sorted:
-    """Sort records by `triage`. A replayed record must keep its id, conversation and original timing."""
-    ready, replay, dropped = [], [], Counter[str]()
-    for record in records:
-        kind = triage(record, regenerate, tokens=tokens, served_as=served_as)
-        if kind == "ready":
-            ready.append(record)
-        elif kind == "replay":
-            replay.append(record)
-        else:
-            dropped[kind] += 1
-    return Sorted(ready, replay, dict(sorted(dropped.items())))
 
 
 def storage_estimate(tokens: int, layers: int, hidden_size: int, state_bytes: int = 2) -> int:

@@ -55,7 +55,7 @@ class Templates:
         """[start, end) of the prompt's own part: its last turn without shared beginning and ending."""
         end = len(prompt) - _longest(prompt[::-1], self.endings)
         start = min(_longest(prompt, self.beginnings), end)
-        turns = np.flatnonzero(np.isin(prompt[start:end], self.specials))
+        turns = np.flatnonzero(_member(prompt[start:end], self.specials))
         return (start + int(turns[-1]) + 1 if len(turns) else start), end
 
 
@@ -80,8 +80,16 @@ def _longest(prompt: Ids, shared: Keys) -> int:
     # A prefix of a shared prefix is shared too, so the first miss ends the search.
     if not len(shared) or not len(prompt):
         return 0
-    known = np.isin(prefix_keys(prompt), shared)
+    known = _member(prefix_keys(prompt), shared)
     return len(prompt) if known.all() else int(np.argmin(known))
+
+
+def _member(values: NDArray[Any], ordered: NDArray[Any]) -> NDArray[np.bool_]:
+    # numpy.isin sorts both sides again; this runs three times a row.
+    if not len(ordered):
+        return np.zeros(len(values), dtype=np.bool_)
+    places = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    return np.asarray(ordered[places] == values)
 
 
 def shingles(prompt: Ids, answer: Ids, templates: Templates) -> Shingles:

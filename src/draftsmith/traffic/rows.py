@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -182,19 +181,11 @@ def _said(message: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "content": content.strip() if isinstance(content, str) else content}
 
 
-@cache
-def _classifier() -> Callable[[AccessRecord], str] | None:
-    try:
-        from draftsmith.traffic.classes import classify
-    except ImportError:
-        return None
-    return classify
-
-
 def content_class(record: AccessRecord) -> str:
-    """The content class of the profile, or the route where no classifier is installed."""
-    classify = _classifier()
-    return classify(record) if classify else record.route or "unknown"
+    """The content class as the profile sees it."""
+    from draftsmith.traffic.classes import classify
+
+    return classify(record)
 
 
 def asked(messages: Sequence[dict[str, Any]] | str | None) -> str:

@@ -153,7 +153,7 @@ def workshop(out: Path) -> Iterator[Path]:
             raise
         raise PrerequisiteError(
             f"the disk that holds {out} is full; the corpus was not changed",
-            f"free space there (about {_gib(folder)} GiB were written so far), or point workspace at a larger disk",
+            f"free space there ({_mib(folder)} MiB were written so far), or point workspace at a larger disk",
         ) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -165,5 +165,5 @@ def _disk_full(error: Exception) -> bool:
     return full or "No space left on device" in str(error) or "os error 28" in str(error)
 
 
-def _gib(folder: Path) -> str:
-    return f"{sum(p.stat().st_size for p in folder.rglob('*') if p.is_file()) / 2**30:.2f}"
+def _mib(folder: Path) -> str:
+    return f"{sum(p.stat().st_size for p in folder.rglob('*') if p.is_file()) / 2**20:.1f}"
