@@ -164,6 +164,15 @@ def test_an_owner_killed_between_intent_and_start_leaves_a_child_that_is_found(p
     assert gone(child.pid)
 
 
+def test_stopping_a_job_stops_what_it_started_in_sessions_of_their_own(place: Path) -> None:
+    job = launch(place / "outer", (sys.executable, "-c", OWNER, str(place), "detached", *STUBBORN))
+    until(lambda: (place / "child.log").exists() and "deaf" in (place / "child.log").read_text())
+    inner = int(job.log.read_text())
+    assert os.getsid(inner) != os.getsid(job.pid)
+    processes.stop(job, grace_s=0.1)
+    assert gone(inner)
+
+
 def test_a_reused_pid_is_never_touched(place: Path) -> None:
     bystander = subprocess.Popen(SLEEPER, start_new_session=True)
     try:

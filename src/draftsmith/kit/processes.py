@@ -6,8 +6,9 @@ Laws:
 - Only what is recorded is ever ended. A pid counts as the recorded process only with the same creation time; nothing
   is looked up by name.
 - Each child leads a session of its own, so its descendants are found by session and process group.
-- A child dies with its parent (PR_SET_PDEATHSIG, Linux) unless it was started `detached`. The kernel sends that signal
-  when the parent *thread* ends, so all children are started from one thread that lives as long as the interpreter.
+- A child dies with its parent (PR_SET_PDEATHSIG, Linux) unless it was started `detached`: by `kill -9` of the parent as
+  well as at its normal end. The kernel sends that signal when the parent *thread* ends, so all children are started
+  from one thread that lives as long as the interpreter.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -120,14 +120,16 @@ def start(
         token=token,
         label=label,
         argv0=argv[0],
-        log=str(log),
+        log=str(log.resolve()),
         owner_pid=os.getpid(),
-        owner_create_time=_own_create_time(),
+        owner_create_time=psutil.Process().create_time(),
         detached=detached,
     )
     path = private_dir(registry) / f"{token}.json"
     write_json(path, asdict(record))
-    environment = {**(os.environ if env is None else env), TOKEN_VARIABLE: token}
+    # A chain: what a child of ours starts by this module, in a session of its own, still belongs to us.
+    chain = [*os.environ.get(TOKEN_VARIABLE, "").split(":"), token]
+    environment = {**(os.environ if env is None else env), TOKEN_VARIABLE: ":".join(filter(None, chain))}
     parent = "0" if detached else str(os.getpid())
     command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, parent, *argv]
     try:
@@ -148,9 +150,8 @@ def stop(process: Process, grace_s: float = GRACE_S) -> int | None:
     Returns its exit code (see `Process.exit_code`). Stopping twice is harmless.
     """
     _end(process.record, grace_s, process)
-    code = process.exit_code()
-    process.path.unlink(missing_ok=True)
-    return code
+    _forget(process.path, process.record)
+    return process.exit_code()
 
 
 def sweep(registry: Path, grace_s: float = GRACE_S) -> list[ProcessRecord]:
@@ -164,7 +165,7 @@ def sweep(registry: Path, grace_s: float = GRACE_S) -> list[ProcessRecord]:
             continue
         if _end(record, grace_s):
             ended.append(record)
-        path.unlink(missing_ok=True)
+        _forget(path, record)
     return ended
 
 
@@ -230,15 +231,6 @@ def _spawner() -> ThreadPoolExecutor:
         return _spawners.setdefault(os.getpid(), ThreadPoolExecutor(1, "draftsmith-start"))
 
 
-@lru_cache(maxsize=1)
-def _own_create_time_of(pid: int) -> float:
-    return psutil.Process(pid).create_time()
-
-
-def _own_create_time() -> float:
-    return _own_create_time_of(os.getpid())
-
-
 def _same(pid: int, create_time: float | None) -> bool:
     """Whether `pid` is alive and is the process created then (0.02 s: the kernel counts in ticks of 0.01 s)."""
     if create_time is None:
@@ -260,7 +252,7 @@ def _carries(process: psutil.Process, record: ProcessRecord) -> bool:
 
 def _has_token(process: psutil.Process, record: ProcessRecord) -> bool:
     with contextlib.suppress(psutil.Error, OSError):
-        return process.environ().get(TOKEN_VARIABLE) == record.token
+        return record.token in process.environ().get(TOKEN_VARIABLE, "").split(":")
     return False
 
 
@@ -286,6 +278,12 @@ def _end(record: ProcessRecord, grace_s: float, process: Process | None = None) 
         if not found:
             return True
     return True
+
+
+def _forget(path: Path, record: ProcessRecord) -> None:
+    """Delete a record, unless something survived even SIGKILL (a process stuck in a driver): the next sweep tries again."""
+    if not members(record):
+        path.unlink(missing_ok=True)
 
 
 def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
