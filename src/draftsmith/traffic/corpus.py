@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CorpusRow",
     "Sorted",
+    "answered",
     "build_corpus",
     "iter_rows",
     "needs_answers",
