@@ -99,7 +99,7 @@ def campaign(world: Scenario, rng: np.random.Generator, blocks: int) -> Campaign
         for i in range(1, blocks):
             noise[i] = world.memory * noise[i - 1] + math.sqrt(1 - world.memory**2) * noise[i]
         jumps = _jumps(world, rng, blocks)
-        return noise + jumps[lives]
+        return np.asarray(noise + jumps[lives])
 
     # The order inside a block alternates, so a steady drift hits the arms in turn.
     order = np.where(np.arange(blocks) % 2, 1, -1) * world.drift / 2

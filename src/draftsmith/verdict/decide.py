@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from draftsmith.contract.base import digest
 from draftsmith.contract.errors import InputError
@@ -12,7 +12,7 @@ from draftsmith.verdict.estimate import rounded
 from draftsmith.verdict.floor import NoiseFloor, noise_floor
 from draftsmith.verdict.pair import Bench, Judged, judge, promotable
 from draftsmith.verdict.summary import summarise
-from draftsmith.verdict.tier import is_eager, tier_reasons
+from draftsmith.verdict.tier import tier_reasons
 from draftsmith.verdict.validate import valid_trials
 
 ATTEMPTS = 2
@@ -37,14 +37,16 @@ def decide(
         for point in plan.points
     }
     here = judged[primary.name]
-    winner = _winner(here)
-    outcome = _outcome(here, winner)
-    # A WIN stands on its own pair; anything else on all that was compared.
-    rests_on = [winner] if winner else here
-    compared = (baseline, *(pair.arm for pair in rests_on))
     at_point = [trial for trial in good if trial.point == primary.name]
     starts = {fact.start_id: fact for _, fact in facts}
-    reasons = tier_reasons(plan, compared, at_point, starts, rests_on)
+
+    def doubts(pairs: Sequence[Judged]) -> tuple[str, ...]:
+        return tier_reasons(plan, (baseline, *(pair.arm for pair in pairs)), at_point, starts, pairs)
+
+    winner = _winner(here, doubts)
+    outcome = _outcome(here, winner)
+    # A WIN stands on its own pair; anything else on all that was compared.
+    reasons = doubts([winner] if winner else here)
     tier: Tier = "draft" if reasons else "verdict"
     return Decision(
         outcome=outcome,
@@ -84,10 +86,10 @@ def _baseline(plan: ComparisonPlan) -> Arm:
     return plan.arms[names.index(plan.baseline)]
 
 
-def _winner(here: Sequence[Judged]) -> Judged | None:
-    """The fastest of the arms that won and may be promoted. An eager arm never is."""
-    won = [pair for pair in here if pair.result.outcome == "WIN" and not is_eager(pair.arm)]
-    return max(won, key=lambda pair: (pair.value, pair.arm.name), default=None)
+def _winner(here: Sequence[Judged], doubts: Callable[[Sequence[Judged]], tuple[str, ...]]) -> Judged | None:
+    """The fastest of the arms that won; one at tier `verdict` before any that is only a draft."""
+    won = [pair for pair in here if pair.result.outcome == "WIN"]
+    return max(won, key=lambda pair: (not doubts([pair]), pair.value, pair.arm.name), default=None)
 
 
 def _leading(here: Sequence[Judged]) -> list[Judged]:
@@ -139,7 +141,8 @@ def _remarks(
                 )
         better = winner and pair.value > winner.value and pair.arm.name != winner.arm.name
         if better and winner:
-            remarks.append(f"{pair.arm.name} looks faster still but is not a WIN: {pair.result.reason}")
+            why = "a WIN at tier draft only" if pair.result.outcome == "WIN" else pair.result.outcome
+            remarks.append(f"{pair.arm.name} looks faster still but is {why}: {pair.result.reason}")
     for name, pairs in judged.items():
         remarks += [
             f"at {name}, not primary: {pair.result.reason}"

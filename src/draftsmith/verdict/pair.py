@@ -69,16 +69,11 @@ class Bench:
         """Per-block log ratios, at most the preset number of blocks."""
         return tpot_logs(self.own.get(slow, {}), self.own.get(fast, {}))[:last]
 
-    def sides(self, table: dict[str, dict[int, Cell]], arm: str, blocks: set[int] | None, alpha: float) -> Sides:
-        """Both arms' cells over `blocks` (None = all that both have)."""
+    def sides(self, table: dict[str, dict[int, Cell]], arm: str, blocks: set[int], alpha: float) -> Sides:
+        """Both arms' cells over those of `blocks` that both have."""
         base, cand = table.get(self.plan.baseline, {}), table.get(arm, {})
-        use = (base.keys() & cand.keys()) if blocks is None else blocks
-        return Sides(
-            {block: base[block] for block in sorted(use)},
-            {block: cand[block] for block in sorted(use)},
-            alpha,
-            self.start_noise(),
-        )
+        use = sorted(base.keys() & cand.keys() & blocks)
+        return Sides({b: base[b] for b in use}, {b: cand[b] for b in use}, alpha, self.start_noise())
 
 
 def promotable(plan: ComparisonPlan) -> tuple[Arm, ...]:
@@ -119,8 +114,11 @@ def judge(bench: Bench, arm: Arm) -> Judged:
         return Judged(result, arm, True, (), None)
     settled = rule.settle(data)
     alpha = rule.alpha_at(data.blocks)
-    own = bench.sides(bench.own, arm.name, {log.block for log in logs}, alpha)
-    general = bench.sides(bench.general, arm.name, None, alpha) if arm.role == "candidate" else None
+    used = {log.block for log in logs}
+    own = bench.sides(bench.own, arm.name, used, alpha)
+    # General traffic may be measured in fewer blocks than the own, never in later ones.
+    upto = set(range(max(used) + 1))
+    general = bench.sides(bench.general, arm.name, upto, alpha) if arm.role == "candidate" else None
     checks = check_all(own, general, bench.plan.thresholds)
     outcome, reason, more = _outcome(bench, arm, rule, data, settled, checks, own)
     result = PairResult(

@@ -36,6 +36,7 @@ def merged(trials: Iterable[Trial]) -> SpecCounters:
         generation_tokens=sum(c.generation_tokens for c in told),
         requests=sum(c.requests for c in told),
         preemptions=sum(c.preemptions for c in told),
+        decode_steps=None if any(c.decode_steps is None for c in told) else sum(c.decode_steps or 0 for c in told),
     )
 
 
@@ -47,8 +48,6 @@ def _summary(arm: str, point: str, trials: list[Trial]) -> ArmSummary:
     server_sum = sum(t.counters.server_tpot_sum_s or 0.0 for t in trials)
     server_count = sum(t.counters.server_tpot_count or 0 for t in trials)
     caches = [t.kv_tokens for t in trials if t.kv_tokens]
-    # Steps that decoded: every token after the first, less those that acceptance gave for free.
-    steps = counters.generation_tokens - len(good) - counters.accepted_tokens
     return ArmSummary(
         arm=arm,
         point=point,
@@ -62,7 +61,7 @@ def _summary(arm: str, point: str, trials: list[Trial]) -> ArmSummary:
         throughput_tok_s=rounded(tokens / sum(trial.wall_s for trial in trials)),
         acceptance_length=rounded(counters.acceptance_length),
         acceptance_by_position=tuple(round(share, 9) for share in counters.acceptance_by_position),
-        tokens_per_step=rounded((steps + counters.accepted_tokens) / steps) if steps > 0 else None,
+        tokens_per_step=rounded(counters.tokens_per_step),
         preemptions=counters.preemptions,
         kv_tokens=min(caches) if caches else None,
     )

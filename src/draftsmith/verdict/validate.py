@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from draftsmith.contract.base import digest
 from draftsmith.contract.measure import ComparisonPlan, OperatingPoint, RequestSample, Trial
+from draftsmith.verdict.samples import trial_digest
 
 TOKEN_TOLERANCE = 0.01
 CLOCK_TOLERANCE = 0.05
@@ -32,7 +33,7 @@ def valid_trials(plan: ComparisonPlan, trials: Iterable[Trial]) -> tuple[tuple[T
 def inspect_trials(plan: ComparisonPlan, trials: Iterable[Trial]) -> tuple[Trial, ...]:
     """All trials in a fixed order, each unusable one with its reason in `invalid`. Exact repeats are dropped."""
     plan_sha256 = digest(plan)
-    distinct = {digest(trial): trial for trial in trials}
+    distinct = {trial_digest(trial): trial for trial in trials}
     ordered = sorted(distinct.items(), key=lambda item: (item[1].block, item[1].order, item[1].trial_id, item[0]))
     times_seen = Counter(trial.trial_id for _, trial in ordered)
     checked = []
