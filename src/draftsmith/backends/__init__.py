@@ -1,1 +1,13 @@
-"""Where jobs run, behind one small protocol."""
+"""Where jobs run, behind one small protocol.
+
+    base.py         the protocol, and the one judgement of how a job ended
+    notes.py        job.json: the intent and the handle, written before and after a submission
+    local.py        a child process of this machine
+    slurm.py        a Slurm cluster: sbatch, squeue, sacct, scancel, sinfo, and nothing else
+    slurm_text.py   the text that goes to Slurm, from pure functions
+    slurm_parse.py  the text that comes back from Slurm, by pure functions
+    slurm_nodes.py  drain and resume of one node, only when acknowledged
+
+Every back end keeps the same promises: the intent is on disk before anything starts; submitting a name that already
+runs adopts it; a job that could not be looked at is UNKNOWN, never FAILED; nothing outlives a cancel.
+"""
