@@ -1,0 +1,314 @@
+"""Replaying prompts against an OpenAI-compatible server, and recording exactly what came back.
+
+Closed loop: a fixed number of requests in flight. Open loop: each request at its recorded arrival time. Answers are
+streamed; TTFT is the first chunk that carries tokens, latency the last one. Token counts are the engine's own. Memory
+holds the requests in flight and nothing else: results leave through a callback as they finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import orjson
+
+from draftsmith.contract.access import AccessRecord, SpecStats, Timing, Usage
+from draftsmith.contract.errors import EngineLostError, InputError
+
+RETRIES = 3
+RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+FATAL_AFTER = 8  # connection failures in a row before the server counts as gone
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to send. Without messages, `prompt_token_ids` go to the completions endpoint as they are."""
+
+    id: str
+    messages: list[dict[str, Any]] | None = None
+    prompt_token_ids: list[int] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    max_tokens: int | None = None
+    arrival_s: float | None = None
+    conversation: str | None = None
+    route: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where requests go. `extra` is merged into each body (for example `kv_transfer_params`)."""
+
+    endpoint: str
+    model: str
+    api_key: str | None = None
+    timeout_s: float = 600.0
+    token_ids: bool = True
+    stream: bool = True
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def url(self, path: str) -> str:
+        """Absolute URL of an API path; the endpoint may be given with or without /v1."""
+        base = self.endpoint.rstrip("/")
+        return f"{base if base.endswith('/v1') else base + '/v1'}/{path}"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The record of one request, and the raw `kv_transfer_params` of its response, if any."""
+
+    record: AccessRecord
+    transfer: dict[str, Any] | None = None
+
+
+@dataclass
+class Pacing:
+    """How requests are released. `rate_scale` 2 replays recorded arrivals twice as fast."""
+
+    concurrency: int = 1
+    open_loop: bool = False
+    rate_scale: float = 1.0
+
+
+def served_model(endpoint: str, api_key: str | None = None) -> str:
+    """Name of the first model the server lists. Raises InputError if it cannot be asked."""
+    url = Target(endpoint, "").url("models")
+    try:
+        answer = httpx.get(url, headers=_headers(api_key), timeout=20)
+        answer.raise_for_status()
+        return str(answer.json()["data"][0]["id"])
+    except (httpx.HTTPError, ValueError, LookupError) as error:
+        raise InputError(
+            f"{url} does not list its models ({type(error).__name__})", "check --endpoint, or name the model with --model"
+        ) from None
+
+
+def replay(
+    requests: Iterable[Request], target: Target, pacing: Pacing, on_reply: Callable[[Reply], None]
+) -> tuple[float, int]:
+    """Send all requests. Returns (wall seconds, peak requests in flight). Failed requests are replies with an error.
+
+    Raises EngineLostError if the server cannot be reached any more.
+    """
+    return asyncio.run(_replay(iter(requests), target, pacing, on_reply))
+
+
+async def _replay(
+    requests: Iterator[Request], target: Target, pacing: Pacing, on_reply: Callable[[Reply], None]
+) -> tuple[float, int]:
+    limit = max(pacing.concurrency, 1)
+    pool = httpx.Limits(max_connections=None if pacing.open_loop else limit, max_keepalive_connections=limit)
+    state = _State()
+    async with httpx.AsyncClient(timeout=target.timeout_s, limits=pool, headers=_headers(target.api_key)) as client:
+        began = time.monotonic()
+
+        async def one(request: Request) -> None:
+            state.enter()
+            try:
+                on_reply(await _send(client, request, target, state))
+            finally:
+                state.leave()
+
+        async def worker() -> None:
+            for request in requests:
+                await one(request)
+
+        async with asyncio.TaskGroup() as group:
+            if pacing.open_loop:
+                for request in requests:
+                    due = began + (request.arrival_s or 0.0) / pacing.rate_scale
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
+                    group.create_task(one(request))
+            else:
+                for _ in range(limit):
+                    group.create_task(worker())
+    return time.monotonic() - began, state.peak
+
+
+@dataclass
+class _State:
+    in_flight: int = 0
+    peak: int = 0
+    refused: int = 0
+
+    def enter(self) -> None:
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+
+
+async def _send(client: httpx.AsyncClient, request: Request, target: Target, state: _State) -> Reply:
+    error = "unknown"
+    for attempt in range(RETRIES + 1):
+        if attempt:
+            await asyncio.sleep(0.5 * 2**attempt)
+        try:
+            reply = await _stream(client, request, target)
+            state.refused = 0
+            return reply
+        except _HttpError as failure:
+            state.refused = 0
+            error = f"http_{failure.status}"
+            if failure.status not in RETRY_STATUS:
+                break
+        except (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError) as failure:
+            error = f"connection_{type(failure).__name__}"
+            state.refused += 1
+            if state.refused >= FATAL_AFTER:
+                raise EngineLostError(
+                    f"the server at {target.endpoint} went away", "look at its log, start it again and rerun: it resumes"
+                ) from None
+        except httpx.TimeoutException:
+            error = "timeout"
+            break
+        except ValueError:
+            error = "malformed_response"
+            break
+    record = AccessRecord(
+        id=request.id,
+        conversation=request.conversation,
+        model=target.model,
+        route=request.route,
+        messages=request.messages,
+        params=_logged_params(request),
+        timing=Timing(start_unix_s=time.time()),
+        error=error,
+    )
+    return Reply(record)
+
+
+class _HttpError(Exception):
+    def __init__(self, status: int) -> None:
+        super().__init__(str(status))
+        self.status = status
+
+
+@dataclass
+class _Answer:
+    """What has been read of one streamed answer."""
+
+    text: list[str] = field(default_factory=list)
+    output_ids: list[int] = field(default_factory=list)
+    prompt_ids: list[int] | None = None
+    first_s: float | None = None
+    last_s: float | None = None
+    finish: str | None = None
+    usage: Usage = Usage()
+    spec: SpecStats | None = None
+    transfer: dict[str, Any] | None = None
+
+    def add(self, event: dict[str, Any], now: float) -> None:
+        if event.get("error"):
+            raise ValueError("error event in the stream")
+        if event.get("prompt_token_ids") is not None:
+            self.prompt_ids = event["prompt_token_ids"]
+        if event.get("usage"):
+            details = event["usage"].get("prompt_tokens_details") or {}
+            self.usage = Usage(
+                prompt_tokens=event["usage"].get("prompt_tokens"),
+                completion_tokens=event["usage"].get("completion_tokens"),
+                cached_tokens=details.get("cached_tokens"),
+            )
+        self.spec = spec_stats(event) or self.spec
+        self.transfer = event.get("kv_transfer_params") or self.transfer
+        for choice in event.get("choices") or []:
+            self._add_choice(choice, now)
+
+    def _add_choice(self, choice: dict[str, Any], now: float) -> None:
+        delta = choice.get("delta") or choice.get("message") or {}
+        text = delta.get("content") or delta.get("reasoning_content") or choice.get("text") or ""
+        ids = choice.get("token_ids") or []
+        if choice.get("prompt_token_ids") is not None:
+            self.prompt_ids = choice["prompt_token_ids"]
+        if text or ids:
+            self.text.append(text)
+            self.output_ids.extend(ids)
+            self.first_s = now if self.first_s is None else self.first_s
+            self.last_s = now
+        self.finish = choice.get("finish_reason") or self.finish
+
+
+async def _stream(client: httpx.AsyncClient, request: Request, target: Target) -> Reply:
+    path, body = _body(request, target)
+    start_unix, start = time.time(), time.monotonic()
+    answer = _Answer()
+    async with client.stream("POST", target.url(path), content=orjson.dumps(body)) as response:
+        if response.status_code != httpx.codes.OK:
+            await response.aread()
+            raise _HttpError(response.status_code)
+        if target.stream:
+            async for event in _events(response):
+                answer.add(event, time.monotonic() - start)
+        else:
+            answer.add(orjson.loads(await response.aread()), time.monotonic() - start)
+    if answer.finish is None:
+        raise httpx.RemoteProtocolError("the stream ended before the answer did")
+    record = AccessRecord(
+        id=request.id,
+        conversation=request.conversation,
+        model=target.model,
+        route=request.route,
+        messages=request.messages,
+        completion="".join(answer.text),
+        params=_logged_params(request),
+        prompt_token_ids=answer.prompt_ids or request.prompt_token_ids,
+        output_token_ids=answer.output_ids or None,
+        usage=answer.usage,
+        timing=Timing(start_unix_s=start_unix, ttft_s=answer.first_s, latency_s=answer.last_s),
+        finish_reason=answer.finish,
+        spec=answer.spec,
+    )
+    return Reply(record, answer.transfer)
+
+
+async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    """Server-sent events of a response, as JSON. Splits on newline bytes only."""
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            data = line.strip()
+            if data.startswith(b"data:") and (payload := data[5:].strip()) != b"[DONE]":
+                yield orjson.loads(payload)
+
+
+def _body(request: Request, target: Target) -> tuple[str, dict[str, Any]]:
+    body: dict[str, Any] = {"temperature": 0, **request.params}
+    body |= {"model": target.model, "stream": target.stream} | target.extra
+    if target.stream:
+        body["stream_options"] = {"include_usage": True}
+    if request.max_tokens is not None:
+        body["max_tokens"] = request.max_tokens
+    if target.token_ids:
+        body["return_token_ids"] = True
+    if request.messages is not None:
+        return "chat/completions", body | {"messages": request.messages}
+    if request.prompt_token_ids is None:
+        raise InputError(f"prompt {request.id} has neither messages nor token ids", "give one of them in the prompts file")
+    return "completions", body | {"prompt": request.prompt_token_ids}
+
+
+def _logged_params(request: Request) -> dict[str, Any]:
+    return request.params | ({"max_tokens": request.max_tokens} if request.max_tokens is not None else {})
+
+
+def spec_stats(event: dict[str, Any]) -> SpecStats | None:
+    """Per-request speculation counts, where the server was asked to report them."""
+    found = ((event.get("metrics") or {}).get("speculative_decoding")) or {}
+    if "num_spec_steps" not in found:
+        return None
+    return SpecStats(
+        drafts=int(found["num_spec_steps"]),
+        draft_tokens=int(found.get("num_draft_tokens") or 0),
+        accepted_tokens=int(found.get("num_accepted_draft_tokens") or 0),
+    )
+
+
+def _headers(api_key: str | None) -> dict[str, str]:
+    headers = {"content-type": "application/json"}
+    return headers | ({"authorization": f"Bearer {api_key}"} if api_key else {})

@@ -1,0 +1,142 @@
+"""Job: corpus rows -> hidden states of the target, and the probe that must pass before any training.
+
+States are asked for the row's own token ids without the last one (nothing is predicted from it). Rows whose states
+were captured while they were answered are not asked for again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from draftsmith import wiring
+from draftsmith.contract.config import Config
+from draftsmith.contract.draft import TargetFacts
+from draftsmith.contract.errors import EngineError, InputError
+from draftsmith.engines.base import CaptureSpec
+from draftsmith.kit.files import private_dir, read_json, write_json
+from draftsmith.traffic.reading import CorpusRow, iter_rows, open_corpus
+from draftsmith.traffic.replay import Reply, Request
+from draftsmith.work import states
+from draftsmith.work.job import Job, Outputs, run_job
+from draftsmith.work.servers import one, serving
+
+PROBED_ROWS = 12
+
+
+def body(job: Job) -> Outputs:
+    """Capture and probe the corpus named in the plan."""
+    plan = job.plan
+    config = Config.model_validate(plan["config"])
+    target = TargetFacts.model_validate(plan["target"])
+    corpus, folder = Path(plan["corpus"]), private_dir(Path(plan["states"]))
+    manifest = open_corpus(corpus)
+    rows = [row for split in ("train", "validation") for row in iter_rows(corpus, split)]
+    layers = tuple(plan["layer_ids"]) + (target.num_layers,)
+    _discard_foreign(folder, rows)
+    missing = [row for row in rows if not states.states_path(folder, row.id).is_file()]
+    tokens = sum(len(row.input_ids) - 1 for row in missing)
+    states.require_space(folder, tokens * len(layers) * target.hidden_size * 2)
+    began = time.monotonic()
+    serving_s = 0.0
+    if missing:
+        capture = CaptureSpec(layer_ids=layers, storage=str(folder / "incoming"))
+        spec = wiring.server_spec(config, target.path, capture=capture, eager=True)
+        engine = wiring.engine(config, Path(plan["registry"]))
+        with serving(job, engine, {"capture": spec}, config.engine.start_timeout_s) as servers:
+            began_capture = time.monotonic()
+            _capture(job, missing, one(servers), folder, config.engine.max_num_seqs)
+            serving_s = time.monotonic() - began_capture
+    report = _probe(job, config, target, rows, folder, layers)
+    figures = {
+        "rows": len(rows),
+        "captured_rows": len(missing),
+        "captured_tokens": tokens,
+        "capture_tokens_per_s": tokens / serving_s if serving_s else None,
+        "bytes": sum(states.states_path(folder, row.id).stat().st_size for row in rows),
+        "estimate_bytes": manifest.capture_bytes_estimate,
+        "probe": report,
+        "wall_s": time.monotonic() - began,
+    }
+    return {"states": str(folder), "layer_ids": list(plan["layer_ids"])}, figures
+
+
+def _discard_foreign(folder: Path, rows: list[CorpusRow]) -> None:
+    """States of requests that are not in the training rows (held out, dropped) are deleted at once."""
+    wanted = {states.key(row.id) for row in rows}
+    for path in folder.glob("*.safetensors"):
+        if path.stem not in wanted:
+            path.unlink()
+    for path in (folder / "incoming").glob("*"):
+        path.unlink()
+
+
+def _capture(job: Job, missing: list[CorpusRow], server: Any, folder: Path, concurrency: int) -> None:
+    total = sum(len(row.input_ids) - 1 for row in missing)
+    length = {row.id: len(row.input_ids) - 1 for row in missing}
+    done = 0
+    failed: list[str] = []
+
+    def count(reply: Reply) -> None:
+        nonlocal done
+        done += length[reply.record.id]
+        if reply.record.error is not None:
+            failed.append(reply.record.error)
+        job.progress("capturing hidden states", done, total, "tokens")
+
+    requests = (Request(row.id, prompt_token_ids=row.input_ids[:-1].tolist(), max_tokens=1) for row in missing)
+    states.capture(requests, server, folder, concurrency, count)
+    if failed:
+        raise EngineError(
+            f"{len(failed)} of {len(missing)} rows could not be captured ({failed[0]})", "run again: only those are asked for"
+        )
+
+
+def _probe(
+    job: Job, config: Config, target: TargetFacts, rows: list[CorpusRow], folder: Path, layers: tuple[int, ...]
+) -> dict[str, Any]:
+    """Run the probe in the engine's interpreter on a spread of rows, the longest included. Fails closed."""
+    ordered = sorted(rows, key=lambda row: (len(row.input_ids), row.id))
+    step = max(1, len(ordered) // PROBED_ROWS)
+    chosen = {row.row: row for row in [*ordered[::step][: PROBED_ROWS - 1], ordered[-1]]}.values()
+    plan = {
+        "target": target.path,
+        "layer_ids": list(layers),
+        "rows": [
+            {
+                "path": str(states.states_path(folder, row.id)),
+                "token_ids": row.input_ids.tolist(),
+                "prompt_tokens": row.prompt_tokens,
+                "greedy": json.loads(row.params).get("temperature", 0) == 0,
+            }
+            for row in chosen
+        ],
+    }
+    job.progress("probing the captured states", 0, len(plan["rows"]), "rows")
+    result = run_probe(plan, private_dir(job.workdir / "probe"), config.engine.python, Path(job.plan["registry"]))
+    if not result.get("passed"):
+        raise InputError(
+            f"the capture is wrong: {'; '.join(result.get('failures') or ['the probe gave no reason'])}",
+            "nothing was trained; check the engine's version and the layer ids, then capture again",
+        )
+    return result
+
+
+def run_probe(plan: dict[str, Any], workdir: Path, python: str | None, registry: Path) -> dict[str, Any]:
+    """Run draftsmith.work.probe as a subprocess; returns its report. Raises EngineError if it does not report."""
+    from draftsmith.work.subprocess import run_module
+
+    (workdir / "report.json").unlink(missing_ok=True)
+    write_json(workdir / "plan.json", plan)
+    code = run_module("draftsmith.work.probe", [str(workdir / "plan.json"), str(workdir / "report.json")], python, workdir / "probe.log", registry)
+    if not (workdir / "report.json").is_file():
+        raise EngineError(f"the probe ended with exit code {code} and no report", f"see {workdir.name}/probe.log of the capture job")
+    (workdir / "plan.json").unlink()
+    report: dict[str, Any] = read_json(workdir / "report.json")
+    return report
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_job(body))

@@ -1,0 +1,88 @@
+"""The frame of every job program: plan.json in, progress.json meanwhile, result.json last.
+
+A job is told to stop by SIGTERM (also when its parent dies). It then unwinds, so that `finally` blocks stop the servers
+it started; what it has finished stays on disk, and the same command continues from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from draftsmith.contract.errors import DraftsmithError, RunInterruptedError
+from draftsmith.contract.job import JobProgress, JobResult
+from draftsmith.kit.files import read_json, write_json
+
+PROGRESS_EVERY_S = 0.5
+
+
+class Job:
+    """The running job: its folder, its plan and its progress."""
+
+    def __init__(self, workdir: Path, plan: dict[str, Any]) -> None:
+        self.workdir = workdir
+        self.plan = plan
+        self._started = time.time()
+        self._last = 0.0
+        self._stage = ""
+
+    def progress(
+        self, stage: str, done: float = 0, total: float | None = None, unit: str = "", note: str = ""
+    ) -> None:
+        """Replace progress.json; cheap to call often."""
+        now = time.time()
+        if stage != self._stage:
+            self._stage, self._started = stage, now
+        elif now - self._last < PROGRESS_EVERY_S and done != total:
+            return
+        self._last = now
+        value = JobProgress(
+            stage=stage, done=done, total=total, unit=unit, note=note, started_unix_s=self._started, updated_unix_s=now
+        )
+        with contextlib.suppress(OSError):  # a full disk must not turn a working job into a failed one here
+            write_json(self.workdir / "progress.json", value)
+
+
+Outputs = tuple[dict[str, Any], dict[str, Any]]
+
+
+def run_job(body: Callable[[Job], Outputs], argv: list[str] | None = None) -> int:
+    """Run `body` on the plan named in argv[1]; returns the exit code. `body` returns (outputs, figures)."""
+    plan_path = Path((argv or sys.argv)[1])
+    job = Job(plan_path.parent, read_json(plan_path))
+    began = time.time()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    try:
+        outputs, figures = body(job)
+        result = JobResult(ok=True, outputs=outputs, figures=figures, wall_s=time.time() - began)
+    except RunInterruptedError:
+        return RunInterruptedError.exit_code
+    except DraftsmithError as error:
+        result = _failed(error.message, error.next_step, type(error).__name__, began)
+    except OSError as error:
+        step = "free space on the disk of the workspace and run again" if error.errno == 28 else "see stderr.log of the job"
+        traceback.print_exc()
+        result = _failed(f"{type(error).__name__}: {error.strerror}", step, "PrerequisiteError", began)
+    except Exception as error:
+        traceback.print_exc()
+        result = _failed(f"{type(error).__name__} in the job", "see stderr.log of the job", "DraftsmithError", began)
+    write_json(job.workdir / "result.json", result)
+    return 0 if result.ok else 1
+
+
+def _failed(message: str, next_step: str, kind: str, began: float) -> JobResult:
+    return JobResult(ok=False, error=message, next_step=next_step, error_kind=kind, wall_s=time.time() - began)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    del frame
+    signal.signal(number, signal.SIG_IGN)
+    raise RunInterruptedError(f"stopped by signal {number}", "run the same command again to continue")

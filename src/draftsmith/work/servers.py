@@ -1,0 +1,61 @@
+"""Servers of a job: started side by side, always stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from draftsmith.contract.errors import EngineError
+from draftsmith.engines.base import Server, ServerSpec
+from draftsmith.engines.vllm import VllmEngine
+from draftsmith.work.job import Job
+
+STARTS_AT_ONCE = 2
+
+
+@contextmanager
+def serving(
+    job: Job, engine: VllmEngine, specs: Mapping[str, ServerSpec], timeout_s: float, at_once: int = STARTS_AT_ONCE
+) -> Iterator[dict[str, Server]]:
+    """Start the named servers, at most `at_once` at a time, and stop all of them on the way out.
+
+    Raises EngineStartError as soon as one cannot start; the others are stopped.
+    """
+    with ExitStack() as stack:
+        servers: dict[str, Server] = {}
+        names = list(specs)
+        ready = 0
+
+        def bring_up(name: str) -> None:
+            nonlocal ready
+            server = engine.start(specs[name], job.workdir / "servers")
+            stack.callback(engine.stop, server)
+            servers[name] = server
+
+            def stage(text: str, elapsed_s: float) -> None:
+                job.progress("starting servers", ready, len(names), "servers", f"{name}: {text} ({elapsed_s:.0f} s)")
+
+            engine.wait_ready(server, timeout_s, stage)
+            ready += 1
+
+        job.progress("starting servers", 0, len(names), "servers")
+        with ThreadPoolExecutor(at_once) as pool:
+            waiting: set[Future[None]] = {pool.submit(bring_up, name) for name in names}
+            done, pending = wait(waiting, return_when=FIRST_EXCEPTION)
+            failed = next((f.exception() for f in done if f.exception()), None)
+            if failed is not None:
+                for future in pending:
+                    future.cancel()
+                for server in list(servers.values()):
+                    engine.stop(server)
+                raise failed
+        yield {name: servers[name] for name in names}
+
+
+def one(servers: dict[str, Server]) -> Server:
+    """The only server. Raises EngineError if there is another number of them."""
+    if len(servers) != 1:
+        raise EngineError(f"expected one server, found {len(servers)}")
+    return next(iter(servers.values()))

@@ -1,0 +1,62 @@
+"""Asking a capture server for hidden states, row by row, into a private folder.
+
+A captured file is `<key>.safetensors` with `hidden_states [T, layers, hidden]` and `token_ids [T]`. It appears under its
+final name only when it is whole, so a restart asks for what is missing and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from draftsmith.contract.errors import EngineError, PrerequisiteError
+from draftsmith.engines.base import Server
+from draftsmith.traffic.replay import Pacing, Reply, Request, Target, replay
+
+CAPTURE = {"kv_transfer_params": {"include_output_tokens": True}}
+SPARE_BYTES = 2 * 2**30
+
+
+def key(record_id: str) -> str:
+    """File stem of a row's states: a hash, since ids may hold anything."""
+    return hashlib.sha256(record_id.encode()).hexdigest()[:32]
+
+
+def states_path(folder: Path, record_id: str) -> Path:
+    """Where the states of a row lie."""
+    return folder / f"{key(record_id)}.safetensors"
+
+
+def require_space(folder: Path, needed_bytes: int) -> None:
+    """Raise PrerequisiteError if the disk cannot hold `needed_bytes` and a reserve."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes + SPARE_BYTES:
+        raise PrerequisiteError(
+            f"hidden states need {needed_bytes / 2**30:.1f} GiB, the disk of {folder.name} has {free / 2**30:.1f} GiB free",
+            "free space, or lower corpus.max_rows",
+        )
+
+
+def capture(
+    requests: Iterable[Request],
+    server: Server,
+    folder: Path,
+    concurrency: int,
+    on_reply: Callable[[Reply], None],
+) -> None:
+    """Send requests to a capture server and put each answer's states in place before `on_reply` hears of it."""
+    target = Target(server.url, server.spec.served_name, stream=False, extra=CAPTURE)
+
+    def keep(reply: Reply) -> None:
+        if reply.record.error is None:
+            source = (reply.transfer or {}).get("hidden_states_path")
+            if not source or not Path(source).is_file():
+                raise EngineError(
+                    "the capture server answered without hidden states", "see its log for the connector's error"
+                )
+            Path(source).rename(states_path(folder, reply.record.id))
+        on_reply(reply)
+
+    replay(requests, target, Pacing(concurrency), keep)
