@@ -220,7 +220,7 @@ def _measure(frame: pl.DataFrame, split: str) -> tuple[NDArray[np.int64], NDArra
 
     part = frame.filter(pl.col("split") == split)
     prompt = int(part["prompt_tokens"].cast(pl.Int64).sum())
-    answers = part.select(pl.col("input_ids").list.slice(pl.col("prompt_tokens")).explode(empty_as_null=False))
+    answers = part.select(pl.col("input_ids").list.slice(pl.col("prompt_tokens")).explode())
     ids = answers["input_ids"].to_numpy().astype(np.int64)
     return ids, np.array([len(part), prompt, len(ids)])
 

@@ -117,7 +117,7 @@ def _frame(rows: list[Row], first: int) -> pl.DataFrame:
 
 def ragged(frame: pl.DataFrame) -> tuple[Ids, NDArray[np.int64]]:
     """(all input_ids of the frame in one array, where each row starts, and the end): row i is flat[at[i] : at[i + 1]]."""
-    flat = frame["input_ids"].explode(empty_as_null=False).to_numpy().astype(np.int32, copy=False)
+    flat = frame["input_ids"].explode().to_numpy().astype(np.int32, copy=False)
     return flat, np.concatenate([[0], np.cumsum(frame["input_ids"].list.len().to_numpy(), dtype=np.int64)])
 
 
