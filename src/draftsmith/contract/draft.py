@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -24,7 +24,8 @@ class TargetFacts(Frozen):
     quantization: str | None = None
     has_mtp: bool = False
     tied_embeddings: bool = False
-    sha256: str = Field(description="over config.json, tokenizer.json and the weight index or headers")
+    rope: dict[str, Any] = Field(default_factory=dict, description="rope_theta, rope_type and scaling, one flat form")
+    sha256: str = Field(description="over config.json, tokenizer.json, the weight headers and a sample of every tensor")
     tokenizer_sha256: str
 
 
@@ -53,3 +54,28 @@ class DraftManifest(Frozen):
     trained_tokens: int | None = None
 
     model_config = Frozen.model_config | {"populate_by_name": True, "serialize_by_alias": True}
+
+
+class Finding(Frozen):
+    """One check of a draft folder. `next_step` is set where something is to be done."""
+
+    check: str
+    level: Literal["error", "warn", "ok"]
+    sentence: str
+    next_step: str = ""
+
+
+class LintReport(Frozen):
+    """All findings on one draft folder, in the order of the checks."""
+
+    folder: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check found an error. Warnings do not fail a draft."""
+        return not any(finding.level == "error" for finding in self.findings)
+
+    def at(self, level: Literal["error", "warn", "ok"]) -> tuple[Finding, ...]:
+        """The findings of one level."""
+        return tuple(finding for finding in self.findings if finding.level == level)

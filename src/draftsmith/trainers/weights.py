@@ -1,0 +1,162 @@
+"""Safetensors files read by their header: names, types, shapes and single tensors, never a whole model in memory.
+
+A file is an 8-byte little-endian header length, a JSON header and the tensors' bytes. bfloat16 has no numpy type, so
+its values are looked at as raw 16-bit words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from draftsmith.contract.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+INDEX = "model.safetensors.index.json"
+MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+SCAN_BYTES = 1 << 25
+SAMPLE_BYTES = 4096
+
+ITEM_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+    "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
+    "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
+}  # fmt: skip
+# All exponent bits set means infinity or NaN: (word type, mask).
+_NOT_FINITE = {"BF16": ("<u2", 0x7F80), "F16": ("<u2", 0x7C00), "F32": ("<u4", 0x7F800000)}
+_NUMPY = {"BOOL": "?", "U8": "u1", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "F16": "<f2", "F32": "<f4"}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor as the header describes it. `start` is its first byte in `file`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: Path
+    start: int
+    size: int
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files the folder's weights are made of: by its index, else model.safetensors, else all of them.
+
+    Empty when there are none. Raises InputError for an index that does not parse, names a file that is missing, or
+    points outside the folder.
+    """
+    index = folder / INDEX
+    if index.is_file():
+        weight_map = read_object(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise InputError(f"{index} has no weight_map", "download the model again")
+        names = sorted({str(name) for name in weight_map.values()})
+        for name in names:
+            if Path(name).name != name or not name.endswith(".safetensors"):
+                raise InputError(f"{index} names {name!r}, which is not a file of its own folder", "use another model")
+            if not (folder / name).is_file():
+                raise InputError(f"{index} names {name}, which is missing", "download the model again")
+        return tuple(folder / name for name in names)
+    single = folder / "model.safetensors"
+    return (single,) if single.is_file() else tuple(sorted(folder.glob("*.safetensors")))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises InputError if it cannot be read, does not parse or is no object."""
+    try:
+        value = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON: {error}", "download the file again") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds no JSON object", "download the file again")
+    return value
+
+
+def read_tensors(files: tuple[Path, ...]) -> dict[str, Tensor]:
+    """All tensors of `files` by name. Raises InputError for a damaged, truncated or overlapping file."""
+    found: dict[str, Tensor] = {}
+    for path in files:
+        for tensor in _header(path):
+            if tensor.name in found:
+                raise InputError(f"{tensor.name} is in {found[tensor.name].file.name} and in {path.name}",
+                                 "keep one of the two files")  # fmt: skip
+            found[tensor.name] = tensor
+    return found
+
+
+def read_array(tensor: Tensor) -> np.ndarray:
+    """The values of one tensor, of a type that numpy has. Raises InputError for bfloat16 and 8-bit floats."""
+    import numpy as np
+
+    if tensor.dtype not in _NUMPY:
+        raise InputError(f"{tensor.name} is {tensor.dtype}, an integer or bool tensor was expected", "convert it again")
+    with tensor.file.open("rb") as source:
+        source.seek(tensor.start)
+        raw = source.read(tensor.size)
+    return np.frombuffer(raw, dtype=_NUMPY[tensor.dtype]).reshape(tensor.shape)
+
+
+def count_not_finite(tensor: Tensor) -> int:
+    """How many values are NaN or infinite. 0 for integers and 8-bit floats, which are not looked at."""
+    import numpy as np
+
+    if tensor.dtype not in _NOT_FINITE:
+        return 0
+    word, mask = _NOT_FINITE[tensor.dtype]
+    total, left = 0, tensor.size
+    with tensor.file.open("rb") as source:
+        source.seek(tensor.start)
+        while left > 0 and (raw := source.read(min(SCAN_BYTES, left))):
+            bits = np.frombuffer(raw, dtype=word) & np.array(mask, dtype=word)
+            total += int((bits == mask).sum())
+            left -= len(raw)
+    return total
+
+
+def sample_digest(tensor: Tensor) -> str:
+    """sha256 of 4 KiB from the tensor's middle: tells apart weights of equal shape without reading them all."""
+    with tensor.file.open("rb") as source:
+        source.seek(tensor.start + max(0, tensor.size - SAMPLE_BYTES) // 2)
+        return hashlib.sha256(source.read(min(SAMPLE_BYTES, tensor.size))).hexdigest()
+
+
+def _header(path: Path) -> list[Tensor]:
+    next_step = "copy or download the file again"
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as source:
+            (length,) = struct.unpack("<Q", source.read(8))
+            if length > min(MAX_HEADER_BYTES, size - 8):
+                raise InputError(f"{path.name} is no safetensors file, or its header is cut off", next_step)
+            header = orjson.loads(source.read(length))
+        tensors = [
+            _tensor(path, name, entry, 8 + length, size) for name, entry in header.items() if name != "__metadata__"
+        ]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path.name} has a damaged safetensors header", next_step) from error
+    return tensors
+
+
+def _tensor(path: Path, name: str, entry: dict[str, Any], base: int, file_size: int) -> Tensor:
+    begin, end = (int(offset) for offset in entry["data_offsets"])
+    shape = tuple(int(side) for side in entry["shape"])
+    count = 1
+    for side in shape:
+        count *= side
+    expected = count * ITEM_BYTES.get(entry["dtype"], 0)
+    if base + end > file_size or begin < 0 or end < begin or (expected and end - begin != expected):
+        raise InputError(
+            f"{path.name}: the bytes of {name} are cut off or do not match its shape", "copy or download the file again"
+        )
+    return Tensor(name, str(entry["dtype"]), shape, path, base + begin, end - begin)

@@ -1,0 +1,209 @@
+"""A target is read from its folder, or refused with the reason, before anything is spent on it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from models import HIDDEN, LAYERS, VOCAB, write_target
+from safetensors.numpy import save_file
+
+from draftsmith.contract.errors import InputError
+from draftsmith.trainers.layers import default_layers, from_specforge, stored, to_specforge
+from draftsmith.trainers.target import ARCHITECTURES, read_target
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_target(folder)
+    assert caught.value.next_step, "a refusal says what to do"
+    return caught.value.message
+
+
+def test_the_facts_of_a_model(tmp_path: Path) -> None:
+    facts = read_target(write_target(tmp_path / "m"))
+    assert (facts.num_layers, facts.hidden_size, facts.vocab_size) == (LAYERS, HIDDEN, VOCAB)
+    assert facts.architecture == "LlamaForCausalLM"
+    assert facts.dtype == "float16"
+    assert facts.tied_embeddings
+    assert not facts.has_mtp
+    assert facts.quantization is None
+    assert facts.weight_bytes == (VOCAB + 1) * HIDDEN * 2
+    assert facts.rope == {"rope_theta": 10000.0, "rope_type": "default"}
+
+
+def test_a_fine_tune_of_the_same_shape_is_another_target(tmp_path: Path) -> None:
+    one, same, other = (read_target(write_target(tmp_path / n, seed=s)) for n, s in (("a", 0), ("b", 0), ("c", 1)))
+    assert one.sha256 == same.sha256 != other.sha256
+    assert one.tokenizer_sha256 == other.tokenizer_sha256
+
+
+def test_a_multimodal_model_is_read_by_its_text_part(tmp_path: Path) -> None:
+    text = {
+        "model_type": "qwen3_vl_text",
+        "num_hidden_layers": LAYERS,
+        "hidden_size": HIDDEN,
+        "vocab_size": VOCAB,
+        "max_position_embeddings": 256,
+        "rope_parameters": {"rope_theta": 5e6, "rope_type": "yarn", "factor": 2.0},
+        "num_nextn_predict_layers": 1,
+        "dtype": "bfloat16",
+    }
+    gone = dict.fromkeys(["num_hidden_layers", "hidden_size", "vocab_size", "max_position_embeddings", "rope_theta"])
+    folder = write_target(
+        tmp_path, **gone, architectures=["Qwen3VLForConditionalGeneration"], model_type="qwen3_vl", text_config=text
+    )
+    facts = read_target(folder)
+    assert facts.num_layers == LAYERS
+    assert facts.model_type == "qwen3_vl_text"
+    assert facts.has_mtp
+    assert facts.rope == {"factor": 2.0, "rope_theta": 5e6, "rope_type": "yarn"}
+    assert facts.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8"),
+        ({"quant_method": "modelopt", "quant_algo": "FP8"}, "fp8"),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"group_0": {"weights": {"type": "float", "num_bits": 8}}},
+            },
+            "fp8",
+        ),
+        ({"quant_method": "awq", "bits": 4}, None),
+        ({"quant_method": "gptq", "bits": 4}, None),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, None),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, None),
+        ({"quant_method": "mxfp4"}, None),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "format": "pack-quantized",
+                "config_groups": {"group_0": {"weights": {"type": "int", "num_bits": 4}}},
+            },
+            None,
+        ),
+    ],
+)
+def test_an_fp8_base_is_accepted_and_a_serving_copy_refused(
+    tmp_path: Path, declared: dict[str, object], expected: str | None
+) -> None:
+    folder = write_target(tmp_path, quantization_config=declared)
+    if expected:
+        assert read_target(folder).quantization == expected
+    else:
+        assert "quantised serving copy" in refused(folder)
+        assert str(declared["quant_method"]) in refused(folder)
+
+
+def test_serving_copies_are_found_without_a_declaration(tmp_path: Path) -> None:
+    exported = write_target(tmp_path / "nvfp4")
+    (exported / "hf_quant_config.json").write_text(json.dumps({"quantization": {"quant_algo": "NVFP4"}}))
+    assert "NVFP4" in refused(exported)
+    packed = write_target(tmp_path / "packed")
+    save_file({"model.layers.0.mlp.up_proj.qweight": np.zeros((4, 4), np.int32)}, packed / "model.safetensors")
+    assert "packed weights" in refused(packed)
+
+
+def test_gpt_oss_is_released_in_mxfp4(tmp_path: Path) -> None:
+    folder = write_target(tmp_path, architectures=["GptOssForCausalLM"], quantization_config={"quant_method": "mxfp4"})
+    assert read_target(folder).quantization == "mxfp4"
+
+
+def test_incomplete_folders(tmp_path: Path) -> None:
+    assert "no folder" in refused(tmp_path / "nowhere")
+    for missing, words in (
+        ("config.json", "no config.json"),
+        ("tokenizer.json", "no tokenizer.json"),
+        ("model.safetensors", "no *.safetensors"),
+    ):
+        folder = write_target(tmp_path / missing)
+        (folder / missing).unlink()
+        assert words in refused(folder)
+    assert "hidden_size" in refused(write_target(tmp_path / "no-hidden", hidden_size=None))
+
+
+def test_weights_that_could_run_code_or_are_quantised(tmp_path: Path) -> None:
+    for name, words in (("pytorch_model.bin", "pickle"), ("model.gguf", "GGUF")):
+        folder = write_target(tmp_path / name)
+        (folder / "model.safetensors").rename(folder / name)
+        assert words in refused(folder)
+
+
+def test_damaged_weights(tmp_path: Path) -> None:
+    folder = write_target(tmp_path / "cut")
+    raw = (folder / "model.safetensors").read_bytes()
+    for damaged in (raw[:-10], raw[:40], b"", b"\xff" * 64):
+        (folder / "model.safetensors").write_bytes(damaged)
+        assert re.search("cut off|damaged", refused(folder))
+    index = write_target(tmp_path / "index")
+    for weight_map, words in (
+        ({"a": "model-00001.safetensors"}, "missing"),
+        ({"a": "../model.safetensors"}, "own folder"),
+    ):
+        (index / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+        assert words in refused(index)
+
+
+def test_unsupported_architecture_and_remote_code(tmp_path: Path) -> None:
+    assert "Gemma3ForCausalLM" in refused(write_target(tmp_path / "a", architectures=["Gemma3ForCausalLM"]))
+    assert "none named" in refused(write_target(tmp_path / "b", architectures=None))
+    remote = write_target(tmp_path / "c", text_config=None, auto_map={"AutoModel": "modeling.Evil"})
+    assert "code of its own" in refused(remote)
+
+
+def test_a_tokenizer_of_another_model(tmp_path: Path) -> None:
+    assert "another model" in refused(write_target(tmp_path / "larger", ids=VOCAB + 5))
+    assert "another" in refused(write_target(tmp_path / "smaller", ids=10, eos_token_id=[2, 30]))
+    broken = write_target(tmp_path / "broken")
+    (broken / "tokenizer.json").write_text("{}")
+    assert "no vocabulary" in refused(broken)
+
+
+@given(st.integers(7, 200))
+def test_the_default_layers_are_the_same_in_both_notations(layers: int) -> None:
+    ids = default_layers(layers)
+    assert stored(ids) == ids, "sorted and unique"
+    assert to_specforge(ids) == (1, layers // 2 - 1, layers - 4)
+    assert from_specforge(to_specforge(ids)) == ids
+
+
+def test_layers_that_cannot_be_named() -> None:
+    with pytest.raises(InputError):
+        default_layers(6)
+    with pytest.raises(InputError):
+        to_specforge((0, 4))
+    assert stored([9, 2, 2]) == (2, 9)
+
+
+def test_the_catalogue_is_what_the_engine_supports() -> None:
+    """Read from vLLM's source where it is installed, without importing it."""
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or spec.origin is None:
+        pytest.skip("vLLM is not installed here")
+    root = Path(spec.origin).parent
+    registry = (root / "model_executor/models/registry.py").read_text()
+    entries = dict(re.findall(r'"(\w+)": \(\s*"[\w.]+",\s*"(\w+)",?\s*\)', registry))
+    bases: dict[str, set[str]] = {}
+    for file in [*root.glob("model_executor/models/*.py"), *root.glob("models/**/*.py")]:
+        source = file.read_text()
+        imported = {local: name for name, local in re.findall(r"^\s+(\w+) as (\w+),$", source, re.MULTILINE)}
+        for name, written in re.findall(r"^class (\w+)\(([^:]*?)\):", source, re.MULTILINE):
+            bases.setdefault(name, set()).update(imported.get(base, base) for base in re.findall(r"\w+", written))
+
+    def supports(name: str, seen: frozenset[str] = frozenset()) -> bool:
+        if name == "SupportsEagle3":
+            return True
+        return name not in seen and any(supports(base, seen | {name}) for base in bases.get(name, ()))
+
+    assert [name for name in sorted(ARCHITECTURES) if not supports(entries.get(name, name))] == []
+    assert not supports(entries["Gemma3ForCausalLM"]), "if this fails, vLLM has learned it: add it to the catalogue"
