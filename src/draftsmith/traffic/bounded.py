@@ -45,7 +45,7 @@ class Seen:
         for salt in _SALTS:
             place = (hashes * salt) >> self._shift
             before &= (self._bytes[place >> np.uint64(3)] >> (place & np.uint64(7)).astype(np.uint8)) & 1 == 1
-        return before & (hashes != 0)
+        return np.asarray(before & (hashes != 0))
 
 
 @dataclass
@@ -152,6 +152,6 @@ def _halved(table: dict[int, Any]) -> dict[int, Any]:
 def _central(bins: NDArray[np.int64], times: Floats) -> tuple[int, int]:
     """First and last bin that hold the central 99.8 % of requests: a stray date must not stretch the span."""
     reached = np.cumsum(times) / times.sum()
-    low = int(bins[np.searchsorted(reached, 0.001)])
-    high = int(bins[min(np.searchsorted(reached, 0.999), len(bins) - 1)])
+    low = int(bins[int(np.searchsorted(reached, 0.001))])
+    high = int(bins[min(int(np.searchsorted(reached, 0.999)), len(bins) - 1)])
     return low, high

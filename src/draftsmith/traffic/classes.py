@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -59,29 +60,62 @@ _CODE_LINE = re.compile(
     r"(?:if|for|while|else|switch)\b.*\{$|[\w.\[\]]+ (?:=|\+=|-=) .+|[\w.]+\(.*\);?$|[})\]];?,?$|\w+ \w+\(.*\) ?\{|<\w+[^>]*>.*|</\w+>|//|@\w+|print\()"
 )
 _ARITHMETIC = re.compile(r"\d\s*[-+*/×÷=]\s*\(?[$£€]?\d")
-_RESULT = re.compile(
-    r"\\boxed|\\frac|####\s*-?\d|(?:^|\n)\s*(?:final )?answer\s*(?:is)?\s*[:=]\s*\$?-?[\d.,]+\s*\S{0,12}\s*$",
-    re.IGNORECASE,
-)
+_RESULT = re.compile(r"####\s*-?\d|(?:^|\n)\s*(?:final )?answer\s*(?:is)?\s*[:=]\s*\$?-?[\d.,]+\s*\S{0,12}\s*$")
 _NUMBER = re.compile(r"\s*[-$£€]?\d[\d,]*(?:\.\d+)?\s*%?\.?\s*")
 _DIGITS = re.compile(r"\d")
-_ASKS = {
-    name: re.compile(pattern, re.IGNORECASE)
-    for name, pattern in {
-        "tools": r"\btool_calls?\b|\bcall(?:s)? tools?\b|\bfunction call|\btools?:\s*\n?\[",
-        "translate": r"\btranslat(?:e|ion)\b|\b(?:in|into|to) (?:french|german|spanish|italian|chinese|japanese|english|portuguese)\s*:",
-        "sql": r"\bsql\b|\bquery the (?:table|database)\b|\bTable: \w+\(",
-        "shell": r"\b(?:bash|shell|terminal|command[- ]line|unix|linux) (?:command|script|one-?liner)|\bone bash\b",
-        "json": r"\bjson\b.{0,80}\b(?:only|keys?|format|object|schema)\b|\b(?:reply|respond|return|answer|output)\b.{0,40}\bjson\b",
-        "summarise": r"\bsummar(?:y|ise|ize)\b|\btl;?dr\b|\bin (?:one|two|three|\d)(?: or (?:two|three))? sentences\b|\bkey points\b",
-        "rewrite": r"\b(?:rewrite|rephrase|paraphrase|proofread|edit(?:ed|or)?|clean up|correct|split|simplify)\b.{0,60}"
-        r"\b(?:text|sentences?|paragraph|question|grammar|email|following)\b|\breturn only the edited\b",
-        "code": r"```|\b(?:write|implement|complete|create|fix|refactor|debug)\b.{0,60}\b(?:function|code|program|script|class|method|regex)\b"
-        r"|\bcoding assistant\b|\b(?:python|javascript|typescript|java|c\+\+|rust|golang|html|css)\b.{0,40}\b(?:function|code|program|script|class)\b",
-        "rag": r"\b(?:passage|context|document|article|excerpt)s?\b.{0,80}\b(?:question|answer|below|above|following)\b"
-        r"|\banswer\b.{0,40}\bfrom the (?:passage|context|document|text)|(?:^|\n)(?:passage|context|documents?)\s*:",
-        "math": r"\bmath|\bsolve\b|\bcalculate\b|\bhow (?:many|much)\b.*\d|\bequation\b|\bprobability\b|\bintegral\b",
-    }.items()
+_ASKS: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
+    # name: (words of which one must be there, the pattern that then decides); both on lower-case text
+    "tools": (
+        ("tool", "function call"),
+        re.compile(r"\btool_calls?\b|\bcalls? tools?\b|\bfunction call|\btools?:\s*\["),
+    ),
+    "translate": (("translat",), re.compile(r"\btranslat(?:e|ion)\b")),
+    "sql": (("sql", "table"), re.compile(r"\bsql\b|\bquery the (?:table|database)\b|\btable: \w+\(")),
+    "shell": (
+        ("command", "script", "liner", "one bash"),
+        re.compile(r"\b(?:bash|shell|terminal|command[- ]line|unix|linux) (?:command|script|one-?liner)|\bone bash\b"),
+    ),
+    "json": (
+        ("json",),
+        re.compile(
+            r"\bjson\b.{0,80}\b(?:only|keys?|format|object|schema)\b"
+            r"|\b(?:reply|respond|return|answer|output)\b.{0,40}\bjson\b"
+        ),
+    ),
+    "summarise": (
+        ("summar", "tl;dr", "tldr", " sentences", "key points"),
+        re.compile(
+            r"\bsummar(?:y|ise|ize)\b|\btl;?dr\b|\bin (?:one|two|three|\d)(?: or (?:two|three))? sentences\b|\bkey points\b"
+        ),
+    ),
+    "rewrite": (
+        ("rewrite", "rephrase", "paraphrase", "proofread", "edit", "clean up", "correct", "split", "simplify"),
+        re.compile(
+            r"\b(?:rewrite|rephrase|paraphrase|proofread|edit(?:ed|or)?|clean up|correct|split|simplify)\b.{0,60}"
+            r"\b(?:text|sentences?|paragraph|question|grammar|email|following)\b|\breturn only the edited\b"
+        ),
+    ),
+    "code": (
+        ("```", "function", "code", "coding", "program", "script", "class", "method", "regex"),
+        re.compile(
+            r"```|\bcoding assistant\b|\b(?:write|implement|complete|create|fix|refactor|debug)\b.{0,60}"
+            r"\b(?:function|code|program|script|class|method|regex)\b|\b(?:python|javascript|typescript|java|c\+\+|rust|golang|html"
+            r"|css)\b.{0,40}\b(?:function|code|program|script|class)\b"
+        ),
+    ),
+    "rag": (
+        ("passage", "context", "document", "article", "excerpt", "the text"),
+        re.compile(
+            r"\b(?:passage|context|document|article|excerpt)s?\b.{0,80}\b(?:question|answer|below|above|following)\b"
+            r"|\banswer\b.{0,40}\bfrom the (?:passage|context|document|text)|(?:^|\n)(?:passage|context|documents?)\s*:"
+        ),
+    ),
+    "math": (
+        ("math", "solve", "calculat", "how many", "how much", "equation", "probability", "integral"),
+        re.compile(
+            r"\bmath|\bsolve\b|\bcalculate\b|\bhow (?:many|much)\b.*\d|\bequation\b|\bprobability\b|\bintegral\b"
+        ),
+    ),
 }
 _LONG = 600
 
@@ -118,22 +152,48 @@ def shown(messages: Sequence[dict[str, Any]], answer: str, params: dict[str, Any
     return Shown(system, user, answer, example, bool(params.get("tools")), structured)
 
 
-def classify_shown(shown: Shown) -> str:
-    """The class of what is shown. Pure."""
+def classify_shown(shown: Shown, spoken: str | None = None, copied: float | None = None) -> str:
+    """The class of what is shown. The user's language and the copy rate may be given where they are known already."""
     if shown.answer:
-        return _by_form(shown.answer, shown) or _by_relation(shown) or _by_request(shown)
+        return _by_form(shown.answer, shown) or _by_relation(shown, spoken, copied) or _by_request(shown)
     if shown.example:
         return _by_form(shown.example, shown) or _by_request(shown)
     return _by_request(shown)
 
 
-def copy_rate(answer: str, prompt: str, probes: int = 12, width: int = 24) -> float:
+def copy_rate(answer: str, prompt: str, probes: int = 8, width: int = 24) -> float:
     """Share of evenly spaced slices of the answer (`width` characters) that stand in the prompt word for word."""
     if len(answer) < width or not prompt:
         return 1.0 if answer and answer in prompt else 0.0
     step = max(1, (len(answer) - width) // probes)
     starts = range(0, len(answer) - width + 1, step)
     return sum(answer[at : at + width] in prompt for at in starts) / len(starts)
+
+
+class _Asked:
+    """What a request says, in lower case; each question is answered once, and system prompts are remembered."""
+
+    def __init__(self, shown: Shown, head: int, tail: int) -> None:
+        self._system = shown.system
+        user = shown.user
+        self._user = (user if len(user) <= head + tail else f"{user[:head]}\n{user[-tail:]}").lower()
+
+    def __bool__(self) -> bool:
+        return bool(self._system.strip() or self._user.strip())
+
+    def for_(self, name: str) -> bool:
+        """Whether the request asks for that class."""
+        return _says(name, self._user) or (bool(self._system) and _system_says(name, self._system))
+
+
+def _says(name: str, lowered: str) -> bool:
+    words, pattern = _ASKS[name]
+    return any(word in lowered for word in words) and bool(pattern.search(lowered))
+
+
+@lru_cache(4096)
+def _system_says(name: str, system: str) -> bool:
+    return _says(name, system[:4000].lower())
 
 
 def _by_form(answer: str, shown: Shown) -> str | None:
@@ -191,42 +251,52 @@ def _is_shell(body: str) -> bool:
 
 
 def _is_code(body: str) -> bool:
-    lines = [line for line in body[:4000].split("\n") if line.strip()][:60]
+    lines = [line for line in body[:4000].split("\n") if line.strip()][:40]
     if not lines:
         return False
-    hits = sum(1 for line in lines if _CODE_LINE.match(line))
+    if len(lines) == 1 and len(lines[0]) > 200:
+        return False
+    hits = sum(1 for line in lines if _CODE_LINE.match(line[:200]))
     return hits >= (2 if len(lines) > 1 else 1) and hits >= 0.4 * len(lines)
 
 
 def _numeric(body: str, shown: Shown) -> str | None:
-    head = body[:2000]
-    if len(_ARITHMETIC.findall(head)) >= 2 or _RESULT.search(head):
+    head = body[:1000]
+    if not _DIGITS.search(head):
+        return None
+    if len(_ARITHMETIC.findall(head)) >= 2:
+        return "math"
+    tail = body[-200:].lower()
+    if any(mark in tail for mark in ("answer", "####")) and _RESULT.search(tail):
+        return "math"
+    if "\\frac" in head or "\\boxed" in body:
         return "math"
     if _NUMBER.fullmatch(head) and len(_DIGITS.findall(shown.user)) >= 2 and len(shown.user) < 2 * _LONG:
-        return "math" if _ASKS["math"].search(shown.system + "\n" + shown.user) else None
+        return "math" if _Asked(shown, 2 * _LONG, 0).for_("math") else None
     return None
 
 
-def _by_relation(shown: Shown) -> str | None:
+def _by_relation(shown: Shown, spoken: str | None, copied: float | None) -> str | None:
     """Classes that show in how the answer relates to the text it was given."""
     user, answer = shown.user, shown.answer
-    asked = shown.system + "\n" + user[:400] + "\n" + user[-200:]
-    theirs, ours = language(user), language(answer)
-    if _ASKS["translate"].search(asked) and len(answer) > 2:
+    asked, ratio = _Asked(shown, 400, 200), len(answer) / max(1, len(user))
+    copied = copy_rate(answer, user) if copied is None else copied
+    if len(answer) > 2 and copied < 0.9 and asked.for_("translate"):
         return "translate"
-    if theirs != ours and "unknown" not in (theirs, ours) and 0.4 < len(answer) / max(1, len(user)) < 2.5:
-        return "translate"
-    copied = copy_rate(answer, user)
-    wants_rewrite, wants_summary = bool(_ASKS["rewrite"].search(asked)), bool(_ASKS["summarise"].search(asked))
-    if wants_summary and len(user) > 1.5 * len(answer):
+    if copied == 0 and 0.4 < ratio < 2.5 and len(user) < 8 * _LONG:
+        theirs, ours = spoken or language(user), language(answer)
+        if theirs != ours and "unknown" not in (theirs, ours):
+            return "translate"
+    wants_rewrite = asked.for_("rewrite")
+    if len(user) > 1.5 * len(answer) and asked.for_("summarise"):
         return "summarise"
-    if _ASKS["rag"].search(asked) and len(user) > 2 * len(answer):
+    if len(user) > 2 * len(answer) and asked.for_("rag"):
         return "rag"
     if len(user) < 4 * len(answer) and (copied >= 0.5 or (wants_rewrite and copied > 0.05)):
         return "rewrite"
     if len(user) > _LONG and "?" in user[-400:] + user[:200] and copied >= 0.3:
         return "rag"
-    if wants_rewrite and 0.3 < len(answer) / max(1, len(user)) < 2:
+    if wants_rewrite and 0.3 < ratio < 2:
         return "rewrite"
     return None
 
@@ -236,15 +306,14 @@ _ORDER = ("tools", "translate", "sql", "shell", "json", "rag", "summarise", "rew
 
 def _by_request(shown: Shown) -> str:
     """What the words of the request say, for prompts without an answer and answers without form."""
-    user, has_answer = shown.user, bool(shown.answer)
-    asked = shown.system + "\n" + user[:600] + "\n" + user[-300:]
-    if not asked.strip() and not has_answer:
-        return "other"
-    if has_answer:
+    if shown.answer:
         return "chat"  # an answer without the form that was asked for is prose
+    asked = _Asked(shown, 600, 300)
+    if not asked:
+        return "other"
     if shown.tools:
         return "tools"
     for name in _ORDER:
-        if _ASKS[name].search(asked):
+        if asked.for_(name):
             return name
     return "json" if shown.structured else "chat"

@@ -30,8 +30,7 @@ _SCRIPTS = (
     ("th", re.compile(r"[\u0e00-\u0e7f]")),
 )
 _NOT_LATIN = re.compile(r"[\u0370-\u1fff\u3040-\ud7af]")
-_MARKS = re.compile(r"[^\w\s]+")
-LOOK_AT = 400
+LOOK_AT = 300
 
 
 def language(text: str) -> str:
@@ -44,11 +43,10 @@ def language(text: str) -> str:
         best, name = max(counts)
         return name if best else "unknown"
     scores: dict[str, float] = {}
-    for word in _MARKS.sub(" ", head.lower()).split():
-        hits = _TABLE.get(word)
-        if hits:
-            for name in hits:
-                scores[name] = scores.get(name, 0.0) + 1.0 / len(hits)
+    for word in _TABLE.keys() & head.lower().split():
+        hits = _TABLE[word]
+        for name in hits:
+            scores[name] = scores.get(name, 0.0) + 1.0 / len(hits)
     if not scores:
         return "unknown"
     best_name = max(scores, key=lambda name: scores[name])

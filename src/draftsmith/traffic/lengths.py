@@ -67,7 +67,9 @@ class Lengths:
         table = table[np.argsort(table[:, 0], kind="stable")]
         strata = max(1, min(12, len(table) // _STRATUM))
         cuts = (
-            _bin(np.quantile(table[:, 0], np.linspace(0, 1, strata + 1)[1:-1])) if strata > 1 else np.empty(0, np.int64)
+            _bin(np.asarray(np.quantile(table[:, 0], np.linspace(0, 1, strata + 1)[1:-1]), float))
+            if strata > 1
+            else np.empty(0, np.int64)
         )
         of_bin = np.searchsorted(cuts, np.arange(_BINS), side="right")
         of_pair = np.searchsorted(cuts, _bin(table[:, 0]), side="right")
@@ -81,7 +83,7 @@ class Lengths:
 
 
 def _bin(guesses: Floats) -> Ints:
-    return np.clip((np.log(np.maximum(guesses, 1.0)) * GRID).astype(np.int64), 0, _BINS - 1)
+    return np.asarray(np.clip((np.log(np.maximum(guesses, 1.0)) * GRID).astype(np.int64), 0, _BINS - 1), np.int64)
 
 
 def _shifted(counts: Floats, shifts: Floats, weights: Floats) -> Floats:
@@ -144,4 +146,4 @@ def fit(features: Floats, truth: Ints) -> Floats:
 
 def guess(features: Floats, coefficients: Floats) -> Floats:
     """Guesses from features; never below a token, never below a twelfth of the characters."""
-    return np.maximum(np.maximum(features @ coefficients, features[:, 0] / 12.0), 1.0)
+    return np.asarray(np.maximum(np.maximum(features @ coefficients, features[:, 0] / 12.0), 1.0), float)

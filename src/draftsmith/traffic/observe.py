@@ -162,10 +162,12 @@ class Observer:
         if not messages and not said:
             return _CLASS_CODE["other"], np.nan
         seen = shown(messages, said, fields["params"])
-        if seen.user:
-            self._languages[language(seen.user)] += 1
-        copied = copy_rate(said, seen.user) if said and seen.user else np.nan
-        return _CLASS_CODE[classify_shown(seen)], copied
+        spoken = language(seen.user) if seen.user else None
+        if spoken:
+            self._languages[spoken] += 1
+        copied = copy_rate(said, seen.user) if said and seen.user else None
+        code = _CLASS_CODE[classify_shown(seen, spoken, copied)]
+        return code, np.nan if copied is None else copied
 
     def _count(self, fields: Fields, messages: Any, said: str, chosen: bool) -> tuple[int, int]:
         """Exact tokens of prompt and answer by the tokenizer, -1 where not counted."""
@@ -189,11 +191,11 @@ class Observer:
             output = output or (counter.encode(said) if said else None)
         if prompt is None and output is None:
             if messages or said:
-                words = (_words(" ".join(map(content, messages))), _words(said))
-                self._samples.append(Sample(code, line, *words, words=True))
+                asked = _words(" ".join(map(content, messages)))
+                self._samples.append(Sample(code, line, asked, _words(said), words=True))
             return
-        pair = (np.array(ids, np.int32) if ids else _EMPTY for ids in (prompt, output))
-        self._samples.append(Sample(code, line, *pair))
+        mine, theirs = (np.array(ids, np.int32) if ids else _EMPTY for ids in (prompt, output))
+        self._samples.append(Sample(code, line, mine, theirs))
 
     def _chain(self, row: int, messages: Any, ids: Any, blocks: Any) -> tuple[int, int]:
         """Prefix hashes of a prompt, each with the share of the prompt it covers. Returns (whole prompt, earlier turn)."""
@@ -310,7 +312,7 @@ def refused(params: Tally[tuple[str, str]]) -> dict[str, int]:
 
 
 def _words(text: str) -> NDArray[np.int32]:
-    return np.array([zlib.crc32(one.encode("utf-8", "replace")) & 0x7FFFFFFF for one in text.split()[:4000]], np.int32)
+    return np.array([zlib.crc32(one.encode("utf-8", "replace")) & 0x7FFFFFFF for one in text.split()[:1000]], np.int32)
 
 
 def _hash(value: str | None) -> int:

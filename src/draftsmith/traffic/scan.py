@@ -25,7 +25,7 @@ from draftsmith.traffic.observe import Batch, Observer, Sampling
 from draftsmith.traffic.tokens import load_counter
 
 PARALLEL_FROM = 24 << 20
-EARLY_BLOCKS = 4
+EARLY_BLOCKS = 2
 _ROWS = 2048
 _LINES_KEPT = 5
 _TOGETHER = frozenset({"openai-batch-input", "openai-batch-output", "tgi-stream", None})
@@ -127,7 +127,7 @@ def _source(one: OpenFile) -> Source:
     return Source(
         name=one.file.name,
         format="+".join(names) or "unknown",
-        bytes=one.digest.bytes,
+        bytes=one.digest.size,
         sha256=one.digest.hash.hexdigest(),
         records=sum(one.reader.counts.values()),
     )
@@ -150,7 +150,7 @@ def _scan_here(
         rows, seen = rows + 1, seen + 1
         if rows >= _ROWS:
             gathered.fold(observer.take())
-            rows, done = 0, sum(one.digest.bytes for one in files)
+            rows, done = 0, sum(one.digest.size for one in files)
             report.add(done - reported)
             reported = done
         if limit is not None and seen >= limit:
@@ -223,6 +223,8 @@ _keep_raw = False
 def _start(job: Job) -> None:
     """Set up this process once: the tokenizer takes a while to load."""
     global _observer, _keep_raw
+    # One process a core already: threads inside the tokenizer would only wait for each other.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _observer = Observer(load_counter(job.tokenizer) if job.tokenizer else None, job.sampling)
     _keep_raw = job.keep_raw
 

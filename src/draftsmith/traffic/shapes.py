@@ -39,7 +39,7 @@ def shapes_profile(shapes: tuple[tuple[int, int], ...], target: dict[str, Any] |
     advice = recommend(evidence)
     return WorkloadProfile(
         n_requests=0,
-        token_counts="shapes",
+        token_counts="shapes",  # noqa: S106
         input_tokens=dist.distribution(*inputs),
         output_tokens=dist.distribution(*outputs),
         content_class_mix={},

@@ -155,7 +155,7 @@ def _step_positions(flat: _Flat) -> Ints:
     begins = flat.decoded + 1
     total = int(counts.sum())
     within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(begins, counts) + within
+    return np.asarray(np.repeat(begins, counts) + within, np.int64)
 
 
 def _keys(flat: _Flat, n: int, *, by_owner: bool = True) -> NDArray[np.uint64]:

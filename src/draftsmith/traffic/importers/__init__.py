@@ -8,11 +8,11 @@ import orjson
 
 from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.errors import InputError
-from draftsmith.traffic.importers.base import Fields, Importer, Skip
+from draftsmith.traffic.importers.base import Fields, Importer, SkipError
 from draftsmith.traffic.importers.catalog import CATALOG, find
 from draftsmith.traffic.importers.stream import Located, stream
 
-__all__ = ["CATALOG", "Importer", "Located", "Skip", "detect", "read_records", "stream"]
+__all__ = ["CATALOG", "Importer", "Located", "SkipError", "detect", "read_records", "stream"]
 
 _FIELDS = frozenset(AccessRecord.model_fields) - {"schema_"}
 

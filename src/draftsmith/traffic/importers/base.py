@@ -2,7 +2,7 @@
 
 An importer is three things: a name, `matches` (is this parsed value mine?) and `records` (its requests, as plain
 dictionaries with the field names of AccessRecord). It performs no I/O and keeps no state, so that a line can be read in any
-order, in any process. It raises `Skip` with a reason when the value is its own but cannot be used.
+order, in any process. It raises `SkipError` with a reason when the value is its own but cannot be used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Fields = dict[str, Any]
 Kind = Literal["json", "csv", "text"]
 
 
-class Skip(Exception):
+class SkipError(Exception):
     """A value that cannot be used. `reason` is short, closed in vocabulary and holds no text of the value."""
 
     def __init__(self, reason: str) -> None:
@@ -41,7 +41,7 @@ class Importer:
 
 
 def count(value: Any) -> int | None:
-    """A token count. None stays None; numbers in strings are read; negative or fractional ones raise Skip."""
+    """A token count. None stays None; numbers in strings are read; negative or fractional ones raise SkipError."""
     if value is None or value == "" or isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -50,14 +50,14 @@ def count(value: Any) -> int | None:
         try:
             as_float = float(value)
         except (TypeError, ValueError):
-            raise Skip("token count is not a number") from None
+            raise SkipError("token count is not a number") from None
         if not math.isfinite(as_float) or as_float != int(as_float):
-            raise Skip("token count is not a whole number")
+            raise SkipError("token count is not a whole number")
         number = int(as_float)
     if number < 0:
-        raise Skip("negative token count")
+        raise SkipError("negative token count")
     if number > 1 << 31:
-        raise Skip("token count out of range")
+        raise SkipError("token count out of range")
     return number
 
 
@@ -193,7 +193,37 @@ def messages(value: Any) -> list[dict[str, Any]] | None:
 
 
 PARAMETERS = frozenset(
-    ["temperature", "top_p", "top_k", "min_p", "max_tokens", "max_completion_tokens", "n", "best_of", "stop", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice", "stream", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "ignore_eos", "min_tokens", "reasoning_effort", "prediction"]
+    [
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "max_tokens",
+        "max_completion_tokens",
+        "n",
+        "best_of",
+        "stop",
+        "seed",
+        "presence_penalty",
+        "frequency_penalty",
+        "repetition_penalty",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "response_format",
+        "tools",
+        "tool_choice",
+        "stream",
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
+        "guided_grammar",
+        "structured_outputs",
+        "ignore_eos",
+        "min_tokens",
+        "reasoning_effort",
+        "prediction",
+    ]
 )
 
 

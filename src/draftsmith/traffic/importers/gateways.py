@@ -8,7 +8,7 @@ from typing import Any
 from draftsmith.traffic.importers.base import (
     Fields,
     Importer,
-    Skip,
+    SkipError,
     answer,
     count,
     embedded,
@@ -25,11 +25,11 @@ from draftsmith.traffic.importers.openai import request_fields, response_fields
 def _litellm(row: Any) -> Iterator[Fields]:
     """Both LiteLLM payloads. Spend logs keep `{}` for messages and response unless the proxy stores prompts."""
     if str(row.get("status") or "success").lower() != "success":
-        raise Skip("failed request")
+        raise SkipError("failed request")
     if str(row.get("cache_hit")).lower() == "true":
-        raise Skip("answered from the gateway's cache")
+        raise SkipError("answered from the gateway's cache")
     if str(row.get("call_type") or "") in ("embedding", "aembedding", "rerank", "arerank", "image_generation"):
-        raise Skip("not a generation request")
+        raise SkipError("not a generation request")
     request = {**mapping(row.get("proxy_server_request")), **mapping(row.get("model_parameters"))}
     body = mapping(row.get("response"))
     fields = response_fields(body) if body else {}
@@ -56,7 +56,7 @@ def _first_token(row: Any) -> Any:
 def _envoy(row: Any) -> Iterator[Fields]:
     code = count(row.get("response_code"))
     if code is not None and not 200 <= code < 300:
-        raise Skip("failed request")
+        raise SkipError("failed request")
     latency = row.get("duration")
     yield {
         "id": _string(row.get("x-request-id")),
@@ -76,7 +76,7 @@ def _langfuse(document: Any) -> Iterator[Fields]:
     rows = document.get("observations") if "observations" in document else [document]
     generations = [row for row in rows if isinstance(row, dict) and row.get("type") == "GENERATION"]
     if not generations:
-        raise Skip("trace without a generation")
+        raise SkipError("trace without a generation")
     for row in generations:
         if row.get("level") == "ERROR":
             continue
@@ -105,7 +105,7 @@ def _langfuse_generation(row: dict[str, Any], trace: dict[str, Any]) -> Fields:
 def _tensorzero(row: Any) -> Iterator[Fields]:
     """ModelInference rows: the raw request and response are the provider's own JSON inside strings."""
     if row.get("is_deleted"):
-        raise Skip("deleted record")
+        raise SkipError("deleted record")
     fields = request_fields(mapping(row.get("raw_request")))
     fields.update(response_fields(mapping(row.get("raw_response"))))
     fields.pop("timing", None)

@@ -5,34 +5,34 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from draftsmith.traffic.importers.base import Fields, Skip, count, text
+from draftsmith.traffic.importers.base import Fields, SkipError, count, text
 
 BACKWARDS = "clock ran backwards (kept without that time)"
 """The one reason that does not drop a record."""
 
 
 def normalise(fields: Fields) -> str | None:
-    """Check and clean the fields in place. Returns a note to count, or None. Raises Skip if the record cannot be used."""
+    """Check and clean the fields in place. Returns a note to count, or None. Raises SkipError if the record cannot be used."""
     if fields.get("error"):
-        raise Skip("failed request")
+        raise SkipError("failed request")
     _check_messages(fields)
     _check_ids(fields, "prompt_token_ids")
     _check_ids(fields, "output_token_ids")
     usage = fields.get("usage")
     if usage is not None and not isinstance(usage, dict):
-        raise Skip("usage is not an object")
+        raise SkipError("usage is not an object")
     counts = {key: count((usage or {}).get(key)) for key in ("prompt_tokens", "completion_tokens", "cached_tokens")}
     fields["usage"] = counts
     if not isinstance(fields.get("params") or {}, dict):
-        raise Skip("parameters are not an object")
+        raise SkipError("parameters are not an object")
     fields["params"] = fields.get("params") or {}
     note = _check_timing(fields)
     known = fields.get("messages") or fields.get("completion") or fields.get("prompt_token_ids")
     if not known and not fields.get("output_token_ids"):
         if counts["prompt_tokens"] is None and counts["completion_tokens"] is None:
-            raise Skip("no text and no counts")
+            raise SkipError("no text and no counts")
         if not (counts["prompt_tokens"] or counts["completion_tokens"]):
-            raise Skip("empty request")
+            raise SkipError("empty request")
     return note
 
 
@@ -40,17 +40,17 @@ def _check_messages(fields: Fields) -> None:
     messages = fields.get("messages")
     if messages is not None:
         if not isinstance(messages, list):
-            raise Skip("messages are not a list")
+            raise SkipError("messages are not a list")
         for message in messages:
             if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-                raise Skip("message without a role")
+                raise SkipError("message without a role")
             if not isinstance(message.get("content"), str | list | dict | None):
-                raise Skip("message content is not text")
+                raise SkipError("message content is not text")
     said = fields.get("completion")
     if said is not None and not isinstance(said, str):
         said = fields["completion"] = text(said)
         if said is None:
-            raise Skip("answer is not text")
+            raise SkipError("answer is not text")
 
 
 def _check_ids(fields: Fields, key: str) -> None:
@@ -58,9 +58,9 @@ def _check_ids(fields: Fields, key: str) -> None:
     if ids is None:
         return
     if not isinstance(ids, list):
-        raise Skip("token ids are not a list")
+        raise SkipError("token ids are not a list")
     if ids and (set(map(type, ids)) != {int} or min(ids) < 0 or max(ids) >= 1 << 31):
-        raise Skip("token ids are not whole numbers")
+        raise SkipError("token ids are not whole numbers")
     if not ids:
         fields[key] = None
 
@@ -77,8 +77,10 @@ def _check_timing(fields: Fields) -> str | None:
     note = None
     if latency is not None and latency < 0:
         latency, note = None, BACKWARDS
-    if first is not None and (first < 0 or (latency is not None and first > latency * 1.001 + 1e-3)):
-        first, note = None, note or (BACKWARDS if first < 0 else None)
+    if first is not None and first < 0:
+        first, note = None, BACKWARDS
+    elif first is not None and latency is not None and first > latency * 1.001 + 1e-3:
+        first = None
     fields["timing"] = {"start_unix_s": start, "latency_s": latency, "ttft_s": first}
     return note
 

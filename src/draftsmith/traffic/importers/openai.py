@@ -8,7 +8,7 @@ from typing import Any
 from draftsmith.traffic.importers.base import (
     Fields,
     Importer,
-    Skip,
+    SkipError,
     answer,
     messages,
     parameters,
@@ -67,21 +67,21 @@ def _name(value: Any) -> str | None:
 def _batch_input(row: Any) -> Iterator[Fields]:
     body = row.get("body")
     if not isinstance(body, dict):
-        raise Skip("batch line without a body")
+        raise SkipError("batch line without a body")
     url = str(row.get("url") or "")
     if "embeddings" in url or "score" in url or "rerank" in url:
-        raise Skip("not a generation request")
+        raise SkipError("not a generation request")
     yield {"id": _name(row.get("custom_id")), **request_fields(body), "pair_key": row.get("custom_id")}
 
 
 def _batch_output(row: Any) -> Iterator[Fields]:
     response = row.get("response")
     if row.get("error") or not isinstance(response, dict):
-        raise Skip("failed request")
+        raise SkipError("failed request")
     status = response.get("status_code")
     if isinstance(status, int) and status >= 400:
-        raise Skip("failed request")
-    body = response.get("body") if isinstance(response.get("body"), dict) else response
+        raise SkipError("failed request")
+    body = response["body"] if isinstance(response.get("body"), dict) else response
     fields = {**response_fields(body), "timing": None}  # a batch answers when it likes: `created` is no arrival
     yield {"id": _name(row.get("custom_id")), **fields, "pair_key": row.get("custom_id")}
 
@@ -100,7 +100,7 @@ def _pair(row: Any) -> Iterator[Fields]:
     response = row["response"]
     body = response.get("body") if isinstance(response.get("body"), dict) else response
     if isinstance(body.get("error"), dict):
-        raise Skip("failed request")
+        raise SkipError("failed request")
     fields.update(response_fields(body))
     yield {"id": _name(row.get("id") or row.get("request_id") or body.get("id")), **fields}
 

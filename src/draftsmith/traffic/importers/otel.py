@@ -15,7 +15,7 @@ import orjson
 from draftsmith.traffic.importers.base import (
     Fields,
     Importer,
-    Skip,
+    SkipError,
     count,
     embedded,
     mapping,
@@ -74,7 +74,7 @@ def _records(document: Any) -> Iterator[Fields]:
         found += 1
         yield _span_fields(span, attributes)
     if not found:
-        raise Skip("failed request" if failed else "no model call among the spans")
+        raise SkipError("failed request" if failed else "no model call among the spans")
 
 
 _MODEL_CALL = ("chat", "text_completion", "generate_content", "completion")
@@ -83,10 +83,10 @@ _MODEL_CALL = ("chat", "text_completion", "generate_content", "completion")
 def _is_model_call(attributes: Attributes) -> bool:
     operation = attributes.get("gen_ai.operation.name")
     if operation is not None:
-        return operation in _MODEL_CALL
+        return bool(operation in _MODEL_CALL)
     kind = attributes.get("openinference.span.kind")
     if kind is not None:
-        return kind == "LLM"
+        return bool(kind == "LLM")
     return any(key.startswith(("gen_ai.", "llm.", "ai.prompt")) for key in attributes)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from draftsmith.traffic.importers.base import (
     Fields,
     Importer,
-    Skip,
+    SkipError,
     answer,
     count,
     messages,
@@ -19,7 +19,22 @@ from draftsmith.traffic.importers.base import (
 )
 
 _NATIVE_FIELDS = frozenset(
-    ["id", "conversation", "model", "route", "messages", "completion", "params", "prompt_token_ids", "output_token_ids", "usage", "timing", "finish_reason", "spec", "error"]
+    [
+        "id",
+        "conversation",
+        "model",
+        "route",
+        "messages",
+        "completion",
+        "params",
+        "prompt_token_ids",
+        "output_token_ids",
+        "usage",
+        "timing",
+        "finish_reason",
+        "spec",
+        "error",
+    ]
 )
 
 
@@ -68,18 +83,18 @@ def _sharegpt(row: Any) -> Iterator[Fields]:
     name, made = _string(row.get("id")), 0
     for turn in row["conversations"]:
         if not isinstance(turn, dict):
-            raise Skip("conversation turn is not an object")
+            raise SkipError("conversation turn is not an object")
         role = _SPEAKERS.get(str(turn.get("from") or turn.get("role") or "").lower())
         said = text(turn.get("value") if turn.get("value") is not None else turn.get("content"))
         if role is None or said is None:
-            raise Skip("conversation turn without speaker or text")
+            raise SkipError("conversation turn without speaker or text")
         if role == "assistant" and turns:
             identity = f"{name}/{made}" if name else None
             yield {"id": identity, "conversation": name, "messages": list(turns), "completion": said}
             made += 1
         turns.append({"role": role, "content": said})
     if not made:
-        raise Skip("conversation without an answer")
+        raise SkipError("conversation without an answer")
 
 
 def _precounted(row: Any) -> Iterator[Fields]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from draftsmith.traffic.importers.base import Fields, Importer, Skip
+from draftsmith.traffic.importers.base import Fields, Importer, SkipError
 from draftsmith.traffic.importers.catalog import find, importer
 from draftsmith.traffic.importers.normalise import normalise
 
@@ -129,7 +129,7 @@ class FileReader:
                 if note:
                     yield number, Rejected(note, raw, kept=True)
                 yield number, fields
-        except Skip as skip:
+        except SkipError as skip:
             yield number, Rejected(skip.reason, raw)
         except (AttributeError, TypeError, ValueError, KeyError, IndexError, OverflowError, RecursionError):
             # The importers trust the shape they matched; a value that breaks that trust is the file's fault.

@@ -7,12 +7,24 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from draftsmith.traffic.importers.base import Fields, Importer, Skip, count, mapping, messages, parameters, text, usage
+from draftsmith.traffic.importers.base import (
+    Fields,
+    Importer,
+    SkipError,
+    count,
+    mapping,
+    messages,
+    parameters,
+    text,
+    usage,
+)
 
 
 def _chunks(row: Any) -> Iterator[Fields]:
     """A stream of chat chunks, given as one list: their deltas joined, usage from the trailing chunk."""
-    pieces, counted, finish = [], {}, None
+    pieces: list[str] = []
+    counted: dict[str, Any] = {}
+    finish = None
     chunks = [chunk for chunk in row["chunks"] if isinstance(chunk, dict)]
     for chunk in chunks:
         counted = chunk["usage"] if isinstance(chunk.get("usage"), dict) else counted
@@ -57,7 +69,13 @@ _PROMPT = re.compile(r"prompt: (?P<prompt>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"
 _PARAMS = re.compile(r"params: (?:SamplingParams|BeamSearchParams)\((?P<params>.*?)\)(?:, |$)", re.DOTALL)
 _PARAM = re.compile(r"(\w+)=(-?\d+\.?\d*(?:e-?\d+)?|\[[^\]]*\]|'[^']*'|\w+)")
 _IDS = re.compile(r"prompt_token_ids: \[(?P<ids>[\d, ]*)\]")
-_NEUTRAL = {"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "min_p": 0.0, "min_tokens": 0}
+_NEUTRAL: dict[str, Any] = {
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "repetition_penalty": 1.0,
+    "min_p": 0.0,
+    "min_tokens": 0,
+}
 _NEUTRAL |= {"n": 1, "top_p": 1.0, "top_k": -1, "ignore_eos": False, "stop": []}
 
 
@@ -65,7 +83,7 @@ def _vllm_log(line: Any) -> Iterator[Fields]:
     """Only "Received request" lines hold a request; the log never holds the answer, and no year in its dates."""
     match = _RECEIVED.search(line)
     if not match:
-        raise Skip("log line without a request")
+        raise SkipError("log line without a request")
     rest = match["rest"]
     ids = _IDS.search(rest)
     found = _PARAMS.search(rest)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from draftsmith.contract.errors import InputError, PrerequisiteError
 
@@ -51,12 +51,12 @@ class Digest:
     """sha256 and size of the bytes as stored, filled while they are read."""
 
     hash: Any = field(default_factory=hashlib.sha256)
-    bytes: int = 0
+    size: int = 0
 
     def update(self, data: bytes) -> None:
         """Take in the next bytes."""
         self.hash.update(data)
-        self.bytes += len(data)
+        self.size += len(data)
 
 
 def expand(sources: Sequence[str]) -> list[SourceFile]:
@@ -161,13 +161,13 @@ def _open_raw(file: SourceFile) -> AbstractContextManager[IO[bytes]]:
 
 def _decompress(file: SourceFile, raw: _Tee) -> Any:
     if file.compression == "gzip":
-        return gzip.GzipFile(fileobj=raw)  # type: ignore[arg-type]
+        return gzip.GzipFile(fileobj=cast("Any", raw))
     if file.compression == "zstd":
         try:
             import zstandard
         except ImportError:
             raise PrerequisiteError("reading .zst files needs zstandard", "install draftsmith[zstd]") from None
-        return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+        return zstandard.ZstdDecompressor().stream_reader(cast("Any", raw), read_across_frames=True)
     return raw
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from draftsmith.traffic.importers.base import Fields, Importer, Skip, count, duration, timing
+from draftsmith.traffic.importers.base import Fields, Importer, SkipError, count, duration, timing
 
 
 def _counts(prompt: Any, completion: Any) -> dict[str, int | None]:
@@ -51,7 +51,7 @@ def _burst(row: Any) -> Iterator[Fields]:
 def _burst_document(document: Any) -> Iterator[Fields]:
     rows = [row for row in document.values() if isinstance(row, dict)]
     if not rows or "in_len" not in rows[0]:
-        raise Skip("server statistics, not requests")
+        raise SkipError("server statistics, not requests")
     for row in rows:
         yield from _burst(row)
 

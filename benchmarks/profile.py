@@ -1,0 +1,258 @@
+"""How fast and how exact the profile is, against a straightforward reader.
+
+    python benchmarks/profile.py --tokenizer FOLDER [--requests 1000000] [--baseline 20000] [--folder /tmp]
+
+Writes a log of realistic lengths (prose and code cut from the standard library's own sources, with fresh words mixed in so
+that the vocabulary keeps growing), then reads it four ways: the straightforward reader (one json.loads and one tokenizer
+call a record, lists, sort), exact, default, and default on the same log with usage counts. Rates are requests a second; the
+straightforward reader's is measured on the first `--baseline` requests of the same log. Peak memory is of all processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import random
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import psutil
+
+from draftsmith.traffic.profile import build_profile
+from draftsmith.traffic.simulate import SimCounts, simulate_ngram_many, simulate_suffix_many
+from draftsmith.traffic.tokens import load_counter
+
+FRESH = 0.03
+CLASSES = ("chat", "code", "rag", "json")
+WEIGHTS = (0.45, 0.25, 0.2, 0.1)
+SYSTEM = {
+    "chat": "You are a helpful assistant. Answer clearly, and say so when you do not know.",
+    "code": "You are a coding assistant. Reply with one code block and no explanation.",
+    "rag": "Answer the question from the passage only. Quote the passage where you can.",
+    "json": "Extract the fields from the message. Reply with JSON only.",
+}
+
+
+def library_text() -> tuple[list[str], list[str]]:
+    """Prose (docstrings) and code of the standard library."""
+    prose, code = [], []
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
+        source = path.read_text(encoding="utf-8", errors="replace")
+        code.append(source)
+        try:
+            tree = ast.parse(source)
+        except SyntaxError:
+            continue
+        nodes = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module))
+        prose += [" ".join(text.split()) for node in nodes if (text := ast.get_docstring(node)) and len(text) > 80]
+    return prose, code
+
+
+class Writer:
+    """Makes requests of four kinds with log-normal lengths."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.random = random.Random(seed)
+        prose, code = library_text()
+        self.random.shuffle(prose)
+        self.prose, self.code = " ".join(prose), "\n".join(code)
+
+    def cut(self, text: str, size: int) -> str:
+        at = self.random.randrange(len(text) - size)
+        piece = text[at : at + size]
+        if text is self.code:
+            return piece
+        words = piece.split(" ")
+        for _ in range(int(len(words) * FRESH)):
+            words[self.random.randrange(len(words))] = f"{self.random.getrandbits(40):x}"
+        return " ".join(words)
+
+    def size(self, median: float, spread: float) -> int:
+        return max(8, min(60_000, int(self.random.lognormvariate(np.log(median), spread))))
+
+    def record(self, number: int, *, usage: bool) -> dict[str, Any]:
+        kind = self.random.choices(CLASSES, WEIGHTS)[0]
+        messages = [{"role": "system", "content": SYSTEM[kind]}]
+        if kind == "json":
+            fields = {f"field_{i}": self.cut(self.prose, 24) for i in range(self.random.randrange(2, 9))}
+            messages.append({"role": "user", "content": self.cut(self.prose, self.size(300, 0.6))})
+            said = json.dumps(fields)
+        elif kind == "code":
+            messages.append(
+                {"role": "user", "content": "Fix this function.\n\n" + self.cut(self.code, self.size(1200, 0.9))}
+            )
+            said = "```python\n" + self.cut(self.code, self.size(700, 0.8)) + "\n```"
+        elif kind == "rag":
+            passage = self.cut(self.prose, self.size(3500, 0.7))
+            messages.append({"role": "user", "content": f"Passage: {passage}\n\nQuestion: what is meant?"})
+            said = self.cut(self.prose, self.size(250, 0.6))
+        else:
+            for _ in range(self.random.choice((0, 0, 1, 2))):
+                messages.append({"role": "user", "content": self.cut(self.prose, self.size(200, 0.8))})
+                messages.append({"role": "assistant", "content": self.cut(self.prose, self.size(500, 0.7))})
+            messages.append({"role": "user", "content": self.cut(self.prose, self.size(250, 0.9))})
+            said = self.cut(self.prose, self.size(600, 0.8))
+        size = sum(len(message["content"]) for message in messages)
+        return {
+            "schema": "draftsmith_access_v1",
+            "id": f"req-{number}",
+            "route": kind,
+            "messages": messages,
+            "completion": said,
+            "params": {"temperature": self.random.choice((0.0, 0.7)), "max_tokens": 1024},
+            "usage": {"prompt_tokens": size // 4, "completion_tokens": len(said) // 4} if usage else {},
+            "timing": {"start_unix_s": 1.76e9 + number * 0.05, "latency_s": 1.0 + len(said) / 200},
+        }
+
+
+def write_log(path: Path, requests: int, *, usage: bool) -> None:
+    writer = Writer()
+    with path.open("wb") as out:
+        for number in range(requests):
+            out.write(orjson.dumps(writer.record(number, usage=usage)) + b"\n")
+
+
+def head(source: Path, requests: int) -> Path:
+    """A log of the first requests of another."""
+    target = source.with_suffix(f".{requests}.jsonl")
+    with source.open("rb") as lines, target.open("wb") as out:
+        for _, line in zip(range(requests), lines, strict=False):
+            out.write(line)
+    return target
+
+
+def straightforward(path: Path, tokenizer: Path) -> dict[str, list[int]]:
+    """What one would write first."""
+    counter = load_counter(tokenizer)
+    inputs, outputs = [], []
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            row = json.loads(line)
+            prompt = counter.render(row["messages"])
+            inputs.append(len(counter.tokenizer.encode(prompt, add_special_tokens=False).ids))
+            outputs.append(len(counter.tokenizer.encode(row["completion"], add_special_tokens=False).ids))
+    inputs.sort()
+    outputs.sort()
+    return {"input": inputs, "output": outputs}
+
+
+class Peak:
+    """Peak resident memory of this process and its children, in bytes, sampled twenty times a second."""
+
+    def __enter__(self) -> Peak:
+        self.bytes, self._stop = 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while not self._stop.wait(0.05):
+            total = 0
+            for process in (me, *me.children(recursive=True)):
+                try:
+                    total += process.memory_info().rss
+                except psutil.Error:
+                    continue
+            self.bytes = max(self.bytes, total)
+
+
+def timed(action: Callable[[], Any]) -> tuple[Any, float, int]:
+    with Peak() as peak:
+        begin = time.perf_counter()
+        result = action()
+        seconds = time.perf_counter() - begin
+    return result, seconds, peak.bytes
+
+
+def nearest(values: list[int], share: float) -> int:
+    return values[min(len(values) - 1, max(0, int(np.ceil(share * len(values))) - 1))]
+
+
+def errors(estimated: Any, exact: Any) -> Iterator[str]:
+    for side in ("input_tokens", "output_tokens"):
+        for name in ("p50", "p90", "p99"):
+            ours, true = getattr(getattr(estimated, side), name), getattr(getattr(exact, side), name)
+            yield f"{side[:-7]} {name} {ours:.0f}/{true:.0f} ({(ours / true - 1) * 100:+.2f} %)"
+
+
+def replay_rates(tokenizer: Path) -> Iterator[str]:
+    """Tokens a second through the replays, on text that repeats itself as answers do."""
+    counter, writer = load_counter(tokenizer), Writer(1)
+    pairs = []
+    for number in range(1500):
+        row = writer.record(number, usage=False)
+        pairs.append((counter.encode(counter.render(row["messages"])), counter.encode(row["completion"])))
+    tokens = sum(len(prompt) + len(output) for prompt, output in pairs)
+    for name, run in (
+        ("ngram", lambda: simulate_ngram_many(pairs, k=3, lookup_min=2, lookup_max=5)),
+        ("suffix", lambda: simulate_suffix_many(pairs, k=16)),
+    ):
+        counts, seconds, _ = timed(run)
+        total = sum(counts, SimCounts())
+        yield f"replay {name}: {tokens / seconds / 1e6:.2f} M tokens/s (AL {total.acceptance_length:.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--requests", type=int, default=1_000_000)
+    parser.add_argument("--baseline", type=int, default=20_000)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--only", choices=("exact", "default", "usage", "replay"), action="append")
+    options = parser.parse_args()
+    wanted = options.only or ["exact", "default", "usage", "replay"]
+    text = options.folder / f"bench-{options.requests}.jsonl"
+    if not text.exists():
+        write_log(text, options.requests, usage=False)
+    print(f"log: {options.requests} requests, {text.stat().st_size / 1e9:.2f} GB; {os.cpu_count()} cores", flush=True)
+    part = head(text, options.baseline)
+    truth, seconds, peak = timed(lambda: straightforward(part, options.tokenizer))
+    base = options.baseline / seconds
+    print(f"straightforward: {base:.0f} requests/s, {peak / 1e6:.0f} MB at {options.baseline}", flush=True)
+    small = build_profile([str(part)], tokenizer=options.tokenizer, exact=True)
+    assert small.input_tokens.p90 == nearest(truth["input"], 0.9), "exact counts must agree with the reader"
+    assert small.output_tokens.p99 == nearest(truth["output"], 0.99)
+    exact = None
+    for name, flag in (("exact", True), ("default", False)):
+        if name not in wanted:
+            continue
+        for source, size in ((head(text, options.requests // 10), options.requests // 10), (text, options.requests)):
+            found, seconds, peak = timed(
+                lambda source=source, flag=flag: build_profile([str(source)], tokenizer=options.tokenizer, exact=flag)
+            )
+            print(
+                f"{name} {size}: {size / seconds:.0f}/s, {size / seconds / base:.1f}x, peak {peak / 1e6:.0f} MB",
+                flush=True,
+            )
+        if flag:
+            exact = found
+        elif exact is not None:
+            print("  default against exact: " + "; ".join(errors(found, exact)), flush=True)
+    if "usage" in wanted:
+        counted = options.folder / f"bench-usage-{options.requests}.jsonl"
+        if not counted.exists():
+            write_log(counted, options.requests, usage=True)
+        _, seconds, peak = timed(lambda: build_profile([str(counted)]))
+        rate = options.requests / seconds
+        print(f"usage {options.requests}: {rate:.0f}/s, {rate / base:.1f}x, peak {peak / 1e6:.0f} MB", flush=True)
+    if "replay" in wanted:
+        for line in replay_rates(options.tokenizer):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
