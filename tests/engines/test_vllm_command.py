@@ -14,7 +14,7 @@ from draftsmith.engines import vllm_command
 from draftsmith.engines.base import CaptureSpec, Command, ServerSpec
 from draftsmith.engines.vllm_features import Installation, features, installation
 
-CPU = Installation(python="/engine/python", version="0.32.0", device="cpu", preload=("/engine/lib/libiomp5.so",))
+CPU = Installation(python="/engine/python", version="0.32.0", device="cpu")
 GPU = Installation(python="/engine/python", version="0.24.0", device="cuda")
 NGRAM = {"num_speculative_tokens": 3, "method": "ngram", "prompt_lookup_max": 4}
 
@@ -44,7 +44,6 @@ def test_a_speculating_server_on_cpu() -> None:
         "VLLM_CPU_KVCACHE_SPACE": "2",
         "VLLM_USE_AOT_COMPILE": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "0-1",
-        "LD_PRELOAD": "/engine/lib/libiomp5.so",
         "PYTHONPATH": f"{vllm_command.SOURCE_ROOT}:/mine",
     }
 
@@ -66,7 +65,7 @@ def test_a_server_on_a_gpu_with_an_older_release() -> None:
         *("--middleware", "pkg.Capture", "--seed", "1"),
     ), "the per-request flag is left out where the release does not have it"
     assert command.env["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
-    assert not any(name.startswith("VLLM_CPU") or name == "LD_PRELOAD" for name in command.env)
+    assert not any(name.startswith("VLLM_CPU") for name in command.env)
     with_flashinfer = GPU.model_copy(update={"flashinfer": True})
     assert "VLLM_USE_FLASHINFER_SAMPLER" not in render(with_flashinfer).env
 
@@ -94,9 +93,8 @@ def test_a_capture_server_names_the_connector_and_its_layers_once() -> None:
 
 
 def test_the_users_environment_wins_but_the_source_root_stays_importable() -> None:
-    env = render(CPU, env={"VLLM_USE_AOT_COMPILE": "1", "PYTHONPATH": "/theirs", "LD_PRELOAD": ""}).env
+    env = render(CPU, env={"VLLM_USE_AOT_COMPILE": "1", "PYTHONPATH": "/theirs"}).env
     assert env["VLLM_USE_AOT_COMPILE"] == "1"
-    assert env["LD_PRELOAD"] == ""
     assert env["PYTHONPATH"] == f"{vllm_command.SOURCE_ROOT}:/theirs"
 
 

