@@ -32,6 +32,8 @@ from draftsmith.traffic.simulate import SimCounts, simulate_ngram_many, simulate
 from draftsmith.traffic.tokens import load_counter
 
 FRESH = 0.03
+MARK = "@" * 10
+BODIES = 20_000
 CLASSES = ("chat", "code", "rag", "json")
 WEIGHTS = (0.45, 0.25, 0.2, 0.1)
 SYSTEM = {
@@ -73,7 +75,7 @@ class Writer:
             return piece
         words = piece.split(" ")
         for _ in range(int(len(words) * FRESH)):
-            words[self.random.randrange(len(words))] = f"{self.random.getrandbits(40):x}"
+            words[self.random.randrange(len(words))] = MARK
         return " ".join(words)
 
     def size(self, median: float, spread: float) -> int:
@@ -115,10 +117,21 @@ class Writer:
 
 
 def write_log(path: Path, requests: int, *, usage: bool) -> None:
+    """Bodies are cut once and drawn many times; their fresh words, id and time are new in every line."""
     writer = Writer()
-    with path.open("wb") as out:
+    bodies = [orjson.dumps(writer.record(0, usage=usage)).split(MARK.encode()) for _ in range(min(BODIES, requests))]
+    random_, partial = random.Random(1), path.with_suffix(".partial")
+    with partial.open("wb") as out:
         for number in range(requests):
-            out.write(orjson.dumps(writer.record(number, usage=usage)) + b"\n")
+            pieces = random_.choice(bodies)
+            noise = random_.randbytes(5 * len(pieces)).hex()
+            line = b"".join(
+                part for at, piece in enumerate(pieces) for part in (piece, noise[10 * at : 10 * at + 10].encode())
+            )[:-10]
+            line = line.replace(b'"req-0"', b'"req-%d"' % number, 1)
+            line = line.replace(b"1760000000.0", b"%.2f" % (1.76e9 + number * 0.05), 1)
+            out.write(line + b"\n")
+    partial.rename(path)
 
 
 def head(source: Path, requests: int) -> Path:

@@ -18,12 +18,14 @@ from typing import Any
 
 from draftsmith.contract.errors import InputError
 
-# Finest first. Fine: also before a newline after a letter or digit, and before the last space of a run of white space.
+# Finest first. Fine: also before a newline after a letter or digit, and before the last space of a run of white
+# space if a letter or an opening mark follows (some tokenizers cut digits off first, and the space stays with its run).
 _BOUNDARIES = (
-    re.compile(r"(?<=\S)(?= )|(?<=[^\W_])(?=\n)|(?<=\s)(?= \S)"),
+    re.compile(r"(?<=\S)(?= )|(?<=[^\W_])(?=\n)|(?<=\s)(?= [A-Za-z\u00c0-\u024f(\[{\"'#.])"),
     re.compile(r"(?<=\S)(?= )"),
 )
 _TRIALS = 64
+_RECHECK = 512
 _TABLE_LIMIT = 300_000
 _PIECE_LIMIT = 64
 _PROBE = (
@@ -49,7 +51,8 @@ class Counter:
         """Tokens of `text`, special tokens inside it included, none added."""
         if self._level >= len(_BOUNDARIES):
             return self._whole(text)
-        if self._trials < _TRIALS:
+        self._trials += 1
+        if self._trials <= _TRIALS or self._trials % _RECHECK == 0:
             return self._try(text)
         return self._pieces(text)
 
@@ -72,8 +75,7 @@ class Counter:
         return sum(found) + sum(known for known in counts if known is not None)
 
     def _try(self, text: str) -> int:
-        """Both ways on the first texts (and on a probe of odd ones); a boundary that is wrong once is not used again."""
-        self._trials += 1
+        """Both ways on the first texts, on a probe of odd ones, and on some later ones; a boundary that is wrong once is not used again."""
         whole = self._whole(text)
         while self._level < len(_BOUNDARIES):
             right = self._pieces(text) == whole and (self._trials > 1 or self._pieces(_PROBE) == self._whole(_PROBE))

@@ -1,0 +1,119 @@
+"""A profile for the terminal: what came in, what it is made of, what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from draftsmith.contract.profile import Distribution, ExpectedAcceptance, WorkloadProfile
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
+    from rich.table import Table
+
+SKIPS_SHOWN = 8
+_COUNTED = {
+    "exact": "every token counted",
+    "estimated": "lengths estimated from a counted sample",
+    "usage": "token counts from the log's own usage",
+    "shapes": "bench shapes, no traffic",
+}
+
+
+def render(profile: WorkloadProfile) -> Group:
+    """The profile as a rich renderable."""
+    from rich.console import Group
+
+    parts: list[RenderableType] = [_head(profile), _lengths(profile)]
+    if profile.classes:
+        parts.append(_classes(profile))
+    parts += lines(profile)
+    return Group(*parts)
+
+
+def lines(profile: WorkloadProfile) -> list[str]:
+    """What the tables leave out, one plain sentence a line; the recommendation last."""
+    found = [_arrivals(profile), _habits(profile), _refused(profile)]
+    found += [
+        f"skipped {one.count}: {one.reason} ({', '.join(one.lines[:3])})" for one in profile.skipped[:SKIPS_SHOWN]
+    ]
+    if len(profile.skipped) > SKIPS_SHOWN:
+        found.append(f"skipped for {len(profile.skipped) - SKIPS_SHOWN} more reasons, see the profile")
+    if profile.not_available:
+        found.append(f"not in the source: {', '.join(profile.not_available)}")
+    advice = profile.recommended_spec_decode
+    found.append(f"recommended: {advice.method} - {advice.rationale}")
+    return [line for line in found if line]
+
+
+def _head(profile: WorkloadProfile) -> str:
+    names = ", ".join(one.name for one in profile.provenance[:3]) + (" ..." if len(profile.provenance) > 3 else "")
+    counted = _COUNTED[profile.token_counts] + (f" by {profile.tokenizer}" if profile.tokenizer else "")
+    return f"{profile.n_requests} requests{f' from {names}' if names else ''}; {counted}"
+
+
+def _lengths(profile: WorkloadProfile) -> Table:
+    from rich.table import Table
+
+    table = Table("tokens", "mean", "p50", "p90", "p99", "max", box=None)
+    for name, spread in (("input", profile.input_tokens), ("output", profile.output_tokens)):
+        table.add_row(name, *_spread(spread))
+    return table
+
+
+def _spread(spread: Distribution) -> list[str]:
+    return [_n(value) for value in (spread.mean, spread.p50, spread.p90, spread.p99, spread.max)]
+
+
+def _n(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def _classes(profile: WorkloadProfile) -> Table:
+    from rich.table import Table
+
+    table = Table("class", "share", "input p50", "output p50", "ngram", "suffix", box=None)
+    for one in profile.classes:
+        table.add_row(
+            one.name,
+            f"{one.share:.1%}",
+            _n(one.input_tokens.p50),
+            _n(one.output_tokens.p50),
+            _best(one.expected_acceptance, "ngram"),
+            _best(one.expected_acceptance, "suffix"),
+        )
+    table.caption = "ngram and suffix: expected tokens a step over all steps, by replay of the log"
+    return table
+
+
+def _best(rows: tuple[ExpectedAcceptance, ...], method: str) -> str:
+    rates = [row.tokens_per_step for row in rows if row.method == method and row.tokens_per_step is not None]
+    return f"{max(rates):.2f}" if rates else "-"
+
+
+def _arrivals(profile: WorkloadProfile) -> str:
+    if profile.arrival_rate_per_s is None:
+        return ""
+    text = f"arrivals: {profile.arrival_rate_per_s:.3g}/s, peak {profile.peak_rate_per_s or 0:.3g}/s"
+    if profile.concurrency_mean is not None:
+        text += f"; at once: {profile.concurrency_mean:.3g} on average, p90 {profile.concurrency_p90 or 0:.3g}"
+    return text
+
+
+def _habits(profile: WorkloadProfile) -> str:
+    shares = {
+        "continue a conversation": profile.multi_turn_share,
+        "of prompt tokens reusable": profile.prefix_reuse_share,
+        "with tools": profile.tool_share,
+        "structured": profile.structured_output_share,
+        "answers that loop": profile.repetition_loop_share,
+    }
+    known = [f"{value:.0%} {name}" for name, value in shares.items() if value]
+    languages = ", ".join(f"{name} {share:.0%}" for name, share in list(profile.languages.items())[:4])
+    return "; ".join(known + ([f"languages {languages}"] if languages else []))
+
+
+def _refused(profile: WorkloadProfile) -> str:
+    if not profile.rejected_by_speculation:
+        return ""
+    named = ", ".join(f"{name} in {count}" for name, count in profile.rejected_by_speculation.items())
+    return f"warning: the engine refuses these requests while speculation is on: {named}"
