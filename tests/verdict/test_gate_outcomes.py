@@ -158,7 +158,7 @@ def test_a_campaign_whose_blocks_keep_failing_ends() -> None:
     assert world.decide(4).need_more_blocks
     decision = world.decide(16)
     assert (decision.outcome, decision.need_more_blocks) == ("INCONCLUSIVE", False)
-    assert "no block in which both gave a valid trial" in decision.reason
+    assert "no block in which both gave times to compare" in decision.reason
 
 
 def test_only_the_primary_point_decides_and_the_others_are_told() -> None:
@@ -211,3 +211,33 @@ def test_the_arms_are_summed_up_over_their_valid_trials() -> None:
     assert tailored.throughput_tok_s == pytest.approx(1200 / (24 * (0.2 + 49 * 0.0265)), rel=0.05)
     nothing = next(arm for arm in decision.arms if arm.arm == "no-spec")
     assert nothing.acceptance_length is None
+
+
+def test_a_draft_whose_requests_all_fail_loses_although_it_gave_no_times() -> None:
+    def dies(trial):  # type: ignore[no-untyped-def]
+        if trial.arm != "tailored":
+            return trial
+        lost = {"error": "connection refused", "ttft_s": None, "latency_s": None, "output_tokens": None}
+        none = type(trial.counters)()
+        return trial.model_copy(
+            update={"samples": tuple(s.model_copy(update=lost) for s in trial.samples), "counters": none}
+        )
+
+    world = World(plan_of(), FAST, change=dies)
+    assert world.decide(2).outcome == "INCONCLUSIVE"
+    decision = world.decide(3)
+    assert (decision.outcome, decision.need_more_blocks) == ("LOSS", False)
+    assert "72 failed requests in 72" in decision.reason
+
+
+def test_a_block_in_which_most_requests_fail_counts_for_the_errors_though_not_for_the_ratio() -> None:
+    def change(trial):  # type: ignore[no-untyped-def]
+        if (trial.arm, trial.block, trial.traffic) != ("tailored", 1, "own"):
+            return trial
+        lost = [s.model_copy(update={"error": "timeout"}) if i else s for i, s in enumerate(trial.samples)]
+        return trial.model_copy(update={"samples": tuple(lost)})
+
+    decision = World(plan_of(), FAST, change=change).decide(4)
+    pair = next(p for p in decision.pairs if p.candidate == "tailored")
+    assert (pair.blocks, pair.outcome) == (3, "LOSS")
+    assert "23 failed requests in 96" in pair.reason

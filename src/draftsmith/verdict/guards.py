@@ -68,14 +68,18 @@ class Sides:
         return [trial for cell in getattr(self, side).values() for trial in cell]
 
 
-def check_all(own: Sides, general: Sides | None, limits: Thresholds) -> tuple[Checked, ...]:
-    """Every guard, in a fixed order. `general` None: the arm has no draft, so nothing can be forgotten."""
+def check_all(own: Sides, counts: Sides, general: Sides | None, limits: Thresholds) -> tuple[Checked, ...]:
+    """Every guard, in a fixed order.
+
+    `own`: the blocks of the primary estimate. `counts`: all blocks with valid trials, so that requests which failed so
+    often that no ratio was left still count. `general` None: the arm has no draft, so nothing can be forgotten.
+    """
     checks = [
         tail(own, limits.p99_tpot_margin),
         first_token(own, limits.ttft_margin),
         throughput(own, limits.throughput_margin),
-        errors(own, limits.error_rate_margin),
-        preemptions(own, limits.preemption_margin),
+        errors(counts, limits.error_rate_margin),
+        preemptions(counts, limits.preemption_margin),
         capacity(own, limits.capacity_margin),
         client_server(own, limits.client_server_tolerance),
     ]

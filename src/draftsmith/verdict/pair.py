@@ -10,7 +10,7 @@ from draftsmith.contract.measure import Arm, ComparisonPlan, OperatingPoint, Tri
 from draftsmith.contract.verdict import Interval, Outcome, PairResult
 from draftsmith.verdict.estimate import Cell, cells, rounded, tpot_logs
 from draftsmith.verdict.floor import NoiseFloor
-from draftsmith.verdict.guards import Checked, Sides, check_all, data_blocks
+from draftsmith.verdict.guards import Checked, Sides, check_all, data_blocks, errors
 from draftsmith.verdict.sequential import BlockLog, Rule, Settled, Spread, StartNoise, spread
 from draftsmith.verdict.summary import merged
 
@@ -69,6 +69,11 @@ class Bench:
         """Per-block log ratios, at most the preset number of blocks."""
         return tpot_logs(self.own.get(slow, {}), self.own.get(fast, {}))[:last]
 
+    def blocks(self, arm: str, logs: Sequence[BlockLog], last: int) -> set[int]:
+        """Blocks in which both arms have valid trials, with or without a ratio, as far as the preset limit reaches."""
+        shared = self.own.get(self.plan.baseline, {}).keys() & self.own.get(arm, {}).keys()
+        return {block for block in shared if len(logs) < last or block <= logs[-1].block}
+
     def sides(self, table: dict[str, dict[int, Cell]], arm: str, blocks: set[int], alpha: float) -> Sides:
         """Both arms' cells over those of `blocks` that both have."""
         base, cand = table.get(self.plan.baseline, {}), table.get(arm, {})
@@ -99,27 +104,15 @@ def judge(bench: Bench, arm: Arm) -> Judged:
     rule = bench.rule(arm)
     logs = bench.logs(bench.plan.baseline, arm.name, rule.last)
     data = spread(logs, bench.start_noise())
+    every = bench.blocks(arm.name, logs, rule.last)
+    counts = bench.sides(bench.own, arm.name, every, rule.alpha_at(min(len(every), rule.last)))
     if data is None:
-        reason = f"{arm.name} and {bench.plan.baseline} have no block in which both gave a valid trial"
-        result = PairResult(
-            candidate=arm.name,
-            baseline=bench.plan.baseline,
-            point=bench.point.name,
-            blocks=0,
-            speedup=None,
-            min_speedup=_speedup(rule.bar),
-            outcome="INCONCLUSIVE",
-            reason=reason,
-        )
-        return Judged(result, arm, True, (), None)
+        return _without_ratio(bench, arm, rule, counts)
     settled = rule.settle(data)
     alpha = rule.alpha_at(data.blocks)
-    used = {log.block for log in logs}
-    own = bench.sides(bench.own, arm.name, used, alpha)
-    # General traffic may be measured in fewer blocks than the own, never in later ones.
-    upto = set(range(max(used) + 1))
-    general = bench.sides(bench.general, arm.name, upto, alpha) if arm.role == "candidate" else None
-    checks = check_all(own, general, bench.plan.thresholds)
+    own = bench.sides(bench.own, arm.name, {log.block for log in logs}, alpha)
+    general = bench.sides(bench.general, arm.name, every, alpha) if arm.role == "candidate" else None
+    checks = check_all(own, counts, general, bench.plan.thresholds)
     outcome, reason, more = _outcome(bench, arm, rule, data, settled, checks, own)
     result = PairResult(
         candidate=arm.name,
@@ -134,6 +127,28 @@ def judge(bench: Bench, arm: Arm) -> Judged:
         reason=reason,
     )
     return Judged(result, arm, more, checks, data)
+
+
+def _without_ratio(bench: Bench, arm: Arm, rule: Rule, counts: Sides) -> Judged:
+    """No block gave a ratio. That is no evidence against the arm, unless its requests were recorded as failing."""
+    limit = bench.plan.thresholds.error_rate_margin
+    checks = [errors(counts, limit)] if counts.base else []
+    lost = len(counts.base) >= rule.first and any(check.state == "failed" for check in checks)
+    reason = f"{arm.name} and {bench.plan.baseline} have no block in which both gave times to compare"
+    if lost:
+        reason += f", and the guard errors failed: {checks[0].sentence}"
+    result = PairResult(
+        candidate=arm.name,
+        baseline=bench.plan.baseline,
+        point=bench.point.name,
+        blocks=0,
+        speedup=None,
+        min_speedup=_speedup(rule.bar),
+        guards=tuple(check.guard() for check in checks),
+        outcome="LOSS" if lost else "INCONCLUSIVE",
+        reason=reason,
+    )
+    return Judged(result, arm, not lost, tuple(checks), None)
 
 
 def _outcome(
