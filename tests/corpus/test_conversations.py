@@ -52,6 +52,12 @@ def test_an_edited_answer_is_still_the_same_conversation(service: Service) -> No
     assert len(set(names(service.log))) == 1
 
 
+def test_a_client_that_trims_what_it_sends_back_is_recognised(service: Service) -> None:
+    service.ask("start here\n", answer="a")
+    service.ask("start here", "a", "go on", answer="b")
+    assert len(set(names(service.log))) == 1
+
+
 def test_shared_system_prompt_and_examples_do_not_join_requests(service: Service) -> None:
     for number in range(100):
         service.ask(*EXAMPLES, f"Table: t{number}\nQuestion: who?", answer=f"SELECT {number}", system="You write SQL.")
