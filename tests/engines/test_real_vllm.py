@@ -56,7 +56,7 @@ def test_a_server_from_start_to_stop_and_one_that_is_killed(engine: VllmEngine, 
     assert "loading weights" in stages
 
     facts = engine.facts(server)
-    assert facts.pid == server.process.pid
+    assert facts.pid in [process.pid for process in processes.members(server.process.record)]
     assert (facts.spec_method, facts.num_speculative_tokens, facts.max_num_seqs) == ("ngram", 3, 32)
     assert None not in facts.mode_key
     assert facts.kv_tokens
@@ -74,8 +74,8 @@ def test_a_server_from_start_to_stop_and_one_that_is_killed(engine: VllmEngine, 
     vllm_metrics.require_same(server.url, who)
 
     family = processes.members(server.process.record)
-    assert len(family) > 1, "vLLM runs its engine in processes of their own"
-    os.kill(server.process.pid, signal.SIGKILL)
+    assert len(family) > 2, "vLLM runs its engine in processes of their own"
+    os.kill(facts.pid, signal.SIGKILL)
     with pytest.raises(EngineLostError, match="killed \\(signal 9\\)"):
         engine.require_alive(server)
     engine.stop(server)

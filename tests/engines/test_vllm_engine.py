@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from draftsmith.contract.errors import EngineLostError, EngineStartError, PrerequisiteError
@@ -101,7 +100,8 @@ def test_another_server_on_the_same_port_is_not_mistaken_for_ours(engine: VllmEn
 def test_a_killed_server_is_lost_and_the_kill_is_named(engine: VllmEngine) -> None:
     server = stand_in(engine, "ngram-0.32.log")
     engine.wait_ready(server, 60)
-    os.kill(server.process.pid, signal.SIGKILL)
+    [program] = psutil.Process(server.process.pid).children()
+    program.kill()
     with pytest.raises(EngineLostError, match="killed \\(signal 9\\)"):
         engine.require_alive(server)
 

@@ -47,8 +47,8 @@ def gone(pid: int) -> bool:
 
 
 def running(pid: int, argv: tuple[str, ...]) -> bool:
-    """Whether the launcher has become the program."""
-    return tuple(psutil.Process(pid).cmdline()) == argv
+    """Whether the program runs under its keeper."""
+    return any(tuple(child.cmdline()) == argv for child in psutil.Process(pid).children())
 
 
 @pytest.fixture
@@ -108,7 +108,9 @@ from draftsmith.kit import processes
 place = Path(sys.argv[1])
 detached = sys.argv[2] == "detached"
 family = sys.argv[3:]
-child = processes.start(family, registry=place / "registry", label="x", log=place / "child.log", detached=detached)
+grace = 0.2 if sys.argv[2] == "short" else 60
+log = place / "child.log"
+child = processes.start(family, registry=place / "registry", label="x", log=log, detached=detached, grace_s=grace)
 print(child.pid, flush=True)
 time.sleep(600)
 """
@@ -128,6 +130,35 @@ def test_a_child_dies_when_its_owner_is_killed(place: Path) -> None:
     owner.kill()
     owner.communicate()
     until(lambda: gone(pid))
+
+
+def test_a_child_that_swallows_sigterm_dies_with_its_owner_all_the_same(place: Path) -> None:
+    owner, pid = own(place, "short", STUBBORN)
+    until(lambda: "deaf" in (place / "child.log").read_text())
+    owner.kill()
+    owner.communicate()
+    until(lambda: gone(pid))
+    assert processes.sweep(place / "registry") == []
+
+
+def test_a_killed_keeper_takes_its_program_along(place: Path) -> None:
+    child = launch(place, STUBBORN)
+    until(lambda: "deaf" in child.log.read_text())
+    [program] = psutil.Process(child.pid).children()
+    os.kill(child.pid, signal.SIGKILL)
+    until(lambda: gone(program.pid))
+    assert child.exit_code() == -signal.SIGKILL
+
+
+def test_a_killed_program_takes_what_it_started_along_and_its_end_is_told(place: Path) -> None:
+    child = launch(place, FAMILY)
+    until(lambda: child.log.read_text().strip())
+    grandchild = int(child.log.read_text())
+    [program] = psutil.Process(child.pid).children()
+    os.kill(program.pid, signal.SIGKILL)
+    until(lambda: child.exit_code() is not None)
+    assert child.exit_code() == -signal.SIGKILL
+    assert gone(grandchild)
 
 
 def test_what_survives_a_killed_owner_is_swept(place: Path) -> None:

@@ -6,9 +6,9 @@ Laws:
 - Only what is recorded is ever ended. A pid counts as the recorded process only with the same creation time; nothing
   is looked up by name.
 - Each child leads a session of its own, so its descendants are found by session and process group.
-- A child dies with its parent (PR_SET_PDEATHSIG, Linux) unless it was started `detached`: by `kill -9` of the parent as
-  well as at its normal end. The kernel sends that signal when the parent *thread* ends, so all children are started
-  from one thread that lives as long as the interpreter.
+- A child and all its descendants die with their parent (see keeper.py) unless it was started `detached`: by `kill -9`
+  of the parent as well as at its normal end. The kernel notices the end of the parent *thread*, so all children are
+  started from one thread that lives as long as the interpreter.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from typing import Any
 
 import psutil
 
+from draftsmith.kit import keeper
 from draftsmith.kit.files import PRIVATE_FILE, private_dir, read_json, write_json
 
 TOKEN_VARIABLE = "DRAFTSMITH_PROCESS_TOKEN"
@@ -38,28 +39,10 @@ KILL_WAIT_S = 10.0
 UNKNOWN_EXIT = -1
 POLL_S = 0.05
 
-# Runs between fork and the real program, in a fresh isolated interpreter (about 20 ms): code in a forked copy of a
-# threaded parent can deadlock. argv: parent pid (0 = detached), then the program.
-_LAUNCHER = """
-import os, signal, sys
-parent = int(sys.argv[1])
-if parent and sys.platform == "linux":
-    import ctypes
-    ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))
-    if os.getppid() != parent:
-        sys.exit("the parent died before the start")
-signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-try:
-    os.execvp(sys.argv[2], sys.argv[2:])
-except OSError as error:
-    print(f"cannot run {sys.argv[2]}: {error.strerror}", file=sys.stderr)
-    sys.exit(127)
-"""
-
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """One started child, as kept on disk. `pid` None = the start was intended and perhaps not carried out."""
+    """One started child, as kept on disk. `pid` (its keeper's) None = intended, and perhaps not carried out."""
 
     token: str
     label: str
@@ -82,7 +65,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Process id. Raises ValueError for a record whose start was never completed."""
+        """Process id of the keeper, which leads the session. Raises ValueError for a record whose start was never completed."""
         if self.record.pid is None:
             raise ValueError(f"{self.record.label} was never started")
         return self.record.pid
@@ -109,11 +92,12 @@ def start(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     detached: bool = False,
+    grace_s: float = GRACE_S,
 ) -> Process:
     """Start `argv` in a session of its own, with its output appended to the private file `log`.
 
     `env` is the whole environment (None = this one's). Safe to call from any thread. A program that cannot be run
-    ends with exit code 127 and says so in the log. Raises OSError if the registry or log cannot be written.
+    ends with exit code 127 and says so in the log. `grace_s`: between SIGTERM and SIGKILL when this process dies. Raises OSError if the registry or log cannot be written.
     """
     token = secrets.token_hex(16)
     record = ProcessRecord(
@@ -131,7 +115,7 @@ def start(
     chain = [*os.environ.get(TOKEN_VARIABLE, "").split(":"), token]
     environment = {**(os.environ if env is None else env), TOKEN_VARIABLE: ":".join(filter(None, chain))}
     parent = "0" if detached else str(os.getpid())
-    command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, parent, *argv]
+    command = [sys.executable, "-I", "-S", keeper.__file__, parent, f"{grace_s:g}", *argv]
     try:
         popen = _spawner().submit(_spawn, command, log, environment, cwd).result()
     except BaseException:
@@ -269,7 +253,9 @@ def _end(record: ProcessRecord, grace_s: float, process: Process | None = None) 
         return False
     for number, patience in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_WAIT_S)):
         deadline = time.monotonic() + patience
-        _signal(found, number)
+        leader = [p for p in found if p.pid == record.pid]
+        # The keeper passes SIGTERM on; it alone gets it, so that nobody hears it twice.
+        _signal(leader if leader and number == signal.SIGTERM else found, number)
         while found and time.monotonic() < deadline:
             time.sleep(POLL_S)
             if process is not None:
