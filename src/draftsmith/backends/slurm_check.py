@@ -1,0 +1,81 @@
+"""Whether a cluster could take a job now: everything is checked that can be, before anything is asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from draftsmith.backends.slurm_commands import SlurmCommands
+from draftsmith.backends.slurm_options import SlurmOptions
+from draftsmith.backends.slurm_parse import SINFO_FORMAT, Node, is_free, parse_sinfo
+from draftsmith.contract.errors import BackendError, PrerequisiteError
+from draftsmith.contract.job import JobSpec
+
+
+def check_commands(commands: SlurmCommands) -> None:
+    """Raises PrerequisiteError naming the commands that are not installed."""
+    missing = commands.missing()
+    if missing:
+        raise PrerequisiteError(
+            f"Slurm commands are missing on this machine: {', '.join(missing)}",
+            "run Draftsmith on a login node of the cluster, or set backend.kind = 'local'",
+        )
+
+
+def look_at_nodes(commands: SlurmCommands) -> list[Node]:
+    """All nodes, once for each partition they are in. Raises PrerequisiteError, BackendError."""
+    try:
+        return parse_sinfo(commands.run(("sinfo", "--noheader", "--Node", f"--format={SINFO_FORMAT}")))
+    except ValueError as error:
+        raise BackendError(
+            f"sinfo answered in an unknown form: {error}", "report it with the version of Slurm"
+        ) from error
+
+
+def check_nodes(nodes: Sequence[Node], spec: JobSpec, options: SlurmOptions) -> None:
+    """Raises PrerequisiteError unless the partition exists, is up, and has nodes large enough, idle if so required."""
+    phase = options.phase(spec.name)
+    partition = phase.partition or options.partition or next((n.partition for n in nodes if n.default), None)
+    if partition is None:
+        raise PrerequisiteError("the cluster has no default partition", "set backend.options.partition")
+    inside = [node for node in nodes if node.partition == partition]
+    if not inside:
+        names = ", ".join(sorted({node.partition for node in nodes})) or "none"
+        raise PrerequisiteError(
+            f"partition {partition!r} does not exist or has no nodes; there are: {names}",
+            "correct backend.options.partition",
+        )
+    if not any(node.up for node in inside):
+        raise PrerequisiteError(
+            f"partition {partition!r} is not up", "choose another, or ask the operator of the cluster"
+        )
+    wanted = phase.nodes or 1
+    fitting = [node for node in inside if _fits(node, spec, options)]
+    if len(fitting) < wanted:
+        raise PrerequisiteError(
+            f"partition {partition!r} has {len(fitting)} nodes as large as {spec.name} needs, of {wanted}: {_size(spec, options)}",
+            "ask for less in backend.options.phases, or choose another partition",
+        )
+    free = [node for node in fitting if is_free(node) or (options.reservation and node.state == "reserved")]
+    if options.require_idle and len(free) < wanted:
+        raise PrerequisiteError(
+            f"partition {partition!r} has {len(free)} idle nodes for {spec.name}, of {wanted}",
+            "run again when nodes are free, or set backend.options.require_idle = false to wait in the queue",
+        )
+
+
+def _fits(node: Node, spec: JobSpec, options: SlurmOptions) -> bool:
+    cpus, gpus, memory_mib = _needs(spec, options)
+    return node.cpus >= cpus and node.gpus >= gpus and node.memory_mib >= memory_mib
+
+
+def _needs(spec: JobSpec, options: SlurmOptions) -> tuple[int, int, int]:
+    phase = options.phase(spec.name)
+    memory_gib = phase.memory_gib or spec.memory_gib or 0
+    gpus = spec.gpus if phase.gpus is None else phase.gpus
+    return phase.cpus or spec.cpus, gpus, math.ceil(memory_gib * 1024)
+
+
+def _size(spec: JobSpec, options: SlurmOptions) -> str:
+    cpus, gpus, memory_mib = _needs(spec, options)
+    return f"{cpus} CPUs, {gpus} GPUs, {memory_mib} MiB"
