@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models import HIDDEN, LAYERS, VOCAB, write_target
+from model_folders import HIDDEN, LAYERS, VOCAB, write_target
 from safetensors.numpy import save_file
 
 from draftsmith.contract.errors import InputError

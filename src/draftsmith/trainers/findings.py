@@ -1,0 +1,34 @@
+"""What a check gets and what it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from draftsmith.contract.draft import DraftManifest, Finding, TargetFacts
+from draftsmith.trainers.draft_folder import Draft
+
+
+@dataclass(frozen=True)
+class Case:
+    """A draft on its bench: the folder, the target it is for, its manifest and, after a warm start, its parent."""
+
+    draft: Draft
+    target: TargetFacts
+    manifest: DraftManifest | None = None
+    served_tokens: int | None = None
+    parent: Draft | None = None
+
+
+def ok(check: str, sentence: str) -> Finding:
+    """A check that found nothing wrong."""
+    return Finding(check=check, level="ok", sentence=sentence)
+
+
+def warn(check: str, sentence: str, next_step: str) -> Finding:
+    """Serves, but may not be what was meant."""
+    return Finding(check=check, level="warn", sentence=sentence, next_step=next_step)
+
+
+def error(check: str, sentence: str, next_step: str) -> Finding:
+    """Does not serve, serves badly, or must not be served."""
+    return Finding(check=check, level="error", sentence=sentence, next_step=next_step)

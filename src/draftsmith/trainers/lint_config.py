@@ -1,0 +1,235 @@
+"""Checks of config.json: layers, sizes, switches and rotary embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from draftsmith.contract.draft import Finding
+from draftsmith.trainers.draft_folder import AUX, Draft
+from draftsmith.trainers.findings import Case, error, ok, warn
+from draftsmith.trainers.layers import MIN_LAYERS, default_layers, to_specforge
+from draftsmith.trainers.target import read_rope
+
+ROPE_TOLERANCE = 1e-6
+
+
+def check_layers(case: Case) -> Iterator[Finding]:
+    """The layers it reads: there, in order, in range, and in the engine's notation."""
+    draft, depth = case.draft, case.target.num_layers
+    ids = draft.layer_ids
+    if ids is None:
+        yield _absent(draft)
+        return
+    shown = list(ids)
+    found = []
+    if tuple(sorted(set(ids))) != ids:
+        found.append(
+            error(
+                "layers",
+                f"layer ids {shown} are not sorted and unique; the engine sorts them, so the draft would read its "
+                "features in another order than it was trained on",
+                f"train with sorted ids and write {sorted(set(ids))}",
+            )
+        )
+    if min(ids) < 0 or max(ids) > depth:
+        found.append(
+            error("layers", f"layer ids {shown} go beyond the target's {depth} layers", f"use ids from 0 to {depth}")
+        )
+    if draft.layer_ids_key == f"eagle_config.{AUX}":
+        found.append(
+            error(
+                "layers",
+                "the layer ids stand inside eagle_config, where some runners of the engine do not look",
+                f"write them at the top of config.json as {AUX}",
+            )
+        )
+    if case.manifest and case.manifest.layer_ids != ids:
+        found.append(
+            error(
+                "layers",
+                f"config.json says layers {shown}, the manifest {list(case.manifest.layer_ids)}",
+                "package the checkpoint again",
+            )
+        )
+    shifted = _off_by_one(ids, depth)
+    if shifted:
+        found.append(shifted)
+    yield from found or [ok("layers", f"reads the residual stream after {shown} of {depth} layers")]
+    if draft.method != "dflash" and not case.manifest and depth >= MIN_LAYERS and not shifted:
+        usual = default_layers(depth)
+        if ids != usual:
+            yield warn(
+                "layers",
+                f"layers {shown} are not the usual {list(usual)}, and no manifest says that they are meant",
+                "compare with the layers it was trained on",
+            )
+
+
+def _absent(draft: Draft) -> Finding:
+    if draft.form == "plain" and draft.method == "eagle3":
+        return warn(
+            "layers",
+            "config.json names no layers, so the engine takes its default (2, L//2, L-3)",
+            f"write {AUX} at the top of config.json",
+        )
+    return error(
+        "layers",
+        "config.json names no layers to read: the server starts healthy and acceptance is near zero",
+        f"write {AUX if draft.method != 'dflash' else 'the layer ids'} as the draft was trained",
+    )
+
+
+def _off_by_one(ids: tuple[int, ...], depth: int) -> Finding | None:
+    if depth < MIN_LAYERS:
+        return None
+    usual = default_layers(depth)
+    if ids == to_specforge(usual):
+        return error(
+            "layers",
+            f"layer ids {list(ids)} are the default layers in SpecForge's notation (output of layer k); the engine "
+            "reads them one layer too early",
+            f"write {list(usual)} (input of layer k)",
+        )
+    if ids == tuple(layer + 1 for layer in usual):
+        return error(
+            "layers",
+            f"layer ids {list(ids)} are the default layers moved up by one: one was added twice",
+            f"write {list(usual)} (input of layer k)",
+        )
+    return None
+
+
+def check_sizes(case: Case) -> Iterator[Finding]:
+    """Vocabulary and hidden sizes equal the target's."""
+    draft, target = case.draft, case.target
+    found = []
+    if draft.vocab_size != target.vocab_size:
+        found.append(
+            error(
+                "sizes",
+                f"the draft knows a vocabulary of {draft.vocab_size} tokens, the target has {target.vocab_size}",
+                "use a draft trained for this target",
+            )
+        )
+    if draft.target_hidden_size != target.hidden_size:
+        found.append(
+            error(
+                "sizes",
+                f"the draft reads hidden states of width {draft.target_hidden_size}, the target's are "
+                f"{target.hidden_size} wide",
+                "use a draft trained for this target",
+            )
+        )
+    if draft.draft_vocab_size > draft.vocab_size:
+        found.append(
+            error(
+                "sizes",
+                f"draft_vocab_size {draft.draft_vocab_size} is larger than the vocabulary ({draft.vocab_size})",
+                "export the draft again",
+            )
+        )
+    count = _engine_layer_count(draft)
+    if draft.layer_ids is not None and count is not None and count != len(draft.layer_ids):
+        found.append(
+            error(
+                "sizes",
+                f"the engine will expect features of {count} layers, and {len(draft.layer_ids)} are named",
+                f"write num_aux_hidden_states = {len(draft.layer_ids)} beside hidden_size",
+            )
+        )
+    yield from found or [
+        ok("sizes", f"hidden size {draft.hidden_size}, vocabulary {draft.draft_vocab_size} of {draft.vocab_size}")
+    ]
+
+
+def _engine_layer_count(draft: Draft) -> int | None:
+    """How many layers vLLM's Llama-type EAGLE3 sizes its input for; its other drafts count the ids."""
+    if draft.method == "dflash" or draft.layer.get("model_type", "llama") != "llama":
+        return None
+    said = draft.layer.get("num_aux_hidden_states")
+    return int(said) if said is not None else 3
+
+
+def check_switches(case: Case) -> Iterator[Finding]:
+    """Settings whose absence means one thing to the trainer and another to the engine."""
+    draft = case.draft
+    found = []
+    if draft.form == "speculators" and draft.method == "eagle3" and "norm_before_residual" not in draft.config:
+        found.append(
+            error(
+                "switches",
+                "norm_before_residual is not written: the trainer takes that for false, the engine for true",
+                "write norm_before_residual = false (the trainer's default), or as it was trained",
+            )
+        )
+    sliding = "sliding_attention" in (draft.layer.get("layer_types") or [])
+    unsaid = (
+        draft.form == "speculators" and draft.method == "dflash" and "sliding_window_non_causal" not in draft.config
+    )
+    if sliding and unsaid:
+        found.append(
+            error(
+                "switches",
+                "sliding_window_non_causal is not written: the trainer takes that for false, the engine for true",
+                "write sliding_window_non_causal = false (the trainer's default), or as it was trained",
+            )
+        )
+    if draft.method in ("dflash", "peagle"):
+        mask = draft.option("mask_token_id", draft.option("pard_token"))
+        if type(mask) is not int or not 0 <= mask < draft.vocab_size:
+            found.append(
+                error("switches", "mask_token_id is missing or no token of the vocabulary", "export the draft again")
+            )
+    yield from found or [ok("switches", "every setting that trainer and engine read differently is written out")]
+    window = draft.layer.get("sliding_window")
+    served = case.served_tokens or case.target.max_position_embeddings
+    if sliding and type(window) is int and window < served:
+        yield warn(
+            "switches",
+            f"the draft sees {window} tokens back, contexts go to {served}",
+            "expect lower acceptance beyond the window, or train with full attention",
+        )
+
+
+def check_rope(case: Case) -> Iterator[Finding]:
+    """Position limits and rotary embedding against the target and what is served."""
+    draft, target = case.draft, case.target
+    found = []
+    limit = draft.layer.get("max_position_embeddings")
+    if type(limit) is not int:
+        found.append(error("rope", "max_position_embeddings is not written", "copy it from the target's config.json"))
+    elif case.served_tokens is not None and limit < case.served_tokens:
+        found.append(
+            error(
+                "rope",
+                f"max_position_embeddings is {limit} and {case.served_tokens} tokens are served: wrong or crashing "
+                "beyond it",
+                "copy max_position_embeddings from the target, or serve shorter contexts",
+            )
+        )
+    elif limit < target.max_position_embeddings:
+        found.append(
+            warn(
+                "rope",
+                f"max_position_embeddings is {limit}, the target's is {target.max_position_embeddings}",
+                "copy it from the target, or serve contexts within the draft's limit only",
+            )
+        )
+    level = error if case.manifest else warn  # a draft made here copies the target's; a foreign one may have its own
+    ours, theirs = read_rope(draft.layer), target.rope
+    for key in sorted({*ours, *theirs}) if theirs else ():
+        if not _same(ours.get(key), theirs.get(key)):
+            found.append(
+                level(
+                    "rope",
+                    f"{key} is {ours.get(key, 'not written')}, the target has {theirs.get(key, 'none')}",
+                    "copy the rotary settings from the target's config.json as they were in training",
+                )
+            )
+    yield from found or [ok("rope", "rotary settings and position limit are the target's")]
+
+
+def _same(left: object, right: object) -> bool:
+    if isinstance(left, int | float) and isinstance(right, int | float):
+        return abs(left - right) <= ROPE_TOLERANCE * max(abs(left), abs(right))
+    return left == right

@@ -1,0 +1,132 @@
+"""Checks of the folder itself, of its manifest, and against the draft it was started from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from draftsmith.contract.base import digest
+from draftsmith.contract.draft import Finding
+from draftsmith.contract.errors import InputError
+from draftsmith.kit.files import sha256_file
+from draftsmith.trainers.draft_folder import Draft
+from draftsmith.trainers.findings import Case, error, ok, warn
+from draftsmith.trainers.target import PICKLES, read_config, walk
+from draftsmith.trainers.weights import weight_files
+
+MANIFEST = "draft-manifest.json"
+CODE_SUFFIXES = (".py", ".so", ".pyc", ".sh", ".ipynb")
+CODE_KEYS = frozenset({"auto_map", "trust_remote_code", "custom_pipelines", "_target_", "quantization_code"})
+PRIVATE_FILES = frozenset({"train_command.txt", "training_state.json", "run.yaml"})
+
+
+def check_files(folder: Path) -> Iterator[Finding]:
+    """Nothing that could run: no programs, no pickles, no keys that ask for either."""
+    if not folder.is_dir():
+        yield error("files", f"{folder} is no folder", "point to the folder of a draft")
+        return
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    found = []
+    if programs := [name for name in names if name.endswith(CODE_SUFFIXES)]:
+        found.append(
+            error("files", f"the folder holds programs: {', '.join(programs)}", "package the checkpoint: it keeps none")
+        )
+    if pickles := [name for name in names if name.endswith(PICKLES)]:
+        found.append(
+            error(
+                "files",
+                f"the folder holds pickles, which can run code when read: {', '.join(pickles)}",
+                "package the checkpoint: it keeps safetensors only",
+            )
+        )
+    if left := [name for name in names if name in PRIVATE_FILES]:
+        found.append(
+            warn(
+                "files", f"left over from training: {', '.join(left)}", "package the checkpoint before it is passed on"
+            )
+        )
+    try:
+        keys = sorted({key for key, _ in walk(read_config(folder)) if key in CODE_KEYS})
+    except InputError:
+        keys = []  # reported once, when the draft itself is read
+    except RecursionError:
+        keys = ["(nested too deeply to read)"]
+    if keys:
+        found.append(
+            error("files", f"config.json asks for code of its own: {', '.join(keys)}", "remove the keys, or package it")
+        )
+    yield from found or [ok("files", "safetensors and plain files only")]
+
+
+def check_manifest(case: Case) -> Iterator[Finding]:
+    """The manifest describes these weights and this target."""
+    manifest, draft, target = case.manifest, case.draft, case.target
+    if manifest is None:
+        return
+    mismatches = [
+        (name, said, real)
+        for name, said, real in (
+            ("method", manifest.method, draft.method),
+            ("hidden size", manifest.hidden_size, draft.hidden_size),
+            ("target vocabulary", manifest.target_vocab_size, draft.vocab_size),
+            ("draft vocabulary", manifest.draft_vocab_size, draft.draft_vocab_size),
+            ("weights", manifest.weights_sha256, weights_sha256(draft.folder)),
+        )
+        if said != real
+    ]
+    found = [
+        error("manifest", f"{name} in the manifest is {_short(said)}, in the folder {_short(real)}", "package it again")
+        for name, said, real in mismatches
+    ]
+    if manifest.tokenizer_sha256 != target.tokenizer_sha256:
+        found.append(
+            error(
+                "manifest",
+                "it was trained with another tokenizer than the target has now",
+                "train again, or serve the target with the tokenizer it had",
+            )
+        )
+    if manifest.target_sha256 != target.sha256:
+        found.append(
+            error(
+                "manifest",
+                "it was trained for another target (weights, configuration or tokenizer differ)",
+                "train a draft for this target; after a fine-tune of the target, start from this one",
+            )
+        )
+    yield from found or [ok("manifest", "describes these weights, and this target and tokenizer")]
+
+
+def check_parent(case: Case) -> Iterator[Finding]:
+    """After a warm start: same method, layers and sizes as the draft it began from."""
+    parent, draft = case.parent, case.draft
+    if parent is None:
+        return
+    changed = [
+        name for name in ("method", "layer_ids", "hidden_size", "draft_vocab_size") if _differs(name, parent, draft)
+    ]
+    if changed:
+        yield error(
+            "parent",
+            f"differs from the draft it was started from in {', '.join(changed)}: the old weights mean something else",
+            "start afresh, or keep the parent's settings",
+        )
+    else:
+        yield ok("parent", "method, layers and sizes are those of the draft it was started from")
+
+
+def weights_sha256(folder: Path) -> str:
+    """Identity of a folder's weights: of the one file, or of all shards by name."""
+    files = weight_files(folder)
+    if len(files) == 1:
+        return sha256_file(files[0])
+    return digest({file.name: sha256_file(file) for file in files})
+
+
+def _differs(name: str, left: Draft, right: Draft) -> bool:
+    return bool(getattr(left, name) != getattr(right, name))
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 64 else text or "(none)"
