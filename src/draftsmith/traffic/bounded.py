@@ -101,7 +101,7 @@ class Clock:
     def _busy_bins(self) -> dict[int, float]:
         busy, running = dict(self.busy), 0
         steps = sorted(self.edges)
-        for at, following in zip(steps, [*steps[1:], steps[-1] + 1 if steps else 0], strict=True):
+        for at, following in zip(steps, [*steps[1:], *steps[-1:]], strict=True):
             running += self.edges[at]
             if running:
                 for one in range(at, min(following, at + _MAX_BINS)):

@@ -196,6 +196,12 @@ def _system_says(name: str, system: str) -> bool:
     return _says(name, system[:4000].lower())
 
 
+def _same_words(answer: str, user: str) -> bool:
+    """Whether a short answer is made of the user's words."""
+    words = set(answer.lower().split()) if len(answer) < _LONG else set()
+    return len(words) >= 5 and len(words & set(user.lower().split())) >= 0.8 * len(words)
+
+
 def _by_form(answer: str, shown: Shown) -> str | None:
     """Classes that the answer's own structure proves."""
     body = answer.strip()
@@ -296,6 +302,8 @@ def _by_relation(shown: Shown, spoken: str | None, copied: float | None) -> str 
         return "rewrite"
     if len(user) > _LONG and "?" in user[-400:] + user[:200] and copied >= 0.3:
         return "rag"
+    if 0.5 < ratio < 1.6 and _same_words(answer, user):
+        return "rewrite"
     if wants_rewrite and 0.3 < ratio < 2:
         return "rewrite"
     return None

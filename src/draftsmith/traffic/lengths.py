@@ -21,7 +21,9 @@ Ints = NDArray[np.int64]
 GRID = 400
 """Bins of an estimate per factor e: a quarter of a per cent each."""
 _BINS = GRID * 17
-_STRATUM = 250
+_STRATUM = 60
+_LEVELS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 0.98)
+"""Where the guesses are cut into strata; finer at the top, where the spread changes and the p99 lies."""
 EDGES = (0, 32, 128, 512, 1024, 2048, 4096, 8192, 16384, 32768, 131072)
 
 
@@ -65,16 +67,12 @@ class Lengths:
         if len(table) < 20:
             return self.guessed
         table = table[np.argsort(table[:, 0], kind="stable")]
-        strata = max(1, min(12, len(table) // _STRATUM))
-        cuts = (
-            _bin(np.asarray(np.quantile(table[:, 0], np.linspace(0, 1, strata + 1)[1:-1]), float))
-            if strata > 1
-            else np.empty(0, np.int64)
-        )
+        levels = [level for level in _LEVELS if len(table) * (1 - level) >= _STRATUM]
+        cuts = np.unique(_bin(np.asarray(np.quantile(table[:, 0], levels), float))) if levels else np.empty(0, np.int64)
         of_bin = np.searchsorted(cuts, np.arange(_BINS), side="right")
         of_pair = np.searchsorted(cuts, _bin(table[:, 0]), side="right")
         result = np.zeros(_BINS)
-        for stratum in range(strata):
+        for stratum in range(len(cuts) + 1):
             mine = np.where(of_bin == stratum, self.guessed, 0.0)
             rows = table[of_pair == stratum]
             rows = rows if len(rows) >= 20 else table

@@ -43,7 +43,6 @@ class FileReader:
     wanted: Importer | None = None
     counts: dict[str, int] = field(default_factory=dict)
     header: list[str] | None = None
-    _last: Importer | None = None
     _pending: list[Any] = field(default_factory=list)
 
     def block(self, first_line: int, data: bytes) -> Iterator[tuple[int, Fields | Rejected]]:
@@ -96,7 +95,7 @@ class FileReader:
             line = raw.decode("utf-8", "replace").strip("\r")
             if not line.strip():
                 continue
-            cells = next(csv.reader([line]), [])
+            cells = _cells(line)
             if self.header is None:
                 self.header = [cell.strip() for cell in cells]
             elif len(cells) != len(self.header):
@@ -145,6 +144,13 @@ class FileReader:
         return found
 
 
+def _cells(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
+
+
 def _stream_key(chunk: Any) -> tuple[Any, ...]:
     return (chunk.get("id"), chunk.get("model"), chunk.get("created"))
 
@@ -167,11 +173,9 @@ def shape_of(head: bytes, wanted: Importer | None = None) -> str:
         return "array"
     if body[:1] == b"{":
         first, _, rest = body.partition(b"\n")
-        return (
-            "document"
-            if first.strip() == b"{" or (rest[:1] in b" \t" and not first.rstrip().endswith(b"}"))
-            else "lines"
-        )
+        opened = first.strip() == b"{" and rest.lstrip()[:1] in (b'"', b"}")
+        indented = rest[:1] in (b" ", b"\t") and not first.rstrip().endswith(b"}")
+        return "document" if opened or indented else "lines"
     return _textual(body)
 
 

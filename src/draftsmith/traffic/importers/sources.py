@@ -185,7 +185,8 @@ def chunks(file: SourceFile, digest: Digest, on_skip: OnSkip, size: int = BLOCK)
         stream = _decompress(file, _Tee(raw, digest))
         while True:
             try:
-                data = stream.read(size)
+                # read1 hands out what is there: a plain read would lose everything before the point where a file is cut.
+                data = stream.read1(size) if file.compression == "gzip" else stream.read(size)
             except _broken_stream() as error:
                 if isinstance(error, OSError) and not file.compression:
                     raise InputError(f"cannot read {file.name}: {error}", "check the disk or the connection") from None

@@ -141,7 +141,7 @@ def _array(one: OpenFile, pieces: Iterator[bytes]) -> Iterator[tuple[int, Fields
     number = 0
     for number, raw in elements(pieces):
         if raw is None:
-            yield number, Rejected("broken or cut JSON list", b"")
+            yield number, Rejected("broken or cut JSON", b"")
             break
         try:
             value = orjson.loads(raw)

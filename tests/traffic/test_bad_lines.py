@@ -1,0 +1,219 @@
+"""Real logs are dirty. Every line that gives no record is counted with its reason and place; none stops the reading."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from draftsmith.contract.errors import InputError
+from draftsmith.traffic.importers import CATALOG, detect, read_records
+from draftsmith.traffic.importers import sources as sources_module
+from draftsmith.traffic.importers.base import SkipError
+from draftsmith.traffic.importers.normalise import BACKWARDS, normalise
+from draftsmith.traffic.importers.reading import FileReader, Rejected, elements
+
+from .conftest import request
+from .test_importers import COUNTS, FULL
+
+GOOD = request(0)
+
+
+def survey(*sources: Path) -> tuple[int, Counter[str], list[str]]:
+    reasons: Counter[str] = Counter()
+    places: list[str] = []
+
+    def skip(reason: str, where: str, raw: bytes) -> None:
+        reasons[reason] += 1
+        places.append(where)
+
+    made = sum(1 for _ in read_records([str(one) for one in sources], on_skip=skip))
+    return made, reasons, places
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "broken json": ('{"schema": "draftsmith_acc', "broken JSON"),
+    "not a number": ('{"prompt_tokens": NaN, "completion_tokens": 1}', "broken JSON"),
+    "a list": ("[1, 2]", "JSON value is not an object"),
+    "nothing known": ({"hello": "world"}, "unknown format"),
+    "all null": ({**dict.fromkeys(GOOD), "schema": GOOD["schema"]}, "no text and no counts"),
+    "negative": ({"prompt_tokens": -1, "completion_tokens": 4}, "negative token count"),
+    "fraction": ({"prompt_tokens": 1.5, "completion_tokens": 4}, "token count is not a whole number"),
+    "word": ({"prompt_tokens": "many", "completion_tokens": 4}, "token count is not a number"),
+    "nobody speaks": ({**GOOD, "messages": [{"content": "x"}]}, "message without a role"),
+    "ids are words": ({**GOOD, "output_token_ids": ["a"]}, "token ids are not whole numbers"),
+    "failed": ({**GOOD, "error": "timeout"}, "failed request"),
+    "lone surrogate": ('{"messages": [{"role": "user", "content": "\\ud800"}], "completion": "x"}', "broken JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_line_is_counted_with_its_place(name: str, write: Any) -> None:
+    row, reason = BAD[name]
+    made, reasons, places = survey(write("log.jsonl", [GOOD, row, request(1)]))
+    assert (made, reasons, places) == (2, Counter({reason: 1}), ["log.jsonl:2"])
+
+
+def test_line_separators_inside_strings_do_not_split_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    row = request(1, said="one\u2028two\u2029three\x85four")
+    path.write_bytes(json.dumps(row, ensure_ascii=False).encode() + b"\r\n")
+    (record,) = read_records([str(path)])
+    assert record.completion == "one\u2028two\u2029three\x85four"
+
+
+def test_wrong_encodings_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    latin = json.dumps(request(1, said="caf\u00e9"), ensure_ascii=False).encode("latin-1")
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode() + b"\n" + latin + b"\n")
+    assert survey(path) == (1, Counter({"not UTF-8": 1}), ["log.jsonl:2"])
+
+
+def test_a_cut_gzip_keeps_what_came_before(tmp_path: Path) -> None:
+    whole = b"".join(json.dumps(request(n, said=f"{n * 7919}" * 40)).encode() + b"\n" for n in range(2000))
+    path = tmp_path / "log.jsonl.gz"
+    path.write_bytes(gzip.compress(whole)[:-2000])
+    made, reasons, _ = survey(path)
+    assert 0 < made < 2000
+    assert reasons["truncated or corrupt compression"] == 1
+
+
+def test_an_endless_line_is_passed_over_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources_module, "MAX_LINE", 1 << 16)
+    monkeypatch.setattr(sources_module, "BLOCK", 1 << 14)
+    path = tmp_path / "log.jsonl"
+    good = json.dumps(GOOD).encode() + b"\n"
+    path.write_bytes(good + b'{"completion": "' + b"x" * (9 << 20) + b'"}\n' + good)
+    assert survey(path) == (2, Counter({"line too long": 1}), ["log.jsonl:2"])
+
+
+def test_clocks_that_run_backwards_cost_the_time_not_the_record(write: Any) -> None:
+    path = write("log.jsonl", [request(1, timing={"start_unix_s": 10.0, "latency_s": -3.0})])
+    (record,) = read_records([str(path)])
+    assert record.timing is not None
+    assert record.timing.latency_s is None
+    assert survey(path)[1] == Counter({BACKWARDS: 1})
+
+
+def test_formats_may_be_mixed_in_one_folder_and_in_one_file(write: Any, tmp_path: Path) -> None:
+    write("mixed.jsonl", [FULL["plain"], COUNTS["precounted"], FULL["litellm"], GOOD])
+    (tmp_path / "trace.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,5,6\n1,2\n")
+    made, reasons, places = survey(tmp_path)
+    assert made == 5
+    assert (reasons, places) == (Counter({"row does not fit the header": 1}), ["trace.csv:3"])
+
+
+def test_without_one_usable_record_the_reasons_are_counted(write: Any) -> None:
+    with pytest.raises(InputError, match=r"no usable request in the traffic \(broken JSON: 2, unknown format: 1\)"):
+        survey(write("log.jsonl", ["{", "{", {"a": 1}]))
+
+
+def test_no_text_of_the_log_stands_in_an_error(write: Any) -> None:
+    secret = "the launch code is 0000"
+    with pytest.raises(InputError) as caught:
+        survey(write("log.jsonl", [{"error": secret, "schema": GOOD["schema"]}, f'{{"x": "{secret}']))
+    assert secret not in str(caught.value)
+
+
+def test_a_cut_list_keeps_its_whole_elements(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    path.write_bytes(json.dumps([request(n) for n in range(5)], indent=1).encode()[:-30])
+    made, reasons, _ = survey(path)
+    assert (made, reasons) == (4, Counter({"broken or cut JSON": 1}))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def paths(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place inside a JSON value."""
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [prefix, *(found for key, inner in steps for found in paths(inner, (*prefix, key)))]
+
+
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = replaced(value[path[0]], path[1:], new)
+    return copy
+
+
+SAMPLES = [*FULL.values(), *COUNTS.values(), GOOD]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_any_value_anywhere_in_any_format_is_read_or_counted(data: st.DataObject) -> None:
+    """Fuzz over every importer: put any JSON anywhere into a good sample. Reading gives records or reasons, nothing else."""
+    sample = data.draw(st.sampled_from(SAMPLES))
+    place = data.draw(st.sampled_from(paths(sample)))
+    raw = json.dumps(replaced(sample, place, data.draw(json_values))).encode()
+    for shape in ("lines", "text", "csv"):
+        for _, found in FileReader(shape).block(1, raw):
+            if isinstance(found, Rejected):
+                assert found.reason
+            else:
+                usage = found["usage"].values()
+                assert all(value is None or value >= 0 for value in usage)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(sorted(CATALOG)), st.binary(max_size=200))
+def test_any_bytes_are_read_or_counted_by_every_importer(name: str, raw: bytes) -> None:
+    one = CATALOG[name]
+    for shape in ("lines", "text", "csv"):
+        for _, found in FileReader(shape, one).block(1, raw):
+            assert isinstance(found, Rejected | dict)
+
+
+@settings(max_examples=100, deadline=None)
+@given(json_values.filter(lambda value: isinstance(value, dict)))
+def test_a_forced_format_never_raises_on_foreign_objects(value: Any) -> None:
+    for one in CATALOG.values():
+        if one.kind != "json":
+            continue
+        for _, found in FileReader("lines", one).block(1, json.dumps(value).encode()):
+            assert isinstance(found, Rejected | dict)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=30), max_size=3)), st.integers(1, 40), st.booleans()
+)
+def test_a_list_read_in_pieces_of_any_size_is_the_same_list(rows: list[Any], size: int, plain: bool) -> None:
+    raw = json.dumps(rows, ensure_ascii=plain, indent=None if plain else 1).encode()
+    pieces = (raw[at : at + size] for at in range(0, len(raw), size))
+    found = [json.loads(one) for _, one in elements(pieces) if one is not None]
+    assert found == rows
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["usage", "timing", "messages", "completion", "params", "output_token_ids"]), json_values
+    )
+)
+def test_normalising_twice_changes_nothing(fields: dict[str, Any]) -> None:
+    try:
+        normalise(fields)
+    except SkipError:
+        return
+    before = json.dumps(fields, sort_keys=True, default=str)
+    assert normalise(fields) is None
+    assert json.dumps(fields, sort_keys=True, default=str) == before
+
+
+def test_detecting_needs_one_line_it_knows() -> None:
+    assert detect(["# a comment", json.dumps(GOOD)]) == "native"
+    with pytest.raises(InputError, match="format of the traffic is not known"):
+        detect(["nothing", "{}"])
