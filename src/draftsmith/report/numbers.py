@@ -1,0 +1,223 @@
+"""Numbers as text, and the context that goes with every one of them."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from draftsmith.contract.context import Context, Measured
+from draftsmith.contract.measure import EngineFacts
+from draftsmith.report.parts import ReportParts
+from draftsmith.report.reduce import lengths
+from draftsmith.report.sol import SolShare, ceiling_for, sol_share
+
+NOT_STATED = "not stated"
+DASH = "–"
+
+
+def base_context(parts: ReportParts) -> Context:
+    """What holds for the whole comparison, from the parts; what nobody stated is said to be not stated."""
+    if parts.context is not None:
+        return parts.context
+    fact = parts.facts[0][1] if parts.facts else None
+    return Context(
+        model=model_name(parts),
+        hardware=hardware_name(parts),
+        engine=_engine(parts, fact),
+        dtype=(fact.dtype if fact else None) or (parts.target.dtype if parts.target else None),
+        serving=_serving(fact),
+        regime=f"{parts.plan.cache_regime} cache" if parts.plan else None,
+        baseline=parts.plan.baseline if parts.plan else None,
+    )
+
+
+def point_context(parts: ReportParts, point: str | None, *, arm: str | None = None, traffic: str = "own") -> Context:
+    """The context of numbers at one operating point (None = over all of them), with the lengths as measured there."""
+    base = base_context(parts)
+    names = [point] if point is not None else [p.name for p in parts.points]
+    trials = tuple(t for name in names for t in parts.at(name, traffic) if arm is None or t.arm == arm)
+    here = next((p for p in parts.points if p.name == point), None)
+    blocks = len({trial.block for trial in trials})
+    loads = sorted({p.concurrency for p in parts.points if p.name in names})
+    many = f"concurrency {', '.join(map(str, loads))}" if here is None and len(loads) > 1 else None
+    regime = " · ".join(word for word in (base.regime, many) if word)
+    return base.model_copy(
+        update={
+            "workload": _workload(parts, trials) or base.workload,
+            "concurrency": here.concurrency if here else (loads[0] if len(loads) == 1 else base.concurrency),
+            "regime": regime or None,
+            "trials": blocks or base.trials,
+            "sol_share": base.sol_share or _sol_words(parts, point, arm),
+        }
+    )
+
+
+def traffic_context(parts: ReportParts) -> Context:
+    """Of numbers counted in the log: no machine has a part in them."""
+    profile = parts.profile
+    return Context(
+        model=(profile.tokenizer if profile else None) or model_name(parts),
+        hardware="counted from the log, no hardware involved",
+        engine=f"draftsmith {profile.draftsmith_version}".strip() if profile else "draftsmith",
+        workload=_log_words(parts),
+    )
+
+
+def training_context(parts: ReportParts) -> Context:
+    """Of numbers seen in training: teacher-forced on validation rows, so no statement about serving."""
+    draft, corpus = parts.draft, parts.corpus
+    rows = corpus.splits.get("validation") if corpus else None
+    tokens = draft.trained_tokens if draft else None
+    return Context(
+        model=model_name(parts),
+        hardware=hardware_name(parts),
+        engine=draft.trainer if draft else "trainer not stated",
+        dtype=parts.target.dtype if parts.target else None,
+        workload=(f"validation rows {rows.rows}" if rows else "validation rows")
+        + (f", trained on {tokens:,} tokens" if tokens else ""),
+        regime="teacher-forced",
+    )
+
+
+def measured_speedup(parts: ReportParts, arm: str, point: str | None) -> Measured | None:
+    """The speed-up of an arm with its interval and context."""
+    pair = parts.pair(arm, point)
+    if pair is None or pair.speedup is None:
+        return None
+    context = point_context(parts, point).model_copy(
+        update={
+            "baseline": f"{pair.baseline}, {pair.speedup.confidence:.0%} interval",
+            "sol_share": _sol_words(parts, point, arm),
+        }
+    )
+    return Measured(
+        value=pair.speedup.value,
+        unit="x in median TPOT",
+        low=pair.speedup.low,
+        high=pair.speedup.high,
+        context=context,
+    )
+
+
+def sol_shares(parts: ReportParts) -> tuple[SolShare, ...]:
+    """Every arm at every point against the memory-traffic floor. Empty without the inputs or a ceiling."""
+    inputs = parts.sol
+    if inputs is None or parts.decision is None:
+        return ()
+    if inputs.bandwidth is None:
+        from dataclasses import replace
+
+        inputs = replace(inputs, bandwidth=ceiling_for(hardware_name(parts)))
+    found = []
+    for point in parts.points:
+        for arm in parts.arms:
+            summary = parts.summary(arm.name, point.name)
+            trials = tuple(t for t in parts.at(point.name) if t.arm == arm.name)
+            share = sol_share(arm, point, summary, trials, inputs) if summary else None
+            if share is not None:
+                found.append(share)
+    return tuple(found)
+
+
+def model_name(parts: ReportParts) -> str:
+    """The target's own name, without folders."""
+    if parts.context is not None:
+        return parts.context.model
+    return PurePosixPath(parts.target.path).name if parts.target else f"target {NOT_STATED}"
+
+
+def hardware_name(parts: ReportParts) -> str:
+    """The hardware in one line."""
+    if parts.context is not None:
+        return parts.context.hardware
+    if parts.hardware:
+        return ", ".join(parts.hardware.values())
+    devices = sorted({fact.device for _, fact in parts.facts if fact.device})
+    return ", ".join(devices) if devices else f"hardware {NOT_STATED}"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Seconds as milliseconds, three significant digits or one decimal."""
+    return DASH if seconds is None else significant(1000 * seconds)
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """To significant digits, without an exponent, and never fewer digits than an integer has."""
+    if value is None:
+        return DASH
+    if value == 0:
+        return "0"
+    if abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{max(0, digits - len(str(int(abs(value)))))}f}"
+    return f"{value:.{digits}g}" if abs(value) >= 1e-4 else f"{value:.1e}"
+
+
+def percent(share: float | None, digits: int = 3) -> str:
+    """A share as per cent."""
+    return DASH if share is None else f"{significant(100 * share, digits)} %"
+
+
+def ratio(value: float | None) -> str:
+    """A speed-up."""
+    return DASH if value is None else f"{value:.3f}×"
+
+
+def count(value: float | None) -> str:
+    """A count with thousands separated."""
+    return DASH if value is None else f"{value:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Wall time in the units a person would use."""
+    if seconds < 120:
+        return f"{significant(seconds)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _engine(parts: ReportParts, fact: EngineFacts | None) -> str:
+    if fact is not None:
+        return f"{fact.engine} {fact.version or f'version {NOT_STATED}'}"
+    versions = parts.plan.versions if parts.plan else {}
+    return f"vllm {versions['vllm']}" if "vllm" in versions else f"engine {NOT_STATED}"
+
+
+def _serving(fact: EngineFacts | None) -> str | None:
+    if fact is None:
+        return None
+    caching = {True: "prefix caching on", False: "prefix caching off", None: None}[fact.prefix_caching]
+    words = [
+        f"max-num-seqs {fact.max_num_seqs}" if fact.max_num_seqs else None,
+        f"max-model-len {fact.max_model_len}" if fact.max_model_len else None,
+        caching,
+        "eager" if fact.enforce_eager else (f"graphs {fact.graph_mode}" if fact.graph_mode else None),
+        f"runner {fact.runner}" if fact.runner else None,
+    ]
+    return ", ".join(word for word in words if word) or None
+
+
+def _workload(parts: ReportParts, trials: tuple[object, ...]) -> str | None:
+    isl, osl = lengths(trials)  # type: ignore[arg-type]
+    if isl is None and osl is None:
+        return None
+    words = [f"{parts.plan.n_prompts} prompts a trial"] if parts.plan else []
+    words += [f"ISL p50 {significant(isl)}"] if isl is not None else []
+    words += [f"OSL p50 {significant(osl)}"] if osl is not None else []
+    return ", ".join(words)
+
+
+def _log_words(parts: ReportParts) -> str:
+    if parts.profile is None:
+        return f"log {NOT_STATED}"
+    names = ", ".join(source.name for source in parts.profile.provenance[:3]) or "log"
+    return f"{names}: {parts.profile.n_requests:,} requests"
+
+
+def _sol_words(parts: ReportParts, point: str | None, arm: str | None) -> str | None:
+    """`61 % of the memory-traffic ceiling (key)` for one arm; for several, their range."""
+    shares = [s for s in sol_shares(parts) if (point is None or s.point == point) and (arm is None or s.arm == arm)]
+    if not shares:
+        return "%SoL not computed (no memory bandwidth known)"
+    low, high = min(s.share for s in shares), max(s.share for s in shares)
+    span = percent(low, 2) if arm is not None or len(shares) == 1 else f"{100 * low:.0f} to {percent(high, 2)}"
+    return f"{span} of the memory-traffic ceiling ({shares[0].ceiling.key})"

@@ -1,0 +1,129 @@
+"""Speed of light: the shortest TPOT that memory traffic allows, and how near each arm comes to it.
+
+A decode step reads the target's weights once, the draft's once per drafting pass, and the KV cache of every sequence in
+the batch. It yields `tokens per step` tokens a sequence. So the floor of TPOT is
+
+    (target weights + passes x draft weights + concurrency x context x KV bytes per token) / bandwidth / tokens per step
+
+The bandwidth is measured and passed in, or comes from ceilings.toml by the device's name. A CPU's must be measured.
+Not covered: compute, activations, communication between devices, and that a mixture of experts reads only a part of its
+weights (pass the bytes a step reads as `weight_bytes`).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from draftsmith.contract.measure import Arm, OperatingPoint, Trial
+from draftsmith.contract.verdict import ArmSummary
+
+ONE_PASS = frozenset({"dflash", "dspark", "peagle", "medusa", "mlp_speculator"})
+NO_DRAFT = frozenset({"ngram", "ngram_gpu", "suffix"})
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """A ceiling of memory traffic of one device, in bytes/s. `source` says who measured or published it."""
+
+    key: str
+    bytes_per_s: float
+    source: str
+    measured: bool
+
+    def __str__(self) -> str:
+        return f"{self.bytes_per_s / 1e12:.3g} TB/s ({self.key}, {'measured' if self.measured else self.source})"
+
+
+@dataclass(frozen=True)
+class SolInputs:
+    """Bytes that a step reads. `draft_bytes` by arm name; `kv_bytes_per_token` over all layers of the target."""
+
+    weight_bytes: int
+    bandwidth: Bandwidth | None = None
+    kv_bytes_per_token: float = 0.0
+    draft_bytes: Mapping[str, int] = field(default_factory=dict)
+    devices: int = 1
+
+
+@dataclass(frozen=True)
+class SolShare:
+    """One arm at one point. Times in seconds; `share` = floor / measured, 1 would be the speed of light."""
+
+    arm: str
+    point: str
+    floor_s: float
+    measured_s: float
+    bytes_per_step: float
+    tokens_per_step: float
+    ceiling: Bandwidth
+
+    @property
+    def share(self) -> float:
+        """Floor over measured."""
+        return self.floor_s / self.measured_s
+
+
+@cache
+def ceilings() -> tuple[dict[str, Any], ...]:
+    """The entries of ceilings.toml, in its order: the first that matches a device's name counts."""
+    text = resources.files("draftsmith.report").joinpath("ceilings.toml").read_text(encoding="utf-8")
+    return tuple(tomllib.loads(text)["device"])
+
+
+def ceiling_for(device: str) -> Bandwidth | None:
+    """The published bandwidth of a device by its name (as nvidia-smi prints it); None if it is not in the table."""
+    words = device.lower()
+    for entry in ceilings():
+        if all(part in words for part in entry["match"]) and not any(part in words for part in entry.get("unless", ())):
+            return Bandwidth(entry["key"], entry["memory_tb_per_s"] * 1e12, entry["source"], measured=False)
+    return None
+
+
+def sol_share(
+    arm: Arm, point: OperatingPoint, summary: ArmSummary, trials: tuple[Trial, ...], inputs: SolInputs
+) -> SolShare | None:
+    """One arm's share at one point; None without a bandwidth or a measured TPOT."""
+    if inputs.bandwidth is None or not summary.median_tpot_s:
+        return None
+    passes = draft_passes(arm)
+    draft = inputs.draft_bytes.get(arm.name, 0)
+    cache_bytes = point.concurrency * mean_context(trials) * inputs.kv_bytes_per_token
+    read = inputs.weight_bytes + passes * draft + cache_bytes
+    tokens = summary.tokens_per_step or 1.0
+    return SolShare(
+        arm=arm.name,
+        point=point.name,
+        floor_s=read / (inputs.bandwidth.bytes_per_s * inputs.devices) / tokens,
+        measured_s=summary.median_tpot_s,
+        bytes_per_step=read,
+        tokens_per_step=tokens,
+        ceiling=inputs.bandwidth,
+    )
+
+
+def draft_passes(arm: Arm) -> int:
+    """How often one step runs the draft model."""
+    config = arm.spec_config or {}
+    method = str(config.get("method", ""))
+    if not config or method in NO_DRAFT:
+        return 0
+    if method in ONE_PASS or config.get("parallel_drafting"):
+        return 1
+    length = config.get("num_speculative_tokens", 1)
+    return length if isinstance(length, int) else 1
+
+
+def mean_context(trials: tuple[Trial, ...]) -> float:
+    """Mean tokens in a sequence's cache halfway through its answer."""
+    lengths = [
+        (sample.prompt_tokens or 0) + (sample.output_tokens or 0) / 2
+        for trial in trials
+        for sample in trial.samples
+        if sample.error is None
+    ]
+    return sum(lengths) / len(lengths) if lengths else 0.0

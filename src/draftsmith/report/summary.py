@@ -1,0 +1,107 @@
+"""The verdict in a few lines: summary.md, and what the terminal shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from draftsmith.contract.verdict import Decision
+from draftsmith.report.next_lever import next_levers
+from draftsmith.report.numbers import (
+    base_context,
+    duration,
+    measured_speedup,
+    milliseconds,
+    point_context,
+    ratio,
+    training_context,
+)
+from draftsmith.report.parts import ReportParts
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_STYLE = {"WIN": "bold green", "LOSS": "bold red", "INCONCLUSIVE": "bold yellow"}
+
+
+def summary_md(parts: ReportParts) -> str:
+    """summary.md: verdict, arms, draft, wall time and the next lever. Every figure stands above its context."""
+    name = " / ".join(word for word in (parts.family, parts.run_id) if word) or "Draftsmith run"
+    lines = [f"# {name}", ""]
+    lines += _verdict(parts) if parts.decision else ["No verdict: nothing was compared, or not yet.", ""]
+    if parts.draft is not None and parts.draft.validation_acceptance:
+        shares = ", ".join(f"{share:.3f}" for share in parts.draft.validation_acceptance)
+        lines += [
+            "## Draft",
+            "",
+            f"Validation acceptance by position: {shares}",
+            "",
+            f"_{training_context(parts)}_",
+            "",
+        ]
+    if parts.timings:
+        lines += ["## Wall time", ""]
+        lines += [f"- {t.phase}: {duration(t.wall_s)}{f' ({t.note})' if t.note else ''}" for t in parts.timings]
+        lines += ["", f"_{base_context(parts)}_", ""]
+    lever = next_levers(parts)[0]
+    lines += ["## Next lever", "", f"**{lever.title}**", "", f"- Why: {lever.why}"]
+    lines += [f"- Expected gain: {lever.expected}", f"- Gate: {lever.gate}", ""]
+    lines += [f"_{point_context(parts, parts.primary) if parts.decision else base_context(parts)}_", ""]
+    return "\n".join(lines)
+
+
+def _verdict(parts: ReportParts) -> list[str]:
+    told = parts.decision
+    if told is None:
+        return []
+    lines = [f"**{told.outcome}** at tier `{told.tier}`: {told.reason}", ""]
+    lines += [f"- tier draft because {reason}" for reason in told.tier_reasons]
+    lines += [""] if told.tier_reasons else []
+    measured = measured_speedup(parts, parts.leading.name, parts.primary) if parts.leading else None
+    if measured is not None and parts.leading is not None:
+        lines += [f"{parts.leading.name}: {measured}", ""]
+    lines += [
+        "| arm | point | median TPOT, ms | p99 TPOT, ms | AL | speed-up | outcome |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in told.arms:
+        pair = parts.pair(row.arm, row.point)
+        speed = (
+            f"{ratio(pair.speedup.value)} ({pair.speedup.low:.3f} to {pair.speedup.high:.3f})"
+            if pair and pair.speedup
+            else "–"
+        )
+        length = f"{row.acceptance_length:.2f}" if row.acceptance_length else "–"
+        lines.append(
+            f"| {row.arm} | {row.point} | {milliseconds(row.median_tpot_s)} | {milliseconds(row.p99_tpot_s)} | {length} "
+            f"| {speed} | {pair.outcome if pair else 'baseline'} |"
+        )
+    lines += ["", f"_{point_context(parts, None)}_", ""]
+    return lines + [f"- {note}" for note in told.notes] + ([""] if told.notes else [])
+
+
+def terminal_summary(decision: Decision) -> RenderableType:
+    """The verdict for a terminal. The context of its figures is in the report; the table names arm and point of each."""
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    head = Text.assemble((decision.outcome, _STYLE[decision.outcome]), f"  tier {decision.tier}\n", decision.reason)
+    for reason in decision.tier_reasons:
+        head.append(f"\n- {reason}", style="yellow")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("arm", "point", "median TPOT", "p99 TPOT", "AL", "speed-up", "outcome"):
+        table.add_column(title, justify="left" if title in ("arm", "point", "outcome") else "right")
+    for row in decision.arms:
+        pair = next((p for p in decision.pairs if (p.candidate, p.point) == (row.arm, row.point)), None)
+        speed = pair.speedup if pair else None
+        table.add_row(
+            Text(row.arm),
+            Text(row.point),
+            f"{milliseconds(row.median_tpot_s)} ms",
+            f"{milliseconds(row.p99_tpot_s)} ms",
+            f"{row.acceptance_length:.2f}" if row.acceptance_length else "–",
+            f"{ratio(speed.value)} ({speed.low:.3f}–{speed.high:.3f})" if speed else "–",
+            Text(pair.outcome, style=_STYLE[pair.outcome]) if pair else Text("baseline", style="dim"),
+        )
+    return Group(Panel(head, expand=False), table)
