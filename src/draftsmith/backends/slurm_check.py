@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from draftsmith.backends.slurm_commands import SlurmCommands
 from draftsmith.backends.slurm_options import SlurmOptions
 from draftsmith.backends.slurm_parse import SINFO_FORMAT, Node, is_free, parse_sinfo
+from draftsmith.backends.slurm_text import slurm_time
 from draftsmith.contract.errors import BackendError, PrerequisiteError
 from draftsmith.contract.job import JobSpec
 
@@ -35,20 +36,8 @@ def look_at_nodes(commands: SlurmCommands) -> list[Node]:
 def check_nodes(nodes: Sequence[Node], spec: JobSpec, options: SlurmOptions) -> None:
     """Raises PrerequisiteError unless the partition exists, is up, and has nodes large enough, idle if so required."""
     phase = options.phase(spec.name)
-    partition = phase.partition or options.partition or next((n.partition for n in nodes if n.default), None)
-    if partition is None:
-        raise PrerequisiteError("the cluster has no default partition", "set backend.options.partition")
-    inside = [node for node in nodes if node.partition == partition]
-    if not inside:
-        names = ", ".join(sorted({node.partition for node in nodes})) or "none"
-        raise PrerequisiteError(
-            f"partition {partition!r} does not exist or has no nodes; there are: {names}",
-            "correct backend.options.partition",
-        )
-    if not any(node.up for node in inside):
-        raise PrerequisiteError(
-            f"partition {partition!r} is not up", "choose another, or ask the operator of the cluster"
-        )
+    partition, inside = _partition(nodes, phase.partition or options.partition)
+    _check_limit(spec, options, partition, inside[0].limit_s)
     wanted = phase.nodes or 1
     fitting = [node for node in inside if _fits(node, spec, options)]
     if len(fitting) < wanted:
@@ -61,6 +50,33 @@ def check_nodes(nodes: Sequence[Node], spec: JobSpec, options: SlurmOptions) -> 
         raise PrerequisiteError(
             f"partition {partition!r} has {len(free)} idle nodes for {spec.name}, of {wanted}",
             "run again when nodes are free, or set backend.options.require_idle = false to wait in the queue",
+        )
+
+
+def _partition(nodes: Sequence[Node], asked: str | None) -> tuple[str, list[Node]]:
+    """The partition a job goes to, and its nodes. Raises PrerequisiteError if it is not there or not up."""
+    name = asked or next((node.partition for node in nodes if node.default), None)
+    if name is None:
+        raise PrerequisiteError("the cluster has no default partition", "set backend.options.partition")
+    inside = [node for node in nodes if node.partition == name]
+    if not inside:
+        names = ", ".join(sorted({node.partition for node in nodes})) or "none"
+        raise PrerequisiteError(
+            f"partition {name!r} does not exist or has no nodes; there are: {names}",
+            "correct backend.options.partition",
+        )
+    if not inside[0].up:
+        raise PrerequisiteError(f"partition {name!r} is not up", "choose another, or ask the operator of the cluster")
+    return name, inside
+
+
+def _check_limit(spec: JobSpec, options: SlurmOptions, partition: str, longest: int | None) -> None:
+    """Most sites let a job that asks for too long wait for ever instead of refusing it."""
+    limit = options.phase(spec.name).time_limit_s or spec.time_limit_s or options.time_limit_s
+    if limit is not None and longest is not None and limit > longest:
+        raise PrerequisiteError(
+            f"{spec.name} asks for {slurm_time(limit)}; partition {partition!r} allows at most {slurm_time(longest)}",
+            "lower the time limit in backend.options: the job is warned before it, and resumes",
         )
 
 

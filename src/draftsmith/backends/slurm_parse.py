@@ -13,7 +13,9 @@ from draftsmith.contract.job import JobState
 
 SQUEUE_FORMAT = "%F|%K|%T|%r|%j|%k"  # array's job id (or job id), task index, state, reason, name, comment
 SACCT_FORMAT = "JobID,State,ExitCode"
-SINFO_FORMAT = "%P|%a|%T|%c|%m|%G|%N"  # partition (* = default), up or down, state, CPUs, MiB, resources, node
+SINFO_FORMAT = (
+    "%P|%a|%l|%T|%c|%m|%G|%N"  # partition (* = default), up or down, limit, state, CPUs, MiB, resources, node
+)
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Node:
-    """One node in one partition. Memory in MiB."""
+    """One node in one partition. `limit_s` is the partition's time limit (None = none), memory is in MiB."""
 
     name: str
     partition: str
     default: bool
     up: bool
+    limit_s: int | None
     state: str
     cpus: int
     memory_mib: int
@@ -135,10 +138,20 @@ def parse_sinfo(text: str) -> list[Node]:
     nodes = []
     for line in text.split("\n"):
         if line.strip():
-            partition, up, state, cpus, memory, gres, name = line.strip().split("|")
+            partition, up, limit, state, cpus, memory, gres, name = line.strip().split("|")
             size = (_number(cpus), _number(memory), count_gpus(gres))
-            nodes.append(Node(name, partition.rstrip("*"), partition.endswith("*"), up == "up", state, *size))
+            about = (partition.rstrip("*"), partition.endswith("*"), up == "up", parse_limit(limit))
+            nodes.append(Node(name, *about, state, *size))
     return nodes
+
+
+def parse_limit(text: str) -> int | None:
+    """Seconds in `1-00:00:00`, `30:00` or `infinite` (None, as for anything else that is no time)."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def count_gpus(gres: str) -> int:

@@ -25,7 +25,7 @@ COMMENT = "draftsmith:"
 # without accounting. A signal to the shell is handed on; `wait` returns early then, hence the loop.
 _RUN = """\
 child=
-trap '[ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
+trap '{hand_on}' TERM
 {command} &
 child=$!
 while :; do
@@ -35,6 +35,9 @@ done
 printf '%s\\n' "$code" > {exit_code}
 exit "$code"
 """
+_TO_CHILD = '[ -z "$child" ] || kill -TERM "$child" 2>/dev/null'
+# srun answers SIGTERM by killing its tasks at once; asked this way, they receive the SIGTERM themselves.
+_TO_STEPS = 'scancel --quiet --signal=TERM "$SLURM_JOB_ID"'
 
 
 def comment_of(name: str) -> str:
@@ -52,7 +55,9 @@ def batch_script(spec: JobSpec, options: SlurmOptions) -> str:
     phase = options.phase(spec.name)
     _check(spec, phase)
     parts = ["#!/bin/bash", *_directives(spec, options, phase), "", *_preamble(spec, options, phase)]
-    run = _RUN.format(command=_command(spec, options, phase), exit_code=EXIT_CODE)
+    command = _command(spec, options, phase)
+    hand_on = _TO_STEPS if command.startswith("srun ") else _TO_CHILD
+    run = _RUN.format(command=command, exit_code=EXIT_CODE, hand_on=hand_on)
     return "\n".join(parts) + "\n" + run
 
 
@@ -127,10 +132,11 @@ def _array(phase: PhaseOptions) -> str:
 
 
 def _preamble(spec: JobSpec, options: SlurmOptions, phase: PhaseOptions) -> list[str]:
-    lines = ["set -u", "umask 077", "export SLURM_EXPORT_ENV=ALL"]
-    if spec.env:
-        lines += [f"# {ENVIRONMENT} sets {', '.join(sorted(spec.env))}", f". ./{ENVIRONMENT}"]
+    lines = ["umask 077", "export SLURM_EXPORT_ENV=ALL SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"]
     lines += ["export DRAFTSMITH_JOB_DIR=" + shlex.quote(spec.workdir)]
+    lines += ['cd "$DRAFTSMITH_JOB_DIR" || exit 1  # Slurm goes on in /tmp where a folder is missing']
+    if spec.env:
+        lines += [f"# {ENVIRONMENT} sets {', '.join(sorted(spec.env))}", f". ./{ENVIRONMENT} || exit 1"]
     if phase.shards > 1:
         lines += [
             f"export DRAFTSMITH_SHARD=$SLURM_ARRAY_TASK_ID DRAFTSMITH_SHARDS={phase.shards}",

@@ -72,13 +72,19 @@ class CompareConfig(Frozen):
     concurrency: tuple[int, ...] = Field((1,), description="operating points; the first is primary")
     prompts: int = Field(24, description="held-out prompts a trial")
     tuning_prompts: int = Field(8, description="validation prompts on which K is chosen")
+    general_prompts: int = Field(
+        8, description="prompts of general traffic a block, to see what the draft forgot; 0 = none"
+    )
+    general_log: str | None = Field(None, description="access log of general traffic; default: a small built-in set")
     max_tokens: int | None = Field(None, description="limit of output tokens; default: as in the log")
     k_values: tuple[int, ...] = Field((2, 3), description="speculation lengths tried for the candidate")
     ngram: bool = Field(True, description="an n-gram arm, unless the profile says it cannot help")
     suffix: bool = Field(False, description="a suffix-decoding arm, where its package is installed")
     blocks: int = Field(3, description="interleaved blocks to start with")
     resident: Literal["auto", "yes", "no"] = Field("auto", description="keep all servers up together")
-    restart_every: int = Field(0, description="blocks between server restarts; 0 = start once a campaign")
+    restart_every: int = Field(
+        1, description="blocks between server restarts; 0 = start once, then no result is above tier `draft`"
+    )
     thresholds: Thresholds = Thresholds()
 
 

@@ -1,11 +1,11 @@
 """Runs on disk. A run is a folder; its journal is the only truth about how far it came.
 
-    <workspace>/runs/<run-id>/
-      run.json               what was asked for (RunRecord), written once
-      journal/000001.json    one event a file: committed by linking the next free number, so two writers cannot both win
-      phases/<phase>/        plan.json, job.json, logs, progress.json, result.json and what the phase made
-      processes/             registry of started processes (see kit.processes)
-      bundle/                the evidence
+<workspace>/runs/<run-id>/
+  run.json               what was asked for (RunRecord), written once
+  journal/000001.json    one event a file: committed by linking the next free number, so two writers cannot both win
+  phases/<phase>/        plan.json, job.json, logs, progress.json, result.json and what the phase made
+  processes/             registry of started processes (see kit.processes)
+  bundle/                the evidence
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import InputError
 from draftsmith.kit.files import private_dir, read_json, write_json
 
-EventKind = Literal[
-    "started", "submitted", "phase_done", "phase_failed", "declined", "intent", "effect", "finished"
-]
+EventKind = Literal["started", "submitted", "phase_done", "phase_failed", "declined", "intent", "effect", "finished"]
 
 
 class RunRecord(Frozen):

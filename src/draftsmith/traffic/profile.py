@@ -53,7 +53,8 @@ def build_profile(
     """Profile the traffic in `sources` (see importers), or, with `aa_shapes`, the named bench shapes.
 
     `exact` True counts every token, False estimates large logs from a sample, None decides by size. `rejects` names a file
-    for lines that could not be used. Raises InputError if nothing usable is there, or the tokenizer is missing or foreign.
+    for lines that could not be used. Large logs are read by several processes (`workers`), which are spawned: a script that
+    calls this needs a main guard. Raises InputError if nothing usable is there, or the tokenizer is missing or foreign.
     """
     if aa_shapes is not None:
         return sealed(shapes_profile(parse_shapes(aa_shapes), target_config))

@@ -131,7 +131,7 @@ def _trained(e: Evidence, trainless: float) -> tuple[Any, str]:
     replay = (
         f"methods without training reach only {trainless:.2f} tokens a step on this traffic"
         if trainless
-        else "the log has no text to replay, so methods without training could not be measured"
+        else "the log has no answers that could be replayed, so methods without training could not be measured"
     )
     long_ = (e.output_p50 or 0.0) >= LONG_ANSWERS
     few = e.concurrency_mean is not None and e.concurrency_mean <= FEW_AT_ONCE

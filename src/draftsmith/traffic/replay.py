@@ -82,7 +82,8 @@ def served_model(endpoint: str, api_key: str | None = None) -> str:
         return str(answer.json()["data"][0]["id"])
     except (httpx.HTTPError, ValueError, LookupError) as error:
         raise InputError(
-            f"{url} does not list its models ({type(error).__name__})", "check --endpoint, or name the model with --model"
+            f"{url} does not list its models ({type(error).__name__})",
+            "check --endpoint, or name the model with --model",
         ) from None
 
 
@@ -161,7 +162,8 @@ async def _send(client: httpx.AsyncClient, request: Request, target: Target, sta
             state.refused += 1
             if state.refused >= FATAL_AFTER:
                 raise EngineLostError(
-                    f"the server at {target.endpoint} went away", "look at its log, start it again and rerun: it resumes"
+                    f"the server at {target.endpoint} went away",
+                    "look at its log, start it again and rerun: it resumes",
                 ) from None
         except httpx.TimeoutException:
             error = "timeout"
@@ -289,7 +291,9 @@ def _body(request: Request, target: Target) -> tuple[str, dict[str, Any]]:
     if request.messages is not None:
         return "chat/completions", body | {"messages": request.messages}
     if request.prompt_token_ids is None:
-        raise InputError(f"prompt {request.id} has neither messages nor token ids", "give one of them in the prompts file")
+        raise InputError(
+            f"prompt {request.id} has neither messages nor token ids", "give one of them in the prompts file"
+        )
     return "completions", body | {"prompt": request.prompt_token_ids}
 
 

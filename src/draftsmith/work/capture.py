@@ -90,7 +90,8 @@ def _capture(job: Job, missing: list[CorpusRow], server: Any, folder: Path, conc
     states.capture(requests, server, folder, concurrency, count)
     if failed:
         raise EngineError(
-            f"{len(failed)} of {len(missing)} rows could not be captured ({failed[0]})", "run again: only those are asked for"
+            f"{len(failed)} of {len(missing)} rows could not be captured ({failed[0]})",
+            "run again: only those are asked for",
         )
 
 
@@ -130,9 +131,17 @@ def run_probe(plan: dict[str, Any], workdir: Path, python: str | None, registry:
 
     (workdir / "report.json").unlink(missing_ok=True)
     write_json(workdir / "plan.json", plan)
-    code = run_module("draftsmith.work.probe", [str(workdir / "plan.json"), str(workdir / "report.json")], python, workdir / "probe.log", registry)
+    code = run_module(
+        "draftsmith.work.probe",
+        [str(workdir / "plan.json"), str(workdir / "report.json")],
+        python,
+        workdir / "probe.log",
+        registry,
+    )
     if not (workdir / "report.json").is_file():
-        raise EngineError(f"the probe ended with exit code {code} and no report", f"see {workdir.name}/probe.log of the capture job")
+        raise EngineError(
+            f"the probe ended with exit code {code} and no report", f"see {workdir.name}/probe.log of the capture job"
+        )
     (workdir / "plan.json").unlink()
     report: dict[str, Any] = read_json(workdir / "report.json")
     return report

@@ -88,16 +88,16 @@ def _answers(path: Path) -> Iterator[AccessRecord]:
         yield AccessRecord.model_validate(orjson.loads(line))
 
 
-def _answer(
-    job: Job, config: Config, target: TargetFacts, asked: dict[str, AccessRecord], answers: Path
-) -> None:
+def _answer(job: Job, config: Config, target: TargetFacts, asked: dict[str, AccessRecord], answers: Path) -> None:
     """Let the target answer what is missing from `answers`, capturing hidden states in the same pass."""
     done = {record.id for record in _answers(answers)}
     missing = [record for record_id, record in asked.items() if record_id not in done]
     if not missing:
         return
     folder = private_dir(Path(job.plan["states"]))
-    capture = CaptureSpec(layer_ids=tuple(job.plan["layer_ids"]) + (target.num_layers,), storage=str(folder / "incoming"))
+    capture = CaptureSpec(
+        layer_ids=tuple(job.plan["layer_ids"]) + (target.num_layers,), storage=str(folder / "incoming")
+    )
     spec = wiring.server_spec(config, target.path, capture=capture, eager=True)
     engine = wiring.engine(config, Path(job.plan["registry"]))
     count = len(done)

@@ -33,9 +33,7 @@ class Job:
         self._last = 0.0
         self._stage = ""
 
-    def progress(
-        self, stage: str, done: float = 0, total: float | None = None, unit: str = "", note: str = ""
-    ) -> None:
+    def progress(self, stage: str, done: float = 0, total: float | None = None, unit: str = "", note: str = "") -> None:
         """Replace progress.json; cheap to call often."""
         now = time.time()
         if stage != self._stage:
@@ -68,7 +66,11 @@ def run_job(body: Callable[[Job], Outputs], argv: list[str] | None = None) -> in
     except DraftsmithError as error:
         result = _failed(error.message, error.next_step, type(error).__name__, began)
     except OSError as error:
-        step = "free space on the disk of the workspace and run again" if error.errno == 28 else "see stderr.log of the job"
+        step = (
+            "free space on the disk of the workspace and run again"
+            if error.errno == 28
+            else "see stderr.log of the job"
+        )
         traceback.print_exc()
         result = _failed(f"{type(error).__name__}: {error.strerror}", step, "PrerequisiteError", began)
     except Exception as error:

@@ -62,7 +62,13 @@ class _Attention:
         bounds = torch.searchsorted(active, torch.tensor([s for s, _ in spans] + [spans[-1][1]], device=active.device))
         cuts = bounds.tolist()
         self.blocks = [
-            (start, end, lo, hi, torch.arange(end - start, device=active.device)[None] > (active[lo:hi] - start)[:, None])
+            (
+                start,
+                end,
+                lo,
+                hi,
+                torch.arange(end - start, device=active.device)[None] > (active[lo:hi] - start)[:, None],
+            )
             for (start, end), lo, hi in zip(spans, cuts[:-1], cuts[1:], strict=True)
             if hi > lo
         ]

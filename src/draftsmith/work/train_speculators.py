@@ -55,7 +55,9 @@ class Watch(logging.Handler):
         for part in ("train", "val"):
             for name, number in (value.get(part) or {}).items():
                 if "loss" in name and not math.isfinite(number):
-                    self.stop(f"{part} {name} is {number}", "lower trainer.learning_rate, or look at the captured states")
+                    self.stop(
+                        f"{part} {name} is {number}", "lower trainer.learning_rate, or look at the captured states"
+                    )
         val = value.get("val")
         if val and value.get("epoch", 0) + 1 >= self.grace_epochs:
             first = val.get("full_acc_0_epoch", val.get("position_0_acc_epoch"))

@@ -1,0 +1,42 @@
+"""The command tree."""
+
+from __future__ import annotations
+
+import typer
+
+from draftsmith.cli import gate, loop, tools, traffic
+
+app = typer.Typer(
+    name="draftsmith",
+    help=(
+        "Give a served LLM a speculative-decoding draft trained on its own traffic, and promote it only on a measured win.\n\n"
+        "Start with `draftsmith doctor`, then `draftsmith run --target MODEL --profile access.jsonl`."
+    ),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for command, function in {
+    "doctor": tools.doctor,
+    "demo": tools.demo,
+    "demo-target": tools.demo_target,
+    "run": loop.run,
+    "profile": traffic.profile,
+    "replay": traffic.replay,
+    "corpus": loop.corpus,
+    "capture": loop.capture,
+    "train": loop.train,
+    "lint": tools.lint,
+    "compare": gate.compare,
+    "decide": gate.decide,
+    "promote": loop.promote,
+    "rollback": loop.rollback,
+    "status": loop.status,
+    "explain": loop.explain,
+    "verify": gate.verify,
+    "report": loop.report,
+    "teardown": loop.teardown,
+}.items():
+    app.command(command)(function)

@@ -1,0 +1,184 @@
+"""What this machine has and lacks, before work starts."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from draftsmith.contract.config import Config
+from draftsmith.contract.errors import DraftsmithError, PrerequisiteError
+
+MIN_MEMORY_GIB = 6.0
+MIN_DISK_GIB = 5.0
+BREAKING = ("torchvision", "torchaudio", "torchcodec")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. `missing` blocks the work that needs it, `warning` does not."""
+
+    name: str
+    level: Literal["ok", "warning", "missing"]
+    sentence: str
+    next_step: str = ""
+
+
+def examine(config: Config) -> list[Check]:
+    """All checks."""
+    return [
+        *_interpreter(),
+        *_engine(config),
+        *_trainer(config),
+        *_memory(config),
+        *_disk(config),
+        *_port(config),
+        *_target(config),
+    ]
+
+
+def require_ready(config: Config) -> None:
+    """Raise PrerequisiteError naming everything that is missing. Fails closed, before anything is started."""
+    missing = [check for check in examine(config) if check.level == "missing" and check.name != "target"]
+    if missing:
+        raise PrerequisiteError(
+            "; ".join(check.sentence for check in missing), "; ".join(dict.fromkeys(c.next_step for c in missing))
+        )
+
+
+def _interpreter() -> Iterator[Check]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check("interpreter", "ok", f"Python {version} at {sys.executable}")
+
+
+def _engine(config: Config) -> Iterator[Check]:
+    from draftsmith.engines.vllm_features import features, installation
+
+    try:
+        found = installation(config.engine.python)
+        known = features(found.version, found.device)
+    except DraftsmithError as error:
+        yield Check("engine", "missing", error.message, error.next_step)
+        return
+    where = config.engine.python or "this interpreter"
+    yield Check(
+        "engine",
+        "ok",
+        f"vLLM {found.version} for {found.device} in {where}" + (f"; {known.note}" if known.note else ""),
+    )
+    if config.trainer.method not in known.methods:
+        yield Check(
+            "method",
+            "missing",
+            f"vLLM {found.version} on {found.device} does not serve {config.trainer.method}",
+            "choose another trainer.method",
+        )
+    present = _packages(config.engine.python, BREAKING) if found.device == "cpu" else {}
+    for name in present:
+        yield Check(
+            "packages",
+            "missing",
+            f"{name} is installed beside a CPU torch and breaks every import of transformers",
+            f"pip uninstall {name}, and keep it out with an override (see docs/install.md)",
+        )
+
+
+def _trainer(config: Config) -> Iterator[Check]:
+    found = _packages(config.trainer.python, ("speculators",))
+    if "speculators" not in found:
+        yield Check(
+            "trainer",
+            "missing",
+            "speculators is not installed",
+            "pip install 'draftsmith[trainer]', or set trainer.python",
+        )
+        return
+    yield Check("trainer", "ok", f"speculators {found['speculators']}")
+
+
+@lru_cache(maxsize=8)
+def _packages(python: str | None, names: tuple[str, ...]) -> dict[str, str]:
+    import json
+    import subprocess
+
+    code = (
+        "import importlib.metadata as m, json, sys\nfound = {}\nfor n in sys.argv[1:]:\n"
+        "    try: found[n] = m.version(n)\n    except m.PackageNotFoundError: pass\nprint(json.dumps(found))"
+    )
+    try:
+        done = subprocess.run(
+            [python or sys.executable, "-c", code, *names], capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(json.loads(done.stdout))
+
+
+def _memory(config: Config) -> Iterator[Check]:
+    free = psutil.virtual_memory().available / 2**30
+    needed = max(MIN_MEMORY_GIB, 2 * (config.engine.cpu_kv_gib + 3))
+    if free < needed:
+        yield Check(
+            "memory",
+            "warning",
+            f"{free:.1f} GiB free; two servers want about {needed:.0f}",
+            "stop other work, or lower engine.cpu_kv_gib",
+        )
+    else:
+        yield Check("memory", "ok", f"{free:.1f} GiB free")
+
+
+def _disk(config: Config) -> Iterator[Check]:
+    place = Path(config.workspace).resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 2**30
+    if free < MIN_DISK_GIB:
+        yield Check(
+            "disk",
+            "missing",
+            f"{free:.1f} GiB free on the disk of the workspace, {MIN_DISK_GIB:.0f} are needed",
+            "free space, or set workspace elsewhere",
+        )
+    else:
+        yield Check("disk", "ok", f"{free:.1f} GiB free on the disk of the workspace")
+
+
+def _port(config: Config) -> Iterator[Check]:
+    from draftsmith.engines.base import free_port
+
+    try:
+        yield Check(
+            "ports",
+            "ok",
+            f"servers can listen on {config.engine.host} (for example port {free_port(config.engine.host)})",
+        )
+    except OSError as error:
+        yield Check(
+            "ports",
+            "missing",
+            f"nothing can listen on {config.engine.host}: {error.strerror}",
+            "set engine.host to an address of this machine",
+        )
+
+
+def _target(config: Config) -> Iterator[Check]:
+    if not config.target:
+        yield Check(
+            "target", "warning", "no target is configured", "give --target; `draftsmith demo-target` makes a small one"
+        )
+        return
+    from draftsmith.trainers.target import read_target
+
+    try:
+        found = read_target(Path(config.target).resolve())
+    except DraftsmithError as error:
+        yield Check("target", "missing", error.message, error.next_step)
+        return
+    yield Check("target", "ok", f"{found.architecture}, {found.num_layers} layers, vocabulary {found.vocab_size:,}")

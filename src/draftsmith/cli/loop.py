@@ -1,0 +1,213 @@
+"""Commands of the loop: run, its phases one by one, promotion and rollback, and looking at runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from draftsmith.cli import options as o
+from draftsmith.cli.output import RunConsole, duration, say, show
+
+StartPhase = Annotated[str | None, typer.Option("--start-phase", help="run again from this phase on")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="go on from phase to phase without asking")]
+New = Annotated[bool, typer.Option("--new", help="start a new run even if the same request has an unfinished one")]
+
+
+def run(
+    target: o.Target = None,
+    profile: o.Sources = None,
+    mode: Annotated[str, typer.Option("--mode", help="oneshot: once through the loop")] = "oneshot",
+    start_phase: StartPhase = None,
+    yes: Yes = False,
+    new: New = False,
+    aa_shapes: Annotated[str | None, typer.Option("--aa-shapes", help="see `draftsmith profile --help`")] = None,
+    config: o.ConfigFile = None,
+    workspace: o.Workspace = None,
+    settings: o.Settings = None,
+    json: o.Json = False,
+) -> None:
+    """Run the whole loop: profile, corpus, capture, train, compare, promote (on a WIN only), publish.
+
+    Prerequisites are checked first. After each phase its gate and headline are printed, and you are asked before the next
+    one unless --yes. Stop it at any time: the same command goes on where it stopped. The standing configuration changes
+    only on a WIN at tier `verdict`.
+    """
+    _drive(config, target, profile, workspace, settings, mode=mode, start_phase=start_phase, yes=yes, new=new)
+
+
+def _phase(name: str, help_text: str) -> Any:
+    def command(
+        target: o.Target = None,
+        profile: o.Sources = None,
+        start_phase: StartPhase = None,
+        new: New = False,
+        config: o.ConfigFile = None,
+        workspace: o.Workspace = None,
+        settings: o.Settings = None,
+        json: o.Json = False,
+    ) -> None:
+        _drive(
+            config, target, profile, workspace, settings, start_phase=start_phase, yes=True, new=new, stop_after=name
+        )
+
+    command.__doc__ = (
+        f"{help_text}\n\nPhases before it that are not done yet are run first. `draftsmith run` goes on from here."
+    )
+    return command
+
+
+corpus = _phase("corpus", "Build the matched corpus: engine token ids, splits, deduplication, draft vocabulary.")
+capture = _phase("capture", "Capture the target's hidden states for the corpus, and probe that they are right.")
+train = _phase("train", "Train the draft, choose its checkpoint by acceptance, package and lint it.")
+promote = _phase("promote", "Promote the winner of a run's comparison, or keep the standing configuration and say why.")
+
+
+def _drive(
+    file: Path | None,
+    target: str | None,
+    profile: list[str] | None,
+    workspace: str | None,
+    settings: list[str] | None,
+    *,
+    mode: str = "oneshot",
+    start_phase: str | None = None,
+    yes: bool = False,
+    new: bool = False,
+    stop_after: str | None = None,
+) -> None:
+    from draftsmith.cli.doctor import require_ready
+    from draftsmith.cli.oneshot import open_loop
+    from draftsmith.loop.driver import drive
+
+    config = o.configuration(file, target=target, sources=profile, workspace=workspace, settings=settings)
+    require_ready(config)
+    console = RunConsole(ask=not yes)
+    loop = open_loop(
+        config,
+        o.sources_of(config, profile),
+        console,
+        mode=mode,
+        ask=not yes,
+        start_phase=start_phase,
+        stop_after=stop_after,
+        new=new,
+    )
+    say(f"run      {loop.run.record.run_id} in {loop.run.folder}")
+    drive(loop)
+    show(overview(loop.run.folder), _closing(loop.run.folder))
+
+
+def overview(folder: Path) -> dict[str, Any]:
+    """What is known of a run: its phases, verdict and report."""
+    from draftsmith.loop.driver import results, summary
+    from draftsmith.store.runs import Run
+
+    found = Run(folder)
+    compare = results(found).get("compare")
+    return {
+        "run_id": found.record.run_id,
+        "folder": str(folder),
+        "phases": summary(found),
+        "verdict": compare.figures if compare else None,
+        "report": next((str(path) for path in sorted(found.bundle.glob("*/*/report.html"))), None),
+    }
+
+
+def _closing(folder: Path) -> str:
+    from draftsmith.cli.present import closing
+
+    return closing(overview(folder))
+
+
+def rollback(
+    config: o.ConfigFile = None, workspace: o.Workspace = None, settings: o.Settings = None, json: o.Json = False
+) -> None:
+    """Restore the standing configuration and champion from before the last promotion."""
+    from draftsmith import wiring
+    from draftsmith.loop import promotion
+
+    settled = o.configuration(config, workspace=workspace, settings=settings)
+    place = Path(settled.workspace).resolve()
+    state = promotion.rollback(place, wiring.serving(settled, place))
+    show(state, f"rolled back; standing configuration: {state.standing_config or 'no speculation'}")
+
+
+def status(
+    run_id: o.RunId = None,
+    config: o.ConfigFile = None,
+    workspace: o.Workspace = None,
+    json: o.Json = False,
+) -> None:
+    """Show what serves, the runs of the workspace, and how far a run came."""
+    from draftsmith.cli.oneshot import get_run
+    from draftsmith.loop.driver import read_progress
+    from draftsmith.store.state import read_state
+
+    settled = o.configuration(config, workspace=workspace)
+    found = get_run(settled, run_id)
+    state = read_state(Path(settled.workspace).resolve())
+    value = overview(found.folder) | {"service_state": state.model_dump(mode="json", by_alias=True) if state else None}
+    lines = [f"run      {value['run_id']}"]
+    for row in value["phases"]:
+        wall = f"  [{duration(row['wall_s'])}]" if row["wall_s"] else ""
+        lines.append(f"{row['phase']:8} {row['state']:7} {row['headline']}{wall}")
+        progress = read_progress(found.folder / "phases" / row["phase"]) if row["state"] == "open" else None
+        if progress:
+            lines.append(f"         last seen: {progress.stage}")
+    if state:
+        lines.append(f"serving  {state.standing_config or 'no speculation'}; champion {state.champion_draft or 'none'}")
+    show(value, "\n".join(lines))
+
+
+def explain(
+    run_id: o.RunId = None,
+    config: o.ConfigFile = None,
+    workspace: o.Workspace = None,
+    json: o.Json = False,
+) -> None:
+    """Say in words why a run promoted, kept or stopped: every gate, guard and number behind it."""
+    from draftsmith.cli.oneshot import get_run
+    from draftsmith.cli.present import explanation
+
+    found = get_run(o.configuration(config, workspace=workspace), run_id)
+    value, text = explanation(found)
+    show(value, text)
+
+
+def report(
+    run_id: o.RunId = None,
+    config: o.ConfigFile = None,
+    workspace: o.Workspace = None,
+    json: o.Json = False,
+) -> None:
+    """Write the evidence bundle and report.html of a run again, also of one that is not finished."""
+    from draftsmith.cli.oneshot import get_run
+    from draftsmith.cli.present import republish
+
+    found = get_run(o.configuration(config, workspace=workspace), run_id)
+    path = republish(found)
+    show({"report": str(path)}, f"report: {path}")
+
+
+def teardown(
+    run_id: o.RunId = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="also delete prompts, rows and hidden states of the run")
+    ] = False,
+    config: o.ConfigFile = None,
+    workspace: o.Workspace = None,
+    json: o.Json = False,
+) -> None:
+    """Stop everything that a run started and that still lives. Evidence and drafts stay."""
+    from draftsmith.cli.oneshot import get_run
+    from draftsmith.kit import processes
+    from draftsmith.traffic.retention import purge as purge_run
+
+    found = get_run(o.configuration(config, workspace=workspace), run_id)
+    ended = [record.label for record in processes.sweep(found.processes)]
+    ended += [record.label for record in processes.sweep(found.folder / "backend" / "processes")]
+    removed = purge_run(found.folder) if purge else ()
+    text = f"stopped {len(ended)} processes" + (f", removed {len(list(removed))} files" if purge else "")
+    show({"stopped": ended, "purged": purge}, text)

@@ -1,0 +1,163 @@
+"""Opening a run: the same request finds its unfinished run again, a new one gets a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import draftsmith
+from draftsmith import wiring
+from draftsmith.contract.base import digest
+from draftsmith.contract.config import Config, parse_config
+from draftsmith.contract.draft import TargetFacts
+from draftsmith.contract.errors import ConfigError, InputError
+from draftsmith.contract.job import JobResult
+from draftsmith.kit.files import private_dir, sha256_file
+from draftsmith.loop.driver import Console, Loop
+from draftsmith.phases.base import PhaseContext
+from draftsmith.phases.pipeline import PIPELINE
+from draftsmith.store.runs import Run, RunRecord, Store, new_run_id
+
+
+def override(config: Config, settings: list[str]) -> Config:
+    """Apply `--set section.key=value`; values are TOML. Raises ConfigError as for the file."""
+    import tomllib
+
+    data: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    for item in settings:
+        path, _, text = item.partition("=")
+        try:
+            value = tomllib.loads(f"v = {text}")["v"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *parents, last = path.strip().split(".")
+        place = data
+        for name in parents:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {path}: {name!r} is not a section", "see docs/configuration.md")
+        place[last] = value
+    return parse_config(data, "--set")
+
+
+def require_target(config: Config) -> TargetFacts:
+    """Facts of the configured target. Raises InputError without one, or if it cannot be trained for."""
+    from draftsmith.trainers.target import read_target
+
+    if not config.target:
+        raise InputError("no target is given", "give --target FOLDER, or set target in draftsmith.toml")
+    return read_target(Path(config.target).resolve())
+
+
+def open_loop(
+    config: Config,
+    sources: list[str],
+    console: Console,
+    *,
+    mode: str = "oneshot",
+    ask: bool = True,
+    start_phase: str | None = None,
+    stop_after: str | None = None,
+    new: bool = False,
+    profile_options: dict[str, Any] | None = None,
+) -> Loop:
+    """A loop over the unfinished run of this request, or over a new run."""
+    if mode != "oneshot":
+        raise ConfigError(f"mode {mode!r} is not available", "use --mode oneshot; schedule it to run repeatedly")
+    target = require_target(config)
+    paths = resolve_sources(sources)
+    sources_sha = digest({path: _source_id(path) for path in paths} | {"options": profile_options or {}})
+    workspace = private_dir(Path(config.workspace).resolve())
+    key = digest({"target": target.sha256, "sources": sources_sha, "config": config.model_dump(mode="json")})
+    store = Store(workspace)
+    serving = wiring.serving(config, workspace)
+    run = None if new else store.find_unfinished(key)
+    if run is None:
+        record = RunRecord(
+            run_id=new_run_id(Path(target.path), time.time()),
+            key=key,
+            target=target.path,
+            profile=tuple(paths),
+            config=config.model_dump(mode="json"),
+            mode=mode,
+            created_unix_s=time.time(),
+            draftsmith_version=draftsmith.__version__,
+        )
+        run = store.create(record)
+        run.append("started", standing=serving.current())
+    if start_phase:
+        if start_phase not in PIPELINE:
+            raise InputError(f"no phase {start_phase!r}", f"phases: {', '.join(PIPELINE)}")
+        discards = list(PIPELINE[PIPELINE.index(start_phase) :])
+        run.append("started", **{"from": start_phase, "discards": discards, "standing": serving.current()})
+    options = {"sources_sha256": sources_sha, "profile": profile_options or {}}
+    return Loop(
+        run=run,
+        context=context_of(run, options=options),
+        backend=wiring.backend(config, private_dir(run.folder / "backend")),
+        serving=serving,
+        console=console,
+        ask=ask,
+        stop_after=stop_after,
+    )
+
+
+def context_of(
+    run: Run, results: dict[str, JobResult] | None = None, options: dict[str, Any] | None = None
+) -> PhaseContext:
+    """What the phases of a run may look at. The standing configuration is the one it was started against."""
+    from draftsmith.trainers.layers import default_layers
+    from draftsmith.trainers.target import read_target
+
+    record = run.record
+    config = parse_config(record.config, "run.json")
+    target = read_target(Path(record.target))
+    return PhaseContext(
+        run_id=record.run_id,
+        folder=run.folder,
+        workspace=run.folder.parent.parent,
+        config=config,
+        target=target,
+        sources=record.profile,
+        standing=[event.data.get("standing") for event in run.events() if event.kind == "started"][-1],
+        layer_ids=config.trainer.layers or default_layers(target.num_layers),
+        versions=versions(config),
+        results=results or {},
+        options=options or {"sources_sha256": "", "profile": {}},
+    )
+
+
+def versions(config: Config) -> dict[str, str]:
+    """Versions that decide what a run makes. The engine's is read in its own interpreter."""
+    from draftsmith.engines.vllm_features import installation
+
+    found = installation(config.engine.python)
+    known = {"draftsmith": draftsmith.__version__, "vllm": found.version, "device": found.device}
+    for name in ("speculators", "torch"):
+        try:
+            known[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return known
+
+
+def resolve_sources(sources: list[str]) -> list[str]:
+    """Absolute paths for local files, so that a run can be continued from any folder."""
+    if not sources:
+        raise InputError("no traffic is given", "give --profile ACCESS_LOG (a file, folder or glob)")
+    return [s if "://" in s or s == "-" else os.path.abspath(s) for s in sources]
+
+
+def _source_id(path: str) -> str:
+    file = Path(path)
+    if file.is_file():
+        return sha256_file(file)
+    return path
+
+
+def get_run(config: Config, run_id: str | None) -> Run:
+    """A run of the workspace, the newest without an id."""
+    return Store(Path(config.workspace).resolve()).get(run_id)

@@ -1,0 +1,63 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from draftsmith.cli.output import Mode
+from draftsmith.contract.config import Config, load_config
+
+DEFAULT_FILE = Path("draftsmith.toml")
+
+
+def _json(value: bool) -> bool:
+    Mode.json = Mode.json or value
+    return value
+
+
+Json = Annotated[bool, typer.Option("--json", help="print one JSON value for scripts", callback=_json)]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="configuration file; default: draftsmith.toml if it is there")
+]
+Target = Annotated[str | None, typer.Option("--target", "-t", help="folder of the served model (Hugging Face style)")]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option("--profile", "-p", help="access log: file, folder, glob or URL; may be given several times"),
+]
+Workspace = Annotated[str | None, typer.Option("--workspace", "-w", help="folder for runs; default: .draftsmith")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="override one setting, as in the file: --set trainer.epochs=4"),
+]
+RunId = Annotated[str | None, typer.Argument(help="run id; default: the newest run")]
+
+
+def configuration(
+    file: Path | None = None,
+    *,
+    target: str | None = None,
+    sources: list[str] | None = None,
+    workspace: str | None = None,
+    settings: list[str] | None = None,
+) -> Config:
+    """The file, then the flags. Raises ConfigError."""
+    from draftsmith.cli.oneshot import override
+
+    config = load_config(file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None))
+    flags: dict[str, Any] = {}
+    if target:
+        flags["target"] = target
+    if sources and len(sources) == 1:
+        flags["profile"] = sources[0]
+    if workspace:
+        flags["workspace"] = workspace
+    config = config.model_copy(update=flags)
+    return override(config, settings) if settings else config
+
+
+def sources_of(config: Config, given: list[str] | None) -> list[str]:
+    """Traffic sources: the flags, or the configured one."""
+    return given or ([config.profile] if config.profile else [])

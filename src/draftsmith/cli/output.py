@@ -1,0 +1,134 @@
+"""How commands speak: text for people, one JSON value on standard output for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from pydantic import BaseModel
+
+from draftsmith.contract.errors import DraftsmithError
+from draftsmith.contract.job import JobProgress
+from draftsmith.phases.base import Gate
+
+LINE_EVERY_S = 10.0
+
+
+class Mode:
+    """Set once by the command: whether to print JSON."""
+
+    json = False
+
+
+def show(value: Any, text: str | None = None) -> None:
+    """Print a result: `value` as JSON with --json, else `text` (or nothing)."""
+    if Mode.json:
+        if isinstance(value, BaseModel):
+            value = value.model_dump(mode="json", by_alias=True)
+        print(json.dumps(value, ensure_ascii=False, indent=2))
+    elif text:
+        print(text)
+
+
+def say(text: str) -> None:
+    """A line for people; on standard error with --json, so that standard output stays one JSON value."""
+    print(text, file=sys.stderr if Mode.json else sys.stdout, flush=True)
+
+
+def fail(error: DraftsmithError) -> None:
+    """Print an error with its next step."""
+    if Mode.json:
+        value = {"error": error.message, "next_step": error.next_step, "kind": type(error).__name__}
+        print(json.dumps(value | {"exit_code": error.exit_code}, indent=2))
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.next_step:
+        print(f"next:  {error.next_step}", file=sys.stderr)
+
+
+class Progress:
+    """One line that is rewritten on a terminal, or a line every ten seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+        self.last = 0.0
+        self.stage = ""
+        self.width = 0
+
+    def __call__(self, prefix: str, progress: JobProgress) -> None:
+        now = time.monotonic()
+        if not self.live and progress.stage == self.stage and now - self.last < LINE_EVERY_S:
+            return
+        self.stage, self.last = progress.stage, now
+        text = f"  {prefix}: {describe(progress)}"
+        if self.live:
+            text = text[: _columns() - 1]
+            print(f"\r{text:<{self.width}}", end="", file=sys.stderr, flush=True)
+            self.width = len(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Remove the live line."""
+        if self.live and self.width:
+            print(f"\r{'':<{self.width}}\r", end="", file=sys.stderr, flush=True)
+            self.width = 0
+
+
+def describe(progress: JobProgress) -> str:
+    """`training 42 % (ETA 1m20s): epoch 2/6 ...`."""
+    text = progress.stage
+    if progress.total:
+        text += f" {progress.done:,.0f}/{progress.total:,.0f} {progress.unit}".rstrip()
+        spent = progress.updated_unix_s - progress.started_unix_s
+        if progress.done and spent > 2 and progress.done < progress.total:
+            text += f" (ETA {duration(spent * (progress.total - progress.done) / progress.done)})"
+    return text + (f": {progress.note}" if progress.note else "")
+
+
+def duration(seconds: float) -> str:
+    """`45s`, `3m05s`, `2h10m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+class RunConsole:
+    """The driver's console on a terminal."""
+
+    def __init__(self, ask: bool) -> None:
+        self.ask = ask
+        self.progress_line = Progress()
+
+    def phase_started(self, phase: str, title: str, reused: bool) -> None:
+        """See loop.driver.Console."""
+        say(f"{phase:8} {title}{' (same inputs: reused)' if reused else ''}")
+
+    def progress(self, phase: str, progress: JobProgress) -> None:
+        """See loop.driver.Console."""
+        self.progress_line(phase, progress)
+
+    def phase_ended(self, phase: str, gate: Gate, wall_s: float) -> None:
+        """See loop.driver.Console."""
+        self.progress_line.clear()
+        mark = "ok  " if gate.passed else "STOP"
+        say(f"{phase:8} {mark} {gate.headline}  [{duration(wall_s)}]")
+        for detail in gate.details:
+            say(f"         - {detail}")
+
+    def confirm(self, headline: str, phase: str) -> bool:
+        """See loop.driver.Console."""
+        if not sys.stdin.isatty():
+            say(f"not asked (no terminal): give --yes to go on to {phase} without asking")
+            return False
+        return input(f"go on to {phase}? [Y/n] ").strip().lower() in ("", "y", "yes")
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size((100, 24)).columns

@@ -1,0 +1,76 @@
+"""Words for a run's end, and its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from draftsmith.contract.verdict import Decision
+from draftsmith.kit.files import read_json, write_json
+from draftsmith.store.runs import Run
+
+
+def closing(overview: dict[str, Any]) -> str:
+    """The last lines of `run`: the verdict, the speed-up with its interval, the report."""
+    verdict = overview["verdict"]
+    if not verdict:
+        return "stopped before the comparison; run the same command to go on"
+    lines = [f"verdict  {verdict['outcome']} (tier {verdict['tier']}): {verdict['reason']}"]
+    if speed := verdict.get("speedup"):
+        span = f"[{speed['low']:.3f}, {speed['high']:.3f}] at {speed['confidence']:.0%} confidence"
+        lines.append(f"speed-up {speed['value']:.3f}x {span}")
+    if overview["report"]:
+        lines.append(f"report   {overview['report']}")
+    return "\n".join(lines)
+
+
+def decision_text(decision: Decision) -> str:
+    """A decision for the terminal: outcome, reason, arms, guards."""
+    lines = [f"{decision.outcome} (tier {decision.tier}): {decision.reason}"]
+    lines += [f"  tier draft because {reason}" for reason in decision.tier_reasons]
+    for arm in decision.arms:
+        tpot = f"{arm.median_tpot_s * 1000:.2f} ms/token" if arm.median_tpot_s else "no times"
+        length = f", AL {arm.acceptance_length:.2f}" if arm.acceptance_length else ""
+        lines.append(
+            f"  {arm.arm:16} at {arm.point}: median TPOT {tpot}{length}, {arm.requests} requests, {arm.trials} trials"
+        )
+    for pair in decision.pairs:
+        if pair.speedup:
+            speed = pair.speedup
+            lines.append(
+                f"  {pair.candidate} against {pair.baseline} at {pair.point}: {speed.value:.3f}x "
+                f"[{speed.low:.3f}, {speed.high:.3f}], must clear {pair.min_speedup:.3f}: {pair.outcome}"
+            )
+        lines += [f"    guard {guard.name}: {guard.sentence}" for guard in pair.guards if guard.passed is not True]
+    lines += [f"  note: {note}" for note in decision.notes]
+    return "\n".join(lines)
+
+
+def explanation(run: Run) -> tuple[dict[str, Any], str]:
+    """Every gate of a run, and the decision in full."""
+    from draftsmith.loop.driver import results, summary
+
+    rows = summary(run)
+    lines = [f"{row['phase']:8} {row['state']:7} {row['headline']}" for row in rows]
+    value: dict[str, Any] = {"run_id": run.record.run_id, "phases": rows, "decision": None}
+    compare = results(run).get("compare")
+    if compare:
+        decision = Decision.model_validate(read_json(Path(compare.outputs["verdict"])))
+        value["decision"] = decision.model_dump(mode="json", by_alias=True)
+        lines += ["", decision_text(decision)]
+    return value, "\n".join(lines)
+
+
+def republish(run: Run) -> Path:
+    """Write bundle and report of a run from what is there now. Returns the report's path."""
+    from draftsmith.cli.oneshot import context_of
+    from draftsmith.loop.driver import results
+    from draftsmith.phases.pipeline import JOBS
+    from draftsmith.work.publish import publish
+
+    context = context_of(run, results(run))
+    plan = JOBS["publish"].plan(context).plan
+    folder = context.phase_dir("publish")
+    write_json(folder / "plan.json", plan)
+    outputs, _ = publish(plan)
+    return Path(outputs["report"])

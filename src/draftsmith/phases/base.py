@@ -1,0 +1,70 @@
+"""What a phase is: it plans a job from what is known, and judges the job's result. It performs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from draftsmith.contract.config import Config
+from draftsmith.contract.draft import TargetFacts
+from draftsmith.contract.job import JobResult
+
+
+@dataclass(frozen=True)
+class PhaseContext:
+    """Everything a phase may look at. `results` holds the results of the phases before it."""
+
+    run_id: str
+    folder: Path
+    workspace: Path
+    config: Config
+    target: TargetFacts
+    sources: tuple[str, ...]
+    standing: dict[str, Any] | None
+    layer_ids: tuple[int, ...]
+    versions: dict[str, str]
+    results: dict[str, JobResult] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def phase_dir(self, phase: str) -> Path:
+        """Folder of a phase."""
+        return self.folder / "phases" / phase
+
+    def output(self, phase: str, name: str) -> Any:
+        """An output of an earlier phase."""
+        return self.results[phase].outputs[name]
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """A job to run: `python -m module plan.json`. `inputs` identify it: the same inputs are not run twice."""
+
+    module: str
+    plan: dict[str, Any]
+    inputs: dict[str, Any]
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Judgement of a phase: whether the loop may go on, and the number that matters in one line."""
+
+    passed: bool
+    headline: str
+    details: tuple[str, ...] = ()
+
+
+class Phase(Protocol):
+    """One phase of the loop."""
+
+    name: str
+    title: str
+
+    def plan(self, context: PhaseContext) -> JobPlan:
+        """The job that carries the phase out."""
+        ...
+
+    def collect(self, context: PhaseContext, result: JobResult) -> Gate:
+        """Judge a result. Raises DraftsmithError if it cannot be what the job promised."""
+        ...

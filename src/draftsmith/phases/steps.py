@@ -1,0 +1,249 @@
+"""The phases that run as jobs, in the order of the loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from draftsmith.contract.job import JobResult
+from draftsmith.contract.measure import Arm, OperatingPoint
+from draftsmith.phases.base import Gate, JobPlan, PhaseContext
+
+
+def _common(context: PhaseContext) -> dict[str, Any]:
+    return {
+        "config": context.config.model_dump(mode="json"),
+        "target": context.target.model_dump(mode="json"),
+        "registry": str(context.folder / "processes"),
+        "layer_ids": list(context.layer_ids),
+        "versions": context.versions,
+        "names": path_names(context),
+    }
+
+
+def path_names(context: PhaseContext) -> dict[str, str]:
+    """Name -> path prefix: how paths of this machine are written in the evidence."""
+    return {"{run}": str(context.folder), "{workspace}": str(context.workspace), "{target}": context.target.path}
+
+
+def _identity(context: PhaseContext, *parts: str) -> dict[str, Any]:
+    """What makes a job the same job: the target, the versions and the named sections of the configuration."""
+    config = context.config.model_dump(mode="json")
+    sections = {part: config[part] for part in parts}
+    return {"target": context.target.sha256, "versions": context.versions, "config": sections}
+
+
+class Profile:
+    """Measure the traffic."""
+
+    name = "profile"
+    title = "profile the traffic"
+
+    def plan(self, context: PhaseContext) -> JobPlan:
+        """See Phase."""
+        out = context.phase_dir(self.name)
+        plan = _common(context) | {
+            "sources": list(context.sources),
+            "out": str(out / "workload-profile.json"),
+            **context.options.get("profile", {}),
+        }
+        return JobPlan(
+            "draftsmith.work.profile", plan, _identity(context) | {"sources": context.options["sources_sha256"]}
+        )
+
+    def collect(self, context: PhaseContext, result: JobResult) -> Gate:
+        """See Phase."""
+        figures = result.figures
+        skipped = sum(figures["skipped"].values())
+        note = f", {skipped} lines skipped" if skipped else ""
+        headline = (
+            f"{figures['n_requests']} requests{note}; input p50 {figures['input_p50']}, output p50 {figures['output_p50']} tokens; "
+            f"recommended: {figures['method']}"
+        )
+        return Gate(figures["n_requests"] > 0, headline, (figures["rationale"],))
+
+
+class Corpus:
+    """Choose and clean the training rows."""
+
+    name = "corpus"
+    title = "build the matched corpus"
+
+    def plan(self, context: PhaseContext) -> JobPlan:
+        """See Phase."""
+        out = context.phase_dir(self.name)
+        plan = _common(context) | {
+            "sources": list(context.sources),
+            "profile": context.output("profile", "profile"),
+            "out": str(out / "corpus"),
+            "states": str(context.phase_dir("capture") / "states"),
+            **context.options.get("profile", {}),
+        }
+        identity = _identity(context, "corpus") | {"profile": context.output("profile", "profile_sha256")}
+        return JobPlan("draftsmith.work.corpus", plan, identity, gpus=1)
+
+    def collect(self, context: PhaseContext, result: JobResult) -> Gate:
+        """See Phase."""
+        figures = result.figures
+        rows, answers = figures["rows"], figures["answer_tokens"]
+        coverage = (figures["vocabulary_coverage"] or {}).get("heldout", 0.0)
+        headline = (
+            f"{rows['train']} training, {rows['validation']} validation, {rows['heldout']} held-out rows; "
+            f"{answers['train']:,} answer tokens; draft vocabulary {figures['draft_vocabulary']:,} covers {coverage:.1%} of held-out; "
+            f"capture will take {figures['capture_bytes_estimate'] / 2**30:.2f} GiB"
+        )
+        dropped = ", ".join(f"{count} {reason}" for reason, count in figures["dropped"].items() if count)
+        return Gate(rows["train"] > 0 and rows["heldout"] > 0, headline, (f"dropped: {dropped}",) if dropped else ())
+
+
+class Capture:
+    """Capture hidden states and probe them."""
+
+    name = "capture"
+    title = "capture the target's hidden states"
+
+    def plan(self, context: PhaseContext) -> JobPlan:
+        """See Phase."""
+        plan = _common(context) | {
+            "corpus": context.output("corpus", "corpus"),
+            "states": context.output("corpus", "states"),
+        }
+        identity = _identity(context) | {
+            "rows": context.output("corpus", "rows_sha256"),
+            "layers": list(context.layer_ids),
+        }
+        return JobPlan("draftsmith.work.capture", plan, identity, gpus=1)
+
+    def collect(self, context: PhaseContext, result: JobResult) -> Gate:
+        """See Phase."""
+        figures = result.figures
+        speed = figures["capture_tokens_per_s"]
+        how = f"{figures['captured_tokens']:,} tokens at {speed:,.0f} tokens/s" if speed else "all captured before"
+        headline = f"{figures['rows']} rows, {figures['bytes'] / 2**30:.2f} GiB, {how}; probe passed"
+        return Gate(bool(figures["probe"].get("passed")), headline)
+
+
+class Train:
+    """Train, choose the checkpoint by acceptance, package and lint."""
+
+    name = "train"
+    title = "train the draft"
+
+    def plan(self, context: PhaseContext) -> JobPlan:
+        """See Phase."""
+        plan = _common(context) | {
+            "corpus": context.output("corpus", "corpus"),
+            "states": context.output("capture", "states"),
+            "out": str(context.phase_dir(self.name) / "draft"),
+        }
+        identity = _identity(context, "trainer") | {
+            "rows": context.output("corpus", "rows_sha256"),
+            "layers": list(context.layer_ids),
+        }
+        return JobPlan("draftsmith.work.train", plan, identity, gpus=1)
+
+    def collect(self, context: PhaseContext, result: JobResult) -> Gate:
+        """See Phase."""
+        figures = result.figures
+        shown = " / ".join(f"{value:.3f}" for value in figures["validation_acceptance"])
+        headline = (
+            f"validation acceptance {shown} (expected AL {figures['expected_al']:.2f}), epoch {figures['chosen_epoch'] + 1}; "
+            f"{figures['tokens_per_s']:,.0f} tokens/s"
+        )
+        first = figures["validation_acceptance"][0]
+        passed = first >= context.config.trainer.min_position0
+        return Gate(passed, headline, tuple(figures["lint_warnings"]))
+
+
+class Compare:
+    """Measure the candidate against the standing configuration in the real engine."""
+
+    name = "compare"
+    title = "compare in the engine"
+
+    def plan(self, context: PhaseContext) -> JobPlan:
+        """See Phase."""
+        arms = comparison_arms(context)
+        plan = _common(context) | {
+            "target": context.target.path,
+            "weight_bytes": context.target.weight_bytes,
+            "arms": [arm.model_dump(mode="json") for arm in arms],
+            "baseline": arms[0].name,
+            "points": [point.model_dump(mode="json") for point in operating_points(context)],
+            "corpus": context.output("corpus", "corpus"),
+        }
+        identity = _identity(context, "engine", "compare") | {
+            "draft": context.output("train", "draft_sha256"),
+            "rows": context.output("corpus", "rows_sha256"),
+            "standing": context.standing,
+        }
+        return JobPlan("draftsmith.work.compare", plan, identity, gpus=1)
+
+    def collect(self, context: PhaseContext, result: JobResult) -> Gate:
+        """See Phase. A loss is a good answer: the loop goes on to keep the standing configuration and publish."""
+        figures = result.figures
+        return Gate(True, f"{figures['outcome']} (tier {figures['tier']}): {figures['reason']}")
+
+
+class Publish:
+    """Write the evidence bundle and the report."""
+
+    name = "publish"
+    title = "publish the evidence"
+
+    def plan(self, context: PhaseContext) -> JobPlan:
+        """See Phase."""
+        done = {name: value.model_dump(mode="json") for name, value in context.results.items()}
+        plan = _common(context) | {
+            "results": done,
+            "run_id": context.run_id,
+            "folder": str(context.folder),
+            "out": str(context.folder / "bundle"),
+            "standing": context.standing,
+        }
+        identity = {"verdict": result_digest(done["compare"]), "promote": done.get("promote", {}).get("outputs")}
+        return JobPlan("draftsmith.work.publish", plan, identity)
+
+    def collect(self, context: PhaseContext, result: JobResult) -> Gate:
+        """See Phase."""
+        return Gate(bool(result.figures.get("verified")), f"report: {result.outputs['report']}")
+
+
+def result_digest(result: dict[str, Any]) -> dict[str, Any]:
+    """The part of a result that identifies it."""
+    return {"outputs": result["outputs"], "outcome": result["figures"].get("outcome")}
+
+
+def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
+    """The baseline first; no speculation is always there, as an arm of its own if the standing config speculates."""
+    settings = context.config.compare
+    standing = Arm(name="standing", role="standing", spec_config=context.standing)
+    arms = [standing]
+    if context.standing is not None:
+        arms.append(Arm(name="no-spec", role="no_spec"))
+    draft, method = context.output("train", "draft"), context.config.trainer.method
+    for k in dict.fromkeys(min(k, context.config.trainer.ttt_steps + 2) for k in settings.k_values):
+        config = {"method": method, "model": draft, "num_speculative_tokens": k}
+        sha = context.output("train", "draft_sha256")
+        arms.append(Arm(name=f"{method}-k{k}", role="candidate", spec_config=config, draft_sha256=sha))
+    if settings.ngram:
+        ngram = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
+        arms.append(Arm(name="ngram-k3", role="trainless", spec_config=ngram))
+    if settings.suffix:
+        arms.append(Arm(name="suffix", role="trainless", spec_config={"method": "suffix"}))
+    return tuple(arms)
+
+
+def operating_points(context: PhaseContext) -> tuple[OperatingPoint, ...]:
+    """One point a concurrency; the first is primary. Lengths come from the profile."""
+    figures = context.results["profile"].figures
+    return tuple(
+        OperatingPoint(
+            name=f"c{concurrency}",
+            concurrency=concurrency,
+            isl_p50=figures.get("input_p50"),
+            osl_p50=figures.get("output_p50"),
+            max_tokens=context.config.compare.max_tokens,
+            primary=index == 0,
+        )
+        for index, concurrency in enumerate(context.config.compare.concurrency)
+    )

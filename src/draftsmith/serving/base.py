@@ -1,0 +1,22 @@
+"""Reading and switching what serves. Standing configuration = the engine's speculative config, None = off."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+SpecConfig = dict[str, Any] | None
+
+
+class Serving(Protocol):
+    """The place where the standing configuration lives."""
+
+    def current(self) -> SpecConfig:
+        """What is configured to serve now."""
+        ...
+
+    def switch(self, expected: SpecConfig, new: SpecConfig) -> None:
+        """Put `new` in place, only if `expected` is what is there. Harmless if `new` is already there.
+
+        Raises RefusedError if something else is serving: then nothing is changed.
+        """
+        ...

@@ -1,0 +1,50 @@
+"""A standing configuration in a JSON file that the server's start script reads.
+
+The file holds the engine's speculative config itself (an object, or null for off), so that a start script can pass it on:
+`--speculative-config "$(cat standing.json)"`. Draftsmith writes the file; restarting the server stays the operator's act.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from draftsmith.contract.base import canonical
+from draftsmith.contract.config import ServingConfig
+from draftsmith.contract.errors import InputError, RefusedError
+from draftsmith.kit.files import write_atomic
+from draftsmith.serving.base import SpecConfig
+
+
+class LocalServing:
+    """See serving.base.Serving."""
+
+    def __init__(self, config: ServingConfig, workspace: Path) -> None:
+        self.config = config
+        self.file = Path(config.config_file) if config.config_file else workspace / "standing.json"
+
+    def current(self) -> SpecConfig:
+        """The file's content; before the first promotion there is none, and the configured value counts."""
+        if not self.file.exists():
+            return self.config.standing_config
+        try:
+            value = json.loads(self.file.read_text(encoding="utf-8") or "null")
+        except (ValueError, OSError) as error:
+            raise InputError(
+                f"{self.file.name} cannot be read as a speculative config ({type(error).__name__})",
+                "it must hold a JSON object, or null for off",
+            ) from None
+        if value is not None and not isinstance(value, dict):
+            raise InputError(f"{self.file.name} holds no JSON object", "it must hold a JSON object, or null for off")
+        return value
+
+    def switch(self, expected: SpecConfig, new: SpecConfig) -> None:
+        """See Serving."""
+        now = self.current()
+        if canonical(now) == canonical(new):
+            return
+        if canonical(now) != canonical(expected):
+            raise RefusedError(
+                "the standing configuration is not the one that was compared", "compare again against what serves now"
+            )
+        write_atomic(self.file, json.dumps(new, indent=2) + "\n")

@@ -1,0 +1,67 @@
+"""What the capture probe is given and what it answers. No torch here, so that any process can write a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from draftsmith.contract.base import Frozen
+
+
+class CapturedRow(Frozen):
+    """One captured request. The file holds `hidden_states [T, layers, H]` and `token_ids [T]`.
+
+    With answer tokens included in the capture, T = len(prompt_ids) + len(output_ids) - 1: the last token was never fed
+    to the model. Without an answer T = len(prompt_ids).
+    """
+
+    file: str
+    prompt_ids: tuple[int, ...]
+    output_ids: tuple[int, ...] = ()
+    greedy: bool = Field(True, description="the answer was decoded at temperature 0")
+    concurrency: int = Field(1, description="requests in flight when this one was captured")
+    prompt_logprobs: tuple[dict[int, float] | None, ...] | None = Field(
+        None, description="the engine's: entry t maps token ids to the log probability of standing at t; None unknown"
+    )
+
+    def fed_ids(self) -> tuple[int, ...]:
+        """Token ids whose states the file must hold."""
+        return (self.prompt_ids + self.output_ids)[:-1] if self.output_ids else self.prompt_ids
+
+
+class ProbePlan(Frozen):
+    """Which rows to look at, and what they must cover. About a dozen rows of different lengths are enough."""
+
+    target: str
+    layer_ids: tuple[int, ...] = Field(description="engine notation, in the order of the files; the last is L")
+    rows: tuple[CapturedRow, ...]
+    longest_tokens: int | None = Field(None, description="T of the longest row of the capture: one row must reach it")
+    concurrent: bool = Field(True, description="the capture runs more than one request at once: one row must have too")
+    reference_rows: int = Field(3, ge=1, description="how many of the shortest rows transformers computes again")
+    device: str = "cpu"
+
+
+class ProbeCheck(Frozen):
+    """One question to the capture. `sentence` holds figures and no text or token of the traffic."""
+
+    name: str
+    passed: bool
+    sentence: str
+
+
+class ProbeReport(Frozen):
+    """The answer. A check that could not be made has not passed."""
+
+    passed: bool
+    checks: tuple[ProbeCheck, ...]
+    figures: dict[str, float] = Field(default_factory=dict)
+
+
+def engine_logprobs(answer: Sequence[Mapping[Any, Any] | None]) -> tuple[dict[int, float] | None, ...]:
+    """vLLM's `prompt_logprobs` without its text: one {token id: log probability} for each position."""
+    return tuple(
+        None if entry is None else {int(token): float(value["logprob"]) for token, value in entry.items()}
+        for entry in answer
+    )

@@ -1,0 +1,41 @@
+"""Job: traffic -> workload-profile.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from draftsmith.kit.files import read_json, write_json
+from draftsmith.traffic.profile import build_profile
+from draftsmith.work.job import Job, Outputs, run_job
+
+
+def body(job: Job) -> Outputs:
+    """Profile the sources named in the plan."""
+    plan = job.plan
+    target = Path(plan["target"]["path"])
+    profile = build_profile(
+        plan["sources"],
+        tokenizer=target / "tokenizer.json",
+        format=plan.get("format"),
+        rejects=Path(plan["rejects"]) if plan.get("rejects") else None,
+        aa_shapes=plan.get("aa_shapes"),
+        target_config=read_json(target / "config.json"),
+        on_progress=lambda done, total: job.progress("reading the traffic", done, total or None, "bytes"),
+    )
+    write_json(Path(plan["out"]), profile)
+    recommended = profile.recommended_spec_decode
+    figures = {
+        "n_requests": profile.n_requests,
+        "skipped": {item.reason: item.count for item in profile.skipped},
+        "input_p50": round(profile.input_tokens.p50) if profile.input_tokens.p50 is not None else None,
+        "output_p50": round(profile.output_tokens.p50) if profile.output_tokens.p50 is not None else None,
+        "classes": profile.content_class_mix,
+        "method": recommended.method,
+        "rationale": recommended.rationale,
+        "rejected_by_speculation": profile.rejected_by_speculation,
+    }
+    return {"profile": plan["out"], "profile_sha256": profile.sha256}, figures
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_job(body))

@@ -1,0 +1,125 @@
+"""Job: the evidence bundle and the report of a run, checked by recomputing the verdict."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from draftsmith.contract.config import Config
+from draftsmith.contract.corpus import CorpusManifest
+from draftsmith.contract.draft import DraftManifest, TargetFacts
+from draftsmith.contract.errors import EvidenceError
+from draftsmith.contract.job import JobResult
+from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
+from draftsmith.contract.profile import WorkloadProfile
+from draftsmith.contract.verdict import Decision
+from draftsmith.kit import hardware
+from draftsmith.kit.files import read_json, read_lines
+from draftsmith.report.page import render_report, summary_md
+from draftsmith.report.parts import PhaseTiming, ReportParts
+from draftsmith.report.sol import SolInputs
+from draftsmith.store.evidence import BundleParts, CommandRecord, verify_bundle, write_bundle
+from draftsmith.work.job import Job, Outputs, run_job
+
+
+def body(job: Job) -> Outputs:
+    """Write and verify."""
+    job.progress("writing the evidence", 0, None)
+    return publish(job.plan)
+
+
+def publish(plan: dict[str, Any]) -> Outputs:
+    """Write `<out>/<family>/<run-id>`, replacing an earlier one of the same run, and verify it."""
+    target = TargetFacts.model_validate(plan["target"])
+    results = {name: JobResult.model_validate(value) for name, value in plan["results"].items()}
+    parts = report_parts(plan, target, results)
+    family = target.architecture.removesuffix("ForCausalLM").lower() or "model"
+    out = Path(plan["out"])
+    shutil.rmtree(out / family / plan["run_id"], ignore_errors=True)
+    bundle = write_bundle(
+        out,
+        BundleParts(
+            family=family,
+            run_id=plan["run_id"],
+            source=_source(plan, target),
+            summary_md=summary_md(parts),
+            report_html=render_report(parts),
+            commands=list(_commands(plan, results)),
+            plan=parts.plan,
+            trials=parts.trials,
+            facts=parts.facts,
+            decision=parts.decision,
+            profile=parts.profile,
+            corpus=parts.corpus,
+            draft=parts.draft,
+            training=parts.training,
+            names={name: str(path) for name, path in plan["names"].items()} | {"{home}": os.path.expanduser("~")},
+        ),
+    )
+    report = verify_bundle(bundle)
+    if not report.ok:
+        raise EvidenceError(
+            "the bundle does not verify: " + "; ".join(report.sentences()), "run `draftsmith report` again"
+        )
+    figures = {"verified": True, "files": report.files, "manifest_sha256": report.manifest_sha256}
+    return {"bundle": str(bundle), "report": str(bundle / "report.html")}, figures
+
+
+def report_parts(plan: dict[str, Any], target: TargetFacts, results: dict[str, JobResult]) -> ReportParts:
+    """Everything the finished phases left, read from their files."""
+
+    def output(phase: str, name: str) -> Path | None:
+        value = results[phase].outputs.get(name) if phase in results else None
+        return Path(value) if value and Path(value).exists() else None
+
+    profile, corpus, draft = output("profile", "profile"), output("corpus", "corpus"), output("train", "draft")
+    frozen, verdict, facts = output("compare", "plan"), output("compare", "verdict"), output("compare", "facts")
+    return ReportParts(
+        run_id=plan["run_id"],
+        family=target.architecture,
+        target=target,
+        profile=WorkloadProfile.model_validate(read_json(profile)) if profile else None,
+        corpus=CorpusManifest.model_validate(read_json(corpus / "manifest.json")) if corpus else None,
+        draft=DraftManifest.model_validate(read_json(draft / "draft-manifest.json")) if draft else None,
+        training=_lines(output("train", "metrics")),
+        plan=ComparisonPlan.model_validate(read_json(frozen)) if frozen else None,
+        trials=[Trial.model_validate(line) for line in _lines(output("compare", "samples"))],
+        decision=Decision.model_validate(read_json(verdict)) if verdict else None,
+        facts=[(arm, EngineFacts.model_validate(f)) for arm, f in read_json(facts)] if facts else (),
+        timings=[PhaseTiming(name, result.wall_s) for name, result in results.items() if result.wall_s],
+        hardware={"device": hardware.describe()},
+        sol=SolInputs(weight_bytes=target.weight_bytes),
+    )
+
+
+def _lines(path: Path | None) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in read_lines(path)] if path else []
+
+
+def _source(plan: dict[str, Any], target: TargetFacts) -> dict[str, str]:
+    config = Config.model_validate(plan["config"])
+    return {
+        "model": f"{Path(target.path).name} ({target.architecture}), sha256 {target.sha256}",
+        "hardware": hardware.describe(),
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted(plan["versions"].items())),
+        "standing configuration": orjson.dumps(plan.get("standing")).decode(),
+        "method": f"{config.trainer.method}, layers {plan['layer_ids']} (after k layers)",
+    }
+
+
+def _commands(plan: dict[str, Any], results: dict[str, JobResult]) -> Iterator[CommandRecord]:
+    """The jobs that were run. Their logs may hold text of the traffic only if the engine prints it; none is asked to."""
+    for name, result in results.items():
+        folder = Path(plan["folder"]) / "phases" / name
+        if (folder / "plan.json").exists():
+            argv = ("python", "-m", f"draftsmith.work.{name}", str(folder / "plan.json"))
+            yield CommandRecord(name, argv, folder / "stdout.log", folder / "stderr.log", 0 if result.ok else 1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_job(body))

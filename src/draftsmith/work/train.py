@@ -1,0 +1,187 @@
+"""Job: corpus and states -> a draft that the engine loads. Continues from the last epoch's checkpoint."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from draftsmith import wiring
+from draftsmith.contract.config import Config
+from draftsmith.contract.draft import TargetFacts
+from draftsmith.contract.errors import RefusedError, TrainerError
+from draftsmith.kit.files import private_dir, read_lines
+from draftsmith.trainers import choice
+from draftsmith.trainers.base import TrainingTask
+from draftsmith.trainers.lint import lint_draft
+from draftsmith.trainers.draft_folder import read_draft
+from draftsmith.trainers.package import for_training, package_draft
+from draftsmith.trainers.vocabulary_map import read_map
+from draftsmith.traffic.reading import iter_rows, open_corpus
+from draftsmith.traffic.target_tokens import TargetTokens
+from draftsmith.traffic.vocabulary import choose_draft_vocab, load_token_freq, mapping
+from draftsmith.work.job import Job, Outputs, run_job
+from draftsmith.work.subprocess import run_module
+
+STOPPED = 3
+
+
+def body(job: Job) -> Outputs:
+    """Train, choose the epoch by acceptance, package and lint."""
+    plan = job.plan
+    config = Config.model_validate(plan["config"])
+    target = TargetFacts.model_validate(plan["target"])
+    corpus = Path(plan["corpus"])
+    manifest = open_corpus(corpus)
+    lengths = {s: [len(row.input_ids) for row in iter_rows(corpus, s)] for s in ("train", "validation")}
+    task = TrainingTask(
+        target=target.path,
+        corpus=str(corpus),
+        states=plan["states"],
+        workdir=str(private_dir(job.workdir / "training")),
+        layer_ids=tuple(plan["layer_ids"]),
+        draft_vocab=_write_vocabulary(corpus, target, config, job.workdir / "training" / "vocabulary"),
+        train_rows=len(lengths["train"]),
+        validation_rows=len(lengths["validation"]),
+        longest_row=max(lengths["train"] + lengths["validation"]),
+        train_tokens=sum(lengths["train"]),
+        warm_start=_parent(config, target, job.workdir),
+    )
+    trainer = wiring.trainer(config)
+    began = time.monotonic()
+    follow = _Follow(job, trainer.metrics(task), config.trainer.epochs, task)
+    for step in trainer.steps(task):
+        job.progress(step.name, 0, None)
+        code = run_module(
+            step.module, step.arguments, config.trainer.python, Path(step.log), Path(plan["registry"]), every=follow
+        )
+        if code:
+            raise _failure(step.name, code, trainer.metrics(task), Path(step.log))
+    wall_s = time.monotonic() - began
+    found = choice.scores(_records(trainer.metrics(task)))
+    chosen = choice.best(found)
+    shutil.rmtree(plan["out"], ignore_errors=True)
+    draft = package_draft(
+        trainer.checkpoint(task, chosen.epoch),
+        Path(plan["out"]),
+        target=target,
+        trainer=config.trainer.kind,
+        versions=plan.get("versions", {}),
+        layer_ids=task.layer_ids,
+        corpus_sha256=manifest.rows_sha256,
+        warm_start_from=config.trainer.warm_start,
+        epoch=chosen.epoch,
+        validation_acceptance=chosen.acceptance,
+        trained_tokens=task.train_tokens * config.trainer.epochs,
+    )
+    parent = Path(config.trainer.warm_start) if config.trainer.warm_start else None
+    report = lint_draft(Path(plan["out"]), target, served_tokens=config.engine.max_model_len, parent=parent)
+    errors = [finding.sentence for finding in report.findings if finding.level == "error"]
+    if errors:
+        raise RefusedError(f"the trained draft does not pass lint: {'; '.join(errors)}", "see `draftsmith lint` on it")
+    if not config.corpus.keep_hidden_states:
+        shutil.rmtree(plan["states"], ignore_errors=True)
+        shutil.rmtree(Path(task.workdir) / "data", ignore_errors=True)
+    figures = {
+        "epochs": [score.model_dump(mode="json") for score in found],
+        "chosen_epoch": chosen.epoch,
+        "validation_acceptance": list(chosen.acceptance),
+        "expected_al": chosen.expected_al,
+        "trained_tokens": task.train_tokens * config.trainer.epochs,
+        "tokens_per_s": task.train_tokens * config.trainer.epochs / wall_s,
+        "draft_vocabulary": task.draft_vocab,
+        "lint_warnings": [finding.sentence for finding in report.findings if finding.level == "warn"],
+    }
+    return {"draft": plan["out"], "draft_sha256": draft.weights_sha256, "metrics": str(trainer.metrics(task))}, figures
+
+
+def _write_vocabulary(corpus: Path, target: TargetFacts, config: Config, out: Path) -> int:
+    """d2t.npy and t2d.npy: the parent's on a warm start (it must not change), else chosen from the traffic."""
+    if config.trainer.warm_start:
+        parent = read_map(read_draft(Path(config.trainer.warm_start)))
+        d2t, t2d = parent.offsets, np.zeros(target.vocab_size, dtype=bool)
+        t2d[parent.ids()] = True
+    else:
+        ids, _ = choose_draft_vocab(
+            load_token_freq(corpus, target.vocab_size),
+            target.vocab_size,
+            min_coverage=config.corpus.min_vocab_coverage,
+            size=config.trainer.draft_vocab,
+            always=TargetTokens(Path(target.path, "tokenizer.json"), target).specials,
+        )
+        d2t, t2d = mapping(ids, target.vocab_size)
+    private_dir(out)
+    np.save(out / "d2t.npy", d2t)
+    np.save(out / "t2d.npy", t2d)
+    return len(d2t)
+
+
+def _parent(config: Config, target: TargetFacts, workdir: Path) -> str | None:
+    """The draft to start from, in the form the trainer wants; None for a fresh start."""
+    if not config.trainer.warm_start:
+        return None
+    return str(for_training(Path(config.trainer.warm_start), workdir / "training" / "parent", Path(target.path)))
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in read_lines(path)]
+
+
+class _Follow:
+    """Turns metric records into progress. Reads only what is new."""
+
+    def __init__(self, job: Job, path: Path, epochs: int, task: TrainingTask) -> None:
+        self.job, self.path, self.epochs = job, path, epochs
+        self.position = path.stat().st_size if path.exists() else 0
+        per_epoch = task.train_tokens / max(task.longest_row, 1)
+        self.steps_per_epoch: float = max(per_epoch, 1.0)
+        self.known = False
+        self.note = ""
+
+    def __call__(self) -> None:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as source:
+            source.seek(self.position)
+            for raw in source:
+                if not raw.endswith(b"\n"):
+                    break
+                self.position += len(raw)
+                self.see(orjson.loads(raw))
+
+    def see(self, record: dict[str, Any]) -> None:
+        """Update progress from one record."""
+        if val := record.get("val"):
+            score = choice.scores([record])[0]
+            shown = ", ".join(f"{a:.3f}" for a in score.acceptance)
+            self.note = (
+                f"epoch {score.epoch + 1}/{self.epochs}: validation acceptance {shown}, loss {val['loss_epoch']:.3f}"
+            )
+            self.job.progress("training", (score.epoch + 1) / self.epochs * 100, 100, "%", self.note)
+        elif "train" in record:
+            epoch, step = int(record.get("epoch", 0)), int(record["global_step"])
+            if epoch and not self.known:
+                self.steps_per_epoch, self.known = step / epoch, True
+            share = min((step + 1) / (self.steps_per_epoch * self.epochs), 0.99)
+            loss = record["train"].get("loss", math.nan)
+            note = self.note or f"epoch {epoch + 1}/{self.epochs}, loss {loss:.3f}"
+            self.job.progress("training", share * 100, 100, "%", note)
+
+
+def _failure(step: str, code: int, metrics: Path, log: Path) -> TrainerError:
+    records = _records(metrics)
+    stopped = records[-1].get("stopped") if code == STOPPED and records else None
+    if stopped:
+        return TrainerError(f"training was stopped: {stopped['reason']}", stopped["hint"])
+    if code in (-9, 137):
+        return TrainerError(f"{step} was killed (often: out of memory)", "lower trainer.batch_tokens, then run again")
+    return TrainerError(f"{step} failed with exit code {code}", f"see {log.name} in the train job's folder")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_job(body))
