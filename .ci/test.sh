@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Runs pytest, with a one-node Slurm beside it where one can be had. Usage: .ci/test.sh PYTHON [pytest options]
+# The last line on standard output is pytest's own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=$1; shift
+choice=()
+if [ -n "${SLURM_CONF:-}" ]; then
+  echo "slurm tests use the Slurm of SLURM_CONF"
+elif [ "$(id -u)" != 0 ]; then
+  echo "slurm tests are deselected: only root can start the one-node Slurm that they use"
+  choice=(-m "not slurm")
+elif ! command -v slurmctld >/dev/null && ! command -v apt-get >/dev/null; then
+  echo "slurm tests are deselected: Slurm is not installed and there is no apt-get to install it with"
+  choice=(-m "not slurm")
+else
+  folder=$(mktemp -d)
+  trap 'code=$?; .ci/slurm.sh stop "$folder" >/dev/null 2>&1 || true; rm -rf "$folder"; exit $code' EXIT
+  .ci/slurm.sh start "$folder"
+  export SLURM_CONF=$folder/slurm.conf
+fi
+"$python" -m pytest "${choice[@]}" "$@"

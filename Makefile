@@ -1,0 +1,53 @@
+# make demo    the whole loop on this machine, from nothing
+# make test    every test, real engine included
+# make check   what CI runs: format, lint, types, layers, tests
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+DEMO ?= demo
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export DRAFTSMITH_TARGET ?= $(CURDIR)/.cache/demo-target
+
+.PHONY: demo test quick check lint format docs venv target clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(READY) ## the whole loop on this machine, from nothing, in the folder demo/
+	$(BIN)/draftsmith demo $(DEMO)
+
+test: $(READY) target ## every test, real engine included
+	.ci/test.sh $(BIN)/python $(PYTEST_ARGS)
+
+quick: $(READY) ## the tests that start neither an engine nor a scheduler
+	$(BIN)/python -m pytest -m "not engine and not slurm" $(PYTEST_ARGS)
+
+lint: $(READY) ## format, lint, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test ## what CI runs
+
+format: $(READY) ## rewrite the code in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(READY) ## write the table of docs/configuration.md from the code
+	$(BIN)/python tests/docs/settings_page.py
+
+venv: $(READY) ## .venv with everything; other targets make it when they need it
+
+target: $(DRAFTSMITH_TARGET)/config.json ## the small model that engine tests serve
+
+$(READY): pyproject.toml constraints/dev.txt .ci/venv.sh
+	.ci/venv.sh "$(PYTHON)" $(VENV)
+	@touch $@
+
+$(DRAFTSMITH_TARGET)/config.json: | $(READY)
+	$(BIN)/draftsmith demo-target $(@D)
+
+clean: ## remove .venv, caches and the demo
+	rm -rf $(VENV) .cache demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
