@@ -34,7 +34,10 @@ class Reference:
         try:
             with torch.inference_mode():
                 out = self.model(
-                    torch.tensor([ids], device=self.device), output_hidden_states=True, use_cache=False, logits_to_keep=1
+                    torch.tensor([ids], device=self.device),
+                    output_hidden_states=True,
+                    use_cache=False,
+                    logits_to_keep=1,
                 )
         finally:
             hook.remove()

@@ -1,0 +1,288 @@
+"""A capture is believed only after it was compared with things that do not depend on it. Each way it can lie is tried."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from draftsmith.work.probe import main, probe  # noqa: E402
+from draftsmith.work.probe_plan import CapturedRow, ProbePlan, ProbeReport, engine_logprobs  # noqa: E402
+
+DEPTH, LAYERS = 8, (2, 4, 5, 8)
+LENGTHS = ((5, 20), (9, 24), (9, 24), (14, 40))
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A small target on disk, and the honest states of a few greedy answers, as an engine would save them."""
+
+    target: Path
+    files: list[dict[str, torch.Tensor]]
+    rows: list[tuple[tuple[int, ...], tuple[int, ...]]]
+    logprobs: list[tuple[dict[int, float] | None, ...]]
+    stream: list[list[torch.Tensor]]
+    normed: list[torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    torch.manual_seed(3)
+    config = transformers.LlamaConfig(
+        vocab_size=160,
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=DEPTH,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.2,
+        tie_word_embeddings=False,
+    )
+    model = transformers.LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        model.model.norm.weight.uniform_(0.2, 3.0)
+    target = tmp_path_factory.mktemp("target")
+    model.save_pretrained(target)
+    files, rows, logprobs, streams, normed = [], [], [], [], []
+    for prompt_length, answer_length in LENGTHS:
+        prompt = torch.randint(3, 160, (1, prompt_length))
+        tokens = prompt
+        with torch.no_grad():
+            for _ in range(answer_length):
+                tokens = torch.cat([tokens, model(tokens).logits[:, -1:].argmax(-1)], 1)
+        fed = tokens[:, :-1]
+        before: list[torch.Tensor] = []
+        hook = model.model.norm.register_forward_pre_hook(lambda _m, inputs, kept=before: kept.append(inputs[0]))
+        with torch.no_grad():
+            out = model(fed, output_hidden_states=True)
+        hook.remove()
+        stream = [*(state[0] for state in out.hidden_states[:DEPTH]), before[0][0]]
+        logs = out.logits[0].log_softmax(1)
+        ids = fed[0].tolist()
+        logprobs.append((None, *({ids[t]: float(logs[t - 1, ids[t]])} for t in range(1, len(ids)))))
+        rows.append((tuple(prompt[0].tolist()), tuple(tokens[0, prompt_length:].tolist())))
+        files.append({"hidden_states": pick(stream, LAYERS), "token_ids": fed[0].clone()})
+        streams.append(stream)
+        normed.append(out.hidden_states[DEPTH][0])
+    return Lab(target, files, rows, logprobs, streams, normed)
+
+
+def pick(stream: list[torch.Tensor], layers: tuple[int, ...]) -> torch.Tensor:
+    return torch.stack([stream[layer] for layer in layers], 1).bfloat16()
+
+
+@dataclass
+class Capture:
+    """The files of one test, to be spoilt."""
+
+    lab: Lab
+    folder: Path
+
+    def files(self) -> list[dict[str, torch.Tensor]]:
+        return [{name: tensor.clone() for name, tensor in file.items()} for file in self.lab.files]
+
+    def plan(self, files: list[dict[str, torch.Tensor]], **changed: object) -> ProbePlan:
+        rows = []
+        for number, (file, (prompt, output)) in enumerate(zip(files, self.lab.rows, strict=True)):
+            path = self.folder / f"{number}.safetensors"
+            save_file({name: tensor.contiguous() for name, tensor in file.items()}, path)
+            rows.append(CapturedRow(file=str(path), prompt_ids=prompt, output_ids=output, concurrency=1 + number % 2))
+        longest = max(len(row.fed_ids()) for row in rows)
+        value = {"target": str(self.lab.target), "layer_ids": LAYERS, "rows": rows, "longest_tokens": longest}
+        return ProbePlan.model_validate({**value, **changed})
+
+    def told(self, plan: ProbePlan, *, greedy: bool = False) -> ProbePlan:
+        rows = [
+            row.model_copy(update={"prompt_logprobs": logs, "greedy": greedy})
+            for row, logs in zip(plan.rows, self.lab.logprobs, strict=True)
+        ]
+        return plan.model_copy(update={"rows": tuple(rows)})
+
+
+@pytest.fixture
+def capture(lab: Lab, tmp_path: Path) -> Capture:
+    return Capture(lab, tmp_path)
+
+
+def failed(report: ProbeReport) -> set[str]:
+    return {check.name for check in report.checks if not check.passed}
+
+
+def said(report: ProbeReport) -> str:
+    return "\n".join(f"{check.name} {check.passed}: {check.sentence}" for check in report.checks)
+
+
+def test_an_honest_capture_passes(capture: Capture) -> None:
+    report = probe(capture.plan(capture.files()))
+    assert report.passed, said(report)
+    assert report.figures["answer_agreement"] == 1.0
+    assert report.figures["layer_8_error"] < 0.01
+    names = [check.name for check in report.checks]
+    for expected in ("coverage", "token ids", "finite", "answers", "shift -1", "shift +1", "layer 2", "layer 8"):
+        assert expected in names
+
+
+def test_log_probabilities_prove_sampled_answers(capture: Capture) -> None:
+    report = probe(capture.told(capture.plan(capture.files())))
+    assert report.passed, said(report)
+    assert report.figures["logprob_gap"] < 0.02
+    assert min(report.figures["logprob_gap_earlier"], report.figures["logprob_gap_later"]) > 0.5
+    assert "answers" not in [check.name for check in report.checks]
+
+
+@pytest.mark.parametrize("moved", [-1, 1])
+def test_a_layer_off_by_one(capture: Capture, moved: int) -> None:
+    files = capture.files()
+    for file, stream in zip(files, capture.lab.stream, strict=True):
+        file["hidden_states"] = pick(stream, (2, 4 + moved if moved < 0 else 4, 5 + moved if moved > 0 else 5, 8))
+    report = probe(capture.plan(files))
+    layer = 4 if moved < 0 else 5
+    assert failed(report) == {f"layer {layer}"}, said(report)
+    assert f"it is layer {layer + moved}" in said(report)
+
+
+def test_all_layers_in_the_other_notation(capture: Capture) -> None:
+    files = capture.files()
+    for file, stream in zip(files, capture.lab.stream, strict=True):
+        file["hidden_states"] = pick(stream, (3, 5, 6, 8))
+    assert failed(probe(capture.plan(files))) == {"layer 2", "layer 4", "layer 5"}
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_two_requests_mixed_up(capture: Capture, told: bool) -> None:
+    """Same length, so that neither shapes nor ids tell."""
+    files = capture.files()
+    files[1]["hidden_states"], files[2]["hidden_states"] = files[2]["hidden_states"], files[1]["hidden_states"]
+    plan = capture.plan(files, reference_rows=1)
+    report = probe(capture.told(plan) if told else plan)
+    assert ("log probabilities" if told else "answers") in failed(report), said(report)
+    assert "rows [1, 2]" in said(report)
+
+
+def test_one_mixed_up_layer_among_right_ones(capture: Capture) -> None:
+    files = capture.files()
+    states = [file["hidden_states"] for file in files[1:3]]
+    states[0][:, 1], states[1][:, 1] = states[1][:, 1].clone(), states[0][:, 1].clone()
+    assert failed(probe(capture.plan(files))) == {"layer 4"}
+
+
+def test_some_tokens_of_another_request(capture: Capture) -> None:
+    files = capture.files()
+    files[1]["hidden_states"][4:8] = files[2]["hidden_states"][4:8]
+    assert {"layer 2", "layer 4", "layer 5", "layer 8"} <= failed(probe(capture.plan(files)))
+
+
+def test_states_after_the_final_norm(capture: Capture) -> None:
+    files = capture.files()
+    for file, normed in zip(files, capture.lab.normed, strict=True):
+        file["hidden_states"][:, -1] = normed.bfloat16()
+    report = probe(capture.plan(files))
+    assert "layer 8" in failed(report), said(report)
+    assert not failed(report) & {"layer 2", "layer 4", "layer 5", "token ids"}
+
+
+def test_ids_that_are_not_the_engines(capture: Capture) -> None:
+    files = capture.files()
+    files[0]["token_ids"][7] += 1
+    report = probe(capture.plan(files))
+    assert failed(report) == {"token ids"}
+    assert "rows [0]" in said(report)
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+@pytest.mark.parametrize("told", [False, True])
+def test_a_shift_of_one_token(capture: Capture, by: int, told: bool) -> None:
+    files = capture.files()
+    for file in files:
+        file["hidden_states"] = file["hidden_states"].roll(by, 0)
+    plan = capture.plan(files)
+    report = probe(capture.told(plan) if told else plan)
+    proof = (
+        {"log probabilities", "log probability shift"} if told else {"answers", "shift -1" if by > 0 else "shift +1"}
+    )
+    assert proof <= failed(report), said(report)
+    assert {"layer 2", "layer 8"} <= failed(report)
+
+
+def test_truncated_rows(capture: Capture) -> None:
+    states_only, both = capture.files(), capture.files()
+    states_only[3]["hidden_states"] = states_only[3]["hidden_states"][:-1]
+    both[3] = {name: tensor[:-1] for name, tensor in both[3].items()}
+    for files in (states_only, both):
+        assert "token ids" in failed(probe(capture.plan(files)))
+
+
+def test_values_that_are_no_numbers(capture: Capture) -> None:
+    files = capture.files()
+    files[2]["hidden_states"][3, 1, 5] = float("nan")
+    report = probe(capture.plan(files))
+    assert failed(report) == {"finite"}
+    assert "rows [2]" in said(report)
+
+
+def test_files_of_another_form(capture: Capture) -> None:
+    files = capture.files()
+    plan = capture.plan(files)
+    Path(plan.rows[0].file).write_bytes(b"no tensors")
+    Path(plan.rows[1].file).unlink()
+    report = probe(plan)
+    assert failed(report) == {"files"}
+    assert "rows [0, 1]" in said(report)
+    fewer = [file | {"hidden_states": file["hidden_states"][:, :3]} for file in capture.files()]
+    assert "shapes" in failed(probe(capture.plan(fewer)))
+
+
+@pytest.mark.parametrize("ids", [(), (2, 4, 5, 7), (4, 2, 5, 8), (2, 4, 8, 8)])
+def test_layer_ids_that_make_no_sense(capture: Capture, ids: tuple[int, ...]) -> None:
+    assert "shapes" in failed(probe(capture.plan(capture.files(), layer_ids=ids)))
+
+
+def test_rows_that_do_not_stand_for_the_capture(capture: Capture) -> None:
+    files = capture.files()
+    plan = capture.plan(files, longest_tokens=500)
+    assert failed(probe(plan)) == {"coverage"}
+    alone = [row.model_copy(update={"concurrency": 1}) for row in plan.rows]
+    report = probe(capture.plan(files, rows=alone))
+    assert failed(report) == {"coverage"}
+    assert probe(capture.plan(files, rows=alone, concurrent=False)).passed
+    assert not probe(capture.plan(files, rows=[])).passed
+
+
+def test_without_any_proof_it_does_not_pass(capture: Capture) -> None:
+    plan = capture.plan(capture.files())
+    sampled = [row.model_copy(update={"greedy": False}) for row in plan.rows]
+    assert "proof" in failed(probe(plan.model_copy(update={"rows": tuple(sampled)})))
+
+
+def test_a_target_that_cannot_be_loaded(capture: Capture, tmp_path: Path) -> None:
+    assert "target" in failed(probe(capture.plan(capture.files(), target=str(tmp_path / "nowhere"))))
+
+
+def test_by_files_as_the_capture_job_runs_it(
+    capture: Capture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, report = tmp_path / "plan.json", tmp_path / "report.json"
+    honest = capture.told(capture.plan(capture.files()), greedy=True)
+    plan.write_text(honest.model_dump_json())
+    assert main([str(plan), "--report", str(report)]) == 0
+    assert ProbeReport.model_validate_json(report.read_text()).passed
+    assert "FAIL" not in capsys.readouterr().out
+    broken = load_file(honest.rows[0].file)
+    broken["hidden_states"][0, 0, 0] = float("inf")
+    save_file(broken, honest.rows[0].file)
+    assert main([str(plan), "--report", str(report)]) == 1
+    assert json.loads(report.read_text())["passed"] is False
+    assert "FAIL finite" in capsys.readouterr().out
+
+
+def test_the_engines_answer_is_kept_without_its_text() -> None:
+    raw = [None, {"17": {"logprob": -0.5, "rank": 1, "decoded_token": " secret"}}]
+    assert engine_logprobs(raw) == (None, {17: -0.5})
