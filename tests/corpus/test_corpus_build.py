@@ -108,7 +108,7 @@ def test_the_manifest_adds_up(service: Service, tmp_path: Path) -> None:
     assert manifest.capture_bytes_estimate == storage_estimate(captured, 4, 8, 2) == captured * 4 * 8 * 2
     assert manifest.regenerated == 7
     assert manifest.vocabulary is not None
-    assert manifest.vocabulary.size % 64 == 0
+    assert manifest.vocabulary.size == VOCAB  # the floor of 1024 is more than this small target has
     assert manifest.vocabulary.coverage["train"] >= 0.995
 
 

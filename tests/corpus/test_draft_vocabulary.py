@@ -69,10 +69,13 @@ def test_the_corpus_carries_its_counts(service: Service, tmp_path: Path) -> None
     service.chatter(40)
     manifest = service.build(tmp_path / "corpus")
     counts = load_token_freq(tmp_path / "corpus", VOCAB)
-    for name, count in counts.items():
+    prompts = [row.input_ids[: row.prompt_tokens] for row in iter_rows(tmp_path / "corpus", "train")]
+    assert (counts["prompt"] == np.bincount(np.concatenate(prompts), minlength=VOCAB)).all()
+    for name in ("train", "validation", "heldout"):
+        count = counts[name]
         answers = [row.input_ids[row.prompt_tokens :] for row in iter_rows(tmp_path / "corpus", name)]
         assert (count == np.bincount(np.concatenate(answers), minlength=VOCAB)).all()
-    ids, again = choose_draft_vocab(counts, VOCAB, min_coverage=0.995, always={256, 257})
+    ids, again = choose_draft_vocab(counts, VOCAB, min_coverage=0.995, always={256, 257}, at_least=1024)
     assert again == manifest.vocabulary
     assert ids_digest(ids) == again.sha256
     assert service.ids(END)[0] in ids

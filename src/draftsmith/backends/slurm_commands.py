@@ -34,6 +34,12 @@ _REFUSALS: tuple[tuple[str, str, str, type[DraftsmithError]], ...] = (
         PrerequisiteError,
     ),
     (
+        "time limit is invalid|time limit exceeds",
+        "the time limit is longer than the partition allows",
+        "lower backend.options.time_limit_s; the job resumes where it stopped",
+        PrerequisiteError,
+    ),
+    (
         "qos policy|association|limit.*exceeded|exceeds.*limit",
         "a quota or limit of your account or QOS is used up",
         "wait for other jobs to end, or ask for less in backend.options.phases",
@@ -55,12 +61,6 @@ _REFUSALS: tuple[tuple[str, str, str, type[DraftsmithError]], ...] = (
         "invalid feature",
         "no node has the feature asked for",
         "correct backend.options.constraint",
-        PrerequisiteError,
-    ),
-    (
-        "time limit",
-        "the time limit is longer than the partition allows",
-        "lower backend.options.time_limit_s; the job resumes where it stopped",
         PrerequisiteError,
     ),
     (

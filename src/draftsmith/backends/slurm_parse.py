@@ -96,7 +96,9 @@ def parse_squeue(text: str) -> list[Row]:
     """Rows of `squeue --noheader --format=SQUEUE_FORMAT`. Raises ValueError for a line of another shape."""
     rows: list[Row] = []
     for line in text.split("\n"):
-        if not re.match(r"\d+\|", line):  # the comment of a stranger's job may hold a line break
+        if not re.match(
+            r"\d+\|[^|]*\|[A-Z_]+\|[^|]*\|[^|]*\|", line
+        ):  # the comment of a stranger's job may hold a line break
             if line.strip() and not rows:
                 raise ValueError(f"not an answer of squeue: {line!r}")
             continue

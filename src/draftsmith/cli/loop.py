@@ -208,6 +208,6 @@ def teardown(
     found = get_run(o.configuration(config, workspace=workspace), run_id)
     ended = [record.label for record in processes.sweep(found.processes)]
     ended += [record.label for record in processes.sweep(found.folder / "backend" / "processes")]
-    removed = purge_run(found.folder) if purge else ()
-    text = f"stopped {len(ended)} processes" + (f", removed {len(list(removed))} files" if purge else "")
-    show({"stopped": ended, "purged": purge}, text)
+    removed = purge_run(found.folder).removed if purge else ()
+    text = f"stopped {len(ended)} processes" + (f", removed {len(removed)} files" if purge else "")
+    show({"stopped": ended, "removed": list(removed)}, text)

@@ -92,7 +92,7 @@ def open_loop(
         if start_phase not in PIPELINE:
             raise InputError(f"no phase {start_phase!r}", f"phases: {', '.join(PIPELINE)}")
         discards = list(PIPELINE[PIPELINE.index(start_phase) :])
-        run.append("started", **{"from": start_phase, "discards": discards, "standing": serving.current()})
+        run.append("started", restart=start_phase, discards=discards, standing=serving.current())
     options = {"sources_sha256": sources_sha, "profile": profile_options or {}}
     return Loop(
         run=run,

@@ -58,6 +58,7 @@ class CorpusConfig(Frozen):
         0.9, description="Jaccard similarity of shingles from which rows count as equal"
     )
     min_vocab_coverage: float = Field(0.995, description="share of answer tokens that the draft vocabulary must hold")
+    min_draft_vocab: int = Field(1024, description="the draft vocabulary has at least so many tokens")
     regenerate: Literal["auto", "always", "never"] = Field(
         "auto", description="answer prompts anew with the target: auto = only those without its own token ids"
     )

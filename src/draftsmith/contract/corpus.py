@@ -3,7 +3,7 @@
     corpus/
       rows.parquet     columns below, one row a request
       manifest.json    CorpusManifest, written last
-      token_freq.parquet   token_id, count: over the answer tokens of the training split
+      token_freq.parquet   token_id, count (answers of the training split), validation, heldout (answers), prompt (training)
 
 Columns of rows.parquet: row (int), id, conversation, split ('train' | 'validation' | 'heldout'), content_class, time_s (nullable),
 input_ids (list<int32>, prompt then answer, the engine's own ids), prompt_tokens (int: the loss mask is 0 before it and 1

@@ -48,7 +48,7 @@ def completed(events: Sequence[Event]) -> dict[str, Event]:
     for event in events:
         if event.kind == "phase_done" and event.phase:
             done[event.phase] = event
-        elif event.kind == "started" and (restart := event.data.get("from")):
+        elif event.kind == "started" and (restart := event.data.get("restart")):
             for phase in event.data.get("discards", [restart]):
                 done.pop(phase, None)
     return done

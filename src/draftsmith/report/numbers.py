@@ -136,8 +136,11 @@ def hardware_name(parts: ReportParts) -> str:
 
 
 def milliseconds(seconds: float | None) -> str:
-    """Seconds as milliseconds, three significant digits or one decimal."""
-    return DASH if seconds is None else significant(1000 * seconds)
+    """Seconds as milliseconds to three significant digits, trailing zeros kept: columns of them line up."""
+    if seconds is None:
+        return DASH
+    value = 1000 * seconds
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def significant(value: float | None, digits: int = 3) -> str:

@@ -91,7 +91,7 @@ def _comparison(parts: ReportParts) -> tuple[Exhibit, ...]:
     return _kept(
         _plot(
             "Time per output token" if alone else "Time per output token against concurrency",
-            "Lower is better. Dots: geometric mean of the block medians; whiskers: t interval over blocks.",
+            "Lower is better. Dots: median over all requests; whiskers: t interval over the block medians.",
             plots.tpot_by_concurrency(parts),
             everywhere,
         ),
@@ -153,6 +153,7 @@ def _acceptance(parts: ReportParts) -> tuple[Exhibit, ...]:
 def _ceiling(parts: ReportParts) -> tuple[Exhibit, ...]:
     how = (
         "Floor of TPOT = (target weights + drafting passes x draft weights + KV cache) / memory bandwidth / tokens per step. "
+        "The floor is that of the arm's own acceptance: a faster arm can have a lower share, which is the room that is left. "
         "Above 100 %, weights are read from a cache or the bandwidth is understated."
     )
     return _kept(

@@ -9,10 +9,11 @@ from typing import Any
 
 from draftsmith.report.numbers import milliseconds, ratio
 from draftsmith.report.parts import ReportParts
-from draftsmith.report.reduce import block_spread, tpots
-from draftsmith.report.svg import PAINT, arm_paint, draw
+from draftsmith.report.reduce import Spread, block_spread, tpots
+from draftsmith.report.svg import PAINT, WIDE, arm_paint, draw
 
 INK, SOFT, LINE = PAINT["ink"], PAINT["soft"], PAINT["line"]
+MOST_STEPS = 400  # of a distribution's curve: more cannot be seen and would only make the page heavy
 
 
 def tpot_by_concurrency(parts: ReportParts) -> str | None:
@@ -22,7 +23,7 @@ def tpot_by_concurrency(parts: ReportParts) -> str | None:
         arm.name: {
             point.concurrency: spread
             for point in parts.points
-            if (spread := block_spread([t for t in parts.at(point.name) if t.arm == arm.name], confidence))
+            if (spread := _spread(parts, arm.name, point.name, confidence))
         }
         for arm in parts.arms
     }
@@ -52,6 +53,17 @@ def tpot_by_concurrency(parts: ReportParts) -> str | None:
         _legend(axes, len(table))
 
     return draw("tpot", "Median time per output token against concurrency, by arm", paint)
+
+
+def _spread(parts: ReportParts, arm: str, point: str, confidence: float) -> Spread | None:
+    """The verdict's own median, so that plot and table say the same, with the interval over blocks around it."""
+    spread, told = block_spread((t for t in parts.at(point) if t.arm == arm), confidence), parts.summary(arm, point)
+    if spread is None or told is None or told.median_tpot_s is None:
+        return spread
+    value = told.median_tpot_s
+    low = None if spread.low is None else min(spread.low, value)
+    high = None if spread.high is None else max(spread.high, value)
+    return Spread(value, low, high, spread.blocks)
 
 
 def _tpot_one_point(row: dict[str, Any], colours: dict[str, str], load: int) -> str:
@@ -100,8 +112,10 @@ def tpot_distribution(parts: ReportParts) -> str | None:
     def paint(figure: Any) -> None:
         axes = figure.subplots()
         for arm, values in table.items():
-            shares = [(i + 1) / len(values) for i in range(len(values))]
-            axes.step([1000 * v for v in values], shares, where="post", color=colours[arm], label=arm)
+            every = max(1, len(values) // MOST_STEPS)
+            steps = [*range(0, len(values) - 1, every), len(values) - 1]
+            shares = [(i + 1) / len(values) for i in steps]
+            axes.step([1000 * values[i] for i in steps], shares, where="post", color=colours[arm], label=arm)
             axes.plot(1000 * statistics.median(values), 0.5, "o", color=colours[arm])
         axes.set_xlabel("TPOT of one request (ms per token)")
         axes.set_ylabel("share of requests")
@@ -149,10 +163,10 @@ def block_ratios(parts: ReportParts) -> str | None:
         axes.set_ylim(*_limits(pairs, floor or 0.0, bar))
         axes.set_xlabel("block")
         axes.set_ylabel("speed-up over the baseline (×)")
-        _legend(axes, len(pairs) + 2, columns=3)
+        _legend(axes, len(pairs) + 2, columns=6)
 
     return draw(
-        "blocks", "Speed-up over the baseline, block by block, with the noise floor and the bar to clear", paint
+        "blocks", "Speed-up over the baseline, block by block, with the noise floor and the bar to clear", paint, WIDE
     )
 
 

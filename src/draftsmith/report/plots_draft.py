@@ -9,11 +9,10 @@ from draftsmith.contract.measure import RequestSample
 from draftsmith.report.numbers import percent
 from draftsmith.report.parts import ReportParts
 from draftsmith.report.reduce import Accepted, Training, accepted_by, bucket, bucket_order, smooth, training
-from draftsmith.report.svg import PAINT, arm_paint, draw, short_name
+from draftsmith.report.svg import PAINT, WIDE, arm_paint, draw, short_name
 
-INK, SOFT, LINE = PAINT["ink"], PAINT["soft"], PAINT["line"]
+INK, SOFT = PAINT["ink"], PAINT["soft"]
 MOST_CLASSES = 8
-WIDE = (12.4, 3.3)
 
 
 def acceptance_by_position(parts: ReportParts) -> str | None:
@@ -27,6 +26,7 @@ def acceptance_by_position(parts: ReportParts) -> str | None:
     if not rows and not validation:
         return None
     colours = arm_paint(parts.arms)
+    longest = max([len(shares) for _, shares in rows] + [len(validation)])
 
     def paint(figure: Any) -> None:
         axes = figure.subplots()
@@ -34,15 +34,16 @@ def acceptance_by_position(parts: ReportParts) -> str | None:
             axes.plot(
                 range(1, len(shares) + 1), shares, color=colours.get(name, INK), marker="o", label=f"{name}, serving"
             )
-            axes.annotate(
-                percent(shares[-1], 2),
-                (len(shares), shares[-1]),
-                (7, 0),
-                textcoords="offset points",
-                va="center",
-                color=SOFT,
-                fontsize=8.5,
-            )
+            if len(shares) == longest:
+                axes.annotate(
+                    percent(shares[-1], 2),
+                    (len(shares), shares[-1]),
+                    (7, 0),
+                    textcoords="offset points",
+                    va="center",
+                    color=SOFT,
+                    fontsize=8.5,
+                )
         if validation:
             leading = parts.leading
             colour = colours.get(leading.name, PAINT["arm1"]) if leading else PAINT["arm1"]
@@ -55,7 +56,6 @@ def acceptance_by_position(parts: ReportParts) -> str | None:
                 ls=(0, (3, 2)),
                 label="validation, in training",
             )
-        longest = max([len(shares) for _, shares in rows] + [len(validation)])
         axes.set_xticks(range(1, longest + 1))
         axes.set_xlim(0.8, longest + 0.45)
         axes.set_xlabel("position in the draft")
@@ -129,14 +129,14 @@ def acceptance_by_length(parts: ReportParts) -> str | None:
                     marker="o",
                     label=arm,
                 )
-            axes.set_xticks(range(len(labels)), labels, rotation=0 if len(labels) < 5 else 35)
+            axes.set_xticks(range(len(labels)), labels, rotation=0 if len(labels) < 9 else 30)
             axes.set_xlim(-0.4, max(len(labels), 1) - 0.6)
             axes.set_xlabel(title)
         both[0].set_ylabel("acceptance length")
         both[0].set_ylim(bottom=1)
         both[0].legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=4)
 
-    return draw("lengths", "Acceptance length by prompt and answer length", paint)
+    return draw("lengths", "Acceptance length by prompt and answer length", paint, WIDE)
 
 
 def training_curves(parts: ReportParts) -> str | None:
@@ -158,7 +158,7 @@ def _loss(axes: Any, seen: Training, chosen: int | None) -> None:
     steps = [step for step, _, _ in seen.steps]
     losses = [loss for _, loss, _ in seen.steps]
     if steps:
-        axes.plot(steps, losses, color=LINE, lw=1, label="training, each step")
+        axes.plot(steps, losses, color=SOFT, alpha=0.45, lw=0.8, label="training, each step")
         width = max(1, len(steps) // 30)
         axes.plot(steps, smooth(losses, width), color=PAINT["arm0"], label=f"training, mean of {width} steps")
     marks = [(e.step, e.loss, e.epoch) for e in seen.epochs if e.step is not None and e.loss is not None]

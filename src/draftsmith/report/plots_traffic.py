@@ -8,7 +8,7 @@ from typing import Any
 from draftsmith.contract.profile import ExpectedAcceptance, LengthBucket
 from draftsmith.report.numbers import percent
 from draftsmith.report.parts import ReportParts
-from draftsmith.report.svg import PAINT, draw, short_name
+from draftsmith.report.svg import PAINT, WIDE, draw, short_name
 
 SOFT = PAINT["soft"]
 MOST_CLASSES = 8
@@ -29,7 +29,7 @@ def traffic_lengths(parts: ReportParts) -> str | None:
             _histogram(axes, buckets, title)
         left.set_ylabel("share of requests")
 
-    return draw("traffic", "Histograms of input and output lengths in the traffic", paint)
+    return draw("traffic", "Histograms of input and output lengths in the traffic", paint, WIDE)
 
 
 def _histogram(axes: Any, buckets: Sequence[LengthBucket], title: str) -> None:
@@ -37,9 +37,13 @@ def _histogram(axes: Any, buckets: Sequence[LengthBucket], title: str) -> None:
     shown = buckets[used[0] : used[-1] + 1] if used else ()
     axes.bar(range(len(shown)), [b.share for b in shown], color=PAINT["arm0"], width=0.86)
     labels = [f"{b.low}+" if b.high is None else f"{b.low}–{b.high - 1}" for b in shown]
-    axes.set_xticks(range(len(shown)), labels, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_xticks(range(len(shown)), labels, **_slanted(len(shown)))
     axes.yaxis.set_major_formatter(lambda value, _: percent(value, 2))
     axes.set_xlabel(title)
+
+
+def _slanted(labels: int) -> dict[str, Any]:
+    return {} if labels < 9 else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
 
 
 def traffic_classes(parts: ReportParts) -> str | None:

@@ -143,11 +143,14 @@ def training(records: Iterable[Mapping[str, Any]]) -> Training:
 
 
 def smooth(values: Sequence[float], width: int) -> list[float]:
-    """Trailing mean over `width` values."""
-    out, total = [], 0.0
-    for index, value in enumerate(values):
-        total += value - (values[index - width] if index >= width else 0.0)
-        out.append(total / min(index + 1, width))
+    """Centred mean over `width` values; fewer at the ends."""
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    out = []
+    for index in range(len(values)):
+        low, high = max(0, index - width // 2), min(len(values), index + (width + 1) // 2)
+        out.append((sums[high] - sums[low]) / (high - low))
     return out
 
 

@@ -87,14 +87,14 @@ def ceiling_for(device: str) -> Bandwidth | None:
 def sol_share(
     arm: Arm, point: OperatingPoint, summary: ArmSummary, trials: tuple[Trial, ...], inputs: SolInputs
 ) -> SolShare | None:
-    """One arm's share at one point; None without a bandwidth or a measured TPOT."""
-    if inputs.bandwidth is None or not summary.median_tpot_s:
+    """One arm's share at one point; None without a bandwidth, a measured TPOT or its tokens per step."""
+    tokens = tokens_per_step(arm, summary)
+    if inputs.bandwidth is None or not summary.median_tpot_s or tokens is None:
         return None
     passes = draft_passes(arm)
     draft = inputs.draft_bytes.get(arm.name, 0)
     cache_bytes = point.concurrency * mean_context(trials) * inputs.kv_bytes_per_token
     read = inputs.weight_bytes + passes * draft + cache_bytes
-    tokens = summary.tokens_per_step or 1.0
     return SolShare(
         arm=arm.name,
         point=point.name,
@@ -104,6 +104,18 @@ def sol_share(
         tokens_per_step=tokens,
         ceiling=inputs.bandwidth,
     )
+
+
+def tokens_per_step(arm: Arm, summary: ArmSummary) -> float | None:
+    """As the engine counted; else 1 without speculation, AL for a draft model, which proposes at every step.
+
+    A trainless method's AL leaves out the steps without a proposal, so nothing can be said for it.
+    """
+    if summary.tokens_per_step is not None:
+        return summary.tokens_per_step
+    if arm.spec_config is None:
+        return 1.0
+    return summary.acceptance_length if draft_passes(arm) else None
 
 
 def draft_passes(arm: Arm) -> int:

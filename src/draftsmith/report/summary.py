@@ -20,6 +20,7 @@ from draftsmith.report.parts import ReportParts
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+MOST_NOTES = 12
 _STYLE = {"WIN": "bold green", "LOSS": "bold red", "INCONCLUSIVE": "bold yellow"}
 
 
@@ -76,7 +77,9 @@ def _verdict(parts: ReportParts) -> list[str]:
             f"| {speed} | {pair.outcome if pair else 'baseline'} |"
         )
     lines += ["", f"_{point_context(parts, None)}_", ""]
-    return lines + [f"- {note}" for note in told.notes] + ([""] if told.notes else [])
+    lines += [f"- {note}" for note in told.notes[:MOST_NOTES]]
+    more = len(told.notes) - MOST_NOTES
+    return lines + ([f"- and {more} more in verdict.json"] if more > 0 else []) + ([""] if told.notes else [])
 
 
 def terminal_summary(decision: Decision) -> RenderableType:

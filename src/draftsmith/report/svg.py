@@ -16,6 +16,7 @@ from typing import Any
 from draftsmith.contract.measure import Arm
 
 ARM_SLOTS = 8
+WIDE = (12.4, 3.3)  # inches: twice a column and the gap between, so that text has one size in both
 # CSS variable -> placeholder. Each must be a colour that matplotlib itself never writes.
 PAINT = {
     "ink": "#010101",

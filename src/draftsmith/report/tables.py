@@ -222,7 +222,7 @@ def speed_of_light(parts: ReportParts) -> Table | None:
             f"{s.tokens_per_step:.2f}",
             milliseconds(s.floor_s),
             milliseconds(s.measured_s),
-            Cell(percent(s.share), share=min(1.0, s.share), tone="loss" if s.share > 1 else None),
+            Cell(f"{100 * s.share:.1f} %", share=min(1.0, s.share), tone="loss" if s.share > 1 else None),
         )
         for s in sol_shares(parts)
     ]

@@ -51,19 +51,11 @@ def _measured(name: str, k: int, settings: dict[str, Any], counts: SimCounts) ->
     )
 
 
-def pooled(
-    by_class: dict[str, tuple[ExpectedAcceptance, ...]], requests: dict[str, int]
-) -> tuple[ExpectedAcceptance, ...]:
-    """The whole traffic, from its classes weighted by their requests times sampled tokens a request.
-
-    Samples are taken at random over the log, so sampled tokens already weigh the classes; `requests` only names them.
-    """
-    rows = [row for name, found in by_class.items() if requests.get(name) for row in found]
-    result = []
-    for method, k in dict.fromkeys((row.method, row.num_speculative_tokens) for row in rows):
-        mine = [row for row in rows if (row.method, row.num_speculative_tokens) == (method, k)]
-        result.append(_pool(mine))
-    return tuple(result)
+def pooled(by_class: dict[str, tuple[ExpectedAcceptance, ...]]) -> tuple[ExpectedAcceptance, ...]:
+    """The whole traffic. Samples are taken at random over the log, so their tokens weigh the classes as the log does."""
+    rows = [row for found in by_class.values() for row in found]
+    kinds = dict.fromkeys((row.method, row.num_speculative_tokens) for row in rows)
+    return tuple(_pool([row for row in rows if (row.method, row.num_speculative_tokens) == kind]) for kind in kinds)
 
 
 def _pool(rows: list[ExpectedAcceptance]) -> ExpectedAcceptance:

@@ -50,6 +50,7 @@ __all__ = [
 
 FILES = ("rows.parquet", "token_freq.parquet", "manifest.json")  # in the order they are put in place
 CHECKED_ANSWERS = 64
+PROMPT = "prompt"
 Check = Callable[[Row], Row | str]  # the row (perhaps with other names), or a reason to drop it
 
 
@@ -98,7 +99,12 @@ def build_corpus(
         _write_freq(freq, shop / "token_freq.parquet")
         captured = sum(s.prompt_tokens + s.answer_tokens for name, s in sizes.items() if name in (TRAIN, VALIDATION))
         _, vocabulary = choose_draft_vocab(
-            freq, target.vocab_size, min_coverage=config.min_vocab_coverage, size=draft_vocab, always=tokens.specials
+            freq,
+            target.vocab_size,
+            min_coverage=config.min_vocab_coverage,
+            size=draft_vocab,
+            always=tokens.specials,
+            at_least=config.min_draft_vocab,
         )
         manifest = CorpusManifest(
             target_sha256=target.sha256,
@@ -181,7 +187,7 @@ def _write_rows(
     spill: Spill, decision: Decision, shop: Path, vocab_size: int, report: Progress
 ) -> tuple[dict[str, Counts], dict[str, SplitCounts]]:
     """rows.parquet in the order of the log; returns answer-token counts [vocab_size] and sizes per split."""
-    freq: dict[str, Counts] = {name: np.zeros(vocab_size, dtype=np.int64) for name in SPLITS}
+    freq: dict[str, Counts] = {name: np.zeros(vocab_size, dtype=np.int64) for name in (*SPLITS, PROMPT)}
     sizes = {name: np.zeros(3, dtype=np.int64) for name in SPLITS}
     parts: list[Path] = []
     written = 0
@@ -192,6 +198,7 @@ def _write_rows(
             answers, size = _measure(frame, name)
             freq[name] += np.bincount(answers, minlength=vocab_size)
             sizes[name] += size
+        freq[PROMPT] += np.bincount(_prompt_ids(frame), minlength=vocab_size)
         parts.append(write_frame(frame, shop / f"part-{number:06d}.parquet"))
         report("writing", written, spill.rows)
     concatenate(parts, shop / "rows.parquet")
@@ -225,12 +232,21 @@ def _measure(frame: pl.DataFrame, split: str) -> tuple[NDArray[np.int64], NDArra
     return ids, np.array([len(part), prompt, len(ids)])
 
 
+def _prompt_ids(frame: pl.DataFrame) -> NDArray[np.int64]:
+    """Token ids of the training prompts."""
+    import polars as pl
+
+    part = frame.filter(pl.col("split") == TRAIN)
+    prompts = part.select(pl.col("input_ids").list.slice(0, pl.col("prompt_tokens")).explode())
+    return prompts["input_ids"].to_numpy().astype(np.int64)
+
+
 def _write_freq(freq: Mapping[str, Counts], path: Path) -> None:
     import polars as pl
 
     ids = np.flatnonzero(sum(freq.values()))
     columns = {"token_id": ids, "count": freq["train"][ids]}
-    columns |= {name: freq[name][ids] for name in SPLITS if name != TRAIN}
+    columns |= {name: counts[ids] for name, counts in freq.items() if name != TRAIN}
     write_frame(pl.DataFrame(columns), path)
 
 

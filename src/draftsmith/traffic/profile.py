@@ -123,9 +123,9 @@ def _assemble(
     histograms = _Histograms(gathered)
     acceptance = expected_by_class(gathered.samples)
     classes = _classes(gathered, histograms, acceptance)
-    overall = pooled(acceptance, {one: gathered.classes[code] for code, one in enumerate(CLASSES)})
+    overall = pooled(acceptance)
     n, flags = gathered.n, gathered.flags
-    text = flags[observe.TEXT] + 0
+    text = flags[observe.TEXT]
     times = gathered.clock.summary()
     shapes = representative(histograms.joint(), times["concurrency_mean"])
     evidence = Evidence.of(gathered, overall, acceptance, histograms.all("out"), times, has_mtp(target))

@@ -94,7 +94,17 @@ def replay(
 
     Raises EngineLostError if the server cannot be reached any more.
     """
-    return asyncio.run(_replay(iter(requests), target, pacing, on_reply))
+    try:
+        return asyncio.run(_replay(iter(requests), target, pacing, on_reply))
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first single error of a group: every request that fails beside it fails for the same reason."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _replay(

@@ -23,16 +23,19 @@ def choose_draft_vocab(
     min_coverage: float,
     size: int | None = None,
     always: Collection[int] = (),
+    at_least: int = 0,
 ) -> tuple[NDArray[np.int64], DraftVocabulary]:
     """(sorted target ids [size], what they cover).
 
     `token_freq` counts answer tokens [vocab_size], per split or for training alone; training chooses, all are reported.
     The size is the smallest multiple of 64 that covers `min_coverage` of the training answers, unless it is given.
-    Tokens of `always` (end of turn and other special tokens) are in if any answer holds them. Places left over go to
-    the next most frequent tokens. Raises InputError without answers, or for a size that does not fit.
+    Tokens of `always` (end of turn and other special tokens) are in if any answer holds them. `at_least` is a floor of
+    the size: a few hundred rows never show all tokens that the traffic will use. Places left over go to the tokens most
+    frequent in training *prompts* (counts under the key `prompt`), since answers copy from them. Raises InputError without answers, or for a size that does not fit.
     """
     counts = {"train": token_freq} if isinstance(token_freq, np.ndarray) else dict(token_freq)
     train = counts["train"]
+    prompts = counts.pop("prompt", np.zeros_like(train))
     if len(train) != vocab_size or not train.sum():
         raise InputError(
             "no answer tokens to choose a draft vocabulary from", "build the corpus from answered requests"
@@ -42,10 +45,11 @@ def choose_draft_vocab(
             f"a draft vocabulary of {size} does not fit a target of {vocab_size}", "change trainer.draft_vocab"
         )
     forced = np.array(sorted(t for t in set(always) if t < vocab_size and train[t]), dtype=np.int64)
-    rank = train.astype(np.float64)
+    rank = train + prompts / (prompts.sum() + 1)  # prompts only break ties
     rank[forced] = np.inf
     order = np.argsort(-rank, kind="stable")
-    wanted = size if size is not None else _smallest(train[order], len(forced), min_coverage, vocab_size)
+    smallest = _smallest(train[order], len(forced), min_coverage, vocab_size)
+    wanted = size if size is not None else min(max(smallest, at_least), vocab_size)
     ids = np.sort(order[:wanted]).astype(np.int64)
     coverage = {name: float(freq[ids].sum() / freq.sum()) if freq.sum() else 0.0 for name, freq in counts.items()}
     return ids, DraftVocabulary(
@@ -81,13 +85,18 @@ def mapping(ids: NDArray[np.int64], vocab_size: int) -> tuple[NDArray[np.int64],
 
 
 def load_token_freq(corpus_dir: Path, vocab_size: int) -> dict[str, Counts]:
-    """Counts of answer tokens per split [vocab_size], from token_freq.parquet."""
+    """Counts of answer tokens per split, and of tokens in training prompts under `prompt` [vocab_size each]."""
     import polars as pl
 
     frame = pl.read_parquet(corpus_dir / "token_freq.parquet")
     ids = frame["token_id"].to_numpy()
     counts = {}
-    for name, column in (("train", "count"), ("validation", "validation"), ("heldout", "heldout")):
+    for name, column in (
+        ("train", "count"),
+        ("validation", "validation"),
+        ("heldout", "heldout"),
+        ("prompt", "prompt"),
+    ):
         counts[name] = np.zeros(vocab_size, dtype=np.int64)
         counts[name][ids] = frame[column].to_numpy()
     return counts

@@ -47,7 +47,7 @@ def best(found: Iterable[EpochScore]) -> EpochScore:
 
 def _acceptance(val: Mapping[str, float]) -> tuple[float, ...]:
     """`full_acc_k` (EAGLE3: already cumulative), or the product of `position_k_acc` (block drafts)."""
-    cumulative = []
+    cumulative: list[float] = []
     while (value := val.get(f"full_acc_{len(cumulative)}_epoch")) is not None:
         cumulative.append(float(value))
     if cumulative:

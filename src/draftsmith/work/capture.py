@@ -21,7 +21,9 @@ from draftsmith.traffic.reading import CorpusRow, iter_rows, open_corpus
 from draftsmith.traffic.replay import Reply, Request
 from draftsmith.work import states
 from draftsmith.work.job import Job, Outputs, run_job
+from draftsmith.work.probe_plan import CapturedRow, ProbePlan, ProbeReport
 from draftsmith.work.servers import one, serving
+from draftsmith.work.subprocess import run_module
 
 PROBED_ROWS = 12
 
@@ -102,49 +104,48 @@ def _probe(
     ordered = sorted(rows, key=lambda row: (len(row.input_ids), row.id))
     step = max(1, len(ordered) // PROBED_ROWS)
     chosen = {row.row: row for row in [*ordered[::step][: PROBED_ROWS - 1], ordered[-1]]}.values()
-    plan = {
-        "target": target.path,
-        "layer_ids": list(layers),
-        "rows": [
-            {
-                "path": str(states.states_path(folder, row.id)),
-                "token_ids": row.input_ids.tolist(),
-                "prompt_tokens": row.prompt_tokens,
-                "greedy": json.loads(row.params).get("temperature", 0) == 0,
-            }
+    longest = len(ordered[-1].input_ids) - 1
+    plan = ProbePlan(
+        target=target.path,
+        layer_ids=layers,
+        rows=tuple(
+            CapturedRow(
+                file=str(states.states_path(folder, row.id)),
+                prompt_ids=tuple(row.input_ids[: row.prompt_tokens].tolist()),
+                output_ids=tuple(row.input_ids[row.prompt_tokens :].tolist()),
+                greedy=json.loads(row.params).get("temperature", 0) == 0,
+                concurrency=config.engine.max_num_seqs,
+            )
             for row in chosen
-        ],
-    }
-    job.progress("probing the captured states", 0, len(plan["rows"]), "rows")
-    result = run_probe(plan, private_dir(job.workdir / "probe"), config.engine.python, Path(job.plan["registry"]))
-    if not result.get("passed"):
+        ),
+        longest_tokens=longest,
+    )
+    job.progress("probing the captured states", 0, len(plan.rows), "rows")
+    report = run_probe(plan, private_dir(job.workdir / "probe"), config.engine.python, Path(job.plan["registry"]))
+    if not report.passed:
+        wrong = "; ".join(check.sentence for check in report.checks if not check.passed)
         raise InputError(
-            f"the capture is wrong: {'; '.join(result.get('failures') or ['the probe gave no reason'])}",
+            f"the capture is wrong: {wrong or 'the probe gave no reason'}",
             "nothing was trained; check the engine's version and the layer ids, then capture again",
         )
-    return result
+    return report.model_dump(mode="json")
 
 
-def run_probe(plan: dict[str, Any], workdir: Path, python: str | None, registry: Path) -> dict[str, Any]:
-    """Run draftsmith.work.probe as a subprocess; returns its report. Raises EngineError if it does not report."""
-    from draftsmith.work.subprocess import run_module
-
-    (workdir / "report.json").unlink(missing_ok=True)
-    write_json(workdir / "plan.json", plan)
-    code = run_module(
-        "draftsmith.work.probe",
-        [str(workdir / "plan.json"), str(workdir / "report.json")],
-        python,
-        workdir / "probe.log",
-        registry,
-    )
-    if not (workdir / "report.json").is_file():
+def run_probe(plan: ProbePlan, workdir: Path, python: str | None, registry: Path) -> ProbeReport:
+    """Run draftsmith.work.probe as a subprocess. Raises EngineError if it does not report."""
+    asked, answer = workdir / "plan.json", workdir / "report.json"
+    answer.unlink(missing_ok=True)
+    write_json(asked, plan)
+    try:
+        arguments = [str(asked), "--report", str(answer)]
+        code = run_module("draftsmith.work.probe", arguments, python, workdir / "probe.log", registry)
+    finally:
+        asked.unlink()  # it holds token ids
+    if not answer.is_file():
         raise EngineError(
-            f"the probe ended with exit code {code} and no report", f"see {workdir.name}/probe.log of the capture job"
+            f"the probe ended with exit code {code} and no report", "see probe/probe.log of the capture job"
         )
-    (workdir / "plan.json").unlink()
-    report: dict[str, Any] = read_json(workdir / "report.json")
-    return report
+    return ProbeReport.model_validate(read_json(answer))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from draftsmith.contract.errors import EngineError, InputError
 from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, OperatingPoint, Trial
 from draftsmith.contract.verdict import Decision
 from draftsmith.kit.files import append_line, read_json, read_lines, write_atomic, write_json
+from draftsmith.store.evidence import require_portable
+from draftsmith.store.scrub import to_names
 from draftsmith.traffic.importers import read_records
 from draftsmith.traffic.prompts import (
     Prompt,
@@ -30,8 +32,6 @@ from draftsmith.traffic.prompts import (
     tuning_prompts,
     write_prompts,
 )
-from draftsmith.store.evidence import require_portable
-from draftsmith.store.scrub import to_names
 from draftsmith.verdict.decide import decide
 from draftsmith.verdict.samples import bundle_digest
 from draftsmith.work.fleet import Fleet

@@ -18,6 +18,13 @@ from vllm.distributed.kv_transfer.kv_connector.v1.example_hidden_states_connecto
 )
 
 
+def _save(tensors: dict[str, torch.Tensor], target: Path) -> None:
+    """Write and rename: under its final name a file is whole."""
+    part = target.with_suffix(".part")
+    save_file(tensors, part)
+    part.rename(target)
+
+
 class _Done:
     """Stands where the parent expects a CUDA event of a finished copy."""
 
@@ -31,6 +38,16 @@ class HiddenStatesConnector(ExampleHiddenStatesConnector):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         os.umask(0o077)
         super().__init__(*args, **kwargs)
+
+    @staticmethod
+    def _write_tensors(tensors: dict[str, torch.Tensor], event: Any, filename: str, lock_fd: int | None) -> None:
+        """The parent's writer thread on a GPU, with the rename."""
+        try:
+            event.synchronize()
+            _save(tensors, Path(filename))
+        finally:
+            if lock_fd is not None:
+                os.close(lock_fd)
 
     def _submit_async_write(self, pending: Any) -> None:
         cache = self._kv_cache
@@ -50,9 +67,7 @@ class HiddenStatesConnector(ExampleHiddenStatesConnector):  # type: ignore[misc]
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = self._lock_fds.pop(pending.req_id, None)
         try:
-            part = target.with_suffix(".part")
-            save_file({"hidden_states": states, "token_ids": pending.token_ids.clone()}, part)
-            part.rename(target)
+            _save({"hidden_states": states, "token_ids": pending.token_ids.clone()}, target)
         finally:
             if lock is not None:
                 os.close(lock)

@@ -20,9 +20,10 @@ from draftsmith.contract.profile import WorkloadProfile
 from draftsmith.contract.verdict import Decision
 from draftsmith.kit import hardware
 from draftsmith.kit.files import read_json, read_lines
-from draftsmith.report.page import render_report, summary_md
+from draftsmith.report.page import render_report
 from draftsmith.report.parts import PhaseTiming, ReportParts
 from draftsmith.report.sol import SolInputs
+from draftsmith.report.summary import summary_md
 from draftsmith.store.evidence import BundleParts, CommandRecord, verify_bundle, write_bundle
 from draftsmith.work.job import Job, Outputs, run_job
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from draftsmith.traffic.replay import Pacing, Reply, Request, Target, replay
 
 CAPTURE = {"kv_transfer_params": {"include_output_tokens": True}}
 SPARE_BYTES = 2 * 2**30
+WRITE_TIMEOUT_S = 60.0
+LOOK_AGAIN_S = 0.005
 
 
 def key(record_id: str) -> str:
@@ -39,6 +42,24 @@ def require_space(folder: Path, needed_bytes: int) -> None:
         )
 
 
+def _wait_for_file(reply: Reply) -> Path:
+    """The file of an answer. The engine answers first and writes right after; the file appears whole, by rename."""
+    named = (reply.transfer or {}).get("hidden_states_path")
+    if not named:
+        raise EngineError(
+            "the capture server answered without naming hidden states", "see its log for the connector's error"
+        )
+    deadline = time.monotonic() + WRITE_TIMEOUT_S
+    while not Path(named).is_file():
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"hidden states of an answer did not appear within {WRITE_TIMEOUT_S:.0f} s",
+                "see the capture server's log: the disk may be full",
+            )
+        time.sleep(LOOK_AGAIN_S)
+    return Path(named)
+
+
 def capture(
     requests: Iterable[Request],
     server: Server,
@@ -51,12 +72,7 @@ def capture(
 
     def keep(reply: Reply) -> None:
         if reply.record.error is None:
-            source = (reply.transfer or {}).get("hidden_states_path")
-            if not source or not Path(source).is_file():
-                raise EngineError(
-                    "the capture server answered without hidden states", "see its log for the connector's error"
-                )
-            Path(source).rename(states_path(folder, reply.record.id))
+            _wait_for_file(reply).rename(states_path(folder, reply.record.id))
         on_reply(reply)
 
     replay(requests, target, Pacing(concurrency), keep)

@@ -16,15 +16,15 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import RefusedError, TrainerError
 from draftsmith.kit.files import private_dir, read_lines
-from draftsmith.trainers import choice
-from draftsmith.trainers.base import TrainingTask
-from draftsmith.trainers.lint import lint_draft
-from draftsmith.trainers.draft_folder import read_draft
-from draftsmith.trainers.package import for_training, package_draft
-from draftsmith.trainers.vocabulary_map import read_map
 from draftsmith.traffic.reading import iter_rows, open_corpus
 from draftsmith.traffic.target_tokens import TargetTokens
 from draftsmith.traffic.vocabulary import choose_draft_vocab, load_token_freq, mapping
+from draftsmith.trainers import choice
+from draftsmith.trainers.base import TrainingTask
+from draftsmith.trainers.draft_folder import read_draft
+from draftsmith.trainers.lint import lint_draft
+from draftsmith.trainers.package import for_training, package_draft
+from draftsmith.trainers.vocabulary_map import read_map
 from draftsmith.work.job import Job, Outputs, run_job
 from draftsmith.work.subprocess import run_module
 
@@ -113,6 +113,7 @@ def _write_vocabulary(corpus: Path, target: TargetFacts, config: Config, out: Pa
             min_coverage=config.corpus.min_vocab_coverage,
             size=config.trainer.draft_vocab,
             always=TargetTokens(Path(target.path, "tokenizer.json"), target).specials,
+            at_least=config.corpus.min_draft_vocab,
         )
         d2t, t2d = mapping(ids, target.vocab_size)
     private_dir(out)

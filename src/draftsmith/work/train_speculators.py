@@ -43,11 +43,13 @@ class Watch(logging.Handler):
         self.grace_epochs = grace_epochs
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Take metric records (mappings); other messages are not ours."""
         if isinstance(record.msg, dict):
             self.write(record.msg)
             self.check(record.msg)
 
     def write(self, value: dict[str, Any]) -> None:
+        """Append one line."""
         self.out.write(json.dumps({"at_unix_s": time.time(), **value}, default=float) + "\n")
 
     def check(self, value: dict[str, Any]) -> None:
@@ -68,6 +70,7 @@ class Watch(logging.Handler):
                 )
 
     def stop(self, reason: str, hint: str) -> None:
+        """Record the diagnosis and end the training."""
         self.write({"stopped": {"reason": reason, "hint": hint}})
         raise TrainingStopped(f"{reason}; {hint}")
 
