@@ -19,7 +19,7 @@ from draftsmith.contract.profile import (
 )
 from draftsmith.traffic import lengths as dist
 from draftsmith.traffic import observe
-from draftsmith.traffic.acceptance import expected_by_class, pooled
+from draftsmith.traffic.acceptance import expected
 from draftsmith.traffic.classes import CLASSES
 from draftsmith.traffic.gather import Gathered
 from draftsmith.traffic.importers import no_usable_record
@@ -121,14 +121,14 @@ def _assemble(
     target: dict[str, Any] | None,
 ) -> WorkloadProfile:
     histograms = _Histograms(gathered)
-    acceptance = expected_by_class(gathered.samples)
-    classes = _classes(gathered, histograms, acceptance)
-    overall = pooled(acceptance)
+    replay = expected(gathered.samples)
+    overall = replay.overall
+    classes = _classes(gathered, histograms, replay.by_class)
     n, flags = gathered.n, gathered.flags
     text = flags[observe.TEXT]
     times = gathered.clock.summary()
     shapes = representative(histograms.joint(), times["concurrency_mean"])
-    evidence = Evidence.of(gathered, overall, acceptance, histograms.all("out"), times, has_mtp(target))
+    evidence = Evidence.of(gathered, overall, replay.by_class, histograms.all("out"), times, has_mtp(target))
     return WorkloadProfile(
         n_requests=n,
         skipped=tuple(

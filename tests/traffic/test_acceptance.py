@@ -1,0 +1,52 @@
+"""Expected acceptance is told class by class, and the whole is the sum of its parts."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from draftsmith.traffic.acceptance import LOOKUP, expected
+from draftsmith.traffic.classes import CLASSES
+from draftsmith.traffic.observe import Sample
+from draftsmith.traffic.simulate import SimCounts, simulate_ngram_many
+
+
+def samples(count: int) -> list[Sample]:
+    """Half of them copy their prompt, half do not."""
+    rng = random.Random(0)
+    made = []
+    for order in range(count):
+        prompt = [rng.randrange(500) for _ in range(60)]
+        output = prompt[5:45] if order % 2 else [rng.randrange(500) for _ in range(rng.randrange(10, 60))]
+        made.append(Sample(order % 2, order, np.array(prompt, np.int32), np.array(output, np.int32)))
+    return made
+
+
+def test_the_whole_is_the_sum_of_the_classes() -> None:
+    made = samples(60)
+    counts = simulate_ngram_many(
+        [(one.prompt, one.output) for one in made],
+        k=3,
+        lookup_min=LOOKUP["prompt_lookup_min"],
+        lookup_max=LOOKUP["prompt_lookup_max"],
+    )
+    whole = sum(counts, SimCounts())
+    found = next(row for row in expected(made).overall if row.num_speculative_tokens == 3)
+    assert found.acceptance_length == pytest.approx(whole.acceptance_length)
+    assert found.tokens_per_step == pytest.approx(whole.tokens_per_step)
+    assert found.draft_rate == pytest.approx(whole.draft_rate)
+
+
+def test_a_class_that_copies_is_told_from_one_that_does_not() -> None:
+    found = {name: rows[0].tokens_per_step or 0.0 for name, rows in expected(samples(60)).by_class.items()}
+    assert found[CLASSES[1]] > 2.5
+    assert found[CLASSES[0]] < 1.1
+
+
+def test_words_and_one_sided_samples_are_not_replayed() -> None:
+    ids, none = np.arange(300, dtype=np.int32), np.empty(0, np.int32)
+    assert (
+        expected_by_class([Sample(0, 1, ids, ids, words=True), Sample(0, 2, none, ids), Sample(0, 3, ids, none)]) == {}
+    )
