@@ -123,6 +123,7 @@ class LocalBackend:
             log=workdir / STDOUT,
             env={**os.environ, **spec.env},
             cwd=workdir,
+            grace_s=self._grace_s,
         )
         return process.record.token
 

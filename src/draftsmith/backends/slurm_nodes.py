@@ -34,7 +34,7 @@ def drained(commands: SlurmCommands, root: Path, node: str, why: str, *, acknowl
     if not acknowledged:
         raise RefusedError(
             f"draining node {node} keeps other people's jobs off it",
-            "pass --acknowledge-drain if the operator of the cluster agreed",
+            "ask the operator of the cluster, then acknowledge the drain of this node",
         )
     if _reason(commands, node):
         raise RefusedError(f"node {node} is drained or down already", "choose another node; this one is not touched")
