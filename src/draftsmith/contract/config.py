@@ -38,7 +38,9 @@ class TrainerConfig(Frozen):
     method: Literal["eagle3", "dflash"] = "eagle3"
     epochs: int = Field(6, description="passes over the training rows")
     learning_rate: float = Field(1e-3, description="peak; cosine decay with warm-up")
-    batch_tokens: int = Field(2048, description="packed sequence length of one optimiser step")
+    batch_tokens: int | None = Field(
+        None, description="packed tokens of one optimiser step; default: about 64 steps an epoch"
+    )
     ttt_steps: int = Field(3, description="speculative positions trained at once")
     draft_vocab: int | None = Field(None, description="draft vocabulary; default: chosen from the traffic")
     layers: tuple[int, ...] | None = Field(None, description="target layers to read; default [2, L//2, L-3]")
@@ -80,6 +82,7 @@ class CompareConfig(Frozen):
     max_tokens: int | None = Field(None, description="limit of output tokens; default: as in the log")
     k_values: tuple[int, ...] = Field((2, 3), description="speculation lengths tried for the candidate")
     ngram: bool = Field(True, description="an n-gram arm, unless the profile says it cannot help")
+    drafts: tuple[str, ...] = Field((), description="further draft folders to compare, named by folder")
     suffix: bool = Field(False, description="a suffix-decoding arm, where its package is installed")
     blocks: int = Field(3, description="interleaved blocks to start with")
     resident: Literal["auto", "yes", "no"] = Field("auto", description="keep all servers up together")

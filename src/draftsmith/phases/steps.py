@@ -225,6 +225,16 @@ def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
         config = {"method": method, "model": draft, "num_speculative_tokens": k}
         sha = context.output("train", "draft_sha256")
         arms.append(Arm(name=f"{method}-k{k}", role="candidate", spec_config=config, draft_sha256=sha))
+    for folder in settings.drafts:
+        config = {"method": method, "model": folder, "num_speculative_tokens": max(settings.k_values)}
+        name = folder.rstrip("/").rsplit("/", 1)[-1]
+        arms.append(
+            Arm(
+                name=name if name != "draft" else folder.rstrip("/").rsplit("/", 2)[-2],
+                role="other",
+                spec_config=config,
+            )
+        )
     if settings.ngram:
         ngram = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
         arms.append(Arm(name="ngram-k3", role="trainless", spec_config=ngram))

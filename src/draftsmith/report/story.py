@@ -43,7 +43,7 @@ def _before(parts: ReportParts) -> list[Step]:
     else:
         steps.append(
             Step(
-                "Equal servers were compared first (A/A)",
+                "Equal servers were compared (A/A)",
                 f"smallest gain worth claiming here: {percent(told.aa_floor)}",
             )
         )

@@ -10,6 +10,10 @@ from pydantic import Field
 from draftsmith.contract.base import Frozen
 
 
+STEPS_AN_EPOCH = 64
+LEAST_BATCH, LARGEST_BATCH = 512, 8192
+
+
 class TrainingTask(Frozen):
     """One training. All paths are absolute; `workdir` is private."""
 
@@ -24,6 +28,11 @@ class TrainingTask(Frozen):
     longest_row: int = Field(description="tokens")
     train_tokens: int
     warm_start: str | None = None
+
+    def batch_tokens(self, wanted: int | None) -> int:
+        """Packed tokens of one optimiser step: as wanted, else about 64 steps an epoch; never less than a row."""
+        chosen = wanted or min(max(self.train_tokens // STEPS_AN_EPOCH, LEAST_BATCH), LARGEST_BATCH)
+        return max(chosen, self.longest_row)
 
 
 class Step(Frozen):

@@ -43,7 +43,7 @@ class SpeculatorsTrainer:
             "epochs": config.epochs,
             "lr": config.learning_rate,
             "seed": config.seed,
-            "total-seq-len": max(config.batch_tokens, task.longest_row),
+            "total-seq-len": task.batch_tokens(config.batch_tokens),
             # int(total * ratio) must give exactly the training rows, which come first
             "train-data-ratio": f"{(task.train_rows + 0.5) / total:.8f}",
             "loss-implementation": "eager",

@@ -65,7 +65,7 @@ def probe(plan: ProbePlan) -> ProbeReport:
     figures: dict[str, float] = {"rows": len(plan.rows)}
     try:
         reference = Reference(Path(plan.target), plan.device)
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, AttributeError) as problem:
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, AttributeError, SafetensorError) as problem:
         checks.append(_check("target", False, f"transformers cannot load the target: {type(problem).__name__}"))
         return _report(checks, figures)
     steps: tuple[Callable[..., list[ProbeCheck]], ...] = (_shapes, _answers, _logprobs, _layers)

@@ -54,7 +54,7 @@ def body(job: Job) -> Outputs:
     )
     trainer = wiring.trainer(config)
     began = time.monotonic()
-    follow = _Follow(job, trainer.metrics(task), config.trainer.epochs, task)
+    follow = _Follow(job, trainer.metrics(task), config.trainer.epochs, task, config.trainer.batch_tokens)
     for step in trainer.steps(task):
         job.progress(step.name, 0, None)
         code = run_module(
@@ -136,10 +136,10 @@ def _records(path: Path) -> list[dict[str, Any]]:
 class _Follow:
     """Turns metric records into progress. Reads only what is new."""
 
-    def __init__(self, job: Job, path: Path, epochs: int, task: TrainingTask) -> None:
+    def __init__(self, job: Job, path: Path, epochs: int, task: TrainingTask, batch_tokens: int | None) -> None:
         self.job, self.path, self.epochs = job, path, epochs
         self.position = path.stat().st_size if path.exists() else 0
-        per_epoch = task.train_tokens / max(task.longest_row, 1)
+        per_epoch = task.train_tokens / task.batch_tokens(batch_tokens)
         self.steps_per_epoch: float = max(per_epoch, 1.0)
         self.known = False
         self.note = ""
