@@ -1,0 +1,28 @@
+"""A stand-in for the engine's interpreter: this Python with the stand-in vLLM first on its path.
+
+FAKE_PROBE=1 answers the probe of captured states without loading torch: the stories about the loop do not ask about it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+SITE = str(Path(__file__).parent / "vllm_site")
+
+
+def main(argv: list[str]) -> None:
+    if os.environ.get("FAKE_PROBE") and argv[:2] == ["-m", "draftsmith.work.probe"]:
+        report = argv[argv.index("--report") + 1] if "--report" in argv else argv[3]
+        Path(report).write_text(json.dumps({"passed": True, "checks": [], "figures": {}}))
+        return
+    rest = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != SITE]
+    os.environ["PYTHONPATH"] = os.pathsep.join([SITE, *rest])
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+    os.execv(sys.executable, [sys.executable, *argv])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

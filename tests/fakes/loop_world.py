@@ -1,0 +1,253 @@
+"""A served model with traffic of its own, a workspace, and the commands an operator gives. Everything real but the engine
+and the trainer, which are stand-ins behind the same interface: `engine.python` and `trainer.python`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+from tiny_target import prompts, write_target
+
+from draftsmith.contract.access import AccessRecord, Timing, Usage
+from draftsmith.contract.base import canonical
+from draftsmith.kit import processes
+
+FAKES = Path(__file__).parent
+SOURCE = FAKES.parent.parent / "src"
+SITE = FAKES / "vllm_site"
+DEADLINE_S = 120.0
+
+
+def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
+    """Poll until `condition` is truthy; returns it."""
+    end = time.monotonic() + deadline_s
+    while not (found := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {deadline_s:.0f} s in vain for {what}")
+        time.sleep(0.02)
+    return found
+
+
+def interpreter(folder: Path, program: str) -> str:
+    """An executable that runs one of the stand-ins with this Python."""
+    script = folder / f"{program}.sh"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKES / program}.py" "$@"\n')
+    script.chmod(0o700)
+    return str(script)
+
+
+def answered_log(target: Path, count: int, seed: int = 0) -> list[AccessRecord]:
+    """What the target answered to `count` prompts, a second apart, with the engine's own ids."""
+    if str(SITE) not in sys.path:
+        sys.path.append(str(SITE))  # behind everything installed: only `vllm.answers` is wanted
+    model, decoding = _stand_in()
+    loaded = model(target)
+    found = []
+    for number, prompt in enumerate(prompts(count, seed)):
+        one = decoding(loaded, loaded.prompt(prompt), prompt["max_tokens"])
+        output = list(one.tokens())
+        found.append(
+            AccessRecord(
+                id=prompt["id"],
+                model="target",
+                route="words",
+                messages=prompt["messages"],
+                completion=loaded.text(output),
+                params=prompt["params"] | {"max_tokens": prompt["max_tokens"]},
+                prompt_token_ids=one.prompt,
+                output_token_ids=output,
+                usage=Usage(prompt_tokens=len(one.prompt), completion_tokens=len(output)),
+                timing=Timing(start_unix_s=1_700_000_000.0 + number, ttft_s=0.02, latency_s=0.2),
+                finish_reason=one.finish,
+            )
+        )
+    return found
+
+
+def _stand_in() -> tuple[Any, Any]:
+    """Model and Decoding of the stand-in, without making its `vllm` importable under the real one's name."""
+    import importlib.util
+
+    def load(name: str, file: str) -> Any:
+        spec = importlib.util.spec_from_file_location(name, SITE / "vllm" / file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    shadowed = {name: sys.modules.pop(name) for name in ("vllm", "vllm.tiny_llama", "vllm.answers") if name in sys.modules}
+    try:
+        load("vllm.tiny_llama", "tiny_llama.py")
+        found = load("vllm.answers", "answers.py")
+    finally:
+        for name in ("vllm.tiny_llama", "vllm.answers"):
+            sys.modules.pop(name, None)
+        sys.modules.update(shadowed)
+    return found.Model, found.Decoding
+
+
+class World:
+    """One operator's folder."""
+
+    def __init__(self, base: Path, requests: int = 80, **settings: Mapping[str, Any]) -> None:
+        self.base = base
+        base.mkdir(parents=True, exist_ok=True)
+        self.target = write_target(base / "target")
+        self.log = base / "access.jsonl"
+        self.workspace = base / "workspace"
+        self.file = base / "draftsmith.toml"
+        self.env: dict[str, str] = {"FAKE_PROBE": "1"}
+        records = answered_log(self.target, requests)
+        self.log.write_text("".join(canonical(r.model_dump(mode="json", by_alias=True)) + "\n" for r in records))
+        self.configure(**settings)
+
+    def configure(self, **settings: Mapping[str, Any]) -> None:
+        """Write draftsmith.toml: a small loop of one block, with these sections changed."""
+        sections: dict[str, dict[str, Any]] = {
+            "engine": {
+                "python": interpreter(self.base, "fake_engine_python"), "max_model_len": 512, "max_num_seqs": 8,
+                "cpu_kv_gib": 0.1, "start_timeout_s": 60,
+            },
+            "trainer": {"python": interpreter(self.base, "fake_trainer"), "epochs": 2},
+            "corpus": {},
+            "compare": {
+                "prompts": 5, "tuning_prompts": 2, "general_prompts": 0, "k_values": [3], "ngram": False, "blocks": 1,
+                "resident": "yes", "thresholds": {"max_blocks": 1},
+            },
+            "serving": {},
+        }  # fmt: skip
+        for name, values in settings.items():
+            sections[name] |= values
+        lines = [f'target = "{self.target}"', f'profile = "{self.log}"', f'workspace = "{self.workspace}"']
+        for name, section in sections.items():
+            lines.append(f"[{name}]")
+            lines += [f"{key} = {_toml(value)}" for key, value in section.items()]
+        self.file.write_text("\n".join(lines) + "\n")
+
+    # -- commands -------------------------------------------------------------------------------------------------
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "draftsmith", *arguments, "--config", str(self.file)]
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        paths = [str(SOURCE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        return {**os.environ, **self.env, "PYTHONPATH": os.pathsep.join(paths), **(extra or {})}
+
+    def call(self, *arguments: str, code: int | None = 0, **extra: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(*arguments), env=self.environment(extra), capture_output=True, text=True, timeout=DEADLINE_S,
+            stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+        if code is not None:
+            assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.stderrs()}"
+        return done
+
+    def run(self, *arguments: str, code: int | None = 0, **extra: str) -> subprocess.CompletedProcess[str]:
+        return self.call("run", "--yes", *arguments, code=code, **extra)
+
+    def start(self, *arguments: str, **extra: str) -> subprocess.Popen[str]:
+        """The same in the background; read what it printed from `communicate`."""
+        return subprocess.Popen(
+            self.command(*arguments), env=self.environment(extra), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    # -- what is on disk --------------------------------------------------------------------------------------------
+
+    def runs(self) -> list[Path]:
+        return sorted(path.parent for path in self.workspace.glob("runs/*/run.json"))
+
+    def folder(self) -> Path:
+        [only] = self.runs()
+        return only
+
+    def events(self) -> list[dict[str, Any]]:
+        found = []
+        for folder in self.runs():
+            found += [json.loads(path.read_text()) for path in sorted(folder.glob("journal/[0-9]*.json"))]
+        return found
+
+    def counted(self) -> Counter[tuple[str, str | None]]:
+        """(kind, phase) -> events."""
+        return Counter((event["kind"], event["phase"]) for event in self.events())
+
+    def done(self, phase: str) -> dict[str, Any]:
+        """The last result of a phase."""
+        found = [e["data"] for e in self.events() if e["kind"] == "phase_done" and e["phase"] == phase]
+        result: dict[str, Any] = found[-1]
+        return result
+
+    def stage(self, phase: str) -> str | None:
+        for folder in self.runs():
+            try:
+                return str(json.loads((folder / "phases" / phase / "progress.json").read_text())["stage"])
+            except (OSError, ValueError):
+                continue
+        return None
+
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.workspace / "service-state.json").read_text())
+        return found
+
+    def standing(self) -> Any:
+        path = self.workspace / "standing.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def stderrs(self) -> str:
+        return "\n".join(f"{p}: {p.read_text()[-2000:]}" for p in self.workspace.glob("runs/*/phases/*/stderr.log"))
+
+    # -- processes --------------------------------------------------------------------------------------------------
+
+    def alive(self) -> list[psutil.Process]:
+        """Everything that any run of the workspace has on record and that still lives."""
+        found = []
+        for registry in self.workspace.glob("runs/*/**/processes"):
+            for _, record in processes.records(registry):
+                found += processes.members(record)
+        return found
+
+    def kill(self, driver: subprocess.Popen[str]) -> None:
+        """kill -9 of the command; returns once nothing that it started lives any more."""
+        tree = psutil.Process(driver.pid).children(recursive=True)
+        driver.send_signal(signal.SIGKILL)
+        driver.communicate()
+        wait_for(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in tree), "the children", 30)
+        wait_for(lambda: not self.alive(), "what was started to end", 30)
+
+    def close(self) -> None:
+        for registry in self.workspace.glob("runs/*/**/processes"):
+            for path, record in processes.records(registry):
+                processes.stop(processes.Process(record, path), grace_s=0)
+
+
+class Snapshot:
+    """A workspace at one moment, put back under the same path."""
+
+    def __init__(self, world: World, place: Path) -> None:
+        self.world, self.place = world, place
+        self.file = world.file.read_text()
+        shutil.copytree(world.workspace, place, symlinks=True)
+
+    def restore(self) -> World:
+        shutil.rmtree(self.world.workspace)
+        shutil.copytree(self.place, self.world.workspace, symlinks=True)
+        self.world.file.write_text(self.file)
+        return self.world
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value)

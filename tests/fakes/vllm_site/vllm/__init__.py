@@ -1,0 +1,1 @@
+"""A stand-in for vLLM that speaks its wire protocol. See api_server.py."""

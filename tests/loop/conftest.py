@@ -1,0 +1,53 @@
+"""Worlds: an operator's folder, and one that went through the whole loop, kept as it was after every phase."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "fakes"))
+
+from loop_world import Snapshot, World  # noqa: E402
+
+PHASES = ("profile", "corpus", "capture", "train", "compare", "publish")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    assert made.alive() == [], "nothing that a command started outlives it"
+
+
+class Travelled:
+    """One run, taken through the loop once. `before[phase]` is the workspace as it was when that phase came next."""
+
+    def __init__(self, world: World, place: Path) -> None:
+        self.world, self.place = world, place
+        self.before: dict[str, Snapshot] = {}
+        self.results: dict[str, dict[str, object]] = {}
+
+    def to(self, phase: str) -> World:
+        return self.before[phase].restore()
+
+
+@pytest.fixture(scope="session")
+def travelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Travelled]:
+    """Each phase by its own command where there is one, so that the workspace can be kept between them."""
+    base = tmp_path_factory.mktemp("travelled")
+    world = World(base / "world")
+    found = Travelled(world, base)
+    world.workspace.mkdir(mode=0o700)
+    before = Snapshot(world, base / "profile")
+    found.before["profile"] = before
+    for command, following in (("corpus", "capture"), ("capture", "train"), ("train", "compare"), ("promote", "publish")):
+        world.call(command)
+        found.before[following] = Snapshot(world, base / following)
+    world.run()
+    found.results = {phase: world.done(phase)["result"] for phase in PHASES}
+    found.before["end"] = Snapshot(world, base / "end")
+    yield found
+    world.close()
