@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from draftsmith.contract.access import AccessRecord
+from draftsmith.traffic.asks import Asked
 from draftsmith.traffic.languages import language
 from draftsmith.traffic.tokens import content
 
@@ -63,60 +63,6 @@ _ARITHMETIC = re.compile(r"\d\s*[-+*/×÷=]\s*\(?[$£€]?\d")
 _RESULT = re.compile(r"####\s*-?\d|(?:^|\n)\s*(?:final )?answer\s*(?:is)?\s*[:=]\s*\$?-?[\d.,]+\s*\S{0,12}\s*$")
 _NUMBER = re.compile(r"\s*[-$£€]?\d[\d,]*(?:\.\d+)?\s*%?\.?\s*")
 _DIGITS = re.compile(r"\d")
-_ASKS: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
-    # name: (words of which one must be there, the pattern that then decides); both on lower-case text
-    "tools": (
-        ("tool", "function call"),
-        re.compile(r"\btool_calls?\b|\bcalls? tools?\b|\bfunction call|\btools?:\s*\["),
-    ),
-    "translate": (("translat",), re.compile(r"\btranslat(?:e|ion)\b")),
-    "sql": (("sql", "table"), re.compile(r"\bsql\b|\bquery the (?:table|database)\b|\btable: \w+\(")),
-    "shell": (
-        ("command", "script", "liner", "one bash"),
-        re.compile(r"\b(?:bash|shell|terminal|command[- ]line|unix|linux) (?:command|script|one-?liner)|\bone bash\b"),
-    ),
-    "json": (
-        ("json",),
-        re.compile(
-            r"\bjson\b.{0,80}\b(?:only|keys?|format|object|schema)\b"
-            r"|\b(?:reply|respond|return|answer|output)\b.{0,40}\bjson\b"
-        ),
-    ),
-    "summarise": (
-        ("summar", "tl;dr", "tldr", " sentences", "key points"),
-        re.compile(
-            r"\bsummar(?:y|ise|ize)\b|\btl;?dr\b|\bin (?:one|two|three|\d)(?: or (?:two|three))? sentences\b|\bkey points\b"
-        ),
-    ),
-    "rewrite": (
-        ("rewrite", "rephrase", "paraphrase", "proofread", "edit", "clean up", "correct", "split", "simplify"),
-        re.compile(
-            r"\b(?:rewrite|rephrase|paraphrase|proofread|edit(?:ed|or)?|clean up|correct|split|simplify)\b.{0,60}"
-            r"\b(?:text|sentences?|paragraph|question|grammar|email|following)\b|\breturn only the edited\b"
-        ),
-    ),
-    "code": (
-        ("```", "function", "code", "coding", "program", "script", "class", "method", "regex"),
-        re.compile(
-            r"```|\bcoding assistant\b|\b(?:write|implement|complete|create|fix|refactor|debug)\b.{0,60}"
-            r"\b(?:function|code|program|script|class|method|regex)\b|\b(?:python|javascript|typescript|java|c\+\+|rust|golang|html"
-            r"|css)\b.{0,40}\b(?:function|code|program|script|class)\b"
-        ),
-    ),
-    "rag": (
-        ("passage", "context", "document", "article", "excerpt", "the text"),
-        re.compile(
-            r"\b(?:passage|context|document|article|excerpt)s?\b.{0,80}\b(?:question|answer|below|above|following)\b"
-            r"|\banswer\b.{0,40}\bfrom the (?:passage|context|document|text)|(?:^|\n)(?:passage|context|documents?)\s*:"
-        ),
-    ),
-    "math": (
-        ("math", "solve", "calculat", "how many", "how much", "equation", "probability", "integral"),
-        re.compile(
-            r"\bmath|\bsolve\b|\bcalculate\b|\bhow (?:many|much)\b.*\d|\bequation\b|\bprobability\b|\bintegral\b"
-        ),
-    ),
-}
 _LONG = 600
 
 
@@ -168,32 +114,6 @@ def copy_rate(answer: str, prompt: str, probes: int = 8, width: int = 24) -> flo
     step = max(1, (len(answer) - width) // probes)
     starts = range(0, len(answer) - width + 1, step)
     return sum(answer[at : at + width] in prompt for at in starts) / len(starts)
-
-
-class _Asked:
-    """What a request says, in lower case; each question is answered once, and system prompts are remembered."""
-
-    def __init__(self, shown: Shown, head: int, tail: int) -> None:
-        self._system = shown.system
-        user = shown.user
-        self._user = (user if len(user) <= head + tail else f"{user[:head]}\n{user[-tail:]}").lower()
-
-    def __bool__(self) -> bool:
-        return bool(self._system.strip() or self._user.strip())
-
-    def for_(self, name: str) -> bool:
-        """Whether the request asks for that class."""
-        return _says(name, self._user) or (bool(self._system) and _system_says(name, self._system))
-
-
-def _says(name: str, lowered: str) -> bool:
-    words, pattern = _ASKS[name]
-    return any(word in lowered for word in words) and bool(pattern.search(lowered))
-
-
-@lru_cache(4096)
-def _system_says(name: str, system: str) -> bool:
-    return _says(name, system[:4000].lower())
 
 
 def _same_words(answer: str, user: str) -> bool:
@@ -278,14 +198,14 @@ def _numeric(body: str, shown: Shown) -> str | None:
     if "\\frac" in head or "\\boxed" in body:
         return "math"
     if _NUMBER.fullmatch(head) and len(_DIGITS.findall(shown.user)) >= 2 and len(shown.user) < 2 * _LONG:
-        return "math" if _Asked(shown, 2 * _LONG, 0).for_("math") else None
+        return "math" if Asked(shown.system, shown.user, 2 * _LONG, 0).for_("math") else None
     return None
 
 
 def _by_relation(shown: Shown, spoken: str | None, copied: float | None) -> str | None:
     """Classes that show in how the answer relates to the text it was given."""
     user, answer = shown.user, shown.answer
-    asked, ratio = _Asked(shown, 400, 200), len(answer) / max(1, len(user))
+    asked, ratio = Asked(shown.system, shown.user, 400, 200), len(answer) / max(1, len(user))
     copied = copy_rate(answer, user) if copied is None else copied
     if len(answer) > 2 and copied < 0.9 and asked.for_("translate"):
         return "translate"
@@ -316,7 +236,7 @@ def _by_request(shown: Shown) -> str:
     """What the words of the request say, for prompts without an answer and answers without form."""
     if shown.answer:
         return "chat"  # an answer without the form that was asked for is prose
-    asked = _Asked(shown, 600, 300)
+    asked = Asked(shown.system, shown.user, 600, 300)
     if not asked:
         return "other"
     if shown.tools:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from draftsmith.traffic.asked import shown_parameters, structured
 from draftsmith.traffic.classes import CLASSES, classify_shown, copy_rate, shown
 from draftsmith.traffic.importers.base import Fields
 from draftsmith.traffic.languages import language
@@ -27,8 +28,6 @@ TOOL, STRUCTURED, LOOP, TURNS, TEXT, ANSWER, IDS = (1 << bit for bit in range(7)
 _CLASS_CODE = {name: code for code, name in enumerate(CLASSES)}
 _EMPTY = np.empty(0, np.int32)
 BLOCK_TOKENS = 16
-
-REFUSED_WHILE_SPECULATING = ("min_p", "logit_bias")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Observer:
         counted = self._count(fields, messages, said, luck < weight_share)
         if luck < self._sampling.ids_share:
             self._sample(fields, messages, said, code, line)
-        self._parameters.update(_shown_parameters(params))
+        self._parameters.update(shown_parameters(params))
         row = len(self._rows)
         whole, before = self._chain(row, messages, prompt_ids, fields.get("prefix_blocks"))
         usage, timing = fields["usage"], fields.get("timing") or {}
@@ -145,7 +144,7 @@ class Observer:
         flags = TURNS if turns else 0
         if params.get("tools") or said.startswith('{"name":'):
             flags |= TOOL
-        if _structured(params):
+        if structured(params):
             flags |= STRUCTURED
         if said:
             flags |= ANSWER | (LOOP if loops(said) else 0)
@@ -278,37 +277,6 @@ def _sizes(messages: Any) -> tuple[int, int, int, bool]:
             wide += len(said.encode("utf-8", "replace")) - len(said)
         turns = turns or message.get("role") == "assistant"
     return size, spaces, wide, turns
-
-
-def _structured(params: dict[str, Any]) -> bool:
-    asked = params.get("response_format")
-    if isinstance(asked, dict):
-        return asked.get("type") in ("json_object", "json_schema", "structural_tag")
-    return any(key.startswith(("guided_", "structured_")) for key in params)
-
-
-def _shown_parameters(params: dict[str, Any]) -> list[tuple[str, str]]:
-    """Parameters as text; values that could hold user text are reduced to their kind."""
-    out = []
-    for key, value in params.items():
-        if isinstance(value, bool | int | float):
-            out.append((key, str(value)))
-        elif isinstance(value, str) and key in ("tool_choice", "reasoning_effort"):
-            out.append((key, value[:24]))
-        elif isinstance(value, dict) and key == "response_format":
-            out.append((key, str(value.get("type"))[:24]))
-        elif value not in (None, [], {}):
-            out.append((key, "set"))
-    return out
-
-
-def refused(params: Tally[tuple[str, str]]) -> dict[str, int]:
-    """Requests whose parameters an engine refuses while speculation is on. A min_p of zero is neutral."""
-    found: Tally[str] = Tally()
-    for (key, value), times in params.items():
-        if key in REFUSED_WHILE_SPECULATING and value not in ("0", "0.0", "False"):
-            found[key] += times
-    return dict(found)
 
 
 def _words(text: str) -> NDArray[np.int32]:

@@ -17,8 +17,8 @@ from draftsmith.contract.profile import (
     Source,
     WorkloadProfile,
 )
+from draftsmith.traffic import asked, observe
 from draftsmith.traffic import lengths as dist
-from draftsmith.traffic import observe
 from draftsmith.traffic.acceptance import expected
 from draftsmith.traffic.classes import CLASSES
 from draftsmith.traffic.gather import Gathered
@@ -146,7 +146,7 @@ def _assemble(
         osl_buckets=dist.buckets(*histograms.all("out")),
         bench_shapes=shapes,
         sampling_parameters=_parameters(gathered),
-        rejected_by_speculation=observe.refused(gathered.parameters),
+        rejected_by_speculation=asked.refused(gathered.parameters),
         **times,
         multi_turn_share=gathered.continued / n if text else None,
         prefix_reuse_share=_reuse(gathered),

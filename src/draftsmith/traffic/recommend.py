@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from draftsmith.contract.profile import ExpectedAcceptance, Recommendation
-from draftsmith.traffic import observe
+from draftsmith.traffic import asked
 from draftsmith.traffic.gather import Gathered
 
 TRAINLESS_ENOUGH = 2.0
@@ -54,7 +54,7 @@ class Evidence:
             ((_best(rows, None), name) for name, rows in by_class.items() if _best(rows, None) is not None),
             default=(None, None),
         )
-        refused = observe.refused(gathered.parameters)
+        refused = asked.refused(gathered.parameters)
         total = sum(sum_ for sum_, _ in gathered.copied.values())
         count = sum(count for _, count in gathered.copied.values())
         return Evidence(
@@ -100,7 +100,7 @@ def _decide(e: Evidence) -> tuple[Any, str]:
     if e.refused_share >= REFUSED_TOO_OFTEN:
         return "none", (
             f"{e.refused_share:.0%} of the requests use parameters that the engine refuses while speculation is on "
-            f"({', '.join(observe.REFUSED_WHILE_SPECULATING)}): those clients would get errors"
+            f"({', '.join(asked.REFUSED_WHILE_SPECULATING)}): those clients would get errors"
         )
     if e.output_p50 is not None and e.output_p50 < TOO_SHORT:
         return "none", (
