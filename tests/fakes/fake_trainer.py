@@ -36,7 +36,9 @@ def train(argv: list[str], settings: dict[str, Any]) -> None:
     for epoch in range(done, int(flag(argv, "--epochs")[0])):
         time.sleep(settings.get("epoch_s", 0))
         checkpoint(save / str(epoch), target, layers, d2t, t2d, epoch)
-        val = {f"full_acc_{place}_epoch": value for place, value in enumerate(acceptance)} | {"loss_epoch": 1.0 / (epoch + 1)}
+        val = {f"full_acc_{place}_epoch": value for place, value in enumerate(acceptance)} | {
+            "loss_epoch": 1.0 / (epoch + 1)
+        }
         with metrics.open("a") as out:
             out.write(json.dumps({"epoch": epoch, "global_step": epoch, "train": {"loss": 1.0}}) + "\n")
             out.write(json.dumps({"epoch": epoch, "val": val}) + "\n")

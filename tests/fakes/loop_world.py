@@ -87,7 +87,9 @@ def _stand_in() -> tuple[Any, Any]:
         spec.loader.exec_module(module)
         return module
 
-    shadowed = {name: sys.modules.pop(name) for name in ("vllm", "vllm.tiny_llama", "vllm.answers") if name in sys.modules}
+    shadowed = {
+        name: sys.modules.pop(name) for name in ("vllm", "vllm.tiny_llama", "vllm.answers") if name in sys.modules
+    }
     try:
         load("vllm.tiny_llama", "tiny_llama.py")
         found = load("vllm.answers", "answers.py")
@@ -223,7 +225,9 @@ class World:
         tree = psutil.Process(driver.pid).children(recursive=True)
         driver.send_signal(signal.SIGKILL)
         driver.communicate()
-        wait_for(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in tree), "the children", 30)
+        wait_for(
+            lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in tree), "the children", 30
+        )
         wait_for(lambda: not self.alive(), "what was started to end", 30)
 
     def close(self) -> None:

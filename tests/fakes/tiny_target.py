@@ -12,10 +12,38 @@ from safetensors.numpy import save_file
 
 START, END = "<|start|>", "<|end|>"
 LAYERS, HIDDEN, HEADS, KV_HEADS, MLP, VOCAB = 8, 32, 4, 2, 64, 384
-WORDS = (
-    "river stone market winter lamp garden ticket engine paper coffee window bridge doctor island mirror candle forest "
-    "harbour kitchen ladder meadow needle orchard pillow quarry ribbon saddle tunnel valley wagon"
-).split()
+WORDS = [
+    "river",
+    "stone",
+    "market",
+    "winter",
+    "lamp",
+    "garden",
+    "ticket",
+    "engine",
+    "paper",
+    "coffee",
+    "window",
+    "bridge",
+    "doctor",
+    "island",
+    "mirror",
+    "candle",
+    "forest",
+    "harbour",
+    "kitchen",
+    "ladder",
+    "meadow",
+    "needle",
+    "orchard",
+    "pillow",
+    "quarry",
+    "ribbon",
+    "saddle",
+    "tunnel",
+    "valley",
+    "wagon",
+]
 
 
 def sentence(chance: random.Random, words: int) -> str:
@@ -83,7 +111,8 @@ def weights(tokenizer: Any, seed: int) -> dict[str, np.ndarray]:
         }  # fmt: skip
         found |= {f"{at}.{name}.weight": matrix(*shape, 1.3) for name, shape in shapes.items()}
         found |= {
-            f"{at}.{name}.weight": np.ones(HIDDEN, np.float32) for name in ("input_layernorm", "post_attention_layernorm")
+            f"{at}.{name}.weight": np.ones(HIDDEN, np.float32)
+            for name in ("input_layernorm", "post_attention_layernorm")
         }
     return found
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from draftsmith.contract.errors import PrerequisiteError
 
 
 def main() -> None:
@@ -20,6 +26,20 @@ def main() -> None:
         sys.exit(RunInterruptedError.exit_code)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as problem:
+        refused = from_system(problem)
+        fail(refused)
+        sys.exit(refused.exit_code)
+
+
+def from_system(problem: OSError) -> PrerequisiteError:
+    """What the operating system refused, as a message with a next step."""
+    from draftsmith.contract.errors import PrerequisiteError
+
+    name = os.path.basename(str(problem.filename)) if problem.filename else "a file"
+    full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+    step = "free space there and run again: finished work is kept" if full else "make it accessible and run again"
+    return PrerequisiteError(f"{name}: {problem.strerror or type(problem).__name__}", step)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Opening a run: the same request finds its unfinished run again, a new one gets a folder of its own."""
+"""Opening a run: the same request finds its run again, a new one gets a folder of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import ConfigError, InputError
 from draftsmith.contract.job import JobResult
 from draftsmith.kit.files import private_dir, sha256_file
-from draftsmith.loop.driver import Console, Loop
+from draftsmith.loop.driver import Console, Loop, outputs_exist, results
 from draftsmith.phases.base import PhaseContext
 from draftsmith.phases.pipeline import PIPELINE
 from draftsmith.store.runs import Run, RunRecord, Store, new_run_id
@@ -64,9 +64,11 @@ def open_loop(
     new: bool = False,
     profile_options: dict[str, Any] | None = None,
 ) -> Loop:
-    """A loop over the unfinished run of this request, or over a new run."""
+    """A loop over the run of this request, finished or not, or over a new run."""
     if mode != "oneshot":
         raise ConfigError(f"mode {mode!r} is not available", "use --mode oneshot; schedule it to run repeatedly")
+    if start_phase and start_phase not in PIPELINE:
+        raise InputError(f"no phase {start_phase!r}", f"phases: {', '.join(PIPELINE)}")
     target = require_target(config)
     paths = resolve_sources(sources)
     sources_sha = digest({path: _source_id(path) for path in paths} | {"options": profile_options or {}})
@@ -74,7 +76,7 @@ def open_loop(
     key = digest({"target": target.sha256, "sources": sources_sha, "config": config.model_dump(mode="json")})
     store = Store(workspace)
     serving = wiring.serving(config, workspace)
-    run = None if new else store.find_unfinished(key)
+    run = None if new else store.find(key)
     if run is None:
         record = RunRecord(
             run_id=new_run_id(Path(target.path), time.time()),
@@ -87,12 +89,10 @@ def open_loop(
             draftsmith_version=draftsmith.__version__,
         )
         run = store.create(record)
+    if not run.events():
         run.append("started", standing=serving.current())
     if start_phase:
-        if start_phase not in PIPELINE:
-            raise InputError(f"no phase {start_phase!r}", f"phases: {', '.join(PIPELINE)}")
-        discards = list(PIPELINE[PIPELINE.index(start_phase) :])
-        run.append("started", restart=start_phase, discards=discards, standing=serving.current())
+        run.append("started", restart=start_phase, discards=discarded(run, start_phase), standing=serving.current())
     options = {"sources_sha256": sources_sha, "profile": profile_options or {}}
     return Loop(
         run=run,
@@ -103,6 +103,18 @@ def open_loop(
         ask=ask,
         stop_after=stop_after,
     )
+
+
+def discarded(run: Run, start_phase: str) -> list[str]:
+    """Phases that are run again: from `start_phase` on, and the one before it if what it made was deleted since.
+
+    Training deletes the hidden states it was trained on, so training again captures them again.
+    """
+    done = results(run)
+    first = PIPELINE.index(start_phase)
+    if first and (before := done.get(PIPELINE[first - 1])) and not outputs_exist(before):
+        first -= 1
+    return list(PIPELINE[first:])
 
 
 def context_of(

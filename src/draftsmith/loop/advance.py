@@ -27,7 +27,7 @@ def advance(events: Sequence[Event], pipeline: Sequence[str], *, asked: bool) ->
     A phase that failed is run again: its job continues from what it finished. A phase whose gate did not pass ends the
     run: training a draft on a corpus that is not one, or comparing a draft that was not trained, costs GPU hours.
     """
-    if any(event.kind == "finished" for event in events):
+    if finished(events):
         return Step("finished")
     done = completed(events)
     headline = ""
@@ -42,13 +42,32 @@ def advance(events: Sequence[Event], pipeline: Sequence[str], *, asked: bool) ->
     return Step("finish", pipeline[-1], headline=headline)
 
 
+def finished(events: Sequence[Event]) -> bool:
+    """Whether the run came to its end, and was not told since to run a phase again."""
+    ends = [event.number for event in events if event.kind == "finished"]
+    return bool(ends) and not any(_discards(event) for event in events if event.number > ends[-1])
+
+
+def to_clear(events: Sequence[Event]) -> list[str]:
+    """Phases that the operator asked for anew, whose earlier files are still to be removed."""
+    phases: list[str] = []
+    for event in events:
+        phases += [phase for phase in _discards(event) if phase not in phases]
+        if event.kind == "cleared" and event.phase in phases:
+            phases.remove(event.phase)
+    return phases
+
+
 def completed(events: Sequence[Event]) -> dict[str, Event]:
     """The last result of each phase; a later start of an earlier phase discards what came after it."""
     done: dict[str, Event] = {}
     for event in events:
         if event.kind == "phase_done" and event.phase:
             done[event.phase] = event
-        elif event.kind == "started" and (restart := event.data.get("restart")):
-            for phase in event.data.get("discards", [restart]):
-                done.pop(phase, None)
+        for phase in _discards(event):
+            done.pop(phase, None)
     return done
+
+
+def _discards(event: Event) -> list[str]:
+    return list(event.data.get("discards", ())) if event.kind == "started" else []

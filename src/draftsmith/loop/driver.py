@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
+import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,11 +18,17 @@ from pydantic import ValidationError
 from draftsmith.backends.base import Backend
 from draftsmith.contract import errors
 from draftsmith.contract.base import digest
-from draftsmith.contract.errors import BackendError, DraftsmithError, RunInterruptedError
+from draftsmith.contract.errors import (
+    BackendError,
+    DraftsmithError,
+    EngineStartError,
+    RefusedError,
+    RunInterruptedError,
+)
 from draftsmith.contract.job import JobProgress, JobResult, JobSpec
 from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, read_json, write_json
-from draftsmith.loop.advance import Step, advance, completed
+from draftsmith.loop.advance import Step, advance, completed, to_clear
 from draftsmith.loop.promotion import promote
 from draftsmith.phases.base import Gate, JobPlan, PhaseContext
 from draftsmith.phases.pipeline import JOBS, PIPELINE
@@ -63,9 +73,31 @@ class Loop:
 def drive(loop: Loop) -> JobResult | None:
     """Advance until the run is finished. Returns the comparison's result, if the run came so far.
 
-    Raises the error of a failed phase, or RunInterruptedError if the operator declined; the same run continues later.
+    Raises the error of a failed phase, RunInterruptedError if the operator declined, or RefusedError if another process
+    is at it; the same run continues later.
     """
-    processes.sweep(loop.run.processes)
+    with _alone(loop.run):
+        processes.sweep(loop.run.processes)
+        for phase in to_clear(loop.run.events()):
+            shutil.rmtree(loop.context.phase_dir(phase), ignore_errors=True)
+            loop.run.append("cleared", phase)
+        return _advance(loop)
+
+
+@contextlib.contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """The kernel gives the lock back when its holder ends, however it ends."""
+    with (run.folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RefusedError(
+                f"another process is carrying out {run.record.run_id}", "wait for its end, or stop it first"
+            ) from None
+        yield
+
+
+def _advance(loop: Loop) -> JobResult | None:
     while True:
         events = loop.run.events()
         step = advance(events, PIPELINE, asked=loop.ask)
@@ -115,20 +147,29 @@ def _perform(loop: Loop, step: Step) -> None:
 def _earlier(run: Run, phase: str, inputs: str) -> JobResult | None:
     """The result of the same job with the same inputs, if this run has one and its outputs are still there."""
     for event in reversed(run.events()):
+        if event.kind == "cleared" and event.phase == phase:
+            return None
         if event.kind == "phase_done" and event.phase == phase and event.data.get("inputs") == inputs:
             result = JobResult.model_validate(event.data["result"])
-            paths = [Path(v) for v in result.outputs.values() if isinstance(v, str) and v.startswith("/")]
-            if all(path.exists() for path in paths):
+            if outputs_exist(result):
                 return result
     return None
+
+
+def outputs_exist(result: JobResult) -> bool:
+    """Whether every file and folder that a job says it made is still there."""
+    return all(Path(v).exists() for v in result.outputs.values() if isinstance(v, str) and v.startswith("/"))
 
 
 def _run_job(loop: Loop, phase: str, job: JobPlan) -> JobResult:
     """Submit (or adopt) the job and wait for its end. A lost job is started again, a bounded number of times."""
     workdir = private_dir(loop.context.phase_dir(phase))
+    name = f"{loop.context.run_id}.{phase}"
+    if (ended := _ended_unseen(loop.backend, name, workdir, job)) is not None:
+        return ended
     write_json(workdir / "plan.json", job.plan)
     spec = JobSpec(
-        name=f"{loop.context.run_id}.{phase}",
+        name=name,
         argv=(sys.executable, "-m", job.module, str(workdir / "plan.json")),
         workdir=str(workdir),
         gpus=job.gpus,
@@ -145,6 +186,18 @@ def _run_job(loop: Loop, phase: str, job: JobPlan) -> JobResult:
         if result is not None:
             return result
     raise BackendError(f"the job of {phase} was lost {LOST_RETRIES + 1} times", "look at stderr.log in its folder")
+
+
+def _ended_unseen(backend: Backend, name: str, workdir: Path, job: JobPlan) -> JobResult | None:
+    """The result of this very job, if it ended well while nobody was there to write that down."""
+    try:
+        same = read_json(workdir / "plan.json") == json.loads(json.dumps(job.plan))
+    except (OSError, ValueError):
+        return None
+    handle = backend.find(name) if same else None
+    if handle is None or backend.poll([handle])[handle].state != "SUCCEEDED":
+        return None
+    return JobResult.model_validate(read_json(workdir / "result.json"))
 
 
 def _wait(loop: Loop, phase: str, workdir: Path, handle: str) -> JobResult | None:
@@ -170,11 +223,11 @@ def _explained(run: Run, phase: str, workdir: Path, detail: str) -> DraftsmithEr
     result = JobResult.model_validate(read_json(path)) if path.exists() else None
     message = (result.error if result else None) or f"the job of {phase} failed: {detail}"
     step = (result.next_step if result else None) or f"see {workdir / 'stderr.log'}, then run again"
-    kind = getattr(errors, (result.error_kind if result else None) or "DraftsmithError", DraftsmithError)
+    kind: type[DraftsmithError] = getattr(errors, (result.error_kind if result else None) or "", DraftsmithError)
     run.append("phase_failed", phase, error=message, next_step=step)
-    error = DraftsmithError(f"{phase}: {message}", step)
-    error.exit_code = getattr(kind, "exit_code", DraftsmithError.exit_code)
-    return error
+    if kind is EngineStartError:
+        return EngineStartError(f"{phase}: {message}", next_step=step)
+    return kind(f"{phase}: {message}", step)
 
 
 def read_progress(workdir: Path) -> JobProgress | None:

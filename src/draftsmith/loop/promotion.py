@@ -10,12 +10,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from draftsmith.contract.base import canonical
+from draftsmith.contract.base import canonical, digest
 from draftsmith.contract.errors import RefusedError
 from draftsmith.contract.job import JobResult
 from draftsmith.contract.state import ServiceState
 from draftsmith.contract.verdict import Decision
-from draftsmith.kit.files import private_dir, read_json
+from draftsmith.kit.files import private_dir, read_json, sha256_file
 from draftsmith.phases.base import Gate, PhaseContext
 from draftsmith.serving.base import Serving
 from draftsmith.store.runs import Run
@@ -94,7 +94,8 @@ def _settle_draft(context: PhaseContext, winner: dict[str, Any]) -> str | None:
     source = winner.get("model")
     if not source:
         return None
-    place = private_dir(context.workspace / "drafts") / context.run_id
+    version = digest(sorted((p.name, sha256_file(p)) for p in Path(source).iterdir() if p.is_file()))[:8]
+    place = private_dir(context.workspace / "drafts") / f"{context.run_id}-{version}"
     if not place.exists():
         part = place.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
@@ -112,9 +113,10 @@ def _write(
     config: dict[str, Any] | None,
     draft: str | None,
 ) -> None:
-    """Write the state with one history entry for this run; a repetition writes none."""
+    """Write the state with one history entry for this act; a repetition after a crash writes none."""
     run_id = run.record.run_id
-    if not any(entry.run_id == run_id and entry.event == event for entry in state.history):
+    last = state.history[-1] if state.history else None
+    if last is None or (last.run_id, last.event, last.config) != (run_id, event, config):
         before = read_state(context.workspace)
         state = remember(
             state,

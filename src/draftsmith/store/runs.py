@@ -23,7 +23,9 @@ from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import InputError
 from draftsmith.kit.files import private_dir, read_json, write_json
 
-EventKind = Literal["started", "submitted", "phase_done", "phase_failed", "declined", "intent", "effect", "finished"]
+EventKind = Literal[
+    "started", "cleared", "submitted", "phase_done", "phase_failed", "declined", "intent", "effect", "finished"
+]
 
 
 class RunRecord(Frozen):
@@ -124,12 +126,9 @@ class Store:
         known = ", ".join(run.record.run_id for run in runs[-5:])
         raise InputError(f"no run {run_id!r}", f"known runs: {known}")
 
-    def find_unfinished(self, key: str) -> Run | None:
-        """The newest run of the same request that did not finish."""
-        for run in reversed(self.runs()):
-            if run.record.key == key and not any(event.kind == "finished" for event in run.events()):
-                return run
-        return None
+    def find(self, key: str) -> Run | None:
+        """The newest run of the same request, finished or not."""
+        return next((run for run in reversed(self.runs()) if run.record.key == key), None)
 
 
 def new_run_id(target: Path, now_unix_s: float) -> str:

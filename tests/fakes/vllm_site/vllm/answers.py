@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
+
 from vllm.tiny_llama import TinyLlama
 
 START, END = "<|start|>", "<|end|>"

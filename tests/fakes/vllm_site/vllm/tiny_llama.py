@@ -18,7 +18,9 @@ class TinyLlama:
 
     def __init__(self, folder: Path) -> None:
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        self.weights = {name: value.astype(np.float32) for name, value in load_file(folder / "model.safetensors").items()}
+        self.weights = {
+            name: value.astype(np.float32) for name, value in load_file(folder / "model.safetensors").items()
+        }
         self.layers = int(self.config["num_hidden_layers"])
         self.heads, self.kv_heads = int(self.config["num_attention_heads"]), int(self.config["num_key_value_heads"])
         self.size = int(self.config["hidden_size"]) // self.heads

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+
 from vllm.answers import Decoding, Model, say
 
 KV_TOKENS = 93184
@@ -43,7 +44,9 @@ class Settings:
         self.method = None if self.storage else self.spec.get("method")
         self.k = int(self.spec.get("num_speculative_tokens", 0)) if self.method else 0
         self.role = "capture" if self.storage else self.method or "plain"
-        self.step_s = given.get("step_ms", 8) / 1000 * (given.get("step_cost", {}).get(self.method, 1.2) if self.method else 1)
+        self.step_s = (
+            given.get("step_ms", 8) / 1000 * (given.get("step_cost", {}).get(self.method, 1.2) if self.method else 1)
+        )
         self.first_s = given.get("first_ms", 25) / 1000
         self.start_s = given.get("start_ms", 0) / 1000
         self.acceptance = given.get("acceptance", {}).get(self.method, 0.2 if self.method == "ngram" else 0.9)
@@ -66,7 +69,17 @@ class Counters:
         self.lock = threading.Lock()
         self.name, self.k, self.started = name, k, time.time()
         self.values = dict.fromkeys(
-            ["prompt_tokens", "generation_tokens", "num_preemptions", "tpot_sum", "tpot_count", "steps", "drafts", "drafted"], 0.0
+            [
+                "prompt_tokens",
+                "generation_tokens",
+                "num_preemptions",
+                "tpot_sum",
+                "tpot_count",
+                "steps",
+                "drafts",
+                "drafted",
+            ],
+            0.0,
         )
         self.accepted = [0] * k
         self.finished = dict.fromkeys(["stop", "length", "abort"], 0)
@@ -104,7 +117,10 @@ class Counters:
                     f'vllm:spec_decode_num_accepted_tokens_per_pos_total{{{label},position="{i}"}} {n}'
                     for i, n in enumerate(self.accepted)
                 ]
-            lines += [f"vllm:{name}_total{{{label}}} {v[name]}" for name in ("num_preemptions", "prompt_tokens", "generation_tokens")]
+            lines += [
+                f"vllm:{name}_total{{{label}}} {v[name]}"
+                for name in ("num_preemptions", "prompt_tokens", "generation_tokens")
+            ]
             lines += [
                 f'vllm:request_success_total{{engine="0",finished_reason="{why}",model_name="{self.name}"}} {n}'
                 for why, n in self.finished.items()
@@ -302,10 +318,16 @@ def announce(options: argparse.Namespace, settings: Settings) -> None:
         "compilation_config={'mode': <CompilationMode.DYNAMO_TRACE_ONCE: 2>, 'cudagraph_mode': <CUDAGraphMode.NONE: 0>}"
     )
     say(f"(APIServer pid={pid}) INFO {stamp} [api_utils.py:286] non-default args: {told}")
-    say(f"(EngineCore pid={pid}) INFO {stamp} [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: {config}")
+    say(
+        f"(EngineCore pid={pid}) INFO {stamp} [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: {config}"
+    )
     say(f"(Worker pid={pid}) INFO {stamp} [cpu_model_runner.py:68] Starting to load model {options.model}...")
-    say(f"(EngineCore pid={pid}) INFO {stamp} [kv_cache_utils.py:2327] CPU KV cache size: {KV_TOKENS:,} tokens, Maximum")
-    say(f"(EngineCore pid={pid}) INFO {stamp} [core.py:402] init engine (profile, create kv cache, warmup model) took 1 s")
+    say(
+        f"(EngineCore pid={pid}) INFO {stamp} [kv_cache_utils.py:2327] CPU KV cache size: {KV_TOKENS:,} tokens, Maximum"
+    )
+    say(
+        f"(EngineCore pid={pid}) INFO {stamp} [core.py:402] init engine (profile, create kv cache, warmup model) took 1 s"
+    )
     say(f"INFO:     Started server process [{pid}]")
 
 
