@@ -7,11 +7,12 @@ Plain and compressed line files are cut into blocks that any process can read al
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ def _run(tasks: Iterator[_Task], job: Job, workers: int) -> Iterator[tuple[_Done
             yield _work(task), task
         return
     # Spawned, not forked: threads of the libraries in use do not survive a fork.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (job,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (job,)) as pool:
         waiting: list[tuple[Future[_Done], _Task]] = []
         try:
             for task in tasks:
@@ -218,6 +219,19 @@ def _run(tasks: Iterator[_Task], job: Job, workers: int) -> Iterator[tuple[_Done
 
 _observer: Observer | None = None
 _keep_raw = False
+
+
+def _start_worker(job: Job) -> None:
+    """`_start`, and a watch on the parent: if it is killed, nobody else would end this process."""
+
+    def leave_with_parent() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+    _start(job)
 
 
 def _start(job: Job) -> None:
