@@ -40,7 +40,7 @@ def record(
     key = os.environ.get(api_key_env) if api_key_env else None
     if api_key_env and not key:
         raise PrerequisiteError(f"the environment has no {api_key_env}", "export it, or leave --api-key-env out")
-    done = {orjson.loads(line)["id"] for line in read_lines(out) if not orjson.loads(line).get("error")}
+    done = answered_ids(out)
     _cut_torn_line(out)
     count = sum(1 for _ in read_requests(prompts, limit, max_tokens))
     target = Target(endpoint, model or served_model(endpoint, key), api_key=key)
@@ -76,6 +76,22 @@ def record(
 
     wall_s, peak = replay(pending(), target, Pacing(concurrency, open_loop, speed), keep)
     return {**figures, "wall_s": wall_s, "peak_concurrency": peak, "concurrency": concurrency, "log": str(out)}
+
+
+def answered_ids(log: Path) -> set[str]:
+    """Ids that an access log already answers. Raises InputError if it is another kind of file: nothing is added to it."""
+    done: set[str] = set()
+    for number, line in enumerate(read_lines(log), start=1):
+        try:
+            value = orjson.loads(line)
+            if not value.get("error"):
+                done.add(value["id"])
+        except (ValueError, AttributeError, LookupError):
+            raise InputError(
+                f"{log.name} line {number} is no record of an access log",
+                "remove that line, or name another file with --out",
+            ) from None
+    return done
 
 
 def read_requests(prompts: Path, limit: int | None, max_tokens: int | None) -> Iterator[Request]:

@@ -20,6 +20,7 @@ from draftsmith.contract.access import AccessRecord, SpecStats, Timing, Usage
 from draftsmith.contract.errors import EngineLostError, InputError
 
 RETRIES = 3
+BACKOFF_S = 1.0  # before the first retry, doubled for each further one
 RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 FATAL_AFTER = 8  # connection failures in a row before the server counts as gone
 
@@ -157,7 +158,7 @@ async def _send(client: httpx.AsyncClient, request: Request, target: Target, sta
     error = "unknown"
     for attempt in range(RETRIES + 1):
         if attempt:
-            await asyncio.sleep(0.5 * 2**attempt)
+            await asyncio.sleep(BACKOFF_S * 2 ** (attempt - 1))
         try:
             reply = await _stream(client, request, target)
             state.refused = 0
@@ -167,7 +168,10 @@ async def _send(client: httpx.AsyncClient, request: Request, target: Target, sta
             error = f"http_{failure.status}"
             if failure.status not in RETRY_STATUS:
                 break
-        except (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError) as failure:
+        except httpx.TimeoutException:
+            error = "timeout"
+            break
+        except httpx.TransportError as failure:
             error = f"connection_{type(failure).__name__}"
             state.refused += 1
             if state.refused >= FATAL_AFTER:
@@ -175,9 +179,6 @@ async def _send(client: httpx.AsyncClient, request: Request, target: Target, sta
                     f"the server at {target.endpoint} went away",
                     "look at its log, start it again and rerun: it resumes",
                 ) from None
-        except httpx.TimeoutException:
-            error = "timeout"
-            break
         except ValueError:
             error = "malformed_response"
             break
@@ -284,9 +285,16 @@ async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
     async for chunk in response.aiter_bytes():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            data = line.strip()
-            if data.startswith(b"data:") and (payload := data[5:].strip()) != b"[DONE]":
+            if (payload := _payload(line)) is not None:
                 yield orjson.loads(payload)
+    if (payload := _payload(rest)) is not None:
+        yield orjson.loads(payload)
+
+
+def _payload(line: bytes) -> bytes | None:
+    data = line.strip()
+    payload = data[5:].strip() if data.startswith(b"data:") else b""
+    return payload if payload and payload != b"[DONE]" else None
 
 
 def _body(request: Request, target: Target) -> tuple[str, dict[str, Any]]:
