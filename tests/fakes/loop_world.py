@@ -156,6 +156,37 @@ class World:
             assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.stderrs()}"
         return done
 
+    def call_plain(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """A command that takes no configuration."""
+        done = subprocess.run(
+            [sys.executable, "-m", "draftsmith", *arguments], env=self.environment(), capture_output=True, text=True,
+            timeout=DEADLINE_S, stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+        if code is not None:
+            assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def program(self, script: str, *arguments: str, **extra: str) -> int:
+        """Run a script in place of the command; returns its exit code."""
+        command = [sys.executable, script, *arguments, "--config", str(self.file)]
+        return subprocess.run(
+            command,
+            env=self.environment(extra),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=DEADLINE_S,
+            check=False,
+        ).returncode
+
+    def text_of_traffic(self) -> set[str]:
+        """Every prompt and answer of the log."""
+        found = set()
+        for line in self.log.read_bytes().split(b"\n"):
+            if line:
+                value = json.loads(line)
+                found |= {value["completion"], *(turn["content"] for turn in value["messages"])}
+        return found
+
     def run(self, *arguments: str, code: int | None = 0, **extra: str) -> subprocess.CompletedProcess[str]:
         return self.call("run", "--yes", *arguments, code=code, **extra)
 

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "fakes"))
 
-from loop_world import Snapshot, World  # noqa: E402
+from loop_world import Snapshot, World
 
 PHASES = ("profile", "corpus", "capture", "train", "compare", "publish")
 
@@ -43,7 +43,12 @@ def travelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Travelled]:
     world.workspace.mkdir(mode=0o700)
     before = Snapshot(world, base / "profile")
     found.before["profile"] = before
-    for command, following in (("corpus", "capture"), ("capture", "train"), ("train", "compare"), ("promote", "publish")):
+    for command, following in (
+        ("corpus", "capture"),
+        ("capture", "train"),
+        ("train", "compare"),
+        ("promote", "publish"),
+    ):
         world.call(command)
         found.before[following] = Snapshot(world, base / following)
     world.run()

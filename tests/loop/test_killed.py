@@ -1,0 +1,233 @@
+"""kill -9 at any moment: nothing it started survives, and the same command comes to the same end without repeating itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import Travelled
+from loop_world import World, wait_for
+
+from draftsmith.kit import processes
+
+ORDER = ("profile", "corpus", "capture", "train", "compare", "publish")
+# What the job shows while it is in the middle of its work, and settings that keep it there for a while.
+MIDDLE = {
+    "profile": (None, {}),
+    "corpus": (None, {}),
+    "capture": ("capturing hidden states", {"FAKE_VLLM": '{"first_ms": 400}'}),
+    "train": ("training", {"FAKE_TRAINER": '{"epoch_s": 60}'}),
+    "compare": ("measuring", {"FAKE_VLLM": '{"step_ms": 40}'}),
+    "publish": (None, {}),
+}
+SAME = {  # outputs that must not depend on the interruption
+    "profile": "profile_sha256",
+    "corpus": "rows_sha256",
+    "train": "draft_sha256",
+}
+
+
+@pytest.mark.parametrize("phase", ORDER)
+def test_killed_in_a_phase_the_same_command_ends_the_same(phase: str, travelled: Travelled) -> None:
+    world = travelled.to(phase)
+    stage, slow = MIDDLE[phase]
+    driver = world.start("run", "--yes", **slow)
+    try:
+        wait_for(lambda: world.counted()["submitted", phase] or driver.poll() is not None, f"{phase} to start")
+        if stage:
+            wait_for(lambda: (in_it(world, phase, stage)) or driver.poll() is not None, f"{phase}: {stage}")
+        assert driver.poll() is None
+    finally:
+        world.kill(driver)
+    before = world.counted()
+    assert before["phase_done", phase] == 0
+
+    early = ORDER.index(phase) < ORDER.index("train")
+    world.call("train") if early else world.run()
+    after = world.counted()
+    assert after["submitted", phase] == 2, "what was cut off is done again"
+    for other in ORDER[: ORDER.index(phase)]:
+        assert after["submitted", other] == 1, f"{other} was finished and is not repeated"
+    for done, name in SAME.items():
+        made = world.done(done)["result"]["outputs"][name]
+        assert made == travelled.results[done]["outputs"][name]  # type: ignore[index]
+    assert len(world.runs()) == 1
+    if not early:
+        assert world.done("compare")["result"]["figures"]["outcome"] == "INCONCLUSIVE"
+        assert world.counted()["finished", "publish"] == 1
+    assert world.alive() == []
+
+
+def in_it(world: World, phase: str, stage: str) -> bool:
+    """In the middle: some of the work is done and some is not."""
+    path = world.folder() / "phases" / phase
+    if phase == "train":
+        return bool(list(path.glob("training/train.log")))
+    return world.stage(phase) == stage
+
+
+@pytest.mark.parametrize("moment", ["before_switch", "after_switch", "after_state"])
+def test_killed_between_intent_and_effect_a_promotion_is_completed_once(moment: str, travelled: Travelled) -> None:
+    world = travelled.to("publish")
+    verdict = Path(world.done("compare")["result"]["outputs"]["verdict"])
+    make_it_a_win(verdict, world)
+    forget_promotion(world)
+    killer = Path(__file__).with_name("killed_in_promotion.py")
+    code = world.program(str(killer), "promote", KILL_AT=moment)
+    assert code == -signal.SIGKILL
+    assert world.counted()["intent", "promote"] == 1
+    assert world.counted()["phase_done", "promote"] == 0
+    assert (world.standing() is None) == (moment == "before_switch")
+
+    world.call("promote")
+    standing = world.standing()
+    assert standing["method"] == "eagle3"
+    state = world.state()
+    assert state["standing_config"] == standing
+    assert [entry["event"] for entry in state["history"]] == ["promoted"], "once, however often it was begun"
+    assert state["history"][0]["previous_config"] is None
+    world.call("rollback")
+    assert world.standing() is None
+
+
+def test_a_promotion_is_refused_if_something_else_serves_meanwhile(travelled: Travelled) -> None:
+    world = travelled.to("publish")
+    make_it_a_win(Path(world.done("compare")["result"]["outputs"]["verdict"]), world)
+    forget_promotion(world)
+    other = {"method": "ngram", "num_speculative_tokens": 5}
+    (world.workspace / "standing.json").write_text(json.dumps(other))
+    refused = world.call("promote", code=4)
+    assert "not the one that was compared" in refused.stderr
+    assert "compare again" in refused.stderr
+    assert world.standing() == other
+    assert not (world.workspace / "service-state.json").exists()
+
+
+def make_it_a_win(path: Path, world: World) -> None:
+    """The comparison's verdict as it would be after a win, with its winner's configuration."""
+    verdict = json.loads(path.read_text())
+    path.write_text(
+        json.dumps(verdict | {"outcome": "WIN", "tier": "verdict", "tier_reasons": [], "winner": "eagle3-k3"})
+    )
+    draft = world.done("train")["result"]["outputs"]["draft"]
+    for event in sorted(world.folder().glob("journal/[0-9]*.json")):
+        value = json.loads(event.read_text())
+        if (value["kind"], value["phase"]) == ("phase_done", "compare"):
+            winner = {"method": "eagle3", "model": draft, "num_speculative_tokens": 3}
+            value["data"]["result"]["outputs"]["winner_config"] = winner
+            event.write_text(json.dumps(value))
+
+
+def forget_promotion(world: World) -> None:
+    """Take the journal and the state back to before `promote`."""
+    (world.workspace / "service-state.json").unlink(missing_ok=True)
+    for event in sorted(world.folder().glob("journal/[0-9]*.json")):
+        if json.loads(event.read_text())["phase"] == "promote":
+            event.unlink()
+
+
+def test_an_engine_killed_while_capturing_is_named_and_the_rest_is_captured_later(travelled: Travelled) -> None:
+    world = travelled.to("capture")
+    driver = world.start("train", FAKE_VLLM='{"first_ms": 400}')
+    states = world.folder() / "phases" / "capture" / "states"
+    wait_for(lambda: len(list(states.glob("*.safetensors"))) >= 8 or driver.poll() is not None, "eight captured rows")
+    kill_engine(world)
+    said, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 5, said
+    assert "went away" in said
+    assert "next:" in said
+    captured = len(list(states.glob("*.safetensors")))
+    assert captured >= 8
+    world.call("train")
+    figures = world.done("capture")["result"]["figures"]
+    assert figures["captured_rows"] == figures["rows"] - captured, "only what was missing is asked for"
+
+
+def test_an_engine_killed_while_measuring_is_an_error_and_no_verdict(travelled: Travelled) -> None:
+    world = travelled.to("compare")
+    driver = world.start("run", "--yes", FAKE_VLLM='{"step_ms": 40}')
+    wait_for(lambda: world.stage("compare") == "measuring" or driver.poll() is not None, "the measurement")
+    kill_engine(world)
+    said, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 5, said
+    assert "went away" in said or "replaced" in said
+    assert world.counted()["phase_done", "compare"] == 0
+    assert world.standing() is None
+    world.run()
+    assert world.done("compare")["result"]["figures"]["outcome"] == "INCONCLUSIVE"
+
+
+def kill_engine(world: World) -> None:
+    """SIGKILL to every engine process itself, as the kernel does when memory runs out."""
+    found = 0
+    for _, record in processes.records(world.folder() / "processes"):
+        for process in processes.members(record):
+            if "vllm.entrypoints" in " ".join(process.cmdline()) and process.pid != record.pid:
+                os.kill(process.pid, signal.SIGKILL)
+                found += 1
+    assert found
+
+
+def test_two_commands_at_once_do_not_disturb_each_other(travelled: Travelled) -> None:
+    world = travelled.to("train")
+    first = world.start("train", FAKE_TRAINER='{"epoch_s": 60}')
+    wait_for(lambda: world.counted()["submitted", "train"] or first.poll() is not None, "training")
+    second = world.call("train", code=4)
+    assert "another process is carrying out" in second.stderr
+    assert first.poll() is None
+    world.kill(first)
+    world.call("train")
+
+
+def test_a_job_that_ended_while_nobody_looked_is_not_repeated(travelled: Travelled) -> None:
+    """Training deletes the hidden states: repeating it would even fail."""
+    world = travelled.to("compare")
+    for event in sorted(world.folder().glob("journal/[0-9]*.json")):
+        value: dict[str, Any] = json.loads(event.read_text())
+        if (value["kind"], value["phase"]) == ("phase_done", "train"):
+            event.unlink()
+    world.call("train")
+    assert world.counted()["submitted", "train"] == 1
+    assert world.counted()["phase_done", "train"] == 1
+
+
+def test_start_phase_does_that_phase_anew_and_what_it_needs(travelled: Travelled) -> None:
+    world = travelled.to("end")
+    assert world.counted()["finished", "publish"] == 1
+    world.call("train", "--start-phase", "train")
+    after = world.counted()
+    assert (after["submitted", "train"], after["submitted", "capture"]) == (2, 2), "its states had been deleted"
+    assert after["submitted", "corpus"] == 1
+    assert len(world.runs()) == 1
+    wrong = world.run("--start-phase", "trian", code=2)
+    assert "phases: profile, corpus" in wrong.stderr
+
+
+def test_a_state_written_by_a_newer_version_keeps_what_is_not_understood(travelled: Travelled) -> None:
+    world = travelled.to("publish")
+    forget_promotion(world)
+    newer = {
+        "schema": "specdec_service_v1", "experiment_id": "old", "target": "t", "standing_config": None,
+        "canary": {"share": 0.1},
+        "history": [{"at_unix_s": 1.0, "event": "canaried", "share": 0.1}],
+    }  # fmt: skip
+    (world.workspace / "service-state.json").write_text(json.dumps(newer))
+    world.run()
+    state = world.state()
+    assert state["canary"] == {"share": 0.1}
+    assert state["history"][0]["share"] == 0.1
+    assert [entry["event"] for entry in state["history"]] == ["canaried", "kept"]
+
+
+def test_teardown_ends_what_lives_and_purge_removes_the_text(travelled: Travelled) -> None:
+    world = travelled.to("end")
+    world.call("teardown", "--purge")
+    left = b"".join(p.read_bytes() for p in world.workspace.rglob("*") if p.is_file())
+    assert not [text for text in world.text_of_traffic() if text.encode() in left]
+    assert list(world.folder().glob("bundle/*/*/report.html")), "the evidence stays"
+    assert psutil.pid_exists(os.getpid())
