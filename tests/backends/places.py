@@ -47,7 +47,7 @@ _SUBMITTER = (
 )
 
 
-def until(condition: Callable[[], object], limit_s: float = 30.0) -> None:
+def until(condition: Callable[[], object], limit_s: float = 60.0) -> None:
     """Wait for another process: its progress cannot be simulated."""
     end = time.monotonic() + limit_s
     while not condition():
@@ -93,6 +93,11 @@ class Place(ABC):
 
     def file(self, name: str, file: str) -> Path:
         return self.root / "runs" / name / file
+
+    def started(self, name: str) -> None:
+        """Wait until the job has noted its start; a file may be there before its content is."""
+        starts = self.file(name, "starts")
+        until(lambda: starts.exists() and starts.read_text())
 
     def submit_elsewhere(self, spec: JobSpec) -> tuple[subprocess.Popen[str], str]:
         """Submit from another process, so that it can be killed. Returns it and the handle."""

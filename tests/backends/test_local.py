@@ -17,14 +17,14 @@ from draftsmith.kit.clock import FakeClock
 STUBBORN = (
     "import signal, time; from pathlib import Path\n"
     "def stop(*_): Path('asked').touch()\n"
-    "signal.signal(signal.SIGTERM, stop); Path('starts').touch()\n"
+    "signal.signal(signal.SIGTERM, stop); Path('starts').write_text('x')\n"
     "while not Path('finish').exists(): time.sleep(0.01)\n" + OK
 )
 
 
 def test_a_job_is_asked_to_stop_when_draftsmith_is_killed(local: LocalPlace) -> None:
     submitter, _ = local.submit_elsewhere(local.spec("r1.work", STUBBORN))
-    until(local.file("r1.work", "starts").exists)
+    local.started("r1.work")
     local.kill(submitter)
 
     until(local.file("r1.work", "asked").exists)
@@ -33,7 +33,7 @@ def test_a_job_is_asked_to_stop_when_draftsmith_is_killed(local: LocalPlace) -> 
 
 def test_a_job_that_outlives_a_killed_draftsmith_is_adopted_and_may_still_succeed(local: LocalPlace) -> None:
     submitter, handle = local.submit_elsewhere(local.spec("r1.work", STUBBORN))
-    until(local.file("r1.work", "starts").exists)
+    local.started("r1.work")
     local.kill(submitter)
     until(local.file("r1.work", "asked").exists)
 
@@ -45,7 +45,7 @@ def test_a_job_that_outlives_a_killed_draftsmith_is_adopted_and_may_still_succee
 
 def test_an_adopted_job_can_be_cancelled(local: LocalPlace) -> None:
     submitter, handle = local.submit_elsewhere(local.spec("r1.work", STUBBORN))
-    until(local.file("r1.work", "starts").exists)
+    local.started("r1.work")
     local.kill(submitter)
     backend = LocalBackend(local.root, grace_s=0.2)
 
@@ -109,7 +109,7 @@ def test_a_disk_that_cannot_be_written_starts_nothing(local: LocalPlace) -> None
 def test_a_start_cut_short_by_a_crash_is_cleared_away(local: LocalPlace) -> None:
     """The process was started, its record never completed: only the token in its environment tells."""
     first = local.run("r1.work", STUBBORN)
-    until(local.file("r1.work", "starts").exists)
+    local.started("r1.work")
     record = local.root / "processes" / f"{first.split('@')[0]}.json"
     pid = json.loads(record.read_text())["pid"]
     record.write_text(record.read_text().replace('"create_time"', '"was"').replace('"pid"', '"once"'))

@@ -60,7 +60,7 @@ def test_an_interrupted_job_may_be_started_again(place: Place) -> None:
 
 def test_a_restart_adopts_the_running_job(place: Place) -> None:
     handle = place.run("r1.long", SLEEP)
-    until(place.file("r1.long", "starts").exists)
+    place.started("r1.long")
 
     place.backend = place.open()
 
@@ -72,7 +72,7 @@ def test_a_restart_adopts_the_running_job(place: Place) -> None:
 
 def test_a_job_whose_handle_was_never_written_down_is_adopted_too(place: Place) -> None:
     handle = place.run("r1.long", SLEEP)
-    until(place.file("r1.long", "starts").exists)
+    place.started("r1.long")
     place.forget_handle("r1.long")
 
     place.backend = place.open()
@@ -151,6 +151,24 @@ def test_what_cannot_be_looked_at_is_unknown_and_nothing_is_started_on_a_guess(p
     assert place.state(handle) == "UNKNOWN"
     with pytest.raises(BackendError, match="damaged"):
         place.run("r1.good", OK)
+
+
+def test_a_result_that_cannot_be_read_is_unknown(place: Place) -> None:
+    handle = place.run("r1.odd", "import os; os.mkdir('result.json')")
+    until(lambda: place.state(handle) == "UNKNOWN")
+
+    with pytest.raises(BackendError, match="cannot tell"):
+        place.run("r1.odd", OK)
+
+
+def test_a_folder_given_to_another_job_no_longer_speaks_for_the_first(place: Place) -> None:
+    first = place.run("r1.first", "raise SystemExit(1)")
+    place.end_of(first)
+    place.end_of(place.backend.submit(place.spec("r1.second", OK, workdir=str(place.root / "runs" / "r1.first"))))
+    place.backend = place.open()
+
+    assert place.state(first) == "LOST"
+    assert place.backend.find("r1.first") is None
 
 
 def test_a_name_never_used_is_not_found(place: Place) -> None:

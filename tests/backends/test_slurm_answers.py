@@ -42,6 +42,9 @@ SINFO = (
 )
 
 
+WAITING = SlurmOptions(partition="cpu", require_idle=False)
+
+
 class Scripted(SlurmCommands):
     """Commands that answer from a table; an exception in it is raised."""
 
@@ -276,6 +279,7 @@ def test_a_fitting_idle_node_is_enough() -> None:
     spec = JobSpec(name="r1.train", argv=("x",), workdir="/w", gpus=4, cpus=64)
     check_nodes(parse_sinfo(SINFO), spec, SlurmOptions())
     check_nodes(parse_sinfo(SINFO), spec.model_copy(update={"gpus": 2}), SlurmOptions(partition="cloud"))
+    check_nodes(parse_sinfo(SINFO), spec.model_copy(update={"gpus": 0, "cpus": 1}), WAITING)
 
 
 def test_idle_is_idle() -> None:
