@@ -42,6 +42,7 @@ def server_spec(
     from draftsmith.engines.base import ServerSpec
 
     settings = config.engine
+    flags = (*flags, *_kv_flags(config, residents))
     share = settings.gpu_memory_share or round(0.88 / residents, 3)
     return ServerSpec(
         model=target,
@@ -59,6 +60,19 @@ def server_spec(
         env=dict(settings.env),
         python=settings.python or sys.executable,
     )
+
+
+SHARED_GPU_KV_GIB = 4.0
+
+
+def _kv_flags(config: Config, residents: int) -> tuple[str, ...]:
+    """A fixed KV cache for servers that share a GPU: vLLM's memory profiling fails if another server starts beside it."""
+    from draftsmith.engines.vllm_features import installation
+
+    size = config.engine.gpu_kv_gib or (SHARED_GPU_KV_GIB if residents > 1 else None)
+    if size is None or installation(config.engine.python).device == "cpu":
+        return ()
+    return ("--kv-cache-memory-bytes", str(int(size * 2**30)))
 
 
 def trainer(config: Config) -> SpeculatorsTrainer:

@@ -25,6 +25,9 @@ class EngineConfig(Frozen):
     flags: tuple[str, ...] = Field((), description="further engine flags, passed to every server as they are")
     env: dict[str, str] = Field(default_factory=dict, description="environment of the engine process")
     cpu_kv_gib: float = Field(2.0, description="KV cache of one server on CPU, in GiB")
+    gpu_kv_gib: float | None = Field(
+        None, description="KV cache of one server on a GPU, in GiB; default: what its share allows, 4 where several share it"
+    )
     gpu_memory_share: float | None = Field(None, description="share of GPU memory for one server; default: chosen")
     start_timeout_s: float = Field(900.0, description="how long a server may take to become ready")
     enforce_eager: bool = Field(False, description="no compilation; such an arm can never reach tier `verdict`")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,33 @@ def append_line(path: Path, text: str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+class LineLog:
+    """A file that grows by lines, private. A line is in the file when `add` returns, and on the disk a second later.
+
+    Use it where lines come fast; `append_line` syncs each one.
+    """
+
+    def __init__(self, path: Path, sync_every_s: float = 1.0) -> None:
+        private_dir(path.parent)
+        self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
+        self._sync_every_s = sync_every_s
+        self._synced = time.monotonic()
+
+    def add(self, text: str) -> None:
+        """Append one line."""
+        os.write(self._handle, text.encode() + b"\n")
+        if time.monotonic() - self._synced > self._sync_every_s:
+            os.fsync(self._handle)
+            self._synced = time.monotonic()
+
+    def __enter__(self) -> LineLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.fsync(self._handle)
+        os.close(self._handle)
 
 
 def read_lines(path: Path) -> Iterator[str]:

@@ -10,10 +10,9 @@ from typing import Any
 
 import orjson
 
-from draftsmith.contract.base import canonical
 from draftsmith.contract.errors import InputError, PrerequisiteError
 from draftsmith.contract.job import JobProgress
-from draftsmith.kit.files import append_line, read_lines
+from draftsmith.kit.files import LineLog, read_lines
 from draftsmith.traffic.replay import Pacing, Reply, Request, Target, replay, served_model
 
 DROPPED_PARAMS = ("stream", "stream_options", "n", "model", "messages")
@@ -55,7 +54,7 @@ def record(
                 yield request
 
     def keep(reply: Reply) -> None:
-        append_line(out, canonical(reply.record.model_dump(mode="json", by_alias=True, exclude_none=True)))
+        log.add(reply.record.model_dump_json(by_alias=True, exclude_none=True))
         figures["failed" if reply.record.error else "answered"] += 1
         figures["prompt_tokens"] += reply.record.usage.prompt_tokens or 0
         figures["output_tokens"] += reply.record.usage.completion_tokens or 0
@@ -74,7 +73,8 @@ def record(
                 )
             )
 
-    wall_s, peak = replay(pending(), target, Pacing(concurrency, open_loop, speed), keep)
+    with LineLog(out) as log:
+        wall_s, peak = replay(pending(), target, Pacing(concurrency, open_loop, speed), keep)
     return {**figures, "wall_s": wall_s, "peak_concurrency": peak, "concurrency": concurrency, "log": str(out)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,7 @@ from draftsmith.engines.base import Server, ServerSpec
 from draftsmith.engines.vllm import VllmEngine
 from draftsmith.work.job import Job
 
-STARTS_AT_ONCE = 2
+STARTS_AT_ONCE = max(2, (os.cpu_count() or 2) // 4)  # a start is mostly one thread importing and compiling
 
 
 @contextmanager

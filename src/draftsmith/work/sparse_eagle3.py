@@ -6,7 +6,7 @@ only, yet the stock forward runs every step for every position, prompt and paddi
 - a prompt position gives its keys and values at step 0 and nothing else (no query, MLP, logits, later steps);
 - padding is cut off;
 - target logits are computed for the counted positions only;
-- attention runs document by document: the causal block of step 0, and one own key a later step (the diagonal).
+- attention stays inside documents: the causal block of step 0, and one own key a later step (the diagonal).
 
 Shapes: S packed tokens of a batch, A active positions (those whose prediction counts at some step), M counted targets.
 """
@@ -51,7 +51,10 @@ def active_positions(counted: Tensor, document_ids: Tensor, ttt_steps: int) -> T
 
 
 class _Attention:
-    """Keys and values of step 0 for every position, and of later steps for the active ones."""
+    """Keys and values of step 0 for every position, and of later steps for the active ones.
+
+    Documents are padded to one length and attended to in one batch: D documents, at most P positions, Q active ones.
+    """
 
     def __init__(self, attn: Any, active: Tensor, spans: list[tuple[int, int]]) -> None:
         self.attn = attn
@@ -59,19 +62,17 @@ class _Attention:
         self.kv_heads = attn.config.num_key_value_heads
         self.dim = attn.head_dim
         self.later: list[tuple[Tensor, Tensor]] = []
-        bounds = torch.searchsorted(active, torch.tensor([s for s, _ in spans] + [spans[-1][1]], device=active.device))
-        cuts = bounds.tolist()
-        self.blocks = [
-            (
-                start,
-                end,
-                lo,
-                hi,
-                torch.arange(end - start, device=active.device)[None] > (active[lo:hi] - start)[:, None],
-            )
-            for (start, end), lo, hi in zip(spans, cuts[:-1], cuts[1:], strict=True)
-            if hi > lo
-        ]
+        device = active.device
+        starts = torch.tensor([start for start, _ in spans], device=device)
+        lengths = torch.tensor([end - start for start, end in spans], device=device)
+        first = torch.searchsorted(active, starts)
+        counts = torch.searchsorted(active, starts + lengths) - first
+        place = torch.arange(int(lengths.max()), device=device)
+        turn = torch.arange(int(counts.max()), device=device)
+        self.used = turn[None] < counts[:, None]  # [D, Q]
+        self.queries_at = (first[:, None] + turn[None]).clamp(max=len(active) - 1)  # [D, Q] into active
+        self.keys_at = (starts[:, None] + place[None]).clamp(max=int(starts[-1] + lengths[-1]) - 1)  # [D, P]
+        self.future = place[None, None] > (active[self.queries_at] - starts[:, None])[..., None]  # [D, Q, P]
 
     def keys_values(self, states: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """states [N, 2H] -> rotated keys and values, each [kv_heads, N, dim]."""
@@ -88,21 +89,18 @@ class _Attention:
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query [kv, group, A, dim], key and value of step 0 [kv, S, dim] -> [A, heads * dim]."""
-        scale = self.attn.scaling
-        own = [(query * k[:, None]).sum(-1, keepdim=True) * scale for k, _ in self.later]
-        parts = []
-        for start, end, lo, hi, future in self.blocks:
-            scores = query[:, :, lo:hi] @ key[:, None, start:end].transpose(-1, -2) * scale
-            scores = scores.masked_fill(future, -math.inf)
-            scores = torch.cat([scores, *(s[:, :, lo:hi] for s in own)], dim=-1)
-            weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-            length = end - start
-            mixed = weights[..., :length] @ value[:, None, start:end]
-            for index, (_, own_value) in enumerate(self.later):
-                mixed = mixed + weights[..., length + index, None] * own_value[:, None, lo:hi]
-            parts.append(mixed)
-        joined = torch.cat(parts, dim=2)
-        return joined.permute(2, 0, 1, 3).reshape(joined.shape[2], self.heads * self.dim)
+        at = self.queries_at
+        own = [(query * k[:, None]).sum(-1)[:, :, at] for k, _ in self.later]  # the diagonal: [kv, group, D, Q]
+        scores = query[:, :, at] @ key[:, None, self.keys_at].transpose(-1, -2)
+        scores = scores.masked_fill(self.future, -math.inf)
+        scores = torch.cat([scores, *(score[..., None] for score in own)], dim=-1) * self.attn.scaling
+        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+        length = self.keys_at.shape[1]
+        mixed = weights[..., :length] @ value[:, None, self.keys_at]
+        for index, (_, own_value) in enumerate(self.later):
+            mixed = mixed + weights[..., length + index, None] * own_value[:, None, at]
+        rows = mixed[:, :, self.used]  # [kv, group, A, dim]: documents in order, so in the order of `active`
+        return rows.permute(2, 0, 1, 3).reshape(rows.shape[2], self.heads * self.dim)
 
 
 def forward(
