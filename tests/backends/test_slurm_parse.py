@@ -59,7 +59,7 @@ def test_every_state_has_a_meaning_and_a_new_one_is_never_an_end(slurm: str, our
     assert meaning(slurm).state == ours
 
 
-def test_an_array_lives_while_one_task_does(site: Site) -> None:
+def test_an_array_lives_while_one_task_does() -> None:
     rows = [Row("7", "0", "COMPLETED"), Row("7", "1", "FAILED"), Row("7", "2-9", "PENDING", "Priority")]
 
     assert combine(rows).state == "PENDING"
