@@ -25,7 +25,14 @@ from draftsmith.kit import processes
 FAKES = Path(__file__).parent
 SOURCE = FAKES.parent.parent / "src"
 SITE = FAKES / "vllm_site"
-DEADLINE_S = 120.0
+DEADLINE_S = 400.0  # of a machine that is busy with other things; alone it is a tenth
+
+
+# The stories are about the loop: what another load on this machine does to a time must not change their end.
+LENIENT = {
+    "client_server_tolerance": 5.0, "p99_tpot_margin": 5.0, "ttft_margin": 5.0, "throughput_margin": 0.9,
+    "forgetting_margin": 5.0,
+}  # fmt: skip
 
 
 def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
@@ -126,7 +133,7 @@ class World:
             "corpus": {},
             "compare": {
                 "prompts": 5, "tuning_prompts": 2, "general_prompts": 0, "k_values": [3], "ngram": False, "blocks": 1,
-                "resident": "yes", "thresholds": {"max_blocks": 1},
+                "resident": "yes", "thresholds": LENIENT | {"max_blocks": 1},
             },
             "serving": {},
         }  # fmt: skip
