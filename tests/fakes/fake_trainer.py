@@ -4,7 +4,8 @@
     -m draftsmith.work.prepare_speculators ...    makes the folder
     -m draftsmith.work.train_speculators ...      writes a checkpoint and its metrics, one an epoch
 
-FAKE_TRAINER in the environment is a JSON object: acceptance (list, by position), epoch_s (time of an epoch), exit_code.
+FAKE_TRAINER in the environment is a JSON object: acceptance (list, by position), epoch_s (time of an epoch), exit_code,
+wrong_map (true: ids where offsets belong).
 A checkpoint is a well-formed EAGLE3 head for the target with random weights: every check of the folder is real.
 """
 
@@ -31,6 +32,8 @@ def train(argv: list[str], settings: dict[str, Any]) -> None:
     metrics, save = Path(flag(argv, "--metrics")[0]), Path(flag(argv, "--save-path")[0])
     layers = [int(value) for value in flag(argv, "--target-layer-ids", 3)]
     d2t, t2d = (np.load(flag(argv, f"--{name}-path")[0]) for name in ("d2t", "t2d"))
+    if settings.get("wrong_map"):
+        d2t = np.arange(len(d2t))
     acceptance = settings.get("acceptance", [0.8, 0.6, 0.4])
     done = len(list(save.glob("*/config.json")))
     for epoch in range(done, int(flag(argv, "--epochs")[0])):

@@ -129,7 +129,7 @@ class World:
                 "python": interpreter(self.base, "fake_engine_python"), "max_model_len": 512, "max_num_seqs": 8,
                 "cpu_kv_gib": 0.1, "start_timeout_s": 60,
             },
-            "trainer": {"python": interpreter(self.base, "fake_trainer"), "epochs": 2},
+            "trainer": {"python": interpreter(self.base, "fake_trainer"), "epochs": 2, "draft_vocab": 128},
             "corpus": {},
             "compare": {
                 "prompts": 5, "tuning_prompts": 2, "general_prompts": 0, "k_values": [3], "ngram": False, "blocks": 1,
@@ -151,7 +151,11 @@ class World:
         return [sys.executable, "-m", "draftsmith", *arguments, "--config", str(self.file)]
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        paths = [str(SOURCE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        paths = [
+            str(SOURCE),
+            str(FAKES / "full_disk"),
+            *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
+        ]
         return {**os.environ, **self.env, "PYTHONPATH": os.pathsep.join(paths), **(extra or {})}
 
     def call(self, *arguments: str, code: int | None = 0, **extra: str) -> subprocess.CompletedProcess[str]:
@@ -192,7 +196,7 @@ class World:
             if line:
                 value = json.loads(line)
                 found |= {value["completion"], *(turn["content"] for turn in value["messages"])}
-        return found
+        return found - {""}
 
     def run(self, *arguments: str, code: int | None = 0, **extra: str) -> subprocess.CompletedProcess[str]:
         return self.call("run", "--yes", *arguments, code=code, **extra)

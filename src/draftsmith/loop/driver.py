@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import shutil
 import sys
 import time
@@ -25,7 +26,7 @@ from draftsmith.contract.errors import (
     RefusedError,
     RunInterruptedError,
 )
-from draftsmith.contract.job import JobProgress, JobResult, JobSpec
+from draftsmith.contract.job import JobProgress, JobResult, JobSpec, JobStatus
 from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.loop.advance import Step, advance, completed, to_clear
@@ -214,14 +215,21 @@ def _wait(loop: Loop, phase: str, workdir: Path, handle: str) -> JobResult | Non
         if status.state == "LOST":
             return None
         if status.state in ("FAILED", "CANCELLED"):
-            raise _explained(loop.run, phase, workdir, status.detail)
+            raise _explained(loop.run, phase, workdir, status)
         loop.sleep(POLL_S)
 
 
-def _explained(run: Run, phase: str, workdir: Path, detail: str) -> DraftsmithError:
+def _explained(run: Run, phase: str, workdir: Path, status: JobStatus) -> DraftsmithError:
     path = workdir / "result.json"
     result = JobResult.model_validate(read_json(path)) if path.exists() else None
-    message = (result.error if result else None) or f"the job of {phase} failed: {detail}"
+    if result is None and status.exit_code == os.EX_IOERR:
+        result = JobResult(
+            ok=False,
+            error="the job could not write its result",
+            next_step="free space on the disk of the workspace and run again",
+            error_kind="PrerequisiteError",
+        )
+    message = (result.error if result else None) or f"the job of {phase} failed: {status.detail}"
     step = (result.next_step if result else None) or f"see {workdir / 'stderr.log'}, then run again"
     kind: type[DraftsmithError] = getattr(errors, (result.error_kind if result else None) or "", DraftsmithError)
     run.append("phase_failed", phase, error=message, next_step=step)

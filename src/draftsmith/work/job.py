@@ -7,6 +7,7 @@ it started; what it has finished stays on disk, and the same command continues f
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ from draftsmith.contract.job import JobProgress, JobResult
 from draftsmith.kit.files import read_json, write_json
 
 PROGRESS_EVERY_S = 0.5
+UNWRITTEN = os.EX_IOERR
 
 
 class Job:
@@ -76,7 +78,11 @@ def run_job(body: Callable[[Job], Outputs], argv: list[str] | None = None) -> in
     except Exception as error:
         traceback.print_exc()
         result = _failed(f"{type(error).__name__} in the job", "see stderr.log of the job", "DraftsmithError", began)
-    write_json(job.workdir / "result.json", result)
+    try:
+        write_json(job.workdir / "result.json", result)
+    except OSError as error:
+        print(f"result.json cannot be written: {error.strerror}", file=sys.stderr)
+        return UNWRITTEN
     return 0 if result.ok else 1
 
 

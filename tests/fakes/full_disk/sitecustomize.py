@@ -1,0 +1,17 @@
+"""A disk without space, for the files whose path contains FULL_DISK: the kernel's answer, given by fsync."""
+
+import errno
+import os
+
+_fsync = os.fsync
+_full = os.environ.get("FULL_DISK", "")
+
+
+def fsync(handle: int) -> None:
+    path = os.readlink(f"/proc/self/fd/{handle}")
+    if _full and _full in path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    _fsync(handle)
+
+
+os.fsync = fsync
