@@ -107,3 +107,18 @@ def test_batch_without_answers_trains_nothing(model: Any) -> None:
     _, loss, _ = sparse_eagle3.forward(model, **batch)
     loss.backward()
     assert float(loss.detach()) == 0
+
+
+def test_a_last_document_cut_off_in_its_prompt_leaves_the_gradients_whole(model: Any) -> None:
+    from speculators.losses import resolve_loss_config
+
+    batch = packed_batch()
+    batch["loss_mask"][0, 29:] = False
+    found = {}
+    for name, forward in (("sparse", sparse_eagle3.forward), ("dense", type(model).forward)):
+        model.zero_grad()
+        _, loss, _ = forward(model, **batch, ttt_steps=3, loss_config=resolve_loss_config("kl_div", "eager"))
+        loss.backward()
+        found[name] = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
+    for key, grad in found["dense"].items():
+        torch.testing.assert_close(found["sparse"][key], grad, rtol=1e-3, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ def scores(records: Iterable[Mapping[str, Any]]) -> list[EpochScore]:
         acceptance = _acceptance(val)
         found[int(record["epoch"])] = EpochScore(
             epoch=int(record["epoch"]),
-            loss=float(val.get("loss_epoch", float("nan"))),
+            loss=math.nan if (loss := val.get("loss_epoch")) is None else float(loss),
             acceptance=acceptance,
             expected_al=1 + sum(acceptance),
         )

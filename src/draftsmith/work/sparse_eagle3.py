@@ -72,7 +72,10 @@ class _Attention:
         self.used = turn[None] < counts[:, None]  # [D, Q]
         self.queries_at = (first[:, None] + turn[None]).clamp(max=len(active) - 1)  # [D, Q] into active
         self.keys_at = (starts[:, None] + place[None]).clamp(max=int(starts[-1] + lengths[-1]) - 1)  # [D, P]
-        self.future = place[None, None] > (active[self.queries_at] - starts[:, None])[..., None]  # [D, Q, P]
+        # A slot that is not used may borrow a query of an earlier document: with every key masked its softmax would be
+        # NaN, and NaN times a gradient of zero is NaN.
+        future = place[None, None] > (active[self.queries_at] - starts[:, None])[..., None]
+        self.future = future & self.used[..., None]  # [D, Q, P]
 
     def keys_values(self, states: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """states [N, 2H] -> rotated keys and values, each [kv_heads, N, dim]."""

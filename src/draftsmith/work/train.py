@@ -161,7 +161,7 @@ class _Follow:
             score = choice.scores([record])[0]
             shown = ", ".join(f"{a:.3f}" for a in score.acceptance)
             self.note = (
-                f"epoch {score.epoch + 1}/{self.epochs}: validation acceptance {shown}, loss {val['loss_epoch']:.3f}"
+                f"epoch {score.epoch + 1}/{self.epochs}: validation acceptance {shown}, loss {score.loss:.3f}"
             )
             self.job.progress("training", (score.epoch + 1) / self.epochs * 100, 100, "%", self.note)
         elif "train" in record:
@@ -169,7 +169,7 @@ class _Follow:
             if epoch and not self.known:
                 self.steps_per_epoch, self.known = step / epoch, True
             share = min((step + 1) / (self.steps_per_epoch * self.epochs), 0.99)
-            loss = record["train"].get("loss", math.nan)
+            loss = record["train"].get("loss") or math.nan
             note = self.note or f"epoch {epoch + 1}/{self.epochs}, loss {loss:.3f}"
             self.job.progress("training", share * 100, 100, "%", note)
 

@@ -49,8 +49,9 @@ class Watch(logging.Handler):
             self.check(record.msg)
 
     def write(self, value: dict[str, Any]) -> None:
-        """Append one line."""
-        self.out.write(json.dumps({"at_unix_s": time.time(), **value}, default=float) + "\n")
+        """Append one line of plain JSON: what is not a finite number becomes null."""
+        line = json.loads(json.dumps(value, default=float), parse_constant=lambda _: None)
+        self.out.write(json.dumps({"at_unix_s": time.time(), **line}, allow_nan=False) + "\n")
 
     def check(self, value: dict[str, Any]) -> None:
         """Raise TrainingStopped on a non-finite loss, or on validation acceptance near zero at position 0."""
