@@ -142,7 +142,7 @@ class World:
         lines = [f'target = "{self.target}"', f'profile = "{self.log}"', f'workspace = "{self.workspace}"']
         for name, section in sections.items():
             lines.append(f"[{name}]")
-            lines += [f"{key} = {_toml(value)}" for key, value in section.items()]
+            lines += [f"{key} = {_toml(value)}" for key, value in section.items() if value is not None]
         self.file.write_text("\n".join(lines) + "\n")
 
     # -- commands -------------------------------------------------------------------------------------------------

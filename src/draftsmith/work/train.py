@@ -157,7 +157,7 @@ class _Follow:
 
     def see(self, record: dict[str, Any]) -> None:
         """Update progress from one record."""
-        if val := record.get("val"):
+        if record.get("val"):
             score = choice.scores([record])[0]
             shown = ", ".join(f"{a:.3f}" for a in score.acceptance)
             self.note = (

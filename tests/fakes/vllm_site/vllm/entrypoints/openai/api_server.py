@@ -135,6 +135,7 @@ class Counters:
 
 class Api(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # as in the engine: a chunk leaves when it is written
     server: Any
 
     def log_message(self, format: str, *args: object) -> None:
@@ -187,7 +188,7 @@ class Api(BaseHTTPRequestHandler):
                 held.append(token)
                 if len(held) < wanted and decoding.finish is None:
                     continue
-                due = began + settings.first_s + len(steps) * settings.step_s
+                due = first_at + len(steps) * settings.step_s if steps else began + settings.first_s
                 time.sleep(max(0.0, due - time.monotonic()))
                 last_at = time.monotonic()
                 first_at = first_at if steps else last_at
