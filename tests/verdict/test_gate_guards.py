@@ -64,7 +64,7 @@ def decided(change: Change, blocks: int = 3, **limits: Any) -> tuple[Decision, d
         ("errors", on_candidate(failing(6))),
         ("preemptions", on_candidate(counted(preemptions=20))),
         ("capacity", on_candidate(lambda t: t.model_copy(update={"kv_tokens": 4_000}))),
-        ("forgetting", on_candidate(samples(lambda i, s: {"latency_s": (s.latency_s or 0) * 3}), "general")),
+        ("forgetting", on_candidate(samples(lambda i, s: {"latency_s": (s.latency_s or 0) * 9}), "general")),
     ],
 )
 def test_a_faster_draft_that_breaks_a_guard_loses(name: str, change: Change) -> None:
@@ -76,6 +76,15 @@ def test_a_faster_draft_that_breaks_a_guard_loses(name: str, change: Change) -> 
     assert guards[name].passed is False
     assert (decision.outcome, decision.winner, decision.need_more_blocks) == ("LOSS", None, False)
     assert f"guard {name} failed" in decision.reason
+
+
+def test_a_slow_down_on_general_traffic_that_the_own_gain_pays_for_is_allowed() -> None:
+    slower = on_candidate(samples(lambda i, s: {"latency_s": (s.latency_s or 0) * 2}), "general")
+    decision, guards = decided(slower)
+    assert guards["forgetting"].passed is True
+    assert guards["forgetting"].limit is not None
+    assert guards["forgetting"].limit > 1  # one token in ten may cost more than twice as much, for this gain
+    assert decision.outcome == "WIN"
 
 
 def _without_server_times(change: Change) -> Change:

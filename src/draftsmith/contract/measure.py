@@ -47,7 +47,12 @@ class Thresholds(Frozen):
     ttft_margin: float = Field(0.15, description="the same for median TTFT")
     throughput_margin: float = Field(0.05, description="output tokens/s may be at most this fraction lower")
     error_rate_margin: float = Field(0.005, description="additional share of failed requests allowed (absolute)")
-    forgetting_margin: float = Field(0.10, description="TPOT on general traffic may be at most this fraction worse")
+    forgetting_margin: float = Field(
+        0.10, description="TPOT on general traffic may be this fraction worse in any case; more where the gain pays for it"
+    )
+    general_share: float = Field(
+        0.10, description="share of general traffic at which the draft must still pay: bounds the slow-down allowed there"
+    )
     client_server_tolerance: float = Field(0.10, description="relative gap between client and server mean TPOT")
     lower_end_share: float = Field(
         0.5, description="share of the smallest gain worth claiming that the interval's lower end must clear"

@@ -84,7 +84,7 @@ def check_all(own: Sides, counts: Sides, general: Sides | None, limits: Threshol
         client_server(own, limits.client_server_tolerance),
     ]
     if general is not None:
-        checks.append(forgetting(general, limits.forgetting_margin))
+        checks.append(forgetting(own, general, limits))
     return tuple(checks)
 
 
@@ -127,17 +127,34 @@ def throughput(sides: Sides, margin: float) -> Checked:
     return _ratio("throughput", "time per output token of the whole arm", sides, slow / fast, loss, allowed)
 
 
-def forgetting(sides: Sides, margin: float) -> Checked:
-    """Median TPOT on general traffic: what the draft unlearned while it was tailored."""
-    slow, fast = (values(sides.trials(side), tpot) for side in ("base", "cand"))
+def forgetting(own: Sides, general: Sides, limits: Thresholds) -> Checked:
+    """Median TPOT on general traffic: what the draft unlearned while it was tailored.
+
+    A narrow draft is slower on foreign traffic, always. What matters is whether the whole still gains: with a share s of
+    general traffic the time per token is (1 - s) x own ratio + s x general ratio of the baseline's. So the slow-down that
+    is allowed there is what the gain on own traffic pays for at s = `general_share`, and never less than
+    `forgetting_margin`.
+    """
+    margin = allowed_slowdown(own, limits)
+    slow, fast = (values(general.trials(side), tpot) for side in ("base", "cand"))
     if min(len(slow), len(fast)) < ENOUGH_REQUESTS:
         return _unmeasured(
             "forgetting", margin, "general traffic was not measured, or on fewer than 20 requests an arm"
         )
     observed = _over(quantile_of(fast, 0.5), quantile_of(slow, 0.5))
     return _ratio(
-        "forgetting", "median TPOT on general traffic", sides, observed, lambda b, c: paired_log(c, b, tpot), margin
+        "forgetting", "median TPOT on general traffic", general, observed, lambda b, c: paired_log(c, b, tpot), margin
     )
+
+
+def allowed_slowdown(own: Sides, limits: Thresholds) -> float:
+    """How much slower general traffic may be (0.1 = 10 %), given the gain on own traffic."""
+    slow, fast = (values(own.trials(side), tpot) for side in ("base", "cand"))
+    if not slow or not fast or not 0 < limits.general_share < 1:
+        return limits.forgetting_margin
+    ratio = quantile_of(fast, 0.5) / quantile_of(slow, 0.5)
+    paid_for = (1 - (1 - limits.general_share) * ratio) / limits.general_share - 1
+    return max(limits.forgetting_margin, paid_for)
 
 
 def errors(sides: Sides, margin: float) -> Checked:
