@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from vllm.answers import Decoding, Model, say
 
@@ -57,9 +58,9 @@ class Settings:
 
 
 def _map_is_sound(draft: Path) -> bool:
-    tensors = load_file(draft / "model.safetensors")
-    ids = np.arange(len(tensors["d2t"])) + tensors["d2t"]
-    return bool(np.array_equal(np.flatnonzero(tensors["t2d"]), ids))
+    with safe_open(draft / "model.safetensors", "numpy") as tensors:
+        offsets, marks = tensors.get_tensor("d2t"), tensors.get_tensor("t2d")
+    return bool(np.array_equal(np.flatnonzero(marks), np.arange(len(offsets)) + offsets))
 
 
 class Counters:
