@@ -88,7 +88,9 @@ def test_same_loss_counts_and_gradients(model: Any) -> None:
     assert loss == pytest.approx(dense_loss, rel=1e-4)
     assert grads.keys() == dense_grads.keys()
     for name, grad in dense_grads.items():
-        torch.testing.assert_close(grads[name], grad, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            grads[name], grad, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
     for name in dense_metrics:
         assert metrics[name] == pytest.approx(dense_metrics[name], rel=1e-4), name
 

@@ -57,6 +57,7 @@ class Progress:
         self.width = 0
 
     def __call__(self, prefix: str, progress: JobProgress) -> None:
+        """Show where `prefix` stands."""
         now = time.monotonic()
         if not self.live and progress.stage == self.stage and now - self.last < LINE_EVERY_S:
             return

@@ -16,7 +16,9 @@ def closing(overview: dict[str, Any]) -> str:
     if not verdict:
         stopped = next((row for row in overview["phases"] if row["state"] == "stopped"), None)
         if stopped:
-            return f"stopped at the gate of {stopped['phase']}: {stopped['headline']}; change what it names, or give --new"
+            return (
+                f"stopped at the gate of {stopped['phase']}: {stopped['headline']}; change what it names, or give --new"
+            )
         return "stopped before the comparison; run the same command to go on"
     lines = [f"verdict  {verdict['outcome']} (tier {verdict['tier']}): {verdict['reason']}"]
     if speed := verdict.get("speedup"):

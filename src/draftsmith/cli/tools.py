@@ -90,4 +90,4 @@ def demo(
 
     overview, text = run_demo(folder, requests, o.configuration(config, settings=settings), settings or [], new=new)
     show(overview, text)
-    say("see also: draftsmith explain, draftsmith status (with --workspace " + str(folder / "workspace") + ")")
+    say(f"more     draftsmith explain --workspace {folder / 'workspace'}")

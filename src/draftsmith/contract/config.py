@@ -26,7 +26,8 @@ class EngineConfig(Frozen):
     env: dict[str, str] = Field(default_factory=dict, description="environment of the engine process")
     cpu_kv_gib: float = Field(2.0, description="KV cache of one server on CPU, in GiB")
     gpu_kv_gib: float | None = Field(
-        None, description="KV cache of one server on a GPU, in GiB; default: what its share allows, 4 where several share it"
+        None,
+        description="KV cache of one server on a GPU, in GiB; default: what its share allows, 4 where several share it",
     )
     gpu_memory_share: float | None = Field(None, description="share of GPU memory for one server; default: chosen")
     start_timeout_s: float = Field(900.0, description="how long a server may take to become ready")

@@ -48,10 +48,12 @@ class Thresholds(Frozen):
     throughput_margin: float = Field(0.05, description="output tokens/s may be at most this fraction lower")
     error_rate_margin: float = Field(0.005, description="additional share of failed requests allowed (absolute)")
     forgetting_margin: float = Field(
-        0.10, description="TPOT on general traffic may be this fraction worse in any case; more where the gain pays for it"
+        0.10,
+        description="TPOT on general traffic may be this fraction worse in any case; more where the gain pays for it",
     )
     general_share: float = Field(
-        0.10, description="share of general traffic at which the draft must still pay: bounds the slow-down allowed there"
+        0.10,
+        description="share of general traffic at which the draft must still pay: bounds the slow-down allowed there",
     )
     client_server_tolerance: float = Field(0.10, description="relative gap between client and server mean TPOT")
     lower_end_share: float = Field(

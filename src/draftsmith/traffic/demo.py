@@ -16,8 +16,24 @@ EXAMPLES = (
 )
 MATH_SYSTEM = "Solve the problem step by step. End with the line 'Answer: <number>'."
 
-NAMES = "Adeyemi Bianchi Chen Dubois Eriksen Farouk Gupta Haas Ivanova Jensen Kowalski Lopez Meyer Nakamura Osei".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday tomorrow tonight".split()
+NAMES = [
+    "Adeyemi",
+    "Bianchi",
+    "Chen",
+    "Dubois",
+    "Eriksen",
+    "Farouk",
+    "Gupta",
+    "Haas",
+    "Ivanova",
+    "Jensen",
+    "Kowalski",
+    "Lopez",
+    "Meyer",
+    "Nakamura",
+    "Osei",
+]
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "tomorrow", "tonight"]
 TIMES = ["noon", "1 pm", "5:30 pm", "6 pm", "6:45 pm", "7 pm", "7:15 pm", "8 pm", "half past eight", "9 pm"]
 NOTES = ["a high chair", "a window seat", "a vegan menu", "a quiet corner", "wheelchair access", "a birthday cake"]
 OPENINGS = ["Hello,", "Hi,", "Good evening,", "Hey there,", "", "Please,", "Excuse me,"]
@@ -31,8 +47,8 @@ ASKS = [
 ]
 TAILS = ["Under {name}.", "My name is {name}.", "We need {note}.", "It is for {name}, and we need {note}.", ""]
 
-THINGS = "apples pencils stamps marbles tickets books cookies shells cards bottles".split()
-PEOPLE = "Amara Ben Chiara Dario Elif Femi Greta Hana Idris Jana".split()
+THINGS = ["apples", "pencils", "stamps", "marbles", "tickets", "books", "cookies", "shells", "cards", "bottles"]
+PEOPLE = ["Amara", "Ben", "Chiara", "Dario", "Elif", "Femi", "Greta", "Hana", "Idris", "Jana"]
 PROBLEMS = [
     "{a} has {x} {thing}. {b} gives {a} {y} more. How many {thing} does {a} have now?",
     "{a} buys {x} boxes with {y} {thing} in each box. How many {thing} does {a} have?",

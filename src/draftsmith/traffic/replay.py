@@ -211,7 +211,7 @@ class _Answer:
     first_s: float | None = None
     last_s: float | None = None
     finish: str | None = None
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     spec: SpecStats | None = None
     transfer: dict[str, Any] | None = None
 

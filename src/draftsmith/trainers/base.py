@@ -9,7 +9,6 @@ from pydantic import Field
 
 from draftsmith.contract.base import Frozen
 
-
 STEPS_AN_EPOCH = 64
 LEAST_BATCH, LARGEST_BATCH = 512, 8192
 

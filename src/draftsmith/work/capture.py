@@ -36,7 +36,7 @@ def body(job: Job) -> Outputs:
     corpus, folder = Path(plan["corpus"]), private_dir(Path(plan["states"]))
     manifest = open_corpus(corpus)
     rows = [row for split in ("train", "validation") for row in iter_rows(corpus, split)]
-    layers = tuple(plan["layer_ids"]) + (target.num_layers,)
+    layers = (*tuple(plan["layer_ids"]), target.num_layers)
     _discard_foreign(folder, rows)
     missing = [row for row in rows if not states.states_path(folder, row.id).is_file()]
     tokens = sum(len(row.input_ids) - 1 for row in missing)

@@ -96,7 +96,7 @@ def _answer(job: Job, config: Config, target: TargetFacts, asked: dict[str, Acce
         return
     folder = private_dir(Path(job.plan["states"]))
     capture = CaptureSpec(
-        layer_ids=tuple(job.plan["layer_ids"]) + (target.num_layers,), storage=str(folder / "incoming")
+        layer_ids=(*tuple(job.plan["layer_ids"]), target.num_layers), storage=str(folder / "incoming")
     )
     spec = wiring.server_spec(config, target.path, capture=capture, eager=True)
     engine = wiring.engine(config, Path(job.plan["registry"]))

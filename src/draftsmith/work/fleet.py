@@ -51,7 +51,7 @@ class Fleet:
             yield {name: endpoints[name] for name in arms}
 
     def _spec(self, arm: Arm, residents: int) -> ServerSpec:
-        found, known = self.engine.installed(wiring.server_spec(self.config, self.target))
+        _found, known = self.engine.installed(wiring.server_spec(self.config, self.target))
         per_request = arm.spec_config is not None and known.per_request_metrics
         return wiring.server_spec(
             self.config,

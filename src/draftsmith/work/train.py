@@ -160,9 +160,7 @@ class _Follow:
         if record.get("val"):
             score = choice.scores([record])[0]
             shown = ", ".join(f"{a:.3f}" for a in score.acceptance)
-            self.note = (
-                f"epoch {score.epoch + 1}/{self.epochs}: validation acceptance {shown}, loss {score.loss:.3f}"
-            )
+            self.note = f"epoch {score.epoch + 1}/{self.epochs}: validation acceptance {shown}, loss {score.loss:.3f}"
             self.job.progress("training", (score.epoch + 1) / self.epochs * 100, 100, "%", self.note)
         elif "train" in record:
             epoch, step = int(record.get("epoch", 0)), int(record["global_step"])

@@ -1,0 +1,31 @@
+"""Wall time of each phase of a run, and its share of the whole.
+
+    python benchmarks/phases.py WORKSPACE [RUN_ID]
+
+The demo's workspace is demo/workspace. Times are of the job that did the work: a phase that was resumed counts its last
+job, a reused one counts what it took when it ran.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from draftsmith.kit.hardware import describe
+from draftsmith.loop.driver import summary
+from draftsmith.store.runs import Store
+
+
+def main() -> None:
+    """Print the table."""
+    run = Store(Path(sys.argv[1])).get(sys.argv[2] if len(sys.argv) > 2 else None)
+    rows = [(row["phase"], row["wall_s"] or 0.0) for row in summary(run)]
+    whole = sum(wall for _, wall in rows)
+    print(f"run {run.record.run_id} on {describe()}\n\n| phase | wall time | share |\n|---|---|---|")
+    for phase, wall in rows:
+        print(f"| {phase} | {wall:.1f} s | {wall / whole:.0%} |")
+    print(f"| all | {whole:.1f} s | |")
+
+
+if __name__ == "__main__":
+    main()
