@@ -35,6 +35,7 @@ from draftsmith.phases.base import Gate, JobPlan, PhaseContext
 from draftsmith.phases.pipeline import JOBS, PIPELINE
 from draftsmith.serving.base import Serving
 from draftsmith.store.runs import Run
+from draftsmith.traffic.retention import purge
 
 POLL_S = 0.3
 LOST_RETRIES = 2
@@ -106,6 +107,8 @@ def _advance(loop: Loop) -> JobResult | None:
         if step.kind == "finished" or (loop.stop_after and loop.stop_after in context.results):
             return context.results.get("compare")
         if step.kind == "finish":
+            if context.config.corpus.retention == "zero":
+                purge(loop.run.folder)
             loop.run.append("finished", step.phase, headline=step.headline)
             continue
         if step.ask and not loop.console.confirm(step.headline, str(step.phase)):

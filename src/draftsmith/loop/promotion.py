@@ -16,6 +16,7 @@ from draftsmith.contract.job import JobResult
 from draftsmith.contract.state import ServiceState
 from draftsmith.contract.verdict import Decision
 from draftsmith.kit.files import private_dir, read_json, sha256_file
+from draftsmith.loop.served import check_served
 from draftsmith.phases.base import Gate, PhaseContext
 from draftsmith.serving.base import Serving
 from draftsmith.store.runs import Run
@@ -33,6 +34,7 @@ def promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResul
     if reason is not None:
         _write(context, state, "kept", run, decision, context.standing, None)
         return _result(False, context.standing, f"standing configuration kept: {reason}")
+    check_served(context.config.serving.endpoint, context.standing)
     winner = dict(compare.outputs["winner_config"] or {})
     draft = _settle_draft(context, winner)
     if draft:

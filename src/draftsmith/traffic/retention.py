@@ -29,7 +29,12 @@ AGGREGATES = (
     "*summary.md",
     "*SOURCE.md",
     "*result.json",
+    "*facts.json",
+    "*plan-frozen.json",
     "*.exit",
+    "run.json",
+    "journal/*.json",
+    "bundle/*",  # scrubbed when it is written, and without logs under zero retention
 )
 
 

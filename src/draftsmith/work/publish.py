@@ -114,12 +114,14 @@ def _source(plan: dict[str, Any], target: TargetFacts) -> dict[str, str]:
 
 
 def _commands(plan: dict[str, Any], results: dict[str, JobResult]) -> Iterator[CommandRecord]:
-    """The jobs that were run. Their logs may hold text of the traffic only if the engine prints it; none is asked to."""
+    """The jobs that were run. No engine is asked to print traffic, but under zero retention no log is trusted."""
+    logs = plan["config"]["corpus"]["retention"] != "zero"
     for name, result in results.items():
         folder = Path(plan["folder"]) / "phases" / name
         if (folder / "plan.json").exists():
             argv = ("python", "-m", f"draftsmith.work.{name}", str(folder / "plan.json"))
-            yield CommandRecord(name, argv, folder / "stdout.log", folder / "stderr.log", 0 if result.ok else 1)
+            out, err = (folder / "stdout.log", folder / "stderr.log") if logs else ("", "")
+            yield CommandRecord(name, argv, out, err, 0 if result.ok else 1)
 
 
 if __name__ == "__main__":

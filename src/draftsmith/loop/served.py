@@ -1,0 +1,28 @@
+"""Is what serves still what was compared? Asked of the served endpoint before a switch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from draftsmith.contract.errors import RefusedError
+from draftsmith.engines import vllm_metrics
+
+SPECULATION = "vllm:spec_decode"
+
+
+def check_served(endpoint: str | None, standing: dict[str, Any] | None) -> None:
+    """Raise RefusedError if the server speculates and the compared configuration does not, or the reverse.
+
+    A server does not publish its speculative config, so this is all that can be seen from outside. Without an endpoint
+    nothing is asked. Raises EngineLostError if the server cannot be asked: that says nothing about it, run again.
+    """
+    if not endpoint:
+        return
+    snapshot = vllm_metrics.read(endpoint.rstrip("/").removesuffix("/v1"))
+    speculates = any(name.startswith(SPECULATION) for name, _ in snapshot.values)
+    if speculates != (standing is not None):
+        seen, expected = ("with", "without") if speculates else ("without", "with")
+        raise RefusedError(
+            f"the served endpoint runs {seen} speculation, but {expected} it was compared",
+            "compare again against what serves now",
+        )

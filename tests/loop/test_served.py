@@ -1,0 +1,42 @@
+"""A switch is refused if the server runs otherwise than what was compared."""
+
+from __future__ import annotations
+
+import pytest
+
+from draftsmith.contract.errors import RefusedError
+from draftsmith.engines import vllm_metrics
+from draftsmith.engines.base import Snapshot
+from draftsmith.loop.served import check_served
+
+PLAIN = {("vllm:generation_tokens", ""): 5.0}
+DRAFTED = {**PLAIN, ("vllm:spec_decode_num_drafts", ""): 3.0}
+
+
+@pytest.mark.parametrize(
+    ("values", "standing", "refused"),
+    [
+        (PLAIN, None, False),
+        (DRAFTED, {"method": "ngram"}, False),
+        (DRAFTED, None, True),
+        (PLAIN, {"method": "ngram"}, True),
+    ],
+)
+def test_speculation_on_or_off_must_be_as_compared(
+    values: dict[tuple[str, str], float],
+    standing: dict[str, str] | None,
+    refused: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    monkeypatch.setattr(vllm_metrics, "read", lambda url: asked.append(url) or Snapshot(values, None))
+    if refused:
+        with pytest.raises(RefusedError, match="compare again"):
+            check_served("http://127.0.0.1:8000/v1", standing)
+    else:
+        check_served("http://127.0.0.1:8000/v1", standing)
+    assert asked == ["http://127.0.0.1:8000"]
+
+
+def test_without_an_endpoint_nothing_is_asked() -> None:
+    check_served(None, {"method": "ngram"})
