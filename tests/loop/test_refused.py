@@ -135,7 +135,7 @@ def test_a_draft_with_a_wrong_vocabulary_map_is_found_before_it_is_served(travel
     world = travelled.to("train")
     done = world.call("train", code=4, FAKE_TRAINER='{"wrong_map": true}')
     assert "does not pass lint" in done.stderr
-    assert "map" in done.stderr
+    assert "not with offsets" in done.stderr
     assert world.counted()["submitted", "compare"] == 0
 
 
