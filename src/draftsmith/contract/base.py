@@ -23,5 +23,11 @@ def canonical(value: Any) -> str:
 
 
 def digest(value: Any) -> str:
-    """sha256 (hex) of the canonical JSON of `value`."""
+    """sha256 (hex) of the canonical JSON of `value`.
+
+    Of a model, fields that have their default are left out: a later version that adds a field with a default gives old
+    values the hash they always had. So a default of a hashed contract must never change; add a field instead.
+    """
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", exclude_defaults=True)
     return hashlib.sha256(canonical(value).encode()).hexdigest()
