@@ -24,6 +24,7 @@ for command, function in {
     "demo-target": tools.demo_target,
     "run": loop.run,
     "profile": traffic.profile,
+    "drift": traffic.drift,
     "replay": traffic.replay,
     "corpus": loop.corpus,
     "capture": loop.capture,

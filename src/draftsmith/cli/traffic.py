@@ -9,7 +9,10 @@ import typer
 
 from draftsmith.cli import options as o
 from draftsmith.cli.output import Progress, show
+from draftsmith.contract.errors import InputError
 from draftsmith.contract.job import JobProgress
+from draftsmith.contract.profile import WorkloadProfile
+from draftsmith.kit.files import read_json
 
 
 def profile(
@@ -38,7 +41,7 @@ def profile(
     """
     import time
 
-    from draftsmith.kit.files import read_json, write_json
+    from draftsmith.kit.files import write_json
     from draftsmith.traffic.profile import build_profile
     from draftsmith.traffic.summary import render
 
@@ -131,3 +134,32 @@ def replay(
         f"{figures['output_tokens']:,} output tokens in {figures['wall_s']:.1f} s at concurrency {concurrency}\nwritten to {out}"
     )
     show(figures, text)
+
+
+def drift(
+    before: Annotated[Path, typer.Argument(help="workload-profile.json of then")],
+    after: Annotated[Path, typer.Argument(help="workload-profile.json of now")],
+    json: o.Json = False,
+) -> None:
+    """Say whether traffic moved between two profiles, what moved, and how far beyond the noise of the same traffic.
+
+    Exit code 1 if it drifted, 0 if not or if the profiles cannot tell.
+    """
+    from draftsmith.traffic.drift import compare
+
+    report = compare(read_profile(before), read_profile(after))
+    lines = [report.sentence, *(f"  {item.sentence}" for item in report.measures)]
+    lines += [f"  not compared: {name}" for name in report.unknown]
+    show(report, "\n".join(lines))
+    if report.drifted:
+        raise typer.Exit(1)
+
+
+def read_profile(path: Path) -> WorkloadProfile:
+    """A profile from its file. Raises InputError if it is none."""
+    try:
+        return WorkloadProfile.model_validate(read_json(path))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is not a workload profile ({type(error).__name__})", "make one with `draftsmith profile`"
+        ) from None
