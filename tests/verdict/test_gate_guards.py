@@ -72,10 +72,18 @@ def test_a_faster_draft_that_breaks_a_guard_loses(name: str, change: Change) -> 
     if name == "p99_tpot":
         changed = on_candidate(samples(late_tokens))
         changed = _without_server_times(changed)
-    decision, guards = decided(changed)
+    decision, guards = decided(changed, ttft_repaid_tokens=2)
     assert guards[name].passed is False
     assert (decision.outcome, decision.winner, decision.need_more_blocks) == ("LOSS", None, False)
     assert f"guard {name} failed" in decision.reason
+
+
+def test_a_later_first_token_is_allowed_if_the_answer_has_caught_up_soon() -> None:
+    decision, guards = decided(on_candidate(samples(late_first)))  # 0.1 s late, 18.5 ms won back with each token
+    assert guards["ttft"].passed is True
+    assert decision.outcome == "WIN"
+    _, guards = decided(on_candidate(samples(late_first)), ttft_repaid_tokens=3)
+    assert guards["ttft"].passed is False
 
 
 def test_a_slow_down_on_general_traffic_that_the_own_gain_pays_for_is_allowed() -> None:
@@ -113,7 +121,7 @@ def test_a_guard_outside_its_margin_by_chance_asks_for_more_blocks() -> None:
     def change(trial: Trial) -> Trial:
         return samples(shaky)(trial) if trial.block else unlucky(trial)
 
-    decision, guards = decided(on_candidate(change))
+    decision, guards = decided(on_candidate(change), ttft_repaid_tokens=0)
     assert guards["ttft"].passed is None
     assert (decision.outcome, decision.need_more_blocks) == ("INCONCLUSIVE", True)
     assert "cannot exclude chance" in decision.reason

@@ -44,7 +44,10 @@ class Thresholds(Frozen):
     min_blocks: int = Field(3, description="floor for reporting at tier `verdict`")
     max_blocks: int = Field(8, description="preset limit for adding blocks")
     p99_tpot_margin: float = Field(0.10, description="candidate p99 TPOT may be at most this fraction worse")
-    ttft_margin: float = Field(0.15, description="the same for median TTFT")
+    ttft_margin: float = Field(0.15, description="the same for median TTFT, in any case; more where it is won back")
+    ttft_repaid_tokens: int = Field(
+        8, description="a later first token is allowed if the faster ones have caught up by this token of the answer"
+    )
     throughput_margin: float = Field(0.05, description="output tokens/s may be at most this fraction lower")
     error_rate_margin: float = Field(0.005, description="additional share of failed requests allowed (absolute)")
     forgetting_margin: float = Field(

@@ -76,7 +76,7 @@ def check_all(own: Sides, counts: Sides, general: Sides | None, limits: Threshol
     """
     checks = [
         tail(own, limits.p99_tpot_margin),
-        first_token(own, limits.ttft_margin),
+        first_token(own, limits),
         throughput(own, limits.throughput_margin),
         errors(counts, limits.error_rate_margin),
         preemptions(counts, limits.preemption_margin),
@@ -104,11 +104,21 @@ def tail(sides: Sides, margin: float) -> Checked:
     return _ratio("p99_tpot", label, sides, _over(top, bottom), lambda b, c: paired_log(c, b, tpot, q), margin)
 
 
-def first_token(sides: Sides, margin: float) -> Checked:
-    """Median time to first token."""
+def first_token(sides: Sides, limits: Thresholds) -> Checked:
+    """Median time to first token.
+
+    A draft always costs some: it proposes before the first token is sent. What counts is when the answer has caught up:
+    the loss that is allowed is what the faster tokens win back by token `ttft_repaid_tokens`, and never less than
+    `ttft_margin`.
+    """
     slow, fast = (values(sides.trials(side), ttft) for side in ("base", "cand"))
+    margin = limits.ttft_margin
     if min(len(slow), len(fast)) < ENOUGH_REQUESTS:
         return _unmeasured("ttft", margin, "the median time to first token needs 20 requests an arm")
+    per_token = [values(sides.trials(side), tpot) for side in ("base", "cand")]
+    if all(per_token):
+        gain_s = quantile_of(per_token[0], 0.5) - quantile_of(per_token[1], 0.5)
+        margin = max(margin, limits.ttft_repaid_tokens * gain_s / quantile_of(slow, 0.5))
     observed = _over(quantile_of(fast, 0.5), quantile_of(slow, 0.5))
     return _ratio("ttft", "median TTFT", sides, observed, lambda b, c: paired_log(c, b, ttft), margin)
 
