@@ -73,7 +73,13 @@ def open_loop(
     paths = resolve_sources(sources)
     sources_sha = digest({path: _source_id(path) for path in paths} | {"options": profile_options or {}})
     workspace = private_dir(Path(config.workspace).resolve())
-    key = digest({"target": target.sha256, "sources": sources_sha, "config": config.model_dump(mode="json")})
+    key = digest(
+        {
+            "target": target.sha256,
+            "sources": sources_sha,
+            "config": config.model_dump(mode="json", exclude_defaults=True),
+        }
+    )
     store = Store(workspace)
     serving = wiring.serving(config, workspace)
     run = None if new else store.find(key)
