@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from draftsmith.cli.demo import MODEL
+
 SHORT = (
     "trainer.epochs=2",
     "trainer.batch_tokens=1024",
@@ -31,7 +33,7 @@ def test_a_short_loop_ends_with_a_verdict_evidence_and_nothing_running(tmp_path:
     target = os.environ.get("DRAFTSMITH_TARGET")
     if target:
         folder.mkdir()
-        (folder / "target").symlink_to(target)
+        (folder / MODEL).symlink_to(target)
     settings = [f"--set={setting}" for setting in SHORT]
     command = [sys.executable, "-m", "draftsmith", "demo", str(folder), "--requests", "90", "--json", *settings]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

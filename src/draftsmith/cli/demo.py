@@ -20,6 +20,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "engine": {"max_model_len": 1024},
 }
 CONCURRENCY = 32
+MODEL = "SmolLM2-135M-Instruct"
 
 
 def build_target(out: Path) -> Path:
@@ -62,7 +63,7 @@ def run_demo(
     from draftsmith.traffic.demo import demo_prompts
 
     folder = private_dir(folder.resolve())
-    target = build_target(folder / "target")
+    target = build_target(folder / MODEL)
     prompts, log = folder / "prompts.jsonl", folder / "access.jsonl"
     settled = demo_config(config, target, log, folder / "workspace", settings)
     require_ready(settled)
