@@ -15,15 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from draftsmith.backends.base import (
-    LIVE,
     STDERR,
     STDOUT,
     CouldNotLookError,
     outcome,
     read_result,
 )
-from draftsmith.backends.notes import JobNote, Notes, make_handle, split_handle
-from draftsmith.contract.errors import BackendError, InputError, RefusedError
+from draftsmith.backends.notes import JobNote, Notes, make_handle, may_adopt, split_handle
+from draftsmith.contract.errors import BackendError, InputError
 from draftsmith.contract.job import JobSpec, JobStatus
 from draftsmith.kit import processes
 from draftsmith.kit.clock import Clock, SystemClock
@@ -100,17 +99,7 @@ class LocalBackend:
         if handle is None:
             return None
         status = self._status(handle, self._started())
-        if status.state == "UNKNOWN":
-            raise BackendError(f"cannot tell whether {spec.name} already runs: {status.detail}", "run again later")
-        if status.state not in LIVE:
-            return None
-        note = self._notes.read(spec.name)
-        if note is not None and note.spec != spec:
-            raise RefusedError(
-                f"job {spec.name} runs already, with another program or settings",
-                "cancel it first, or choose another run id",
-            )
-        return handle
+        return handle if may_adopt(spec, status, self._notes) else None
 
     def _start(self, spec: JobSpec) -> str:
         workdir = Path(spec.workdir)

@@ -13,10 +13,10 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from draftsmith.backends.base import PROGRESS, RESULT, CouldNotLookError
+from draftsmith.backends.base import LIVE, PROGRESS, RESULT, CouldNotLookError
 from draftsmith.contract.base import Frozen
-from draftsmith.contract.errors import InputError
-from draftsmith.contract.job import JobSpec
+from draftsmith.contract.errors import BackendError, InputError, RefusedError
+from draftsmith.contract.job import JobSpec, JobStatus
 from draftsmith.kit.files import private_dir, read_json, write_json
 
 NOTE = "job.json"
@@ -104,3 +104,21 @@ def _read(path: Path, model: type[_Model]) -> _Model | None:
         raise CouldNotLookError(f"{path} cannot be read: {error.strerror}") from error
     except (ValidationError, ValueError) as error:
         raise CouldNotLookError(f"{path} is damaged") from error
+
+
+def may_adopt(spec: JobSpec, status: JobStatus, notes: Notes) -> bool:
+    """Whether the job of that name lives and is the one that is meant: then it is adopted instead of started again.
+
+    Raises BackendError if nobody could look, RefusedError if the name runs with another program or settings.
+    """
+    if status.state == "UNKNOWN":
+        raise BackendError(f"cannot tell whether {spec.name} already runs: {status.detail}", "run again later")
+    if status.state not in LIVE:
+        return False
+    note = notes.read(spec.name)
+    if note is not None and note.spec != spec:
+        raise RefusedError(
+            f"job {spec.name} runs already, with another program or settings",
+            "cancel it first, or choose another run id",
+        )
+    return True

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from draftsmith.backends.base import LIVE, RESULT, CouldNotLookError, read_result
-from draftsmith.backends.notes import JobNote, Notes, make_handle, split_handle
+from draftsmith.backends.notes import JobNote, Notes, make_handle, may_adopt, split_handle
 from draftsmith.backends.slurm_check import check_commands, check_nodes, look_at_nodes
 from draftsmith.backends.slurm_commands import SlurmCommands
 from draftsmith.backends.slurm_judge import Evidence, judge, judge_shards, merge_results
@@ -201,17 +201,7 @@ class SlurmBackend:
             return None
         self._queue.expect_change()  # a decision to start needs an answer of now
         status = self.poll([handle])[handle]
-        if status.state == "UNKNOWN":
-            raise BackendError(f"cannot tell whether {spec.name} already runs: {status.detail}", "run again later")
-        if status.state not in LIVE:
-            return None
-        note = self._notes.read(spec.name)
-        if note is not None and note.spec != spec:
-            raise RefusedError(
-                f"job {spec.name} runs already, with another program or settings",
-                "cancel it first, or choose another run id",
-            )
-        return handle
+        return handle if may_adopt(spec, status, self._notes) else None
 
     def _write_files(self, spec: JobSpec) -> Path:
         workdir = private_dir(Path(spec.workdir))
