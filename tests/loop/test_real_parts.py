@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from loop_world import World
 from tiny_target import prompts
@@ -39,3 +40,24 @@ def test_from_answered_prompts_to_a_trained_draft(tmp_path: Path) -> None:
     report = Path(world.done("publish")["result"]["outputs"]["report"])
     assert report.is_file()
     assert world.alive() == []
+    starts_where_the_first_one_ended(world, train)
+
+
+def starts_where_the_first_one_ended(world: World, first: dict[str, Any]) -> None:
+    """A second training from that draft keeps its vocabulary and needs no second approach."""
+    parent = Path(world.done("train")["result"]["outputs"]["draft"])
+    again = world.base / "again"
+    settings = (f"trainer.warm_start={parent}", "trainer.epochs=1")
+    world.call("train", "--workspace", str(again), *(f"--set={item}" for item in settings))
+    [folder] = again.glob("runs/*")
+    [done] = [
+        event["data"]["result"]
+        for event in map(json.loads, (path.read_text() for path in sorted(folder.glob("journal/[0-9]*.json"))))
+        if event["kind"] == "phase_done" and event["phase"] == "train"
+    ]
+    [epoch] = done["figures"]["epochs"]
+    assert epoch["loss"] < first["epochs"][0]["loss"]
+    assert done["figures"]["draft_vocabulary"] == first["draft_vocabulary"]
+    manifest = json.loads((Path(done["outputs"]["draft"]) / "draft-manifest.json").read_text())
+    assert manifest["warm_start_from"]
+    assert str(parent) not in json.dumps(manifest), "a manifest names no path of this machine"

@@ -13,6 +13,7 @@ Laws:
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -99,6 +100,7 @@ def start(
     `env` is the whole environment (None = this one's). Safe to call from any thread. A program that cannot be run
     ends with exit code 127 and says so in the log. `grace_s`: between SIGTERM and SIGKILL when this process dies. Raises OSError if the registry or log cannot be written.
     """
+    reap()
     token = secrets.token_hex(16)
     record = ProcessRecord(
         token=token,
@@ -133,7 +135,7 @@ def stop(process: Process, grace_s: float = GRACE_S) -> int | None:
 
     Returns its exit code (see `Process.exit_code`). Stopping twice is harmless.
     """
-    _end(process.record, grace_s, process)
+    _end(process.record, grace_s)
     _forget(process.path, process.record)
     return process.exit_code()
 
@@ -162,6 +164,12 @@ def records(registry: Path) -> list[tuple[Path, ProcessRecord]]:
             data = read_json(path)
             found.append((path, ProcessRecord(**{k: v for k, v in data.items() if k in known})))
     return found
+
+
+def reap() -> None:
+    """Collect the exit codes of children that have ended, so that no zombie of a job nobody asked about remains."""
+    for popen in list(_children.values()):
+        popen.poll()
 
 
 def is_alive(record: ProcessRecord) -> bool:
@@ -205,6 +213,7 @@ def _spawn(command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path 
 
 
 _children: dict[str, subprocess.Popen[bytes]] = {}  # by token; only these can be waited for
+atexit.register(reap)
 _spawner_lock = threading.Lock()
 _spawners: dict[int, ThreadPoolExecutor] = {}
 
@@ -246,7 +255,7 @@ def _open_files(process: psutil.Process) -> Iterable[Any]:
     return []
 
 
-def _end(record: ProcessRecord, grace_s: float, process: Process | None = None) -> bool:
+def _end(record: ProcessRecord, grace_s: float) -> bool:
     """SIGTERM, wait, SIGKILL until nothing is left. True if anything had been running."""
     found = members(record)
     if not found:
@@ -258,8 +267,7 @@ def _end(record: ProcessRecord, grace_s: float, process: Process | None = None) 
         _signal(leader if leader and number == signal.SIGTERM else found, number)
         while found and time.monotonic() < deadline:
             time.sleep(POLL_S)
-            if process is not None:
-                process.exit_code()  # reaps it
+            reap()
             found = [p for p in found if _running(p)] or members(record)
         if not found:
             return True
