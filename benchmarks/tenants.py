@@ -2,12 +2,16 @@
 
     python benchmarks/tenants.py logs    --data DIR --out DIR --target FOLDER
     python benchmarks/tenants.py train   --out DIR --target FOLDER [--parallel]
+    python benchmarks/tenants.py dflash  --out DIR --target FOLDER [--parallel]
     python benchmarks/tenants.py compare --out DIR --target FOLDER
     python benchmarks/tenants.py table   --out DIR
 
 DIR of --data holds <tenant>.jsonl files (id, messages, max_tokens). `logs` serves the target once and replays the prompts.
 The generic log of a tenant holds as many answer tokens, drawn evenly from all other tenants. `compare` finishes the
 matched run of each tenant with the generic draft as a further arm on the same held-out prompts. Each step is resumable.
+`dflash` trains a DFlash draft from the corpus and the kept hidden states of each run of `train` (which needs
+`--set corpus.keep_hidden_states=true`), so that both kinds of draft have seen the same rows. `gpu_campaign.py` compares
+them all over several concurrencies.
 """
 
 from __future__ import annotations
@@ -15,15 +19,18 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import multiprocessing
 import subprocess
 import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 from draftsmith import wiring
 from draftsmith.contract.config import Config
 from draftsmith.engines.vllm import VllmEngine
-from draftsmith.kit.files import private_dir, read_json, read_lines, write_atomic
+from draftsmith.kit.files import private_dir, read_json, read_lines, write_atomic, write_json
 from draftsmith.traffic.recording import record
 
 MAIN = ("extract_json", "math", "chat")
@@ -41,21 +48,31 @@ def logs(options: argparse.Namespace) -> None:
     server = engine.start(spec, out / "servers")
     try:
         engine.wait_ready(server, 900)
-        for tenant in tenants:
-            limit = options.requests if tenant in options.tenants else options.others
-            figures = record(
-                data / f"{tenant}.jsonl",
-                out / f"log-{tenant}.jsonl",
-                endpoint=server.url,
-                concurrency=options.concurrency,
-                limit=limit,
-                max_tokens=256,
-            )
-            rate = figures["output_tokens"] / max(figures["wall_s"], 1e-9)
-            print(
-                f"{tenant}: {figures['answered']} answers, {figures['output_tokens']:,} tokens, {rate:,.0f} tokens/s",
-                flush=True,
-            )
+        began = time.monotonic()
+        # One Python client reads about 6,000 tokens/s; several of them keep a GPU busy. The largest logs begin first.
+        order = sorted(tenants, key=lambda tenant: tenant not in options.tenants)
+        with ProcessPoolExecutor(options.clients, mp_context=multiprocessing.get_context("spawn")) as pool:
+            waiting = {
+                pool.submit(
+                    record,
+                    data / f"{tenant}.jsonl",
+                    out / f"log-{tenant}.jsonl",
+                    endpoint=server.url,
+                    concurrency=max(1, options.concurrency // options.clients),
+                    limit=options.requests if tenant in options.tenants else options.others,
+                    max_tokens=256,
+                ): tenant
+                for tenant in order
+            }
+            total = 0
+            for done in as_completed(waiting):
+                figures = done.result()
+                total += figures["output_tokens"]
+                print(
+                    f"{waiting[done]}: {figures['answered']} answers, {figures['output_tokens']:,} tokens", flush=True
+                )
+        wall_s = time.monotonic() - began
+        print(f"all: {total:,} tokens in {wall_s:.0f} s, {total / wall_s:,.0f} tokens/s", flush=True)
     finally:
         engine.stop(server)
     for tenant in options.tenants:
@@ -112,6 +129,51 @@ def train(options: argparse.Namespace) -> None:
         link_generic(options.out.resolve(), tenant)
 
 
+def dflash(options: argparse.Namespace) -> None:
+    """Train a DFlash draft beside each EAGLE3 one, from the same corpus and states. Drafts: `<kind>-<tenant>-dflash`."""
+    running = []
+    for tenant, kind in itertools.product(options.tenants, ("matched", "generic")):
+        found = sorted((options.out.resolve() / f"{kind}-{tenant}.work").glob("runs/*/phases/train/plan.json"))
+        draft = options.out.resolve() / f"{kind}-{tenant}-dflash"
+        if draft.exists():
+            continue
+        if not found:
+            print(f"dflash {kind} {tenant}: no finished training to take corpus and states from", flush=True)
+            continue
+        folder = private_dir(found[-1].parent.parent / "train-dflash")
+        plan = read_json(found[-1])
+        plan["config"] = Config.model_validate(
+            apply(plan["config"], ["trainer.method=dflash", *options.set])
+        ).model_dump(mode="json")
+        write_json(folder / "plan.json", plan | {"out": str(draft)})
+        log = (options.out / f"train-dflash-{kind}-{tenant}.log").open("w")
+        argv = [sys.executable, "-m", "draftsmith.work.train", str(folder / "plan.json")]
+        running.append((tenant, kind, folder, subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT)))
+        if not options.parallel:
+            running[-1][-1].wait()
+    for tenant, kind, folder, child in running:
+        code = child.wait()
+        told = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
+        figures = told.get("figures") or {}
+        shown = " / ".join(f"{value:.3f}" for value in figures.get("validation_acceptance", []))
+        print(f"dflash {kind} {tenant}: exit {code} {told.get('error') or shown}", flush=True)
+
+
+def apply(config: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """`section.key=value` onto a configuration; values are JSON where they parse, else text."""
+    for item in settings:
+        path, _, text = item.partition("=")
+        *parents, key = path.split(".")
+        place = config
+        for parent in parents:
+            place = place[parent]
+        try:
+            place[key] = json.loads(text)
+        except ValueError:
+            place[key] = text
+    return config
+
+
 def link_generic(out: Path, tenant: str) -> None:
     """`generic-<tenant>`: the trained draft under a name that reads well as an arm."""
     found = sorted((out / f"generic-{tenant}.work").glob("runs/*/phases/train/draft"))
@@ -163,7 +225,7 @@ def rows(tenant: str, verdict: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Parse and dispatch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["logs", "train", "compare", "table"])
+    parser.add_argument("step", choices=["logs", "train", "dflash", "compare", "table"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--target", type=Path)
@@ -171,10 +233,12 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1000, help="prompts of a main tenant")
     parser.add_argument("--others", type=int, default=350, help="prompts of each other tenant")
     parser.add_argument("--concurrency", type=int, default=32)
+    parser.add_argument("--clients", type=int, default=1, help="client processes that ask for answers")
     parser.add_argument("--parallel", action="store_true", help="train all drafts at the same time")
     parser.add_argument("--set", action="append", default=[], help="setting passed on to draftsmith")
     options = parser.parse_args()
-    {"logs": logs, "train": train, "compare": compare, "table": table}[options.step](options)
+    steps = {"logs": logs, "train": train, "dflash": dflash, "compare": compare, "table": table}
+    steps[options.step](options)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +42,11 @@ def server_spec(
 ) -> ServerSpec:
     """One server of this configuration. `residents` servers share the machine's memory."""
     from draftsmith.engines.base import ServerSpec
+    from draftsmith.engines.gpu_memory import gpu_share
 
     settings = config.engine
-    flags = (*flags, *_kv_flags(config, residents))
-    share = settings.gpu_memory_share or round(0.88 / residents, 3)
+    flags = (*flags, *_kv_flags(config, target, residents))
+    share = settings.gpu_memory_share or gpu_share(residents)
     return ServerSpec(
         model=target,
         served_name=served_name,
@@ -62,16 +65,20 @@ def server_spec(
     )
 
 
-SHARED_GPU_KV_GIB = 4.0
-
-
-def _kv_flags(config: Config, residents: int) -> tuple[str, ...]:
+def _kv_flags(config: Config, target: str, residents: int) -> tuple[str, ...]:
     """A fixed KV cache for servers that share a GPU: vLLM's memory profiling fails if another server starts beside it."""
+    from draftsmith.engines.gpu_memory import shared_kv_gib
     from draftsmith.engines.vllm_features import installation
+    from draftsmith.kit import gpu
 
-    size = config.engine.gpu_kv_gib or (SHARED_GPU_KV_GIB if residents > 1 else None)
-    if size is None or installation(config.engine.python).device == "cpu":
+    if config.engine.gpu_kv_gib is None and residents == 1:
         return ()
+    if installation(config.engine.python).device == "cpu":
+        return ()
+    settings = config.engine
+    size = settings.gpu_kv_gib or shared_kv_gib(
+        target, residents, settings.max_num_seqs * settings.max_model_len, gpu.free_gib()
+    )
     return ("--kv-cache-memory-bytes", str(int(size * 2**30)))
 
 
@@ -82,13 +89,38 @@ def trainer(config: Config) -> SpeculatorsTrainer:
     return SpeculatorsTrainer(config.trainer, python=config.trainer.python or sys.executable)
 
 
-def backend(config: Config, state_dir: Path, *, allow_cluster: bool = False) -> Backend:
-    """Where jobs run. Raises ConfigError for a back end that is not wired."""
+def backend(
+    config: Config, state_dir: Path, *, allow_cluster: bool = False, folders: Sequence[Path] = ()
+) -> Backend:
+    """Where jobs run. Without `allow_cluster` a cluster is only read. `folders`: what jobs read and write.
+
+    Raises ConfigError for options that are wrong, or a back end that is not available.
+    """
     if config.backend.kind == "local":
         from draftsmith.backends.local import LocalBackend
 
         return LocalBackend(state_dir)
-    raise ConfigError(f"backend.kind = {config.backend.kind!r} is not available here", 'set backend.kind = "local"')
+    if config.backend.kind == "slurm":
+        from draftsmith.backends.slurm import SlurmBackend
+        from draftsmith.backends.slurm_options import parse_options, with_folders
+
+        options = with_folders(parse_options(config.backend.options), folders)
+        return SlurmBackend(state_dir, options, allow_cluster=allow_cluster)
+    return _kubernetes(config, allow_cluster)
+
+
+def _kubernetes(config: Config, allow_cluster: bool) -> Backend:
+    """It has dependencies of its own, so it may be absent."""
+    try:
+        module = importlib.import_module("draftsmith.backends.kubernetes")
+    except ImportError as error:
+        raise ConfigError(
+            f"the Kubernetes back end is not available here ({error.name or error} is missing)",
+            "pip install 'draftsmith[kubernetes]', or use --backend local or slurm",
+        ) from None
+    options = {**config.backend.options, "scheduler": config.backend.scheduler}
+    made: Backend = module.KubernetesBackend(options, allow_cluster=allow_cluster)
+    return made
 
 
 def serving(config: Config, workspace: Path) -> LocalServing:

@@ -36,6 +36,7 @@ def examine(config: Config) -> list[Check]:
         *_interpreter(),
         *_engine(config),
         *_trainer(config),
+        *_gpu(config),
         *_memory(config),
         *_disk(config),
         *_port(config),
@@ -118,6 +119,39 @@ def _packages(python: str | None, names: tuple[str, ...]) -> dict[str, str]:
     except (OSError, subprocess.SubprocessError):
         return {}
     return dict(json.loads(done.stdout))
+
+
+def _gpu(config: Config) -> Iterator[Check]:
+    """What is here and what will be chosen for it; on a CPU the speed of its memory."""
+    from draftsmith.kit import bandwidth, gpu, hardware
+    from draftsmith.trainers.speculators import implementations
+
+    yield Check("training", "ok", f"{config.trainer.method} with {implementations(config.trainer)}")
+    if not hardware.gpu_names():
+        speed = bandwidth.measured() / 1e9
+        yield Check("bandwidth", "ok", f"{hardware.describe()}: memory reads at {speed:.1f} GB/s, as measured now")
+        return
+    free = gpu.free_gib()
+    if free is None:
+        yield Check(
+            "gpu",
+            "warning",
+            f"{hardware.describe()}; its clocks and free memory are not told",
+            "pip install 'draftsmith[gpu]' for clocks, power and memory in the evidence",
+        )
+        return
+    yield Check("gpu", "ok", f"{hardware.describe()}, {free:.1f} GiB free{_shared(config, free)}")
+
+
+def _shared(config: Config, free: float) -> str:
+    from draftsmith.engines.gpu_memory import gpu_share, shared_kv_gib
+
+    settings = config.engine
+    share = settings.gpu_memory_share or gpu_share(2)
+    size = settings.gpu_kv_gib or shared_kv_gib(
+        config.target or "", 2, settings.max_num_seqs * settings.max_model_len, free
+    )
+    return f"; of two servers beside each other each gets {share:.0%} of the memory and {size:g} GiB of KV cache"
 
 
 def _memory(config: Config) -> Iterator[Check]:

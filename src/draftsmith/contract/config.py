@@ -46,6 +46,18 @@ class TrainerConfig(Frozen):
         None, description="packed tokens of one optimiser step; default: about 64 steps an epoch"
     )
     ttt_steps: int = Field(3, description="speculative positions trained at once")
+    block_size: int = Field(
+        8, ge=2, description="dflash: tokens of a block, the known first one included; it proposes one token less"
+    )
+    draft_layers: int | None = Field(
+        None, description="decoder layers of the draft; default: 1, for dflash a tenth of the target's, at most 5"
+    )
+    attention: Literal["auto", "sdpa", "eager", "flex"] = Field(
+        "auto", description="attention in training; auto: sdpa, which trains with every supported torch"
+    )
+    loss: Literal["auto", "eager", "fused"] = Field(
+        "auto", description="loss implementation in training; auto: eager, for the same reason"
+    )
     draft_vocab: int | None = Field(None, description="draft vocabulary; default: chosen from the traffic")
     layers: tuple[int, ...] | None = Field(None, description="target layers to read; default [2, L//2, L-3]")
     warm_start: str | None = Field(None, description="folder of an earlier draft to start from")
@@ -93,6 +105,9 @@ class CompareConfig(Frozen):
     restart_every: int = Field(
         1, description="blocks between server restarts; 0 = start once, then no result is above tier `draft`"
     )
+    dcgm_url: str | None = Field(
+        None, description="/metrics of a DCGM exporter: clocks and power of GPUs on another machine; default: NVML here"
+    )
     thresholds: Thresholds = Thresholds()
 
 
@@ -109,6 +124,9 @@ class BackendConfig(Frozen):
     """Where jobs run."""
 
     kind: Literal["local", "slurm", "kubernetes"] = "local"
+    scheduler: Literal["auto", "slurm", "kubernetes", "slurm-on-kubernetes"] = Field(
+        "auto", description="what places the jobs; auto = as the back end says, or as found in the cluster"
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="back-end settings, see its page in docs/")
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from draftsmith.contract.config import Config
 from draftsmith.contract.job import JobResult
 from draftsmith.contract.measure import Arm, OperatingPoint
+from draftsmith.kit.files import read_json
 from draftsmith.phases.base import Gate, JobPlan, PhaseContext
+
+MANIFEST = "draft-manifest.json"
 
 
 def _common(context: PhaseContext) -> dict[str, Any]:
@@ -37,6 +42,8 @@ class Profile:
 
     name = "profile"
     title = "profile the traffic"
+    module = "draftsmith.work.profile"
+    gpus = 0
 
     def plan(self, context: PhaseContext) -> JobPlan:
         """See Phase."""
@@ -46,9 +53,7 @@ class Profile:
             "out": str(out / "workload-profile.json"),
             **context.options.get("profile", {}),
         }
-        return JobPlan(
-            "draftsmith.work.profile", plan, _identity(context) | {"sources": context.options["sources_sha256"]}
-        )
+        return JobPlan(self.module, plan, _identity(context) | {"sources": context.options["sources_sha256"]})
 
     def collect(self, context: PhaseContext, result: JobResult) -> Gate:
         """See Phase."""
@@ -67,6 +72,8 @@ class Corpus:
 
     name = "corpus"
     title = "build the matched corpus"
+    module = "draftsmith.work.corpus"
+    gpus = 1
 
     def plan(self, context: PhaseContext) -> JobPlan:
         """See Phase."""
@@ -79,7 +86,7 @@ class Corpus:
             **context.options.get("profile", {}),
         }
         identity = _identity(context, "corpus") | {"profile": context.output("profile", "profile_sha256")}
-        return JobPlan("draftsmith.work.corpus", plan, identity, gpus=1)
+        return JobPlan(self.module, plan, identity, self.gpus)
 
     def collect(self, context: PhaseContext, result: JobResult) -> Gate:
         """See Phase."""
@@ -100,6 +107,8 @@ class Capture:
 
     name = "capture"
     title = "capture the target's hidden states"
+    module = "draftsmith.work.capture"
+    gpus = 1
 
     def plan(self, context: PhaseContext) -> JobPlan:
         """See Phase."""
@@ -111,7 +120,7 @@ class Capture:
             "rows": context.output("corpus", "rows_sha256"),
             "layers": list(context.layer_ids),
         }
-        return JobPlan("draftsmith.work.capture", plan, identity, gpus=1)
+        return JobPlan(self.module, plan, identity, self.gpus)
 
     def collect(self, context: PhaseContext, result: JobResult) -> Gate:
         """See Phase."""
@@ -127,6 +136,8 @@ class Train:
 
     name = "train"
     title = "train the draft"
+    module = "draftsmith.work.train"
+    gpus = 1
 
     def plan(self, context: PhaseContext) -> JobPlan:
         """See Phase."""
@@ -139,7 +150,7 @@ class Train:
             "rows": context.output("corpus", "rows_sha256"),
             "layers": list(context.layer_ids),
         }
-        return JobPlan("draftsmith.work.train", plan, identity, gpus=1)
+        return JobPlan(self.module, plan, identity, self.gpus)
 
     def collect(self, context: PhaseContext, result: JobResult) -> Gate:
         """See Phase."""
@@ -159,6 +170,8 @@ class Compare:
 
     name = "compare"
     title = "compare in the engine"
+    module = "draftsmith.work.compare"
+    gpus = 1
 
     def plan(self, context: PhaseContext) -> JobPlan:
         """See Phase."""
@@ -176,7 +189,7 @@ class Compare:
             "rows": context.output("corpus", "rows_sha256"),
             "standing": context.standing,
         }
-        return JobPlan("draftsmith.work.compare", plan, identity, gpus=1)
+        return JobPlan(self.module, plan, identity, self.gpus)
 
     def collect(self, context: PhaseContext, result: JobResult) -> Gate:
         """See Phase. A loss is a good answer: the loop goes on to keep the standing configuration and publish."""
@@ -189,6 +202,8 @@ class Publish:
 
     name = "publish"
     title = "publish the evidence"
+    module = "draftsmith.work.publish"
+    gpus = 0
 
     def plan(self, context: PhaseContext) -> JobPlan:
         """See Phase."""
@@ -201,7 +216,7 @@ class Publish:
             "standing": context.standing,
         }
         identity = {"verdict": result_digest(done["compare"]), "promote": done.get("promote", {}).get("outputs")}
-        return JobPlan("draftsmith.work.publish", plan, identity)
+        return JobPlan(self.module, plan, identity)
 
     def collect(self, context: PhaseContext, result: JobResult) -> Gate:
         """See Phase."""
@@ -221,12 +236,12 @@ def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
     if context.standing is not None:
         arms.append(Arm(name="no-spec", role="no_spec"))
     draft, method = context.output("train", "draft"), context.config.trainer.method
-    for k in dict.fromkeys(min(k, context.config.trainer.ttt_steps + 2) for k in settings.k_values):
+    for k in draft_lengths(context.config):
         config = {"method": method, "model": draft, "num_speculative_tokens": k}
         sha = context.output("train", "draft_sha256")
         arms.append(Arm(name=f"{method}-k{k}", role="candidate", spec_config=config, draft_sha256=sha))
     for folder in settings.drafts:
-        config = {"method": method, "model": folder, "num_speculative_tokens": max(settings.k_values)}
+        config = {"model": folder, **other_draft(Path(folder), method, max(settings.k_values))}
         name = folder.rstrip("/").rsplit("/", 1)[-1]
         arms.append(
             Arm(
@@ -241,6 +256,29 @@ def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
     if settings.suffix:
         arms.append(Arm(name="suffix", role="trainless", spec_config={"method": "suffix"}))
     return tuple(arms)
+
+
+def draft_lengths(config: Config) -> tuple[int, ...]:
+    """How many tokens the candidate proposes at once, one arm each. A block draft is at home with its whole block only."""
+    settings = config.compare.k_values
+    if config.trainer.method == "dflash":
+        block = config.trainer.block_size - 1
+        return tuple(dict.fromkeys((min(max(settings), block), block)))
+    return tuple(dict.fromkeys(min(k, config.trainer.ttt_steps + 2) for k in settings))
+
+
+def other_draft(folder: Path, method: str, k: int) -> dict[str, Any]:
+    """Method and length of a further draft: as its own files say, where they say it."""
+    found: dict[str, Any] = {}
+    for name in ("config.json", MANIFEST):
+        if (folder / name).is_file():
+            found |= read_json(folder / name)
+    own = str(found.get("method") or found.get("speculators_model_type") or method)
+    block = found.get("block_size")
+    length = block - 1 if own == "dflash" and isinstance(block, int) else k
+    if own == "peagle":
+        return {"method": "eagle3", "parallel_drafting": True, "num_speculative_tokens": length}
+    return {"method": own, "num_speculative_tokens": length}
 
 
 def operating_points(context: PhaseContext) -> tuple[OperatingPoint, ...]:

@@ -8,7 +8,7 @@ from draftsmith.contract.context import Context, Measured
 from draftsmith.contract.measure import EngineFacts
 from draftsmith.report.parts import ReportParts
 from draftsmith.report.reduce import lengths
-from draftsmith.report.sol import SolShare, ceiling_for, sol_share
+from draftsmith.report.sol import SolShare, ceiling_for, measured_bandwidth, sol_share
 
 NOT_STATED = "not stated"
 DASH = "–"
@@ -106,7 +106,7 @@ def sol_shares(parts: ReportParts) -> tuple[SolShare, ...]:
     if inputs.bandwidth is None:
         from dataclasses import replace
 
-        inputs = replace(inputs, bandwidth=ceiling_for(hardware_name(parts)))
+        inputs = replace(inputs, bandwidth=measured_bandwidth(parts.trials) or ceiling_for(device_name(parts)))
     found = []
     for point in parts.points:
         for arm in parts.arms:
@@ -123,6 +123,12 @@ def model_name(parts: ReportParts) -> str:
     if parts.context is not None:
         return parts.context.model
     return PurePosixPath(parts.target.path).name if parts.target else f"target {NOT_STATED}"
+
+
+def device_name(parts: ReportParts) -> str:
+    """Where the trials ran, by their own word; a report may be written on another machine."""
+    told = sorted({str(name) for trial in parts.trials if (name := trial.hardware.get("device"))})
+    return ", ".join(told) or hardware_name(parts)
 
 
 def hardware_name(parts: ReportParts) -> str:

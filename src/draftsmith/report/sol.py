@@ -13,7 +13,7 @@ weights (pass the bytes a step reads as `weight_bytes`).
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -82,6 +82,14 @@ def ceiling_for(device: str) -> Bandwidth | None:
         if all(part in words for part in entry["match"]) and not any(part in words for part in entry.get("unless", ())):
             return Bandwidth(entry["key"], entry["memory_tb_per_s"] * 1e12, entry["source"], measured=False)
     return None
+
+
+def measured_bandwidth(trials: Iterable[Trial]) -> Bandwidth | None:
+    """The best memory bandwidth that was measured beside the trials; None where none was."""
+    found = [float(value) for trial in trials if (value := trial.hardware.get("memory_gb_per_s"))]
+    if not found:
+        return None
+    return Bandwidth("this machine's memory", max(found) * 1e9, "copy and dot product over all cores", measured=True)
 
 
 def sol_share(

@@ -11,6 +11,8 @@ from draftsmith.contract.base import Frozen
 
 STEPS_AN_EPOCH = 64
 LEAST_BATCH, LARGEST_BATCH = 512, 8192
+MEMORY_SHARE = 0.4  # of the accelerator's free memory, for what grows with the batch
+LOGIT_COPIES = 6  # float32 logits alive at once for a predicted token: draft, target, softmax of both, their gradients
 
 
 class TrainingTask(Frozen):
@@ -26,12 +28,24 @@ class TrainingTask(Frozen):
     validation_rows: int
     longest_row: int = Field(description="tokens")
     train_tokens: int
+    answer_tokens: int = Field(0, description="of `train_tokens`; 0 = not known")
+    target_layers: int = Field(0, description="decoder layers of the target; 0 = not known")
+    mask_token: int | None = Field(None, description="token that stands for what a block draft has to fill in")
     warm_start: str | None = None
+    free_gib: float | None = Field(None, description="free memory of the accelerator; None on a CPU or where unknown")
+    predicted_a_token: int = Field(3, description="predictions that training makes at once for one token of the batch")
 
     def batch_tokens(self, wanted: int | None) -> int:
         """Packed tokens of one optimiser step: as wanted, else about 64 steps an epoch; never less than a row."""
-        chosen = wanted or min(max(self.train_tokens // STEPS_AN_EPOCH, LEAST_BATCH), LARGEST_BATCH)
+        chosen = wanted or min(max(self.train_tokens // STEPS_AN_EPOCH, LEAST_BATCH), self.largest_batch())
         return max(chosen, self.longest_row)
+
+    def largest_batch(self) -> int:
+        """At most so many packed tokens: 8192, or as many as their logits fit the accelerator's free memory."""
+        if self.free_gib is None:
+            return LARGEST_BATCH
+        each = 4 * LOGIT_COPIES * self.predicted_a_token * self.draft_vocab
+        return max(LEAST_BATCH, min(LARGEST_BATCH, int(MEMORY_SHARE * self.free_gib * 2**30 / each)))
 
 
 class Step(Frozen):

@@ -29,11 +29,12 @@ def scores(records: Iterable[Mapping[str, Any]]) -> list[EpochScore]:
         if not val:
             continue
         acceptance = _acceptance(val)
+        counted = val.get("eal_epoch")  # of whole blocks: a product of shares by position understates it
         found[int(record["epoch"])] = EpochScore(
             epoch=int(record["epoch"]),
             loss=math.nan if (loss := val.get("loss_epoch")) is None else float(loss),
             acceptance=acceptance,
-            expected_al=1 + sum(acceptance),
+            expected_al=1 + sum(acceptance) if counted is None else float(counted),
         )
     return [found[epoch] for epoch in sorted(found)]
 
@@ -47,7 +48,7 @@ def best(found: Iterable[EpochScore]) -> EpochScore:
 
 
 def _acceptance(val: Mapping[str, float]) -> tuple[float, ...]:
-    """`full_acc_k` (EAGLE3: already cumulative), or the product of `position_k_acc` (block drafts)."""
+    """`full_acc_k` (EAGLE3: already cumulative), or the product of `position_k_acc` (block drafts, whose first is 1)."""
     cumulative: list[float] = []
     while (value := val.get(f"full_acc_{len(cumulative)}_epoch")) is not None:
         cumulative.append(float(value))

@@ -51,12 +51,19 @@ def clean_config(draft: Draft, *, verifier_name: str, layer_ids: tuple[int, ...]
     config["transformer_layer_config"] = layer
     config[DFLASH_AUX if draft.method == "dflash" else AUX] = list(layer_ids)
     if draft.method == "dflash":
-        config.setdefault("sliding_window_non_causal", False)  # absent: false to the trainer, true to the engine
+        # The engine makes one causality of it, for all layers. Full attention is trained in both directions, so false
+        # would serve another model than was trained; of a sliding draft the trainer's default is false.
+        config["sliding_window_non_causal"] = not slides(layer) or config.get("sliding_window_non_causal") is True
     else:
         config.setdefault("norm_before_residual", False)  # absent: false to the trainer, true to the engine
         _count_layers(layer, layer, layer_ids)
     config["speculators_config"] = _serving(draft, verifier_name)
     return config
+
+
+def slides(layer: dict[str, Any]) -> bool:
+    """Whether any layer of the draft attends in a sliding window."""
+    return "sliding_attention" in (layer.get("layer_types") or [])
 
 
 def _known(config: dict[str, Any], known: frozenset[str], where: str) -> dict[str, Any]:

@@ -174,6 +174,7 @@ def check_switches(case: Case) -> Iterator[Finding]:
                 "write sliding_window_non_causal = false (the trainer's default), or as it was trained",
             )
         )
+    found += _block_causality(draft, sliding)
     if draft.method in ("dflash", "peagle"):
         mask = draft.option("mask_token_id", draft.option("pard_token"))
         if type(mask) is not int or not 0 <= mask < draft.vocab_size:
@@ -189,6 +190,28 @@ def check_switches(case: Case) -> Iterator[Finding]:
             f"the draft sees {window} tokens back, contexts go to {served}",
             "expect lower acceptance beyond the window, or train with full attention",
         )
+
+
+def _block_causality(draft: Draft, sliding: bool) -> list[Finding]:
+    """The engine reads one causality for all layers of a DFlash draft; full attention is trained in both directions."""
+    if draft.method != "dflash" or draft.form != "speculators":
+        return []
+    full = not sliding or "full_attention" in (draft.layer.get("layer_types") or [])
+    if full and draft.config.get("sliding_window_non_causal") is False:
+        return [
+            error(
+                "switches",
+                "sliding_window_non_causal is false and the draft has layers of full attention: they were trained to see "
+                "their whole block, the engine lets them see backwards only",
+                "write sliding_window_non_causal = true"
+                if not sliding
+                else "train with full attention in every layer, or with a sliding window in every layer",
+            )
+        ]
+    block = draft.option("block_size")
+    if block is not None and (type(block) is not int or block < 2):
+        return [error("switches", f"block_size is {block}: nothing would be proposed", "export the draft again")]
+    return []
 
 
 def check_rope(case: Case) -> Iterator[Finding]:

@@ -256,7 +256,7 @@ class Campaign:
         return len({trial.block for trial in self.trials})
 
     def _measure(self, endpoint: Endpoint, prompts: Sequence[Prompt], point: OperatingPoint, slot: Slot) -> Trial:
-        return measure(self.engine, endpoint, prompts, point, slot)
+        return measure(self.engine, endpoint, prompts, point, slot, self.config.compare.dcgm_url)
 
     def _decision(self) -> Decision:
         return decide(self.plan, self.trials, self.fleet.facts, samples_sha256=bundle_digest(self.trials))

@@ -14,6 +14,7 @@ from draftsmith.engines.vllm import VllmEngine
 from draftsmith.kit import hardware
 from draftsmith.traffic.prompts import Prompt
 from draftsmith.traffic.replay import Pacing, Reply, Request, Target, replay
+from draftsmith.work.meter import Meter
 
 Traffic = Literal["own", "general", "tuning", "aa"]
 
@@ -55,7 +56,12 @@ def requests_of(prompts: Sequence[Prompt], point: OperatingPoint) -> list[Reques
 
 
 def measure(
-    engine: VllmEngine, endpoint: Endpoint, prompts: Sequence[Prompt], point: OperatingPoint, slot: Slot
+    engine: VllmEngine,
+    endpoint: Endpoint,
+    prompts: Sequence[Prompt],
+    point: OperatingPoint,
+    slot: Slot,
+    dcgm_url: str | None = None,
 ) -> Trial:
     """Run one trial. Raises EngineLostError if the server goes away meanwhile; nothing is recorded then."""
     classes = {prompt.prompt_id: prompt.content_class for prompt in prompts}
@@ -67,7 +73,8 @@ def measure(
     before = engine.counters(endpoint.url)
     began = time.time()
     pacing = Pacing(point.concurrency, open_loop=point.rate_per_s is not None)
-    wall_s, peak = replay(requests_of(prompts, point), Target(endpoint.url, endpoint.model), pacing, keep)
+    with Meter(dcgm_url) as meter:
+        wall_s, peak = replay(requests_of(prompts, point), Target(endpoint.url, endpoint.model), pacing, keep)
     counters: SpecCounters = engine.diff(before, engine.counters(endpoint.url))
     suffix = "" if slot.traffic == "own" else f"/{slot.traffic}"
     return Trial(
@@ -86,6 +93,7 @@ def measure(
         samples=tuple(samples[prompt.prompt_id] for prompt in prompts if prompt.prompt_id in samples),
         counters=counters,
         kv_tokens=endpoint.kv_tokens,
+        hardware=meter.summary(),
     )
 
 

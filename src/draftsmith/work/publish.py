@@ -26,6 +26,7 @@ from draftsmith.report.sol import SolInputs
 from draftsmith.report.summary import summary_md
 from draftsmith.store.evidence import BundleParts, CommandRecord, verify_bundle, write_bundle
 from draftsmith.work.job import Job, Outputs, run_job
+from draftsmith.work.sizes import draft_bytes, kv_bytes_per_token
 
 
 def body(job: Job) -> Outputs:
@@ -94,7 +95,11 @@ def report_parts(plan: dict[str, Any], target: TargetFacts, results: dict[str, J
         facts=[(arm, EngineFacts.model_validate(f)) for arm, f in read_json(facts)] if facts else (),
         timings=[PhaseTiming(name, result.wall_s) for name, result in results.items() if result.wall_s],
         hardware={"device": hardware.describe()},
-        sol=SolInputs(weight_bytes=target.weight_bytes),
+        sol=SolInputs(
+            weight_bytes=target.weight_bytes,
+            kv_bytes_per_token=kv_bytes_per_token(Path(target.path)),
+            draft_bytes=draft_bytes(plan, Path(target.path), draft),
+        ),
     )
 
 

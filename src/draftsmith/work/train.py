@@ -15,6 +15,7 @@ from draftsmith import wiring
 from draftsmith.contract.config import Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import RefusedError, TrainerError
+from draftsmith.kit import gpu
 from draftsmith.kit.files import private_dir, read_lines
 from draftsmith.traffic.reading import iter_rows, open_corpus
 from draftsmith.traffic.target_tokens import TargetTokens
@@ -23,7 +24,11 @@ from draftsmith.trainers import choice
 from draftsmith.trainers.base import TrainingTask
 from draftsmith.trainers.draft_folder import read_draft
 from draftsmith.trainers.lint import lint_draft
+from draftsmith.trainers.lint_files import weights_sha256
+from draftsmith.trainers.mask_token import choose_mask
 from draftsmith.trainers.package import for_training, package_draft
+from draftsmith.trainers.speculators import BLOCK_METHODS
+from draftsmith.trainers.target import read_config
 from draftsmith.trainers.vocabulary_map import read_map
 from draftsmith.work.job import Job, Outputs, run_job
 from draftsmith.work.subprocess import run_module
@@ -39,6 +44,8 @@ def body(job: Job) -> Outputs:
     corpus = Path(plan["corpus"])
     manifest = open_corpus(corpus)
     lengths = {s: [len(row.input_ids) for row in iter_rows(corpus, s)] for s in ("train", "validation")}
+    block = config.trainer.method in BLOCK_METHODS
+    prompts = sum(row.prompt_tokens for row in iter_rows(corpus, "train"))
     task = TrainingTask(
         target=target.path,
         corpus=str(corpus),
@@ -50,6 +57,11 @@ def body(job: Job) -> Outputs:
         validation_rows=len(lengths["validation"]),
         longest_row=max(lengths["train"] + lengths["validation"]),
         train_tokens=sum(lengths["train"]),
+        answer_tokens=sum(lengths["train"]) - prompts,
+        target_layers=target.num_layers,
+        mask_token=_mask_token(corpus, target, config),
+        free_gib=gpu.free_gib(),
+        predicted_a_token=config.trainer.block_size if block else config.trainer.ttt_steps,
         warm_start=_parent(config, target, job.workdir),
     )
     trainer = wiring.trainer(config)
@@ -74,7 +86,7 @@ def body(job: Job) -> Outputs:
         versions=plan.get("versions", {}),
         layer_ids=task.layer_ids,
         corpus_sha256=manifest.rows_sha256,
-        warm_start_from=config.trainer.warm_start,
+        warm_start_from=_named(config.trainer.warm_start),
         epoch=chosen.epoch,
         validation_acceptance=chosen.acceptance,
         trained_tokens=task.train_tokens * config.trainer.epochs,
@@ -95,6 +107,8 @@ def body(job: Job) -> Outputs:
         "trained_tokens": task.train_tokens * config.trainer.epochs,
         "tokens_per_s": task.train_tokens * config.trainer.epochs / wall_s,
         "draft_vocabulary": task.draft_vocab,
+        "batch_tokens": task.batch_tokens(config.trainer.batch_tokens),
+        "settings": trainer.shown(task),
         "lint_warnings": [finding.sentence for finding in report.findings if finding.level == "warn"],
     }
     return {"draft": plan["out"], "draft_sha256": draft.weights_sha256, "metrics": str(trainer.metrics(task))}, figures
@@ -122,11 +136,24 @@ def _write_vocabulary(corpus: Path, target: TargetFacts, config: Config, out: Pa
     return len(d2t)
 
 
+def _mask_token(corpus: Path, target: TargetFacts, config: Config) -> int | None:
+    """For a new block draft only: a parent brings its own."""
+    if config.trainer.method not in BLOCK_METHODS or config.trainer.warm_start:
+        return None
+    tokens = TargetTokens(Path(target.path, "tokenizer.json"), target)
+    return choose_mask(tokens.specials, load_token_freq(corpus, target.vocab_size), read_config(Path(target.path)))
+
+
 def _parent(config: Config, target: TargetFacts, workdir: Path) -> str | None:
     """The draft to start from, in the form the trainer wants; None for a fresh start."""
     if not config.trainer.warm_start:
         return None
     return str(for_training(Path(config.trainer.warm_start), workdir / "training" / "parent", Path(target.path)))
+
+
+def _named(parent: str | None) -> str | None:
+    """The parent by its folder's name and its weights: a manifest travels, paths do not."""
+    return f"{Path(parent).name} ({weights_sha256(Path(parent))[:12]})" if parent else None
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

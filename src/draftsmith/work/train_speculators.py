@@ -63,7 +63,12 @@ class Watch(logging.Handler):
                     )
         val = value.get("val")
         if val and value.get("epoch", 0) + 1 >= self.grace_epochs:
-            first = val.get("full_acc_0_epoch", val.get("position_0_acc_epoch"))
+            names = (
+                "full_acc_0_epoch",
+                "position_0_acc_epoch",
+                "position_1_acc_epoch",
+            )  # the last: blocks count from 1
+            first = next((val[name] for name in names if val.get(name) is not None), None)
             if first is not None and first < self.min_position0:
                 self.stop(
                     f"validation acceptance at position 0 is {first:.3f} after epoch {value['epoch'] + 1}, under {self.min_position0}",
@@ -128,7 +133,8 @@ def train_output_head() -> None:
 
     def build_and_unfreeze(*args: Any, **kwargs: Any) -> Any:
         model = build(*args, **kwargs)
-        model.lm_head.weight.requires_grad_(True)
+        if "lm_head.weight" not in (model._keys_to_ignore_on_save or ()):  # a head that is not saved must not learn
+            model.lm_head.weight.requires_grad_(True)
         return model
 
     cli.build_draft_model = build_and_unfreeze
@@ -143,11 +149,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--grace-epochs", type=int, default=2, help="epochs before --min-position0 applies")
     parser.add_argument("--dense", action="store_true", help="use speculators' own forward (the benchmark's baseline)")
     parser.add_argument("--freeze-head", action="store_true", help="keep the target's output head in the draft")
+    parser.add_argument("--compile", action="store_true", help="let speculators compile its forward (flex needs it)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = all")
     options = parser.parse_args(own)
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
     if not torch.accelerator.is_available():
         run_on_cpu()
+    elif not (options.compile or options.dense):
+        # Compiling takes longer than a training of a few minutes wins back, and fails on some models with torch 2.11.
+        torch.compiler.set_stance("force_eager")
     if not options.dense:
         use_sparse_forward()
     if not options.freeze_head:
