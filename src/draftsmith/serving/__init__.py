@@ -1,1 +1,1 @@
-"""Reading and switching the standing configuration."""
+"""The served model: reading and switching its standing configuration, and recording its traffic from inside (capture)."""

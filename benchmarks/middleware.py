@@ -1,0 +1,139 @@
+"""What recording costs a served model: time per output token with the capture middleware against without, as a ratio.
+
+    python benchmarks/middleware.py --target FOLDER [--blocks 8] [--out DIR]
+
+Two real servers stay up side by side, one with the middleware, one without, and are asked in turn, the same prompts in
+every trial, the order turned from block to block. The server with the middleware is also asked with a key that its policy
+refuses: it then copies nothing, so the ratio of those two is free of what differs between two starts. A block gives one
+ratio of TPOT (median over prompts of the log ratio); shown is the mean of the blocks with its 95 % interval (t).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+
+from scipy import stats
+
+from draftsmith import wiring
+from draftsmith.contract.config import Config
+from draftsmith.engines.base import Server
+from draftsmith.engines.vllm import VllmEngine
+from draftsmith.kit.files import private_dir, read_json, read_lines
+from draftsmith.kit.hardware import describe
+from draftsmith.traffic.general import GENERAL_PROMPTS
+from draftsmith.traffic.replay import Pacing, Reply, Request, Target, replay
+
+MIDDLEWARE = "draftsmith.serving.capture.CaptureMiddleware"
+ARMS = ("without", "recorded", "refused")
+KEYS = {"recorded": "benchmark-yes", "refused": "benchmark-no", "without": "benchmark-yes"}
+Times = dict[str, tuple[float, float]]
+
+
+def requests(count: int, tokens: int) -> list[Request]:
+    """The same requests in every trial; answers have a fixed length, so that every trial is the same work."""
+    params = {"temperature": 0, "ignore_eos": True}
+    return [
+        Request(f"p{n}", messages=[{"role": "user", "content": text}], params=params, max_tokens=tokens)
+        for n, (_, text) in enumerate(GENERAL_PROMPTS[:count])
+    ]
+
+
+def trial(server: Server, arm: str, asked: list[Request], concurrency: int) -> Times:
+    """(TPOT, TTFT) in seconds by prompt."""
+    found: Times = {}
+
+    def keep(reply: Reply) -> None:
+        record = reply.record
+        if record.error or not record.timing or not record.timing.latency_s or not record.timing.ttft_s:
+            raise SystemExit(f"a request of arm {arm} failed: {record.error}")
+        rest = (record.usage.completion_tokens or 0) - 1
+        found[record.id] = ((record.timing.latency_s - record.timing.ttft_s) / rest, record.timing.ttft_s)
+
+    replay(asked, Target(server.url, server.spec.served_name, api_key=KEYS[arm]), Pacing(concurrency), keep)
+    return found
+
+
+def measure(servers: dict[str, Server], options: argparse.Namespace) -> list[dict[str, Times]]:
+    """Warm both servers up, then the blocks."""
+    asked = requests(options.prompts, options.tokens)
+    for arm in ("without", "recorded"):
+        trial(servers[arm], arm, asked, options.concurrency)
+    blocks = []
+    for number in range(options.blocks):
+        turn = [*ARMS[number % 3 :], *ARMS[: number % 3]]
+        order = turn if number % 2 else turn[::-1]
+        blocks.append({arm: trial(servers[arm], arm, asked, options.concurrency) for arm in order})
+        shown = ", ".join(
+            f"{arm} {statistics.median(t for t, _ in blocks[-1][arm].values()) * 1e3:.1f}" for arm in ARMS
+        )
+        print(f"block {number + 1}: median ms per token: {shown}", flush=True)
+    return blocks
+
+
+def ratio(blocks: list[dict[str, Times]], slow: str, fast: str, which: int) -> str:
+    """Mean ratio over blocks with its interval, as text."""
+    logs = [
+        statistics.median(math.log(block[slow][name][which] / block[fast][name][which]) for name in block[fast])
+        for block in blocks
+    ]
+    mean = statistics.fmean(logs)
+    half = stats.t.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return f"{math.exp(mean):.4f} [{math.exp(mean - half):.4f}, {math.exp(mean + half):.4f}]"
+
+
+def recorded(folder: Path) -> str:
+    """What the middleware says of its own work, and what lies in its folder."""
+    counts = [read_json(path) for path in folder.glob(".counts-*.json")]
+    lines = sum(sum(1 for _ in read_lines(path)) for path in folder.glob("access-*.jsonl"))
+    return f"{lines} records in the folder; the middleware counted {counts}"
+
+
+def main() -> None:
+    """Start, measure, print, stop."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", type=Path, required=True)
+    parser.add_argument("--blocks", type=int, default=8)
+    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--concurrency", type=int, default=4)
+    parser.add_argument("--out", type=Path, help="folder for logs and records; default: a temporary one")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        out = private_dir(options.out or Path(temporary))
+        policy = out / "policy"
+        policy.write_text(f"{sha256(KEYS['recorded'].encode()).hexdigest()} yes\n")
+        variables = {"DIR": str(out / "traffic"), "KEYS": str(policy), "MIN_FREE_MB": "0"}
+        engine = VllmEngine(out / "processes")
+        plain = wiring.server_spec(Config(target=str(options.target)), str(options.target)).model_copy(
+            update={"max_model_len": 1024, "cpu_kv_gib": 1.0}
+        )
+        env = plain.env | {f"DRAFTSMITH_CAPTURE_{name}": value for name, value in variables.items()}
+        specs = {"without": plain, "recorded": plain.model_copy(update={"middleware": (MIDDLEWARE,), "env": env})}
+        servers: dict[str, Server] = {}
+        try:
+            for arm, spec in specs.items():
+                servers[arm] = engine.start(spec, out / "servers")
+                engine.wait_ready(servers[arm], 900)
+            servers["refused"] = servers["recorded"]
+            blocks = measure(servers, options)
+        finally:
+            for arm in specs:
+                if arm in servers:
+                    engine.stop(servers[arm])
+        print(f"\n{len(blocks)} blocks of {options.prompts} prompts, {options.tokens} tokens each, at concurrency "
+              f"{options.concurrency}, on {describe()}")  # fmt: skip
+        for slow, fast, what in (
+            ("recorded", "without", "with the middleware, recording / without it"),
+            ("recorded", "refused", "recording / not recording, same server"),
+        ):
+            print(f"{what}: TPOT {ratio(blocks, slow, fast, 0)}, TTFT {ratio(blocks, slow, fast, 1)}")
+        print(recorded(out / "traffic"))
+
+
+if __name__ == "__main__":
+    main()
