@@ -32,12 +32,14 @@ class ModelServer:
 
     def __init__(self) -> None:
         self.gate: asyncio.Event | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.left = threading.Event()
         self.cut = 7  # bytes at which events are torn; clients and proxies see them so
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             return await self._live(receive, send)
+        self.loop = asyncio.get_running_loop()
         raw, more = b"", True
         while more:
             message = await receive()

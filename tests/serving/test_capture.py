@@ -85,7 +85,8 @@ def test_a_stream_is_not_held_back(tmp_path: Path) -> None:
         with client.stream("POST", "/v1/chat/completions", json=chat(stream=True)) as answer:
             pieces = answer.iter_raw()
             first = next(pieces)  # the server sends no more before this has arrived
-            gate._loop.call_soon_threadsafe(gate.set)  # type: ignore[attr-defined]
+            assert place.server.loop is not None
+            place.server.loop.call_soon_threadsafe(gate.set)
             rest = b"".join(pieces)
     assert first
     assert (first + rest).endswith(b"data: [DONE]\n\n")
