@@ -89,9 +89,7 @@ def trainer(config: Config) -> SpeculatorsTrainer:
     return SpeculatorsTrainer(config.trainer, python=config.trainer.python or sys.executable)
 
 
-def backend(
-    config: Config, state_dir: Path, *, allow_cluster: bool = False, folders: Sequence[Path] = ()
-) -> Backend:
+def backend(config: Config, state_dir: Path, *, allow_cluster: bool = False, folders: Sequence[Path] = ()) -> Backend:
     """Where jobs run. Without `allow_cluster` a cluster is only read. `folders`: what jobs read and write.
 
     Raises ConfigError for options that are wrong, or a back end that is not available.
@@ -107,6 +105,14 @@ def backend(
         options = with_folders(parse_options(config.backend.options), folders)
         return SlurmBackend(state_dir, options, allow_cluster=allow_cluster)
     return _kubernetes(config, allow_cluster)
+
+
+def check_backend_options(config: Config) -> None:
+    """Raise ConfigError if `[backend.options]` cannot be what the back end needs. Looks at nothing else."""
+    if config.backend.kind == "slurm":
+        from draftsmith.backends.slurm_options import parse_options
+
+        parse_options(config.backend.options)
 
 
 def _kubernetes(config: Config, allow_cluster: bool) -> Backend:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -47,6 +47,23 @@ class Backend(Protocol):
 
     def cancel(self, handle: str) -> None:
         """Stop the job and everything it started; harmless once it ended. Raises BackendError if it could not ask."""
+        ...
+
+
+@runtime_checkable
+class ClusterBackend(Backend, Protocol):
+    """A back end over a cluster that others use too: what it would do there can be read, and checked, in advance.
+
+    A job that runs as several shards has a result.json whose `outputs` are `{"shards": [folder of each]}`; each folder
+    holds the result of its shard.
+    """
+
+    def plan_text(self, spec: JobSpec) -> str:
+        """The exact text that `submit` hands over. Asks nothing. Raises ConfigError, InputError."""
+        ...
+
+    def check(self, spec: JobSpec) -> None:
+        """Raise PrerequisiteError or BackendError if the cluster would not take the job now. Starts nothing."""
         ...
 
 

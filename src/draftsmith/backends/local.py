@@ -110,7 +110,7 @@ class LocalBackend:
             registry=self._registry,
             label=_label(spec.name),
             log=workdir / STDOUT,
-            env={**os.environ, **spec.env},
+            env={**os.environ, **spec.env, "DRAFTSMITH_JOB_DIR": spec.workdir},
             cwd=workdir,
             grace_s=self._grace_s,
         )

@@ -69,10 +69,12 @@ class SlurmBackend:
         return batch_script(spec, self._options)
 
     def check(self, spec: JobSpec) -> None:
-        """Raises PrerequisiteError, BackendError if the cluster would not take the job now. Starts nothing."""
+        """See ClusterBackend. Account, QOS and limits are asked with `sbatch --test-only`, not in a dry run."""
         self.plan_text(spec)
         check_commands(self._commands)
         check_nodes(look_at_nodes(self._commands), spec, self._options)
+        if self._allowed:
+            self._commands.run(("sbatch", "--test-only", str(self._write_files(spec))))
 
     def submit(self, spec: JobSpec) -> str:
         """See Backend. Raises RefusedError unless `allow_cluster` was given."""
@@ -80,10 +82,9 @@ class SlurmBackend:
         adopted = self._living(spec)
         if adopted is not None:
             return adopted
-        self.check(spec)
         try:
+            self.check(spec)
             script = self._write_files(spec)
-            self._commands.run(("sbatch", "--test-only", str(script)))  # account, QOS and limits, asked in advance
             note = JobNote(spec=spec, backend="slurm", intended_unix_s=self._clock.unix())
             self._clear(spec)
             self._notes.intend(note)

@@ -9,7 +9,7 @@ from draftsmith.backends.slurm_commands import SlurmCommands
 from draftsmith.backends.slurm_options import SlurmOptions
 from draftsmith.backends.slurm_parse import SINFO_FORMAT, Node, is_free, parse_sinfo
 from draftsmith.backends.slurm_text import slurm_time
-from draftsmith.contract.errors import BackendError, PrerequisiteError
+from draftsmith.contract.errors import BackendError, NoRoomError, PrerequisiteError
 from draftsmith.contract.job import JobSpec
 
 
@@ -34,7 +34,10 @@ def look_at_nodes(commands: SlurmCommands) -> list[Node]:
 
 
 def check_nodes(nodes: Sequence[Node], spec: JobSpec, options: SlurmOptions) -> None:
-    """Raises PrerequisiteError unless the partition exists, is up, and has nodes large enough, idle if so required."""
+    """Raises PrerequisiteError unless the partition exists, is up, and has nodes large enough, idle if so required.
+
+    NoRoomError if all is well and they are not idle.
+    """
     phase = options.phase(spec.name)
     partition, inside = _partition(nodes, phase.partition or options.partition)
     _check_limit(spec, options, partition, inside[0].limit_s)
@@ -47,7 +50,7 @@ def check_nodes(nodes: Sequence[Node], spec: JobSpec, options: SlurmOptions) -> 
         )
     free = [node for node in fitting if is_free(node) or (options.reservation and node.state == "reserved")]
     if options.require_idle and len(free) < wanted:
-        raise PrerequisiteError(
+        raise NoRoomError(
             f"partition {partition!r} has {len(free)} idle nodes for {spec.name}, of {wanted}",
             "run again when nodes are free, or set backend.options.require_idle = false to wait in the queue",
         )
@@ -87,9 +90,9 @@ def _fits(node: Node, spec: JobSpec, options: SlurmOptions) -> bool:
 
 def _needs(spec: JobSpec, options: SlurmOptions) -> tuple[int, int, int]:
     phase = options.phase(spec.name)
-    memory_gib = phase.memory_gib or spec.memory_gib or 0
+    memory_gib = phase.memory_gib or spec.memory_gib or options.memory_gib or 0
     gpus = spec.gpus if phase.gpus is None else phase.gpus
-    return phase.cpus or spec.cpus, gpus, math.ceil(memory_gib * 1024)
+    return phase.cpus or options.cpus or spec.cpus, gpus, math.ceil(memory_gib * 1024)
 
 
 def _size(spec: JobSpec, options: SlurmOptions) -> str:

@@ -9,9 +9,11 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from draftsmith.contract.errors import BackendError, DraftsmithError, PrerequisiteError
+from draftsmith.contract.errors import AwayError, BackendError, DraftsmithError, PrerequisiteError
 
 NEEDED = ("sbatch", "squeue", "scancel", "sinfo")
+
+_AWAY = "unable to contact slurm controller|connection (refused|reset|timed out)|socket timed out|zero bytes|no route to host"
 
 # What Slurm says (its own error texts, lower case), what it means, what to do, and whether waiting can help.
 _REFUSALS: tuple[tuple[str, str, str, type[DraftsmithError]], ...] = (
@@ -111,7 +113,7 @@ class SlurmCommands:
                 stdin=subprocess.DEVNULL,
             )
         except subprocess.TimeoutExpired:
-            raise BackendError(
+            raise AwayError(
                 f"{argv[0]} did not answer within {self.timeout_s:g} s", "see whether slurmctld answers: scontrol ping"
             ) from None
         except OSError as error:
@@ -134,6 +136,10 @@ def refusal(program: str, stderr: str) -> DraftsmithError:
     """The error for what a command printed. Unrecognised text becomes a BackendError that repeats its last line."""
     lines = [line.strip() for line in stderr.split("\n") if line.strip()]
     said = lines[-1] if lines else "nothing"
+    if re.search(_AWAY, stderr.lower()):
+        return AwayError(
+            f"{program}: the Slurm controller does not answer ({said})", "run again when scontrol ping answers"
+        )
     for pattern, meaning, next_step, kind in _REFUSALS:
         if re.search(pattern, stderr.lower()):
             return kind(f"{program}: {meaning} ({said})", next_step)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator
@@ -45,7 +47,12 @@ class SlurmOptions(Frozen):
     reservation: Word | None = Field(None, description="reservation to run in")
     constraint: Word | None = Field(None, description="features a node must have")
     gpu_type: Word | None = Field(None, description="GPU type as Slurm names it: --gres=gpu:TYPE:N")
+    cpus: int | None = Field(None, ge=1, description="CPU cores on each node, where a phase states none")
+    memory_gib: float | None = Field(None, gt=0, description="memory on each node, where a phase states none")
     time_limit_s: int | None = Field(None, ge=60, description="wall-clock limit of jobs that state none")
+    python: Line | None = Field(
+        None, description="interpreter of the jobs, in the image if there is one; default: this one"
+    )
     container_image: Line | None = Field(None, description="image the program runs in")
     container_runtime: Literal["pyxis", "apptainer"] = Field("pyxis", description="how the image is run")
     container_mounts: tuple[Line, ...] = Field((), description="HOST:CONTAINER folders besides the job's own")
@@ -66,6 +73,14 @@ class SlurmOptions(Frozen):
     command_timeout_s: float = Field(30.0, gt=0, description="limit for one call of a Slurm command")
     phases: dict[PhaseName, PhaseOptions] = Field(default_factory=dict, description="differences by phase")
 
+    @field_validator("phases")
+    @classmethod
+    def _can_be_sharded(cls, phases: dict[PhaseName, PhaseOptions]) -> dict[PhaseName, PhaseOptions]:
+        wrong = [name for name, phase in phases.items() if phase.shards > 1 and name not in SHARDED]
+        if wrong:
+            raise ValueError(f"{wrong[0]} cannot run in shards; {', '.join(sorted(SHARDED))} can")
+        return phases
+
     @field_validator("extra_lines")
     @classmethod
     def _are_directives(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
@@ -83,10 +98,22 @@ class SlurmOptions(Frozen):
         return next((options for phase, options in self.phases.items() if phase == last), PhaseOptions())
 
 
+# Phases whose program takes its share of the work from DRAFTSMITH_SHARD.
+SHARDED = frozenset({"capture"})
+
 # Options by which a job is found again, or which decide where its evidence lands.
 OWNED = frozenset(
     {"job-name", "comment", "chdir", "output", "error", "open-mode", "array", "dependency", "wait", "parsable"}
 )
+
+
+def with_folders(options: SlurmOptions, folders: Sequence[Path]) -> SlurmOptions:
+    """With `folders` visible in the container under the same paths. A folder inside another needs no mount of its own."""
+    if options.container_image is None:
+        return options
+    outer = [folder for folder in folders if not any(other in folder.parents for other in folders)]
+    mounts = tuple(dict.fromkeys(f"{folder}:{folder}" for folder in outer))
+    return options.model_copy(update={"container_mounts": (*mounts, *options.container_mounts)})
 
 
 def parse_options(data: dict[str, Any]) -> SlurmOptions:

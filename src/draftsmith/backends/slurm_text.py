@@ -97,7 +97,7 @@ def _check(spec: JobSpec, phase: PhaseOptions) -> None:
 
 def _directives(spec: JobSpec, options: SlurmOptions, phase: PhaseOptions) -> list[str]:
     gpus = spec.gpus if phase.gpus is None else phase.gpus
-    memory = phase.memory_gib or spec.memory_gib
+    memory = phase.memory_gib or spec.memory_gib or options.memory_gib
     limit = phase.time_limit_s or spec.time_limit_s or options.time_limit_s
     wanted: list[tuple[str, str | int | None]] = [
         ("job-name", spec.name),
@@ -113,7 +113,7 @@ def _directives(spec: JobSpec, options: SlurmOptions, phase: PhaseOptions) -> li
         ("constraint", options.constraint),
         ("nodes", phase.nodes or 1),
         ("ntasks-per-node", 1),
-        ("cpus-per-task", phase.cpus or spec.cpus),
+        ("cpus-per-task", phase.cpus or options.cpus or spec.cpus),
         ("mem", f"{math.ceil(memory * 1024)}M" if memory else None),
         ("gres", ":".join(("gpu", *([options.gpu_type] if options.gpu_type else []), str(gpus))) if gpus else None),
         ("time", slurm_time(limit) if limit else None),
@@ -151,10 +151,13 @@ def _preamble(spec: JobSpec, options: SlurmOptions, phase: PhaseOptions) -> list
 
 
 def _command(spec: JobSpec, options: SlurmOptions, phase: PhaseOptions) -> str:
-    program = shlex.join(spec.argv)
+    argv = spec.argv
+    if options.python and argv[1:2] == ("-m",):
+        argv = (options.python, *argv[1:])
+    program = shlex.join(argv)
     if phase.launcher == "torchrun":
         gpus = spec.gpus if phase.gpus is None else phase.gpus
-        program = _torchrun(spec, max(gpus, 1))
+        program = _torchrun(argv, max(gpus, 1))
     if options.container_image is None:
         return f"srun --kill-on-bad-exit=1 {program}" if phase.launcher == "torchrun" else program
     mounts = ",".join((f"{spec.workdir}:{spec.workdir}", *options.container_mounts))
@@ -166,17 +169,17 @@ def _command(spec: JobSpec, options: SlurmOptions, phase: PhaseOptions) -> str:
     return f"srun --kill-on-bad-exit=1 {inside}" if phase.launcher == "torchrun" else inside
 
 
-def _torchrun(spec: JobSpec, per_node: int) -> str:
+def _torchrun(argv: tuple[str, ...], per_node: int) -> str:
     """The program under torch.distributed.run; the port follows from the job id, so two jobs on a node do not meet."""
     return " ".join(
         (
-            shlex.quote(spec.argv[0]),
+            shlex.quote(argv[0]),
             "-m torch.distributed.run",
             '--nnodes="$SLURM_NNODES"',
             f"--nproc-per-node={per_node}",
             '--rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID"',
             '--rdzv-endpoint="$head:$((20000 + SLURM_JOB_ID % 10000))"',
-            shlex.join(spec.argv[1:]),
+            shlex.join(argv[1:]),
         )
     )
 

@@ -18,7 +18,8 @@ from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, Operat
 from draftsmith.contract.verdict import Decision
 from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, read_json, read_lines, write_json
-from draftsmith.loop.driver import Console, read_progress
+from draftsmith.loop.base import Console
+from draftsmith.loop.jobs import read_progress
 
 PLAN_NAMES = ("plan-frozen.json", "plan.json")
 

@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from draftsmith.cli import options as o
+from draftsmith.cli.cluster import dry_run, place_text, stop_cluster_jobs
 from draftsmith.cli.output import RunConsole, duration, say, show
 
+
+class Jobs(NamedTuple):
+    """What the command line says of where jobs run."""
+
+    backend: str | None = None
+    scheduler: str | None = None
+    understood: bool = False
+
+
+NO_JOBS = Jobs()
 StartPhase = Annotated[str | None, typer.Option("--start-phase", help="run again from this phase on")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="go on from phase to phase without asking")]
+BackendName = Annotated[
+    str | None, typer.Option("--backend", help="where jobs run: local, slurm or kubernetes; default: as configured")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", help="auto (looks what is here), slurm, kubernetes or slurm-on-kubernetes"),
+]
+Understood = Annotated[
+    bool,
+    typer.Option(
+        "--i-understand-this-uses-the-cluster", help="submit the jobs; without it what would be submitted is shown"
+    ),
+]
 New = Annotated[bool, typer.Option("--new", help="start a new run even if the same request has an unfinished one")]
 
 
@@ -22,6 +46,9 @@ def run(
     start_phase: StartPhase = None,
     yes: Yes = False,
     new: New = False,
+    backend: BackendName = None,
+    scheduler: Scheduler = None,
+    understood: Understood = False,
     aa_shapes: Annotated[str | None, typer.Option("--aa-shapes", help="see `draftsmith profile --help`")] = None,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
@@ -34,7 +61,18 @@ def run(
     one unless --yes. Stop it at any time: the same command goes on where it stopped. The standing configuration changes
     only on a WIN at tier `verdict`.
     """
-    _drive(config, target, profile, workspace, settings, mode=mode, start_phase=start_phase, yes=yes, new=new)
+    _drive(
+        config,
+        target,
+        profile,
+        workspace,
+        settings,
+        mode=mode,
+        start_phase=start_phase,
+        yes=yes,
+        new=new,
+        jobs=Jobs(backend, scheduler, understood),
+    )
 
 
 def _phase(name: str, help_text: str) -> Any:
@@ -43,13 +81,25 @@ def _phase(name: str, help_text: str) -> Any:
         profile: o.Sources = None,
         start_phase: StartPhase = None,
         new: New = False,
+        backend: BackendName = None,
+        scheduler: Scheduler = None,
+        understood: Understood = False,
         config: o.ConfigFile = None,
         workspace: o.Workspace = None,
         settings: o.Settings = None,
         json: o.Json = False,
     ) -> None:
         _drive(
-            config, target, profile, workspace, settings, start_phase=start_phase, yes=True, new=new, stop_after=name
+            config,
+            target,
+            profile,
+            workspace,
+            settings,
+            start_phase=start_phase,
+            yes=True,
+            new=new,
+            stop_after=name,
+            jobs=Jobs(backend, scheduler, understood),
         )
 
     command.__doc__ = (
@@ -76,12 +126,16 @@ def _drive(
     yes: bool = False,
     new: bool = False,
     stop_after: str | None = None,
+    jobs: Jobs = NO_JOBS,
 ) -> None:
     from draftsmith.cli.doctor import require_ready
-    from draftsmith.cli.oneshot import open_loop
+    from draftsmith.cli.oneshot import open_loop, place_jobs
     from draftsmith.loop.driver import drive
 
     config = o.configuration(file, target=target, sources=profile, workspace=workspace, settings=settings)
+    config, choice = place_jobs(config, jobs.backend, jobs.scheduler)
+    if choice.kind != "local" or jobs.backend or jobs.scheduler:
+        say(place_text(choice))
     require_ready(config)
     console = RunConsole(ask=not yes)
     loop = open_loop(
@@ -93,8 +147,12 @@ def _drive(
         start_phase=start_phase,
         stop_after=stop_after,
         new=new,
+        allow_cluster=jobs.understood,
     )
     say(f"run      {loop.run.record.run_id} in {loop.run.folder}")
+    if choice.kind != "local" and not jobs.understood:
+        dry_run(loop, choice)
+        return
     drive(loop)
     show(overview(loop.run.folder), _closing(loop.run.folder))
 
@@ -142,7 +200,7 @@ def status(
 ) -> None:
     """Show what serves, the runs of the workspace, and how far a run came."""
     from draftsmith.cli.oneshot import get_run
-    from draftsmith.loop.driver import read_progress
+    from draftsmith.loop.jobs import read_progress
     from draftsmith.store.state import read_state
 
     settled = o.configuration(config, workspace=workspace)
@@ -196,6 +254,7 @@ def teardown(
     purge: Annotated[
         bool, typer.Option("--purge", help="also delete prompts, rows and hidden states of the run")
     ] = False,
+    understood: Understood = False,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     json: o.Json = False,
@@ -206,8 +265,9 @@ def teardown(
     from draftsmith.traffic.retention import purge as purge_run
 
     found = get_run(o.configuration(config, workspace=workspace), run_id)
-    ended = [record.label for record in processes.sweep(found.processes)]
+    ended = stop_cluster_jobs(found, understood)
+    ended += [record.label for record in processes.sweep(found.processes)]
     ended += [record.label for record in processes.sweep(found.folder / "backend" / "processes")]
     removed = purge_run(found.folder).removed if purge else ()
-    text = f"stopped {len(ended)} processes" + (f", removed {len(removed)} files" if purge else "")
+    text = f"stopped {len(ended)} processes or jobs" + (f", removed {len(removed)} files" if purge else "")
     show({"stopped": ended, "removed": list(removed)}, text)

@@ -10,13 +10,16 @@ from typing import Any
 
 import draftsmith
 from draftsmith import wiring
+from draftsmith.backends.base import Backend
+from draftsmith.backends.detect import Choice, choose, look
 from draftsmith.contract.base import digest
 from draftsmith.contract.config import Config, parse_config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import ConfigError, InputError
 from draftsmith.contract.job import JobResult
 from draftsmith.kit.files import private_dir, sha256_file
-from draftsmith.loop.driver import Console, Loop, outputs_exist, results
+from draftsmith.loop.base import Console, Loop
+from draftsmith.loop.driver import outputs_exist, results
 from draftsmith.phases.base import PhaseContext
 from draftsmith.phases.pipeline import PIPELINE
 from draftsmith.store.runs import Run, RunRecord, Store, new_run_id
@@ -63,6 +66,7 @@ def open_loop(
     stop_after: str | None = None,
     new: bool = False,
     profile_options: dict[str, Any] | None = None,
+    allow_cluster: bool = False,
 ) -> Loop:
     """A loop over the run of this request, finished or not, or over a new run."""
     if mode != "oneshot":
@@ -103,12 +107,32 @@ def open_loop(
     return Loop(
         run=run,
         context=context_of(run, options=options),
-        backend=wiring.backend(config, private_dir(run.folder / "backend")),
+        backend=run_backend(run, allow_cluster=allow_cluster),
         serving=serving,
         console=console,
         ask=ask,
         stop_after=stop_after,
     )
+
+
+def place_jobs(config: Config, backend: str | None, scheduler: str | None) -> tuple[Config, Choice]:
+    """The configuration with its back end and scheduler settled, and why they are the ones. Raises ConfigError."""
+    choice = choose(backend, scheduler, (config.backend.kind, config.backend.scheduler), look)
+    settled: dict[str, Any] = {"kind": choice.kind, "scheduler": choice.scheduler}
+    if choice.kind != config.backend.kind:
+        settled["options"] = {} if config.backend.kind != "local" else config.backend.options
+    config = config.model_copy(update={"backend": config.backend.model_copy(update=settled)})
+    wiring.check_backend_options(config)
+    return config, choice
+
+
+def run_backend(run: Run, *, allow_cluster: bool = False) -> Backend:
+    """Where the jobs of a run are, as its record says."""
+    record = run.record
+    local = [Path(path) for path in record.profile if "://" not in path and path != "-"]
+    folders = [run.folder.parent.parent, Path(record.target), *(path.parent for path in local)]
+    config = parse_config(record.config, "run.json")
+    return wiring.backend(config, private_dir(run.folder / "backend"), allow_cluster=allow_cluster, folders=folders)
 
 
 def discarded(run: Run, start_phase: str) -> list[str]:

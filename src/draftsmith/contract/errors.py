@@ -5,12 +5,14 @@
     |  |- ConfigError      draftsmith.toml
     |  `- EvidenceError    a bundle does not verify, or cannot be read
     |- PrerequisiteError   the machine, engine or trainer lacks something: install or free it
+    |  `- NoRoomError      the cluster has no free place now: waiting can help
     |- RefusedError        a law of the product forbids it (for example: promote without a WIN)
     |- EngineError         the serving engine failed
     |  |- EngineStartError it never became ready; carries the cause and the tail of its log
     |  `- EngineLostError  it was there and went away
     |- TrainerError        training failed or diverged
     |- BackendError        a scheduler said no, or could not be asked
+    |  `- AwayError        it does not answer now: waiting can help
     `- RunInterruptedError      stopped on purpose; running again resumes
 
 Each carries what happened (`message`) and what to do now (`next_step`). `exit_code` is what the command returns:
@@ -54,6 +56,10 @@ class PrerequisiteError(DraftsmithError):
     exit_code = 3
 
 
+class NoRoomError(PrerequisiteError):
+    """The cluster could run the job, and has no free place for it at the moment."""
+
+
 class RefusedError(DraftsmithError):
     """A law of the product forbids the action."""
 
@@ -83,6 +89,10 @@ class TrainerError(DraftsmithError):
 
 class BackendError(DraftsmithError):
     """A scheduler refused or could not be asked."""
+
+
+class AwayError(BackendError):
+    """The scheduler does not answer at the moment. Says nothing about any job."""
 
 
 class RunInterruptedError(DraftsmithError):

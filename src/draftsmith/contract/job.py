@@ -50,6 +50,7 @@ class JobProgress(Frozen):
     total: float | None = None
     unit: str = ""
     note: str = ""
+    said: str = Field("", description="a sentence that stays on the screen")
     started_unix_s: float = 0.0
     updated_unix_s: float = 0.0
 

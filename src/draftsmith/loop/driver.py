@@ -4,72 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
-import os
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from pydantic import ValidationError
-
-from draftsmith.backends.base import Backend
-from draftsmith.contract import errors
+from draftsmith.backends.base import ClusterBackend
 from draftsmith.contract.base import digest
-from draftsmith.contract.errors import (
-    BackendError,
-    DraftsmithError,
-    EngineStartError,
-    RefusedError,
-    RunInterruptedError,
-)
-from draftsmith.contract.job import JobProgress, JobResult, JobSpec, JobStatus
+from draftsmith.contract.errors import RefusedError, RunInterruptedError
+from draftsmith.contract.job import JobResult
 from draftsmith.kit import processes
-from draftsmith.kit.files import private_dir, read_json, write_json
-from draftsmith.loop.advance import Step, advance, completed, to_clear
+from draftsmith.loop.advance import Step, advance, completed, finished, to_clear
+from draftsmith.loop.base import Loop
+from draftsmith.loop.jobs import end_job, living, patiently, run_job, specs
 from draftsmith.loop.promotion import promote
-from draftsmith.phases.base import Gate, JobPlan, PhaseContext
+from draftsmith.phases.base import PhaseContext
 from draftsmith.phases.pipeline import JOBS, PIPELINE
-from draftsmith.serving.base import Serving
 from draftsmith.store.runs import Run
 from draftsmith.traffic.retention import purge
-
-POLL_S = 0.3
-LOST_RETRIES = 2
-
-
-class Console(Protocol):
-    """What the driver tells the operator."""
-
-    def phase_started(self, phase: str, title: str, reused: bool) -> None:
-        """A phase begins, or its earlier result is used."""
-
-    def progress(self, phase: str, progress: JobProgress) -> None:
-        """A job moved on."""
-
-    def phase_ended(self, phase: str, gate: Gate, wall_s: float) -> None:
-        """The gate's judgement of a phase."""
-
-    def confirm(self, headline: str, phase: str) -> bool:
-        """May the next phase start?"""
-        ...
-
-
-@dataclass(frozen=True)
-class Loop:
-    """What a run is carried out with."""
-
-    run: Run
-    context: PhaseContext
-    backend: Backend
-    serving: Serving
-    console: Console
-    ask: bool
-    stop_after: str | None = None
-    sleep: Callable[[float], None] = time.sleep
 
 
 def drive(loop: Loop) -> JobResult | None:
@@ -81,9 +36,41 @@ def drive(loop: Loop) -> JobResult | None:
     with _alone(loop.run):
         processes.sweep(loop.run.processes)
         for phase in to_clear(loop.run.events()):
+            end_job(loop, phase)
             shutil.rmtree(loop.context.phase_dir(phase), ignore_errors=True)
             loop.run.append("cleared", phase)
+        check_ahead(loop)
         return _advance(loop)
+
+
+def plan_texts(loop: Loop) -> dict[str, str]:
+    """What would be handed to the cluster, by phase, word for word. Raises ConfigError, InputError."""
+    if not isinstance(loop.backend, ClusterBackend):
+        return {}
+    return {phase: loop.backend.plan_text(spec) for phase, spec in specs(_now(loop)).items()}
+
+
+def check_ahead(loop: Loop) -> None:
+    """Raise PrerequisiteError or BackendError if the cluster would not take a job that is still to come. Starts nothing.
+
+    A run whose job lives is past this: the job is adopted, and holds the place that the others are to have.
+    """
+    if not isinstance(loop.backend, ClusterBackend) or finished(loop.run.events()):
+        return
+    waiting = specs(_now(loop))
+    if loop.stop_after in waiting:
+        order = list(waiting)
+        waiting = {phase: waiting[phase] for phase in order[: order.index(str(loop.stop_after)) + 1]}
+    for phase, spec in waiting.items():
+        loop.backend.plan_text(spec)
+        if patiently(loop, phase, partial(living, loop.backend, spec.name)) is not None:
+            return
+    for spec in waiting.values():
+        loop.backend.check(spec)
+
+
+def _now(loop: Loop) -> PhaseContext:
+    return replace(loop.context, results=results(loop.run))
 
 
 @contextlib.contextmanager
@@ -103,7 +90,7 @@ def _advance(loop: Loop) -> JobResult | None:
     while True:
         events = loop.run.events()
         step = advance(events, PIPELINE, asked=loop.ask)
-        context = replace(loop.context, results=results(loop.run))
+        context = _now(loop)
         if step.kind == "finished" or (loop.stop_after and loop.stop_after in context.results):
             return context.results.get("compare")
         if step.kind == "finish":
@@ -134,7 +121,7 @@ def _perform(loop: Loop, step: Step) -> None:
         inputs = digest({"module": job.module, **job.inputs})
         earlier = _earlier(loop.run, phase, inputs)
         loop.console.phase_started(phase, JOBS[phase].title, reused=earlier is not None)
-        result = earlier or _run_job(loop, phase, job)
+        result = earlier or run_job(loop, phase, job)
         gate = JOBS[phase].collect(loop.context, result)
     loop.run.append(
         "phase_done",
@@ -163,90 +150,6 @@ def _earlier(run: Run, phase: str, inputs: str) -> JobResult | None:
 def outputs_exist(result: JobResult) -> bool:
     """Whether every file and folder that a job says it made is still there."""
     return all(Path(v).exists() for v in result.outputs.values() if isinstance(v, str) and v.startswith("/"))
-
-
-def _run_job(loop: Loop, phase: str, job: JobPlan) -> JobResult:
-    """Submit (or adopt) the job and wait for its end. A lost job is started again, a bounded number of times."""
-    workdir = private_dir(loop.context.phase_dir(phase))
-    name = f"{loop.context.run_id}.{phase}"
-    if (ended := _ended_unseen(loop.backend, name, workdir, job)) is not None:
-        return ended
-    write_json(workdir / "plan.json", job.plan)
-    spec = JobSpec(
-        name=name,
-        argv=(sys.executable, "-m", job.module, str(workdir / "plan.json")),
-        workdir=str(workdir),
-        gpus=job.gpus,
-    )
-    for attempt in range(LOST_RETRIES + 1):
-        loop.run.append("submitted", phase, attempt=attempt)
-        handle = loop.backend.submit(spec)
-        try:
-            result = _wait(loop, phase, workdir, handle)
-        except BaseException:
-            loop.backend.cancel(handle)
-            raise
-        processes.sweep(loop.run.processes)
-        if result is not None:
-            return result
-    raise BackendError(f"the job of {phase} was lost {LOST_RETRIES + 1} times", "look at stderr.log in its folder")
-
-
-def _ended_unseen(backend: Backend, name: str, workdir: Path, job: JobPlan) -> JobResult | None:
-    """The result of this very job, if it ended well while nobody was there to write that down."""
-    try:
-        same = read_json(workdir / "plan.json") == json.loads(json.dumps(job.plan))
-    except (OSError, ValueError):
-        return None
-    handle = backend.find(name) if same else None
-    if handle is None or backend.poll([handle])[handle].state != "SUCCEEDED":
-        return None
-    return JobResult.model_validate(read_json(workdir / "result.json"))
-
-
-def _wait(loop: Loop, phase: str, workdir: Path, handle: str) -> JobResult | None:
-    """The job's result; None if it was lost. Raises the error that the job explained."""
-    shown = 0.0
-    while True:
-        status = loop.backend.poll([handle])[handle]
-        progress = read_progress(workdir)
-        if progress and progress.updated_unix_s != shown:
-            shown = progress.updated_unix_s
-            loop.console.progress(phase, progress)
-        if status.state == "SUCCEEDED":
-            return JobResult.model_validate(read_json(workdir / "result.json"))
-        if status.state == "LOST":
-            return None
-        if status.state in ("FAILED", "CANCELLED"):
-            raise _explained(loop.run, phase, workdir, status)
-        loop.sleep(POLL_S)
-
-
-def _explained(run: Run, phase: str, workdir: Path, status: JobStatus) -> DraftsmithError:
-    path = workdir / "result.json"
-    result = JobResult.model_validate(read_json(path)) if path.exists() else None
-    if result is None and status.exit_code == os.EX_IOERR:
-        result = JobResult(
-            ok=False,
-            error="the job could not write its result",
-            next_step="free space on the disk of the workspace and run again",
-            error_kind="PrerequisiteError",
-        )
-    message = (result.error if result else None) or f"the job of {phase} failed: {status.detail}"
-    step = (result.next_step if result else None) or f"see {workdir / 'stderr.log'}, then run again"
-    kind: type[DraftsmithError] = getattr(errors, (result.error_kind if result else None) or "", DraftsmithError)
-    run.append("phase_failed", phase, error=message, next_step=step)
-    if kind is EngineStartError:
-        return EngineStartError(f"{phase}: {message}", next_step=step)
-    return kind(f"{phase}: {message}", step)
-
-
-def read_progress(workdir: Path) -> JobProgress | None:
-    """progress.json, or None if there is none (yet)."""
-    try:
-        return JobProgress.model_validate(read_json(workdir / "progress.json"))
-    except (OSError, ValueError, ValidationError):
-        return None
 
 
 def summary(run: Run) -> list[dict[str, Any]]:

@@ -60,6 +60,8 @@ class Phase(Protocol):
 
     name: str
     title: str
+    module: str
+    gpus: int
 
     def plan(self, context: PhaseContext) -> JobPlan:
         """The job that carries the phase out."""

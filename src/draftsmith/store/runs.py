@@ -24,7 +24,16 @@ from draftsmith.contract.errors import InputError
 from draftsmith.kit.files import private_dir, read_json, write_json
 
 EventKind = Literal[
-    "started", "cleared", "submitted", "phase_done", "phase_failed", "declined", "intent", "effect", "finished"
+    "started",
+    "cleared",
+    "submitted",
+    "adopted",
+    "phase_done",
+    "phase_failed",
+    "declined",
+    "intent",
+    "effect",
+    "finished",
 ]
 
 

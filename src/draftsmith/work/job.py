@@ -21,19 +21,27 @@ from draftsmith.contract.errors import DraftsmithError, RunInterruptedError
 from draftsmith.contract.job import JobProgress, JobResult
 from draftsmith.kit.files import read_json, write_json
 
+# Set by the back end. The folder is the plan's own, or one of each shard.
+FOLDER, SHARD, SHARDS = "DRAFTSMITH_JOB_DIR", "DRAFTSMITH_SHARD", "DRAFTSMITH_SHARDS"
 PROGRESS_EVERY_S = 0.5
 UNWRITTEN = os.EX_IOERR
 
 
 class Job:
-    """The running job: its folder, its plan and its progress."""
+    """The running job: its folder, its plan and its progress. Of `shards` equal programs it is number `shard`."""
 
-    def __init__(self, workdir: Path, plan: dict[str, Any]) -> None:
+    def __init__(self, workdir: Path, plan: dict[str, Any], shard: int = 0, shards: int = 1) -> None:
         self.workdir = workdir
         self.plan = plan
+        self.shard, self.shards = shard, shards
         self._started = time.time()
         self._last = 0.0
         self._stage = ""
+        self._said = ""
+
+    def say(self, sentence: str) -> None:
+        """A sentence for the operator that stays on the screen; it goes out with every later progress."""
+        self._said = sentence
 
     def progress(self, stage: str, done: float = 0, total: float | None = None, unit: str = "", note: str = "") -> None:
         """Replace progress.json; cheap to call often."""
@@ -44,7 +52,14 @@ class Job:
             return
         self._last = now
         value = JobProgress(
-            stage=stage, done=done, total=total, unit=unit, note=note, started_unix_s=self._started, updated_unix_s=now
+            stage=stage,
+            done=done,
+            total=total,
+            unit=unit,
+            note=note,
+            said=self._said,
+            started_unix_s=self._started,
+            updated_unix_s=now,
         )
         with contextlib.suppress(OSError):  # a full disk must not turn a working job into a failed one here
             write_json(self.workdir / "progress.json", value)
@@ -56,15 +71,16 @@ Outputs = tuple[dict[str, Any], dict[str, Any]]
 def run_job(body: Callable[[Job], Outputs], argv: list[str] | None = None) -> int:
     """Run `body` on the plan named in argv[1]; returns the exit code. `body` returns (outputs, figures)."""
     plan_path = Path((argv or sys.argv)[1])
-    job = Job(plan_path.parent, read_json(plan_path))
+    workdir = Path(os.environ.get(FOLDER) or plan_path.parent)
+    job = Job(workdir, read_json(plan_path), int(os.environ.get(SHARD, "0")), int(os.environ.get(SHARDS, "1")))
     began = time.time()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
         outputs, figures = body(job)
         result = JobResult(ok=True, outputs=outputs, figures=figures, wall_s=time.time() - began)
-    except RunInterruptedError:
-        return RunInterruptedError.exit_code
+    except RunInterruptedError as error:
+        result = _failed(error.message, error.next_step, type(error).__name__, began)
     except DraftsmithError as error:
         result = _failed(error.message, error.next_step, type(error).__name__, began)
     except OSError as error:
@@ -83,6 +99,8 @@ def run_job(body: Callable[[Job], Outputs], argv: list[str] | None = None) -> in
     except OSError as error:
         print(f"result.json cannot be written: {error.strerror}", file=sys.stderr)
         return UNWRITTEN
+    if result.error_kind == RunInterruptedError.__name__:
+        return RunInterruptedError.exit_code
     return 0 if result.ok else 1
 
 

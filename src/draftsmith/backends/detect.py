@@ -1,0 +1,161 @@
+"""Which scheduler is here: facts are gathered in one place, and what follows from them is a pure decision."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from draftsmith.backends.slurm_commands import NEEDED, SlurmCommands
+from draftsmith.contract.errors import ConfigError, DraftsmithError
+
+Kind = Literal["local", "slurm", "kubernetes"]
+Scheduler = Literal["auto", "slurm", "kubernetes", "slurm-on-kubernetes"]
+
+# The back end that each scheduler is reached through.
+_REACHED: dict[str, Kind] = {"slurm": "slurm", "kubernetes": "kubernetes", "slurm-on-kubernetes": "kubernetes"}
+_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_LOOK_S = 10.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was seen. `slurm_missing`: commands that are not installed. `slurm_says`: partitions, or why sinfo failed.
+
+    `bridge`: objects by which Slurm schedules the pods of a Kubernetes cluster (slurm-bridge, Slinky).
+    """
+
+    slurm_missing: tuple[str, ...] = ()
+    slurm_answers: bool = False
+    slurm_says: str = ""
+    in_pod: bool = False
+    kubeconfig: str | None = None
+    slurm_variables: tuple[str, ...] = ()
+    bridge: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Where jobs go. `why` is one sentence; `seen` is what else was found."""
+
+    kind: Kind
+    scheduler: Scheduler
+    why: str
+    seen: tuple[str, ...] = ()
+
+
+def choose(
+    backend: str | None, scheduler: str | None, configured: tuple[str, str], facts: Callable[[], Facts]
+) -> Choice:
+    """The back end and scheduler for what was asked for: flags first, then the file, then what is found.
+
+    `facts` is called only where the answer depends on it. `configured` is (kind, scheduler) of the file. Raises
+    ConfigError for words that are none or do not go together.
+    """
+    _check(backend, get_args(Kind), "--backend")
+    _check(scheduler, get_args(Scheduler), "--scheduler")
+    if backend is None and scheduler == "auto":
+        return detect(facts())
+    kind, asked = backend or configured[0], scheduler or (configured[1] if backend in (None, configured[0]) else "auto")
+    if asked != "auto":
+        if backend is None and scheduler is not None:
+            kind = _REACHED[asked]
+        if _REACHED[asked] != kind:
+            raise ConfigError(
+                f"scheduler {asked!r} is reached through the back end {_REACHED[asked]!r}, not {kind!r}",
+                "leave one of the two out",
+            )
+        return Choice(_REACHED[asked], _word(asked), "as asked")
+    if kind == "kubernetes":
+        seen = facts()
+        if _is_bridged(seen):
+            return Choice("kubernetes", "slurm-on-kubernetes", _bridge(seen), _described(seen))
+        return Choice("kubernetes", "kubernetes", "as asked; no sign of Slurm as its scheduler", _described(seen))
+    return Choice("slurm", "slurm", "as asked") if kind == "slurm" else Choice("local", "auto", "as asked")
+
+
+def detect(seen: Facts) -> Choice:
+    """Where jobs go if nobody said: Slurm where it answers, then Kubernetes, then this machine."""
+    about = _described(seen)
+    if seen.in_pod and _is_bridged(seen):
+        return Choice("kubernetes", "slurm-on-kubernetes", f"this is a pod, and {_bridge(seen)}", about)
+    if seen.slurm_answers and not seen.slurm_missing:
+        return Choice("slurm", "slurm", f"Slurm answers here ({seen.slurm_says})", about)
+    if (seen.in_pod or seen.kubeconfig) and _is_bridged(seen):
+        return Choice("kubernetes", "slurm-on-kubernetes", _bridge(seen), about)
+    if seen.in_pod:
+        return Choice("kubernetes", "kubernetes", "this is a pod of a Kubernetes cluster", about)
+    if seen.kubeconfig:
+        return Choice("kubernetes", "kubernetes", f"{seen.kubeconfig} names a Kubernetes cluster", about)
+    return Choice("local", "auto", "no scheduler was found", about)
+
+
+def look(environment: Mapping[str, str] | None = None) -> Facts:
+    """Gather the facts: looks at this machine, and asks sinfo. Starts and changes nothing."""
+    env = os.environ if environment is None else environment
+    commands = SlurmCommands(timeout_s=_LOOK_S)
+    answers, says = _ask_slurm(commands)
+    in_pod = "KUBERNETES_SERVICE_HOST" in env or _TOKEN.exists()
+    named = [path for path in env.get("KUBECONFIG", "").split(os.pathsep) if path] or [
+        os.path.join(env.get("HOME", "/"), ".kube", "config")
+    ]
+    kubeconfig = next((path for path in named if Path(path).is_file()), None)
+    return Facts(
+        slurm_missing=tuple(commands.missing()),
+        slurm_answers=answers,
+        slurm_says=says,
+        in_pod=in_pod,
+        kubeconfig=kubeconfig,
+        slurm_variables=tuple(sorted(name for name in env if name.startswith("SLURM_") and name != "SLURM_CONF")),
+        bridge=_bridge_objects() if in_pod or kubeconfig else (),
+    )
+
+
+def _ask_slurm(commands: SlurmCommands) -> tuple[bool, str]:
+    if "sinfo" in commands.missing():
+        return False, "sinfo is not installed"
+    try:
+        lines = commands.run(("sinfo", "--noheader", "--format=%P")).split("\n")
+    except DraftsmithError as error:
+        return False, error.message
+    names = sorted({line.strip() for line in lines if line.strip()})
+    return bool(names), f"partitions {', '.join(names)}" if names else "it has no partition"
+
+
+def _bridge_objects() -> tuple[str, ...]:
+    """Signs of Slurm as the scheduler of the Kubernetes cluster. None if nobody can be asked: it can be said by hand."""
+    try:
+        module = importlib.import_module("draftsmith.backends.kubernetes_detect")
+        return tuple(module.bridge_objects())
+    except (ImportError, DraftsmithError, OSError):
+        return ()
+
+
+def _is_bridged(seen: Facts) -> bool:
+    return bool(seen.bridge) or (seen.in_pod and bool(seen.slurm_variables))
+
+
+def _bridge(seen: Facts) -> str:
+    if seen.bridge:
+        return f"Slurm schedules its pods ({', '.join(seen.bridge)})"
+    return f"its environment is Slurm's ({', '.join(seen.slurm_variables[:3])})"
+
+
+def _described(seen: Facts) -> tuple[str, ...]:
+    slurm = f"missing {', '.join(seen.slurm_missing)}" if seen.slurm_missing else seen.slurm_says or "not asked"
+    if len(seen.slurm_missing) == len(NEEDED):
+        slurm = "not installed"
+    kubernetes = "inside a pod" if seen.in_pod else seen.kubeconfig or "no kubeconfig, not inside a pod"
+    return (f"Slurm: {slurm}", f"Kubernetes: {kubernetes}")
+
+
+def _check(word: str | None, known: tuple[str, ...], option: str) -> None:
+    if word is not None and word not in known:
+        raise ConfigError(f"{option} {word!r} is not known", f"one of: {', '.join(known)}")
+
+
+def _word(text: str) -> Scheduler:
+    return next(word for word in get_args(Scheduler) if word == text)

@@ -1,0 +1,63 @@
+"""What commands say about a cluster, and what they show of it before anything is done there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from draftsmith.cli.output import say, show
+from draftsmith.contract.errors import DraftsmithError
+
+if TYPE_CHECKING:
+    from draftsmith.backends.detect import Choice
+    from draftsmith.loop.base import Loop
+    from draftsmith.store.runs import Run
+
+FLAG = "--i-understand-this-uses-the-cluster"
+
+
+def place_text(choice: Choice) -> str:
+    """Where jobs go and why, in a few lines."""
+    through = f", scheduler {choice.scheduler}" if choice.scheduler not in ("auto", choice.kind) else ""
+    lines = [f"jobs     {choice.kind}{through}: {choice.why}"]
+    return "\n".join([*lines, *(f"         - {text}" for text in choice.seen)])
+
+
+def dry_run(loop: Loop, choice: Choice) -> None:
+    """Show every text that would be submitted, and what the cluster would say against it. Submits nothing.
+
+    Exits with the code of what stands in the way, if something does.
+    """
+    from draftsmith.loop.driver import check_ahead, plan_texts
+
+    texts, problem = plan_texts(loop), None
+    try:
+        check_ahead(loop)
+    except DraftsmithError as error:
+        problem = error
+    value: dict[str, Any] = {
+        "run_id": loop.run.record.run_id,
+        "backend": choice.kind,
+        "scheduler": choice.scheduler,
+        "why": choice.why,
+        "seen": list(choice.seen),
+        "would_submit": texts,
+        "problem": {"error": problem.message, "next_step": problem.next_step} if problem else None,
+    }
+    parts = [f"----- {phase}\n{text}" for phase, text in texts.items()]
+    parts.append(f"dry run: nothing was submitted; add {FLAG} to submit these jobs one after the other")
+    show(value, "\n".join(parts))
+    if problem:
+        say(f"error: {problem.message}\nnext:  {problem.next_step}")
+        raise typer.Exit(problem.exit_code)
+
+
+def stop_cluster_jobs(run: Run, understood: bool) -> list[str]:
+    """Cancel what a run has in a cluster. Raises RefusedError, naming the jobs, unless that is understood."""
+    from draftsmith.cli.oneshot import run_backend
+    from draftsmith.loop.jobs import stop_jobs
+
+    if run.record.config.get("backend", {}).get("kind", "local") == "local":
+        return []
+    return stop_jobs(run, run_backend(run, allow_cluster=understood))

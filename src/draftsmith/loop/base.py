@@ -1,0 +1,45 @@
+"""What a run is carried out with, and whom it talks to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from draftsmith.backends.base import Backend
+from draftsmith.contract.job import JobProgress
+from draftsmith.phases.base import Gate, PhaseContext
+from draftsmith.serving.base import Serving
+from draftsmith.store.runs import Run
+
+
+class Console(Protocol):
+    """What the driver tells the operator."""
+
+    def phase_started(self, phase: str, title: str, reused: bool) -> None:
+        """A phase begins, or its earlier result is used."""
+
+    def progress(self, phase: str, progress: JobProgress) -> None:
+        """A job moved on."""
+
+    def phase_ended(self, phase: str, gate: Gate, wall_s: float) -> None:
+        """The gate's judgement of a phase."""
+
+    def confirm(self, headline: str, phase: str) -> bool:
+        """May the next phase start?"""
+        ...
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What a run is carried out with."""
+
+    run: Run
+    context: PhaseContext
+    backend: Backend
+    serving: Serving
+    console: Console
+    ask: bool
+    stop_after: str | None = None
+    sleep: Callable[[float], None] = time.sleep

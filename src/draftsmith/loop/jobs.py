@@ -1,0 +1,258 @@
+"""One phase as a job: adopted if it lives, submitted otherwise, waited for to its end.
+
+The scheduler is asked before anything is submitted. A scheduler that does not answer, and a cluster without a free
+place, are waited for; neither says anything about a job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from draftsmith.backends.base import LIVE, Backend, read_result
+from draftsmith.contract import errors
+from draftsmith.contract.errors import (
+    AwayError,
+    BackendError,
+    DraftsmithError,
+    EngineStartError,
+    NoRoomError,
+    RefusedError,
+    RunInterruptedError,
+)
+from draftsmith.contract.job import JobProgress, JobResult, JobSpec, JobStatus
+from draftsmith.kit import processes
+from draftsmith.kit.files import private_dir, read_json, write_json
+from draftsmith.loop.base import Loop
+from draftsmith.phases.base import JobPlan, PhaseContext
+from draftsmith.phases.pipeline import JOBS
+from draftsmith.phases.shards import merge_shards
+from draftsmith.store.runs import Run
+
+POLL_S = 0.3
+LOST_RETRIES = 2
+RESUMES = 100  # starts of a job that was told to stop in time, such as before its time limit, and goes on each time
+WORTH_S = 60.0  # a start that was interrupted earlier than this made no headway
+PATIENCE_S = 600.0
+ASK_AGAIN_S = 1.0
+_Answer = TypeVar("_Answer")
+
+
+def job_name(run_id: str, phase: str) -> str:
+    """The name under which a back end knows the job of a phase."""
+    return f"{run_id}.{phase}"
+
+
+def job_spec(context: PhaseContext, phase: str, module: str, gpus: int) -> JobSpec:
+    """The job of a phase. An engine built for the CPU gets no GPU."""
+    workdir = context.phase_dir(phase)
+    return JobSpec(
+        name=job_name(context.run_id, phase),
+        argv=(sys.executable, "-m", module, str(workdir / "plan.json")),
+        workdir=str(workdir),
+        gpus=0 if context.versions.get("device") == "cpu" else gpus,
+    )
+
+
+def specs(context: PhaseContext) -> dict[str, JobSpec]:
+    """The jobs of all phases that have no result yet, in order."""
+    waiting = [phase for phase in JOBS if phase not in context.results]
+    return {phase: job_spec(context, phase, JOBS[phase].module, JOBS[phase].gpus) for phase in waiting}
+
+
+def living(backend: Backend, name: str) -> str | None:
+    """Handle of the job of that name if it waits or runs. Raises BackendError if nobody could look."""
+    handle = backend.find(name)
+    if handle is None:
+        return None
+    status = backend.poll([handle])[handle]
+    if status.state == "UNKNOWN":
+        raise AwayError(f"cannot tell whether {name} runs: {status.detail}", "run again later")
+    return handle if status.state in LIVE else None
+
+
+def run_job(loop: Loop, phase: str, job: JobPlan) -> JobResult:
+    """Submit (or adopt) the job and wait for its end. A lost job is started again, a bounded number of times."""
+    workdir = private_dir(loop.context.phase_dir(phase))
+    name = job_name(loop.context.run_id, phase)
+    if (ended := _ended_unseen(loop, name, workdir, job)) is not None:
+        return ended
+    spec = job_spec(loop.context, phase, job.module, job.gpus)
+    lost = 0
+    for attempt in range(RESUMES):
+        handle, began = _start(loop, phase, spec, job, attempt), time.monotonic()
+        try:
+            result = _wait(loop, phase, workdir, handle)
+        except BaseException:
+            with contextlib.suppress(DraftsmithError):  # what ended the wait is the message, not this
+                loop.backend.cancel(handle)
+            raise
+        processes.sweep(loop.run.processes)
+        if result is not None:
+            return result
+        lost += not (_was_interrupted(workdir) and time.monotonic() - began >= WORTH_S)
+        if lost > LOST_RETRIES:
+            raise BackendError(f"the job of {phase} was lost {lost} times", "look at stderr.log in its folder")
+    raise BackendError(f"the job of {phase} did not end in {RESUMES} starts", "give it a longer time limit")
+
+
+def stop_jobs(run: Run, backend: Backend) -> list[str]:
+    """Cancel every job of a run that waits or runs. Returns their names; raises BackendError if nobody could look."""
+    stopped = []
+    for phase in JOBS:
+        if (handle := living(backend, job_name(run.record.run_id, phase))) is not None:
+            backend.cancel(handle)
+            stopped.append(job_name(run.record.run_id, phase))
+    return stopped
+
+
+def end_job(loop: Loop, phase: str) -> None:
+    """Cancel the job of a phase if it lives, and wait until it does not: its folder is about to be removed."""
+    look = partial(living, loop.backend, job_name(loop.context.run_id, phase))
+    if phase in JOBS and (handle := patiently(loop, phase, look)) is not None:
+        loop.backend.cancel(handle)
+        while patiently(loop, phase, look) is not None:
+            loop.sleep(POLL_S)
+
+
+def patiently(loop: Loop, phase: str, ask: Callable[[], _Answer]) -> _Answer:
+    """What `ask` answers; asked again while the scheduler is away or has no room, for PATIENCE_S at most."""
+    waited, pause = 0.0, ASK_AGAIN_S
+    while True:
+        try:
+            return ask()
+        except (AwayError, NoRoomError) as error:
+            if waited >= PATIENCE_S:
+                raise
+            loop.console.progress(phase, JobProgress(stage=f"waiting: {error.message}"))
+        loop.sleep(pause)
+        waited, pause = waited + pause, min(pause * 1.5, 30.0)
+
+
+def _start(loop: Loop, phase: str, spec: JobSpec, job: JobPlan, attempt: int) -> str:
+    """Handle of the running job, adopted or new. The intent is in the journal before it is submitted."""
+    intended = False
+
+    def find_or_submit() -> str:
+        nonlocal intended
+        path = Path(spec.workdir) / "plan.json"
+        if (handle := living(loop.backend, spec.name)) is not None:
+            if not _same_plan(path, job):
+                raise RefusedError(
+                    f"job {spec.name} runs already, with another plan", "wait for its end, or cancel it, and run again"
+                )
+            if not intended:
+                loop.run.append("adopted", phase, handle=handle)
+            return handle
+        write_json(path, job.plan)
+        if not intended:
+            loop.run.append("submitted", phase, attempt=attempt)
+            intended = True
+        return loop.backend.submit(spec)
+
+    return patiently(loop, phase, find_or_submit)
+
+
+def _ended_unseen(loop: Loop, name: str, workdir: Path, job: JobPlan) -> JobResult | None:
+    """The result of this very job, if it ended well while nobody was there to write that down."""
+    if not _same_plan(workdir / "plan.json", job):
+        return None
+
+    def look() -> bool:
+        handle = loop.backend.find(name)
+        status = loop.backend.poll([handle])[handle] if handle else None
+        if status is not None and status.state == "UNKNOWN":
+            raise AwayError(f"cannot tell how {name} ended: {status.detail}", "run again later")
+        return status is not None and status.state == "SUCCEEDED"
+
+    return _finished(workdir) if patiently(loop, name.rsplit(".", 1)[-1], look) else None
+
+
+def _same_plan(path: Path, job: JobPlan) -> bool:
+    try:
+        return bool(read_json(path) == json.loads(json.dumps(job.plan)))
+    except (OSError, ValueError):
+        return False
+
+
+def _wait(loop: Loop, phase: str, workdir: Path, handle: str) -> JobResult | None:
+    """The job's result; None if it was lost. Raises the error that the job explained."""
+    shown, said = 0.0, ""
+    while True:
+        status = loop.backend.poll([handle])[handle]
+        progress = read_progress(workdir)
+        if progress and progress.updated_unix_s != shown:
+            shown = progress.updated_unix_s
+            loop.console.progress(phase, progress)
+        if status.state in ("PENDING", "UNKNOWN") and status.detail != said:
+            loop.console.progress(phase, JobProgress(stage=status.state.lower(), note=status.detail))
+        said = status.detail
+        if status.state == "SUCCEEDED":
+            return _finished(workdir)
+        if status.state == "LOST":
+            return None
+        if status.state in ("FAILED", "CANCELLED"):
+            raise _explained(loop.run, phase, workdir, status)
+        loop.sleep(POLL_S)
+
+
+def _finished(workdir: Path) -> JobResult:
+    """The result of a job that succeeded; of a job array, what its shards' results amount to."""
+    result = JobResult.model_validate(read_json(workdir / "result.json"))
+    folders = result.outputs.get("shards")
+    return merge_shards([(Path(folder), read_result(Path(folder))) for folder in folders]) if folders else result
+
+
+def _was_interrupted(workdir: Path) -> bool:
+    try:
+        return bool(read_json(workdir / "result.json").get("error_kind") == RunInterruptedError.__name__)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _explained(run: Run, phase: str, workdir: Path, status: JobStatus) -> DraftsmithError:
+    if status.state == "CANCELLED":
+        run.append("phase_failed", phase, error=f"cancelled: {status.detail}", next_step="run again to go on")
+        return RunInterruptedError(
+            f"{phase}: the job was cancelled ({status.detail})", "run the same command again to go on from there"
+        )
+    path = workdir / "result.json"
+    result = JobResult.model_validate(read_json(path)) if path.exists() else None
+    if result is None and status.exit_code == os.EX_IOERR:
+        result = JobResult(
+            ok=False,
+            error="the job could not write its result",
+            next_step="free space on the disk of the workspace and run again",
+            error_kind="PrerequisiteError",
+        )
+    message = (result.error if result else None) or f"the job of {phase} failed: {status.detail}"
+    step = (result.next_step if result else None) or f"see {workdir / 'stderr.log'}, then run again"
+    kind: type[DraftsmithError] = getattr(errors, (result.error_kind if result else None) or "", DraftsmithError)
+    run.append("phase_failed", phase, error=message, next_step=step)
+    if kind is EngineStartError:
+        return EngineStartError(f"{phase}: {message}", next_step=step)
+    return kind(f"{phase}: {message}", step)
+
+
+def read_progress(workdir: Path) -> JobProgress | None:
+    """progress.json, or None if there is none (yet). Of a job array, the shard that has the most left to do."""
+    shards = [found for folder in sorted(workdir.glob("shard-*")) if (found := _progress(folder)) is not None]
+    if shards:
+        return min(shards, key=lambda item: item.done / item.total if item.total else 0.0)
+    return _progress(workdir)
+
+
+def _progress(folder: Path) -> JobProgress | None:
+    try:
+        return JobProgress.model_validate(read_json(folder / "progress.json"))
+    except (OSError, ValueError, ValidationError):
+        return None
