@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from draftsmith.cli import gate, loop, tools, traffic
+from draftsmith.cli import gate, loop, plan, tools, traffic
 
 app = typer.Typer(
     name="draftsmith",
@@ -22,6 +22,7 @@ for command, function in {
     "doctor": tools.doctor,
     "demo": tools.demo,
     "demo-target": tools.demo_target,
+    "plan": plan.plan,
     "run": loop.run,
     "profile": traffic.profile,
     "drift": traffic.drift,

@@ -46,6 +46,8 @@ class Features(Frozen):
     methods: frozenset[str]
     per_request_metrics: bool
     note: str | None = None
+    synthetic: Literal["engine", "worker"] | None = None
+    """Whether drafts can be accepted at a chosen rate: by the engine itself, or by the rule in `work.synthetic_acceptance`."""
 
     def supports(self, method: str) -> bool:
         """Whether `method` may stand in a speculative config. Older names of MTP (`..._mtp`) count as mtp."""
@@ -58,10 +60,11 @@ _COMMON = _TRAINLESS | _DRAFTED | {"extract_hidden_states"}
 
 # Read from each release's own source. Ascending.
 KNOWN: dict[tuple[int, int], Features] = {
-    (0, 24): Features(release="0.24", methods=_COMMON, per_request_metrics=False),
-    (0, 32): Features(release="0.32", methods=_COMMON | {"dspark"}, per_request_metrics=True),
+    (0, 24): Features(release="0.24", methods=_COMMON, per_request_metrics=False, synthetic="engine"),
+    (0, 32): Features(release="0.32", methods=_COMMON | {"dspark"}, per_request_metrics=True, synthetic="engine"),
 }
 NOT_ON_CPU = frozenset({"ngram_gpu", "dspark"})
+SYNTHETIC_WORKER_SINCE = (0, 32)  # the CPU build's sampler has the entry points that the rule replaces
 
 
 def features(version: str, device: Device = "cuda") -> Features:
@@ -79,7 +82,8 @@ def features(version: str, device: Device = "cuda") -> Features:
         raise PrerequisiteError(f"vLLM {version} is older than {first}", f"install vLLM {first} or newer")
     found = KNOWN[max(older)]
     if device == "cpu":
-        found = found.model_copy(update={"methods": found.methods - NOT_ON_CPU})
+        rule = "worker" if max(older) >= SYNTHETIC_WORKER_SINCE else None
+        found = found.model_copy(update={"methods": found.methods - NOT_ON_CPU, "synthetic": rule})
     if max(older) == wanted:
         return found
     note = f"vLLM {version} is not known here; taken for {found.release}"

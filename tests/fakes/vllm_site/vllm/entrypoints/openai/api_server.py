@@ -6,6 +6,7 @@ Tokens come at fixed times whatever the machine does meanwhile. FAKE_VLLM in the
     first_ms         time to the first token (25)
     acceptance       {method: chance that a drafted token is accepted} (0.9; ngram 0.2)
     step_cost        {method: how much longer a step takes with this draft} (1.2)
+    token_cost       {method: how much longer for each drafted token} (0)
     fail             {role: log file to print and exit 1 with}; role: capture, plain or the method
     start_ms         time before the port opens (0)
     pause_file       while this file exists no request is answered
@@ -48,13 +49,25 @@ class Settings:
         self.step_s = (
             given.get("step_ms", 8) / 1000 * (given.get("step_cost", {}).get(self.method, 1.2) if self.method else 1)
         )
+        self.step_s *= 1 + self.k * given.get("token_cost", {}).get(self.method, 0)
         self.first_s = given.get("first_ms", 25) / 1000
         self.start_s = given.get("start_ms", 0) / 1000
         self.acceptance = given.get("acceptance", {}).get(self.method, 0.2 if self.method == "ngram" else 0.9)
         self.fail: str | None = given.get("fail", {}).get(self.role)
         self.pause = Path(given["pause_file"]) if "pause_file" in given else None
-        if self.method == "eagle3" and not _map_is_sound(Path(self.spec["model"])):
+        if self.spec.get("rejection_sample_method") == "synthetic":
+            self.acceptance = _chance(self.spec["synthetic_acceptance_length"], self.k)
+        elif self.method == "eagle3" and not _map_is_sound(Path(self.spec["model"])):
             self.acceptance = 0.01
+
+
+def _chance(length: float, k: int) -> float:
+    """Of each next token, so that a step gives `length` tokens."""
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(middle**i for i in range(k + 1)) < length else (low, middle)
+    return high
 
 
 def _map_is_sound(draft: Path) -> bool:
@@ -295,7 +308,8 @@ class Server(ThreadingHTTPServer):
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    for name in ("--model", "--served-model-name", "--host", "--speculative-config", "--kv-transfer-config"):
+    for name in ("--model", "--served-model-name", "--host", "--speculative-config", "--kv-transfer-config",
+                 "--worker-extension-cls"):  # fmt: skip
         parser.add_argument(name)
     for name in ("--port", "--max-model-len", "--max-num-seqs", "--max-num-batched-tokens"):
         parser.add_argument(name, type=int)
