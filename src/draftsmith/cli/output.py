@@ -104,6 +104,7 @@ class RunConsole:
     def __init__(self, ask: bool) -> None:
         self.ask = ask
         self.progress_line = Progress()
+        self.said = ""
 
     def phase_started(self, phase: str, title: str, reused: bool) -> None:
         """See loop.driver.Console."""
@@ -111,6 +112,10 @@ class RunConsole:
 
     def progress(self, phase: str, progress: JobProgress) -> None:
         """See loop.driver.Console."""
+        if progress.said and progress.said != self.said:
+            self.said = progress.said
+            self.progress_line.clear()
+            say(f"         {progress.said}")
         self.progress_line(phase, progress)
 
     def phase_ended(self, phase: str, gate: Gate, wall_s: float) -> None:

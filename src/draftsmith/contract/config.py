@@ -82,6 +82,19 @@ class CorpusConfig(Frozen):
     )
     retention: Literal["normal", "zero"] = Field("normal", description="zero: only aggregates and the draft remain")
     keep_hidden_states: bool = Field(False, description="keep captured hidden states after training")
+    redact: bool = Field(
+        False,
+        description="look for personal data and keys: replaced in prompts, which are then answered anew; an answer "
+        "that holds some is dropped; needs `draftsmith[redaction]`",
+    )
+    hard_share: float = Field(
+        0.0, ge=0.0, le=1.0, description="share of training rows, where max_rows chooses, for what drafts predicted worst"
+    )
+    hard_log: str | None = Field(
+        None,
+        description="access log of a served draft with per-request acceptance: its least accepted requests, hard_share "
+        "of those measured, join the training rows",
+    )
     seed: int = 0
 
 
@@ -89,6 +102,15 @@ class CompareConfig(Frozen):
     """The in-engine comparison."""
 
     concurrency: tuple[int, ...] = Field((1,), description="operating points; the first is primary")
+    arrivals: Literal["closed", "recorded", "both"] = Field(
+        "closed",
+        description="closed: a fixed number in flight; recorded: at the log's arrival times; both: the latter beside it",
+    )
+    arrival_speed: float = Field(1.0, gt=0, description="recorded arrivals so many times as fast")
+    sampling: dict[str, Any] = Field(
+        default_factory=dict, description="sampling parameters of every request; what is absent stays as in the log"
+    )
+    api_key_env: str | None = Field(None, description="variable with the API key of servers that run already")
     prompts: int = Field(24, description="held-out prompts a trial")
     tuning_prompts: int = Field(8, description="validation prompts on which K is chosen")
     general_prompts: int = Field(

@@ -21,19 +21,40 @@ class Arm(Frozen):
     draft_sha256: str | None = None
     endpoint: str | None = Field(None, description="an already running server instead of one that is started")
     command: tuple[str, ...] | None = Field(None, description="a full server command instead of a rendered one")
+    env: dict[str, str] = Field(default_factory=dict, description="environment of `command`, beside this process's own")
 
 
 class OperatingPoint(Frozen):
-    """Where the arms are compared. Lengths are in tokens; `rate_per_s` set means open loop."""
+    """Where the arms are compared. Lengths are in tokens.
+
+    Closed loop: `concurrency` requests in flight. Open loop: `rate_per_s` (evenly spaced) or `arrivals_s` (recorded) say
+    when each request is sent, and `concurrency` is only what the log showed.
+    """
 
     name: str
     concurrency: int
     rate_per_s: float | None = None
+    arrivals_s: tuple[float, ...] = Field(
+        (), description="seconds after the trial's start at which each prompt is sent, in the prompts' order"
+    )
     isl_p50: int | None = None
     osl_p50: int | None = None
     max_tokens: int | None = None
-    sampling: dict[str, Any] = Field(default_factory=dict)
+    sampling: dict[str, Any] = Field(
+        default_factory=dict, description="parameters of every request; what is absent stays as in the traffic"
+    )
     primary: bool = False
+
+    @property
+    def open_loop(self) -> bool:
+        """Whether requests are sent at their time, however many are in flight."""
+        return self.rate_per_s is not None or bool(self.arrivals_s)
+
+    def arrival_s(self, index: int) -> float | None:
+        """When prompt `index` is sent, in seconds after the trial's start; None in a closed loop."""
+        if self.arrivals_s:
+            return self.arrivals_s[min(index, len(self.arrivals_s) - 1)]
+        return index / self.rate_per_s if self.rate_per_s else None
 
 
 class Thresholds(Frozen):
@@ -85,6 +106,10 @@ class ComparisonPlan(Frozen):
     thresholds: Thresholds = Thresholds()
     cache_regime: Literal["cold", "warm"] = "cold"
     restarts: bool = Field(True, description="whether each block starts its servers anew")
+    resident: bool = Field(True, description="whether the servers of a block were up together")
+    sampling_seen: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="numeric sampling parameters of the prompts: name -> value -> prompts"
+    )
     seed: int = 0
     versions: dict[str, str] = Field(default_factory=dict)
 
@@ -176,7 +201,10 @@ class RequestSample(Frozen):
     finish_reason: str | None = None
     error: str | None = None
     output_sha256: str | None = Field(None, description="of the output token ids, for divergence between arms")
-    first_divergence_hint: int | None = None
+    first_divergence_hint: int | None = Field(
+        None, description="first output token (0-based) that is not the baseline's in the same block; None = the same"
+    )
+    cached_tokens: int | None = Field(None, description="prompt tokens from the prefix cache, where the engine says")
     drafts: int | None = None
     accepted_tokens: int | None = None
 

@@ -185,8 +185,10 @@ def capacity(sides: Sides, margin: float) -> Checked:
     """Peak concurrency reached, and the KV cache that the draft leaves. Facts rather than samples: no interval."""
     peaks = [quantile_of([t.peak_concurrency for t in sides.trials(side)], 0.5) for side in ("base", "cand")]
     caches = [[t.kv_tokens for t in sides.trials(side) if t.kv_tokens] for side in ("base", "cand")]
-    share = peaks[1] / peaks[0]
     words = f"peak concurrency {peaks[1]:.0f} against {peaks[0]:.0f}"
+    # In an open loop a faster arm has fewer requests in flight: that is its merit.
+    share = peaks[1] / peaks[0] if sides.closed_loop else 1.0
+    words += "" if sides.closed_loop else " (open loop: not judged)"
     if all(caches):
         slow, fast = min(caches[0]), min(caches[1])
         share = min(share, fast / slow)

@@ -16,6 +16,7 @@ from draftsmith.verdict.summary import merged
 
 CANDIDATE_SHARE = 0.75
 ACCEPTANCE_SLACK = 1.15
+SPECULATION_FLAGS = frozenset({"--speculative-config", "-sc", "--spec-method", "--spec-model", "--spec-tokens"})
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,13 @@ class Bench:
         """Both arms' cells over those of `blocks` that both have."""
         base, cand = table.get(self.plan.baseline, {}), table.get(arm, {})
         use = sorted(base.keys() & cand.keys() & blocks)
-        return Sides({b: base[b] for b in use}, {b: cand[b] for b in use}, alpha, self.start_noise())
+        return Sides(
+            {b: base[b] for b in use},
+            {b: cand[b] for b in use},
+            alpha,
+            self.start_noise(),
+            closed_loop=not self.point.open_loop,
+        )
 
 
 def promotable(plan: ComparisonPlan) -> tuple[Arm, ...]:
@@ -200,19 +207,33 @@ def _why_open(rule: Rule, data: Spread, settled: Settled) -> str:
 
 
 def _acceptance_doubt(bench: Bench, arm: Arm, own: Sides, settled: Settled) -> str | None:
-    """Why the acceptance length contradicts a gain, if it does: AL explains, and what it cannot explain is suspect."""
-    if arm.spec_config is None and arm.role not in ("candidate", "trainless"):
-        return None
+    """Why the acceptance length contradicts a gain, if it does: AL explains, and what it cannot explain is suspect.
+
+    An arm that does not speculate (another flag is on trial) or of which nobody knows has nothing to explain.
+    """
     counters = merged(own.trials("cand"))
+    speculates = says_speculation(arm)
+    if speculates is False or (speculates is None and not counters.drafts):
+        return None
     length = counters.acceptance_length
     if not counters.present or length is None:
         return "its server counted no drafts at all, so speculation cannot be the cause"
     if length <= 1.0:
         return f"its acceptance length is {length:.2f}: no drafted token was accepted, so it cannot be the cause"
     baseline = next(a for a in bench.plan.arms if a.name == bench.plan.baseline)
-    if baseline.spec_config is None and baseline.command is None and settled.low > math.log(length * ACCEPTANCE_SLACK):
+    alike = arm.flags == baseline.flags and arm.env == baseline.env and arm.command is None and baseline.command is None
+    bounded = alike and says_speculation(arm) and says_speculation(baseline) is False
+    if bounded and settled.low > math.log(length * ACCEPTANCE_SLACK):
         return f"its acceptance length of {length:.2f} cannot give such a speedup over no speculation"
     return None
+
+
+def says_speculation(arm: Arm) -> bool | None:
+    """Whether an arm speculates, by its own words; None for a running server, which has none."""
+    words = [word.split("=")[0] for word in (*arm.flags, *(arm.command or ()))]
+    if arm.spec_config is not None or any(word in SPECULATION_FLAGS for word in words):
+        return True
+    return None if arm.endpoint is not None else False
 
 
 def _slower_than_nothing(bench: Bench, arm: Arm, rule: Rule) -> str | None:

@@ -27,6 +27,7 @@ def tier_reasons(
     used = [trial for trial in trials if trial.arm in names and trial.traffic == "own"]
     return (
         *_baseline(plan),
+        *_running(arms),
         *_trial_count(plan, arms, used),
         *_node(used),
         *_eager(arms, used, facts),
@@ -48,6 +49,14 @@ def _baseline(plan: ComparisonPlan) -> list[str]:
         return []
     what = f"not the standing configuration ({standing[0]})" if standing else f"of role {role}, not what serves"
     return [f"strawman baseline: {plan.baseline} is {what}"]
+
+
+def _running(arms: Sequence[Arm]) -> list[str]:
+    return [
+        f"{arm.name} is a server that was running already: it can be neither restarted nor its log read"
+        for arm in arms
+        if arm.endpoint is not None
+    ]
 
 
 def _trial_count(plan: ComparisonPlan, arms: Sequence[Arm], used: Sequence[Trial]) -> list[str]:

@@ -114,7 +114,9 @@ def _clock(point: OperatingPoint, trial: Trial) -> str | None:
     if total > trial.wall_s * trial.peak_concurrency * (1 + CLOCK_TOLERANCE) + CLOCK_SLACK_S:
         return "the clock jumped: the requests took longer together than the trial had room for"
     no_errors = all(sample.error is None for sample in trial.samples)
-    if point.rate_per_s is None and no_errors and trial.wall_s > IDLE_FACTOR * total + IDLE_SLACK_S:
+    # In an open loop the client waits for the next arrival: what is left over is time after the last one.
+    waited = max((point.arrival_s(i) or 0.0 for i in range(len(trial.samples))), default=0.0)
+    if no_errors and trial.wall_s > waited + IDLE_FACTOR * total + IDLE_SLACK_S:
         return "the clock jumped, or the client stalled: the trial lasted far longer than its requests"
     return None
 

@@ -1,19 +1,27 @@
-"""The servers of a comparison: all up together where memory allows, else one at a time."""
+"""The servers of a comparison: rendered from a specification, started from the user's own command, or running already."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
 
 import psutil
 
 from draftsmith import wiring
 from draftsmith.contract.config import Config
-from draftsmith.contract.errors import InputError
+from draftsmith.contract.errors import EngineError, InputError, PrerequisiteError
 from draftsmith.contract.measure import Arm, EngineFacts
-from draftsmith.engines import vllm_metrics
-from draftsmith.engines.base import Server, ServerSpec
+from draftsmith.engines import vllm_command, vllm_metrics
+from draftsmith.engines.base import Server, ServerSpec, free_port
 from draftsmith.engines.vllm import VllmEngine
+from draftsmith.engines.vllm_features import Installation, installation
+from draftsmith.kit import hardware, processes
+from draftsmith.traffic.replay import served_model
+from draftsmith.work import commands
 from draftsmith.work.job import Job
 from draftsmith.work.measure import Endpoint
 from draftsmith.work.servers import serving
@@ -29,24 +37,39 @@ class Fleet:
         self.job, self.config, self.engine, self.target = job, config, engine, target
         self.weight_bytes = weight_bytes
         self.facts: list[tuple[str, EngineFacts]] = []
+        self._starts = itertools.count(1)
+
+    def together(self, arms: Sequence[Arm]) -> bool:
+        """Whether all servers can be resident. On a GPU the share of a rendered one shrinks; of a full command it cannot."""
+        own = [arm for arm in arms if arm.endpoint is None]
+        if self.config.compare.resident != "auto" or len(own) < 2:
+            return self.config.compare.resident != "no"
+        if any(arm.command for arm in own):
+            if hardware.gpu_names():
+                return False
+        elif self.engine.installed(wiring.server_spec(self.config, self.target))[0].device != "cpu":
+            return True
+        return self._memory_for(len(own))
 
     def fits(self, arms: int) -> bool:
-        """Whether so many servers can be resident together. On a GPU the share of each shrinks instead."""
-        if self.config.compare.resident != "auto":
-            return self.config.compare.resident == "yes"
-        found, _ = self.engine.installed(self._spec(Arm(name="probe", role="other"), 1))
-        if found.device != "cpu":
-            return True
+        """Whether so many rendered servers can be resident together."""
+        return self.together([Arm(name=f"probe-{n}", role="other") for n in range(arms)])
+
+    def _memory_for(self, servers: int) -> bool:
         each = self.config.engine.cpu_kv_gib + CPU_PROCESS_GIB + self.weight_bytes / 2**30
-        return psutil.virtual_memory().available / 2**30 >= arms * each + RESERVE_GIB
+        return psutil.virtual_memory().available / 2**30 >= servers * each + RESERVE_GIB
 
     @contextmanager
     def up(self, arms: Mapping[str, Arm]) -> Iterator[dict[str, Endpoint]]:
         """All of `arms` together, started side by side; endpoints of the user are looked up and left alone."""
-        own = {name: self._spec(arm, len(arms)) for name, arm in arms.items() if arm.endpoint is None}
+        own: dict[str, ServerSpec | Callable[[], Server]] = {
+            name: partial(self._start_command, arm) if arm.command else self._spec(arm, len(arms))
+            for name, arm in arms.items()
+            if arm.endpoint is None
+        }
         with ExitStack() as stack:
             servers = stack.enter_context(serving(self.job, self.engine, own, self.config.engine.start_timeout_s))
-            endpoints = {name: self._started(name, server) for name, server in servers.items()}
+            endpoints = {name: self._started(arms[name], server) for name, server in servers.items()}
             endpoints |= {name: self._external(arm) for name, arm in arms.items() if arm.endpoint is not None}
             yield {name: endpoints[name] for name in arms}
 
@@ -62,17 +85,72 @@ class Fleet:
             per_request=per_request,
         )
 
-    def _started(self, name: str, server: Server) -> Endpoint:
+    def _start_command(self, arm: Arm) -> Server:
+        """The user's own command, on a free port, in the folder that the user stands in, recorded in the registry."""
+        words, host = arm.command or (), self.config.engine.host
+        found = self._installation() if commands.runs_vllm(words) else None
+        spec = ServerSpec(model=arm.name, served_name=arm.name, host=host, port=free_port(host), env=arm.env)
+        python = found.python if found and commands.as_module(words, found.device) else None
+        process = processes.start(
+            commands.render(words, host, spec.port, python),
+            registry=self.engine.registry,
+            label=f"{arm.name} :{spec.port}",
+            log=self.job.workdir / "servers" / f"{arm.name.replace('/', '_')}-{os.getpid()}-{next(self._starts)}.log",
+            env={**os.environ, **self._environment(spec, found)},
+            cwd=Path(self.job.plan.get("cwd") or self.job.workdir),
+        )
+        return Server(spec=spec, process=process, start_id=process.record.token)
+
+    def _installation(self) -> Installation | None:
+        try:
+            return installation(self.config.engine.python)
+        except PrerequisiteError:
+            return None  # the command brings an interpreter of its own
+
+    def _environment(self, spec: ServerSpec, found: Installation | None) -> dict[str, str]:
+        """The command's own variables win; a vLLM of ours also gets what makes it start on this machine."""
+        configured = {**self.config.engine.env, **spec.env}
+        if found is None:
+            return {**vllm_command.PRIVACY, **configured}
+        whole = spec.model_copy(update={"env": configured, "cpu_kv_gib": self.config.engine.cpu_kv_gib})
+        threads = vllm_command.cores(os.sched_getaffinity(0))
+        return vllm_command.environment(whole, found, threads, os.environ.get("PYTHONPATH", ""))
+
+    def _started(self, arm: Arm, server: Server) -> Endpoint:
         facts = self.engine.facts(server)
-        self.facts.append((name, facts))
-        return Endpoint(server.url, server.spec.served_name, server.start_id, facts.kv_tokens)
+        self.facts.append((arm.name, facts))
+        if arm.command is None:
+            return Endpoint(server.url, server.spec.served_name, server.start_id, facts.kv_tokens)
+        model, counted = served_model(server.url), _counts(server.url)
+        return Endpoint(server.url, model, server.start_id, facts.kv_tokens, counted=counted)
 
     def _external(self, arm: Arm) -> Endpoint:
+        """A server that runs already. What it does not publish (counters, version, start) stays unknown."""
         url = (arm.endpoint or "").rstrip("/").removesuffix("/v1")
-        who = vllm_metrics.identity(url)
-        if who.model is None:
-            raise InputError(f"{arm.endpoint} does not name its model", f"check the endpoint of arm {arm.name}")
+        name = self.config.compare.api_key_env
+        key = os.environ.get(name) if name else None
+        if name and not key:
+            raise PrerequisiteError(f"the environment has no {name}", "export it, or leave compare.api_key_env out")
+        try:
+            model = served_model(url, key)
+        except InputError as error:
+            raise InputError(error.message, f"check the address of arm {arm.name}") from None
+        try:
+            who, counted = vllm_metrics.identity(url), True
+        except (EngineError, ValueError):
+            facts = EngineFacts(engine="unknown", start_id=f"{arm.name}-unknown")
+            self.facts.append((arm.name, facts))
+            return Endpoint(url, model, facts.start_id, counted=_counts(url), api_key=key)
         start_id = who.start_id or f"{arm.name}-unknown"
         facts = EngineFacts(version=who.version, start_id=start_id, max_model_len=who.max_model_len)
         self.facts.append((arm.name, facts))
-        return Endpoint(url, who.model, start_id)
+        return Endpoint(url, who.model or model, start_id, counted=counted, process_start=who.start_id, api_key=key)
+
+
+def _counts(url: str) -> bool:
+    """Whether the server publishes vLLM's counters."""
+    try:
+        vllm_metrics.read(url)
+    except EngineError:
+        return False
+    return True

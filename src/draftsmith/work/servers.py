@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 
@@ -17,9 +17,15 @@ STARTS_AT_ONCE = max(2, (os.cpu_count() or 2) // 4)  # a start is mostly one thr
 
 @contextmanager
 def serving(
-    job: Job, engine: VllmEngine, specs: Mapping[str, ServerSpec], timeout_s: float, at_once: int = STARTS_AT_ONCE
+    job: Job,
+    engine: VllmEngine,
+    specs: Mapping[str, ServerSpec | Callable[[], Server]],
+    timeout_s: float,
+    at_once: int = STARTS_AT_ONCE,
 ) -> Iterator[dict[str, Server]]:
     """Start the named servers, at most `at_once` at a time, and stop all of them on the way out.
+
+    A server is a specification, or a function that starts it in the engine's registry and returns at once.
 
     Raises EngineStartError as soon as one cannot start; the others are stopped.
     """
@@ -30,7 +36,8 @@ def serving(
 
         def bring_up(name: str) -> None:
             nonlocal ready
-            server = engine.start(specs[name], job.workdir / "servers")
+            wanted = specs[name]
+            server = engine.start(wanted, job.workdir / "servers") if isinstance(wanted, ServerSpec) else wanted()
             stack.callback(engine.stop, server)
             servers[name] = server
 
