@@ -232,6 +232,13 @@ def test_dflash_needs_its_mask_token(tmp_path: Path, target: TargetFacts) -> Non
     )
 
 
+def test_dflash_has_one_causality_in_the_engine(tmp_path: Path, target: TargetFacts) -> None:
+    backwards = lint_draft(write_dflash(tmp_path / "a", sliding_window_non_causal=False), target)
+    assert "see backwards only" in errors(backwards, "switches")
+    found = lint_draft(write_dflash(tmp_path / "b", sliding_window_non_causal=True), target).at("error")
+    assert [f.check for f in found] == ["files"], "only the programs that a checkpoint comes with"
+
+
 def test_folders_that_are_no_drafts(tmp_path: Path, target: TargetFacts) -> None:
     assert "no folder" in errors(lint_draft(tmp_path / "nowhere", target), "files")
     assert "no EAGLE3" in errors(lint_draft(Path(target.path), target), "readable")

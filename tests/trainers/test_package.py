@@ -121,6 +121,13 @@ def test_dflash_in_both_forms(tmp_path: Path, target: TargetFacts) -> None:
         assert [f.sentence for f in lint_draft(out, target).findings if f.level == "error"] == []
 
 
+def test_dflash_with_full_attention_is_served_in_both_directions(tmp_path: Path, target: TargetFacts) -> None:
+    for written in (None, False):  # the trainer's default says false, and means sliding layers only
+        out = tmp_path / f"draft-{written}"
+        package(write_dflash(tmp_path / f"c-{written}", sliding_window_non_causal=written), out, target)
+        assert json.loads((out / "config.json").read_text())["sliding_window_non_causal"] is True
+
+
 def test_a_new_training_finds_the_target_again(tmp_path: Path, target: TargetFacts) -> None:
     package(write_checkpoint(tmp_path / "c"), tmp_path / "draft", target)
     again = for_training(tmp_path / "draft", tmp_path / "warm", Path(target.path))
