@@ -36,6 +36,7 @@ def examine(config: Config) -> list[Check]:
         *_interpreter(),
         *_engine(config),
         *_trainer(config),
+        *_redaction(config),
         *_gpu(config),
         *_memory(config),
         *_disk(config),
@@ -80,6 +81,13 @@ def _engine(config: Config) -> Iterator[Check]:
             f"vLLM {found.version} on {found.device} does not serve {config.trainer.method}",
             "choose another trainer.method",
         )
+    if config.compare.suffix and not found.suffix:
+        yield Check(
+            "suffix",
+            "missing",
+            f"suffix decoding needs the package arctic-inference, which {where} does not have",
+            "install it there, or set compare.suffix = false",
+        )
     present = _packages(config.engine.python, BREAKING) if found.device == "cpu" else {}
     for name in present:
         yield Check(
@@ -101,6 +109,23 @@ def _trainer(config: Config) -> Iterator[Check]:
         )
         return
     yield Check("trainer", "ok", f"speculators {found['speculators']}")
+
+
+def _redaction(config: Config) -> Iterator[Check]:
+    if not config.corpus.redact:
+        return
+    from importlib.util import find_spec
+
+    absent = [name for name in ("datafog_core", "detect_secrets") if find_spec(name) is None]
+    if absent:
+        yield Check(
+            "redaction",
+            "missing",
+            f"corpus.redact is on, and {' and '.join(absent)} {'are' if len(absent) > 1 else 'is'} not installed",
+            "pip install 'draftsmith[redaction]', or switch corpus.redact off",
+        )
+    else:
+        yield Check("redaction", "ok", "personal data and keys are looked for by pattern")
 
 
 @lru_cache(maxsize=8)

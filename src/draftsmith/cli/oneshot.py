@@ -75,7 +75,8 @@ def open_loop(
         raise InputError(f"no phase {start_phase!r}", f"phases: {', '.join(PIPELINE)}")
     target = require_target(config)
     paths = resolve_sources(sources)
-    sources_sha = digest({path: _source_id(path) for path in paths} | {"options": profile_options or {}})
+    config, further = _with_hard_log(config)
+    sources_sha = digest({path: _source_id(path) for path in paths} | further | {"options": profile_options or {}})
     workspace = private_dir(Path(config.workspace).resolve())
     key = digest(
         {
@@ -191,6 +192,16 @@ def resolve_sources(sources: list[str]) -> list[str]:
     if not sources:
         raise InputError("no traffic is given", "give --profile ACCESS_LOG (a file, folder or glob)")
     return [s if "://" in s or s == "-" else os.path.abspath(s) for s in sources]
+
+
+def _with_hard_log(config: Config) -> tuple[Config, dict[str, str]]:
+    """The configuration with the hard log as an absolute path, and what identifies that log."""
+    given = config.corpus.hard_log
+    if given is None:
+        return config, {}
+    [path] = resolve_sources([given])
+    corpus = config.corpus.model_copy(update={"hard_log": path})
+    return config.model_copy(update={"corpus": corpus}), {f"hard {path}": _source_id(path)}
 
 
 def _source_id(path: str) -> str:

@@ -73,6 +73,7 @@ def build_corpus(
     dropped: Mapping[str, int] | None = None,
     regenerated: int = 0,
     hard_share: float = 0.0,
+    mined: Iterable[AccessRecord] = (),
     draft_vocab: int | None = None,
     on_progress: Progress | None = None,
 ) -> CorpusManifest:
@@ -80,7 +81,8 @@ def build_corpus(
 
     `layers`: hidden states captured a token. `check`: a further test of each row (see redaction.Redactor.check).
     `dropped` and `regenerated` are carried over from `needs_answers` and the replay. `hard_share`: with max_rows, the part of the
-    training rows that goes to the least accepted requests. `on_progress(stage, done, total)`; total 0 = not known.
+    training rows that goes to the least accepted requests. `mined`: further records that may train and nothing else:
+    they were chosen for being hard, so they say nothing about the traffic. `on_progress(stage, done, total)`; total 0 = not known.
     Raises InputError (empty log, nothing usable, wrong tokenizer, too few conversations) or PrerequisiteError (disk
     full); an earlier corpus in `out` then stays as it was.
     """
@@ -91,9 +93,17 @@ def build_corpus(
     counts = _Counts(Counter(dropped or {}), Counter())
     with workshop(out) as shop:
         spill = _gather(records, Spill(shop / "rows"), limits, tokens, check, counts, report)
+        drawn = spill.rows
+        _add(mined, spill, limits, check, counts)
         mix = profile.content_class_mix if profile else None
         decision = select(
-            spill, config, specials=tokens.specials, mix=mix, hard_share=hard_share, on_progress=report
+            spill,
+            config,
+            specials=tokens.specials,
+            mix=mix,
+            hard_share=hard_share,
+            drawn=drawn,
+            on_progress=report,
         )  # fmt: skip
         freq, sizes = _write_rows(spill, decision, shop, target.vocab_size, report)
         _write_freq(freq, shop / "token_freq.parquet")
@@ -146,15 +156,9 @@ def _gather(
     seen, agree = 0, Counter[bool | None]()
     before = counts.dropped.total()
     for seen, record in enumerate(records, start=1):
-        row = to_row(record, limits)
-        checked = check(row) if check and isinstance(row, Row) else row
-        if isinstance(checked, Refused | str):
-            counts.dropped[checked if isinstance(checked, str) else checked.reason] += 1
-        else:
-            spill.add(checked)
-            counts.cut.update([checked.cut] if checked.cut else [])
-            if agree[True] + agree[False] < CHECKED_ANSWERS:
-                agree[tokens.made_here(record)] += 1
+        added = _add([record], spill, limits, check, counts)
+        if added and agree[True] + agree[False] < CHECKED_ANSWERS:
+            agree[tokens.made_here(record)] += 1
         if seen % 1000 == 0:
             report("rows", seen, 0)
     spill.flush()
@@ -162,6 +166,20 @@ def _gather(
     if not spill.rows:
         raise _nothing_usable(seen, counts.dropped, before)
     return spill
+
+
+def _add(records: Iterable[AccessRecord], spill: Spill, limits: Limits, check: Check | None, counts: _Counts) -> int:
+    """Spill the usable ones of `records`; returns how many."""
+    before = spill.rows
+    for record in records:
+        row = to_row(record, limits)
+        checked = check(row) if check and isinstance(row, Row) else row
+        if isinstance(checked, Refused | str):
+            counts.dropped[checked if isinstance(checked, str) else checked.reason] += 1
+        else:
+            spill.add(checked)
+            counts.cut.update([checked.cut] if checked.cut else [])
+    return spill.rows - before
 
 
 def _same_target(seen: int, dropped: Counter[str], agree: Counter[bool | None]) -> None:

@@ -42,6 +42,7 @@ REASONS = {
     "near_duplicate": "nearly equal to a held-out row",
     "redacted_prompt": "the prompt holds personal data or a secret",
     "redacted_answer": "the answer holds personal data or a secret; a redacted answer would be off-policy",
+    "hard_elsewhere": "a request of the hard log whose conversation is held out or validates",
     "over_max_rows": "beyond max_rows; chosen so that the mix is kept",
 }
 

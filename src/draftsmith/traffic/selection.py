@@ -36,9 +36,10 @@ def select(
     specials: frozenset[int],
     mix: Mapping[str, float] | None,
     hard_share: float,
+    drawn: int,
     on_progress: Progress,
 ) -> Decision:
-    """Decide over all rows. Raises InputError when there are too few conversations, or a split ends up empty."""
+    """Decide over all rows. Those from `drawn` on were mined: they can only train. Raises InputError when there are too few conversations, or a split ends up empty."""
     frame = spill.numbers()
     shares = splits.Shares(config.validation_share, config.heldout_share, config.seed)
     reason: list[str | None] = [None] * len(frame)
@@ -47,11 +48,14 @@ def select(
     kept = [place for place, why in enumerate(reason) if why is None]
     names = splits.conversations(_with_token_parents(spill, frame, mark)[kept])
     times = frame["time_s"][kept].to_list()
-    split_of = splits.assign(names, times, shares)
+    own = sum(place < drawn for place in kept)
+    split_of = splits.assign(names[:own], times[:own], shares)
     conversation = [""] * len(frame)
     split: list[str | None] = [None] * len(frame)
     for place, name in zip(kept, names, strict=True):
-        conversation[place], split[place] = name, split_of[name]
+        conversation[place], split[place] = name, split_of.get(name, splits.TRAIN)
+        if place >= drawn and split[place] != splits.TRAIN:
+            split[place], reason[place] = None, "hard_elsewhere"
     _exact(frame, split, reason)
     _near(spill, split, reason, templates, config.near_duplicate_threshold, on_progress)
     classes = frame["content_class"].to_list()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,24 @@ import orjson
 from draftsmith import wiring
 from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.base import canonical
-from draftsmith.contract.config import Config
+from draftsmith.contract.config import Config, CorpusConfig
 from draftsmith.contract.draft import TargetFacts
+from draftsmith.contract.errors import ConfigError, InputError
 from draftsmith.contract.profile import WorkloadProfile
 from draftsmith.engines.base import CaptureSpec
 from draftsmith.kit.files import append_line, private_dir, read_json, read_lines
 from draftsmith.traffic.answers import answered, triage
 from draftsmith.traffic.corpus import build_corpus
 from draftsmith.traffic.importers import read_records
+from draftsmith.traffic.matching import hard_examples
+from draftsmith.traffic.redaction import Redactor
 from draftsmith.traffic.replay import Reply, Request
 from draftsmith.traffic.target_tokens import TargetTokens
 from draftsmith.work import states
 from draftsmith.work.job import Job, Outputs, run_job
 from draftsmith.work.servers import one, serving
+
+REDACTED = "redacted_answer"
 
 
 def body(job: Job) -> Outputs:
@@ -35,39 +41,43 @@ def body(job: Job) -> Outputs:
     profile = WorkloadProfile.model_validate(read_json(Path(plan["profile"]))) if plan.get("profile") else None
     tokenizer = Path(target.path, "tokenizer.json")
     tokens = TargetTokens(tokenizer, target)
+    sorter = _Sorter(config.corpus, tokens)
+    log = _Log(plan["sources"], plan.get("format"), _hard(config.corpus))
     dropped: Counter[str] = Counter()
     asked: dict[str, AccessRecord] = {}
-    sources: list[str] = plan["sources"]
-
-    def kind_of(record: AccessRecord) -> str:
-        return triage(record, config.corpus.regenerate, tokens=tokens)
-
-    for record in read_records(sources, plan.get("format")):
-        if kind_of(record) == "replay":
-            asked[record.id] = record
+    extra: set[str] = set()
+    for record, mined in log.all():
+        kind, seen = sorter.look(record)
+        if kind not in ("ready", "replay"):
+            dropped[kind] += 1
+        elif kind == "replay" and not (mined and seen.id in asked):
+            asked[seen.id] = seen
+            extra |= {seen.id} if mined else set()
     answers = job.workdir / "answers.jsonl"
     if asked:
-        _answer(job, config, target, asked, answers)
+        _answer(job, config, target, asked, answers, sorter.redactor)
+    dropped.update(record.error for record in _answers(answers) if record.error == REDACTED)
 
-    def records() -> Iterator[AccessRecord]:
-        for record in read_records(sources, plan.get("format")):
-            kind = kind_of(record)
+    def records(of_mined: bool) -> Iterator[AccessRecord]:
+        for record, mined in log.all():
+            kind, seen = sorter.look(record) if mined == of_mined else ("", record)
             if kind == "ready":
-                yield record
-            elif kind != "replay":
-                dropped[kind] += 1
-        yield from _answers(answers)
+                yield seen
+        yield from (one for one in _answers(answers) if one.error != REDACTED and (one.id in extra) == of_mined)
 
     manifest = build_corpus(
-        records(),
+        records(of_mined=False),
         Path(plan["out"]),
         target=target,
         tokenizer_path=tokenizer,
         config=config.corpus,
         profile=profile,
         layers=len(plan["layer_ids"]) + 1,
+        check=sorter.redactor.check(tokens) if sorter.redactor else None,
         dropped=dropped,
         regenerated=len(asked),
+        hard_share=config.corpus.hard_share,
+        mined=records(of_mined=True),
         draft_vocab=config.trainer.draft_vocab,
         on_progress=lambda stage, done, total: job.progress(stage, done, total or None, "rows"),
     )
@@ -78,9 +88,67 @@ def body(job: Job) -> Outputs:
         "vocabulary_coverage": manifest.vocabulary.coverage if manifest.vocabulary else None,
         "regenerated": manifest.regenerated,
         "dropped": manifest.dropped,
+        "redacted_prompts": len(sorter.redacted),
+        "mined": len(log.hard),
         "capture_bytes_estimate": manifest.capture_bytes_estimate,
     }
     return {"corpus": plan["out"], "states": plan["states"], "rows_sha256": manifest.rows_sha256}, figures
+
+
+class _Sorter:
+    """What becomes of each record, and how it looks then: with redaction on, its prompt is clean."""
+
+    def __init__(self, settings: CorpusConfig, tokens: TargetTokens) -> None:
+        self.redactor = Redactor() if settings.redact else None
+        self.redacted: set[str] = set()
+        self._regenerate, self._tokens = settings.regenerate, tokens
+
+    def look(self, record: AccessRecord) -> tuple[str, AccessRecord]:
+        """('ready', 'replay' or a reason to drop it, the record)."""
+        if self.redactor is not None:
+            record, found = self.redactor.prompt(record)
+            if found:
+                self.redacted.add(record.id)
+                if self._regenerate == "never":
+                    return "redacted_prompt", record
+        return triage(record, self._regenerate, tokens=self._tokens), record
+
+
+@dataclass(frozen=True)
+class _Log:
+    """The traffic, and what was mined from the log of a served draft. `hard`: ids of the mined requests."""
+
+    sources: list[str]
+    format: str | None
+    mined: tuple[str, frozenset[str]] | None
+
+    @property
+    def hard(self) -> frozenset[str]:
+        return self.mined[1] if self.mined else frozenset()
+
+    def all(self) -> Iterator[tuple[AccessRecord, bool]]:
+        """(record, whether it was mined); the traffic first."""
+        for record in read_records(self.sources, self.format):
+            yield record, False
+        if self.mined:
+            for record in read_records([self.mined[0]]):
+                if record.id in self.mined[1]:
+                    yield record, True
+
+
+def _hard(settings: CorpusConfig) -> tuple[str, frozenset[str]] | None:
+    """The hard log and the ids of its least accepted requests. Raises InputError if it cannot tell them."""
+    if settings.hard_log is None:
+        return None
+    if not settings.hard_share:
+        raise ConfigError("corpus.hard_log is set, but corpus.hard_share is 0", "set corpus.hard_share, such as 0.2")
+    found = hard_examples(read_records([settings.hard_log]), settings.hard_share)
+    if not found:
+        raise InputError(
+            "no request of corpus.hard_log tells how its drafts were accepted",
+            "serve the draft with --per-request-spec-decode-metrics summary and record it (see docs/recording.md)",
+        )
+    return settings.hard_log, frozenset(found)
 
 
 def _answers(path: Path) -> Iterator[AccessRecord]:
@@ -88,7 +156,14 @@ def _answers(path: Path) -> Iterator[AccessRecord]:
         yield AccessRecord.model_validate(orjson.loads(line))
 
 
-def _answer(job: Job, config: Config, target: TargetFacts, asked: dict[str, AccessRecord], answers: Path) -> None:
+def _answer(
+    job: Job,
+    config: Config,
+    target: TargetFacts,
+    asked: dict[str, AccessRecord],
+    answers: Path,
+    redactor: Redactor | None,
+) -> None:
     """Let the target answer what is missing from `answers`, capturing hidden states in the same pass."""
     done = {record.id for record in _answers(answers)}
     missing = [record for record_id, record in asked.items() if record_id not in done]
@@ -106,7 +181,11 @@ def _answer(job: Job, config: Config, target: TargetFacts, asked: dict[str, Acce
         nonlocal count
         count += 1
         record = reply.record
-        if record.error is None:
+        if record.error is None and redactor is not None and redactor.find(record.completion or ""):
+            # Neither its text nor its states are kept: both would tell what was found.
+            new = AccessRecord(id=record.id, error=REDACTED)
+            states.states_path(folder, record.id).unlink(missing_ok=True)
+        elif record.error is None:
             new = answered(
                 asked[record.id],
                 prompt_ids=record.prompt_token_ids or [],
