@@ -83,7 +83,7 @@ def test_a_step_dearer_than_full_acceptance_can_pay_leaves_nothing_to_win() -> N
 
 
 def test_a_need_that_no_draft_has_met_leaves_nothing_to_win() -> None:
-    found = ask(line(1, 2.2, 0.45))
+    found = ask(line(1, 2.4, 0.45))
     assert found.advice == "nothing"
     assert "no matched draft has reached" in found.sentence
 

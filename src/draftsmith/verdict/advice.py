@@ -219,7 +219,9 @@ def _decide(
     if draft.speedup is not None:
         tried = f"{where} a draft is expected at {_times(draft)} with K = {draft.k}, {against} asks for {wanted:.2f}x"
         if tuned and standing and tuned.k != standing.k:
-            tried += f"; the standing draft with K = {tuned.k} instead of {standing.k} is expected at {tuned.speedup:.2f}x"
+            tried += (
+                f"; the standing draft with K = {tuned.k} instead of {standing.k} is expected at {tuned.speedup:.2f}x"
+            )
         return ("keep", tried) if at.standing else ("nothing", tried)
     asked = (
         f"AL {easiest.to_win.value:.2f} [{easiest.to_win.low:.2f}, {easiest.to_win.high:.2f}] with K = {easiest.k}, "

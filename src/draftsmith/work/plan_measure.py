@@ -104,7 +104,9 @@ class Bench:
         self.job, self.config, self.target = job, config, target
         self.arms, self.concurrencies, self.repeats, self.sha256 = arms, concurrencies, repeats, sha256
         self.engine = wiring.engine(config, Path(job.plan["registry"]))
-        self.fleet = Fleet(job, config, self.engine, target, weight_bytes)
+        beside = config.compare.model_copy(update={"resident": "auto"})  # a pair is always two servers together
+        together = config.model_copy(update={"compare": beside})
+        self.fleet = Fleet(job, together, self.engine, target, weight_bytes)
         self.trials_file, self.facts_file = job.workdir / "trials.jsonl", job.workdir / "facts.json"
         self.prompts = {c: plan_prompts(shapes, c, tokens, vocab, config.engine.max_model_len) for c in concurrencies}
         self.starts_file = job.workdir / "starts.json"

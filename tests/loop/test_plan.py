@@ -1,0 +1,164 @@
+"""`draftsmith plan` over a stand-in engine: it finds what a step costs, goes on where it stopped, and is checked afterwards."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Travelled
+from loop_world import World, wait_for
+
+from draftsmith.cli.planning import checked_ks, operating_points, require_synthetic
+from draftsmith.contract.config import Config
+from draftsmith.contract.errors import InputError, PrerequisiteError
+from draftsmith.contract.profile import Distribution, ExpectedAcceptance, Recommendation, WorkloadProfile
+from draftsmith.engines.vllm_features import Installation
+from draftsmith.kit import processes
+
+COSTS = json.dumps({"step_ms": 8, "step_cost": {"eagle3": 1.0}, "token_cost": {"eagle3": 0.1}})
+SMALL = ("--k", "1", "--k", "3", "--repeats", "1", "--concurrency", "1")
+
+
+def plan(world: World, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    out = str(world.base / "plan")
+    return world.call("plan", "--profile", str(world.log), "--out", out, *SMALL, *arguments, code=code, FAKE_VLLM=COSTS)
+
+
+def trials(world: World) -> list[str]:
+    path = world.base / "plan" / "trials.jsonl"
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def alive(folder: Path) -> list[Any]:
+    found = []
+    for registry in (folder / "processes", folder / "backend" / "processes"):
+        for _, record in processes.records(registry):
+            found += processes.members(record)
+    return found
+
+
+def test_costs_are_found_and_the_same_command_starts_nothing_again(world: World) -> None:
+    ahead = plan(world, "--dry-run")
+    assert "3 server starts and 4 trials" in ahead.stdout
+    assert trials(world) == []
+
+    done = plan(world, "--json")
+    found = json.loads(done.stdout)
+    needs = {need["k"]: need["break_even"]["value"] for need in found["points"][0]["needs"]}
+    assert needs[3] == pytest.approx(1.3, rel=0.15)
+    assert needs[1] < needs[2] < needs[3]
+    assert found["acceptance"]["by_position"] == []
+    assert "nothing is known" in found["acceptance"]["sentence"]
+    assert found["budget"]["capture_bytes"] > 0
+    assert found["budget"]["train_s"] is None
+    assert "ETA" in done.stderr or "expected work" in done.stderr
+    folder = world.base / "plan"
+    assert "<svg" in (folder / "plan.html").read_text()
+    assert not (folder / "untrained-draft").exists()
+    assert alive(folder) == []
+    kept = trials(world)
+    assert len(kept) == 4
+    assert not any(text in (folder / "plan.json").read_text() for text in world.text_of_traffic() if len(text) > 8)
+
+    again = plan(world)
+    assert "nothing is started" in again.stdout
+    assert trials(world) == kept
+    assert len(json.loads((folder / "starts.json").read_text())) == 3
+
+    refused = plan(world, "--k", "5", "--json", code=2)
+    told = json.loads(refused.stdout)
+    assert "another measurement" in told["error"]
+    assert "--out" in told["next_step"]
+
+
+def test_stopped_by_ctrl_c_it_leaves_nothing_running_and_goes_on(world: World) -> None:
+    folder = world.base / "plan"
+    # A process started in the background of a shell ignores SIGINT, and would hand that on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    running = world.start(
+        "plan", "--profile", str(world.log), "--out", str(folder), *SMALL, "--repeats", "3", FAKE_VLLM=COSTS
+    )
+    signal.signal(signal.SIGINT, before)
+    wait_for(lambda: len(trials(world)) >= 2, "the first pair")
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    assert running.returncode == 130
+    wait_for(lambda: not alive(folder), "the servers to end", 30)
+    kept = trials(world)
+    assert not (folder / "plan.json").exists()
+    plan(world, "--repeats", "3")
+    assert trials(world)[: len(kept)] == kept
+    assert len(trials(world)) == 12
+
+
+def test_a_server_that_does_not_start_is_named_with_a_next_step(world: World) -> None:
+    log = Path(__file__).parent.parent / "engines" / "logs"
+    broken = json.dumps({"fail": {"eagle3": str(next(iter(sorted(log.glob("*.log")))))}})
+    done = world.call("plan", "--profile", str(world.log), "--out", str(world.base / "plan"), *SMALL, "--json",
+                      code=None, FAKE_VLLM=broken)  # fmt: skip
+    assert done.returncode != 0
+    assert json.loads(done.stdout)["next_step"]
+    assert alive(world.base / "plan") == []
+
+
+def test_after_the_loop_its_records_are_used_and_the_plan_is_checked_against_it(travelled: Travelled) -> None:
+    world = travelled.to("end")
+    done = plan(world, "--json")
+    found = json.loads(done.stdout)
+    [record] = found["acceptance"]["records"]
+    assert record["same_traffic"] is True
+    assert found["budget"]["capture_s"] > 0
+    assert found["budget"]["train_s"] > 0
+    checked = json.loads(plan(world, "--check", "newest", "--json").stdout)
+    [row] = checked["rows"]
+    assert row["k"] == 3
+    assert row["predicted"]["value"] == pytest.approx(row["acceptance_length"] / 1.3, rel=0.2)
+    assert row["measured"] is None, "one block gives no interval, so there is nothing to agree with"
+    assert "not measured" in row["sentence"]
+    assert (world.base / "plan" / "check.json").exists()
+    missing = plan(world, "--check", "no-such-run", "--json", code=2)
+    assert "no-such-run" in json.loads(missing.stdout)["error"]
+
+
+# -- before anything starts ---------------------------------------------------------------------------------------------
+
+
+def profile(**changed: Any) -> WorkloadProfile:
+    values: dict[str, Any] = {
+        "n_requests": 100, "input_tokens": Distribution(), "output_tokens": Distribution(), "content_class_mix": {},
+        "expected_acceptance": (
+            ExpectedAcceptance(method="ngram", num_speculative_tokens=3, acceptance_length=2.1, tokens_per_step=1.4),
+        ),
+        "recommended_spec_decode": Recommendation(method="eagle3", rationale="-"),
+    }  # fmt: skip
+    return WorkloadProfile(**(values | changed))
+
+
+def test_an_engine_without_synthetic_acceptance_is_refused_with_what_can_still_be_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = Installation(python="python", version="0.24.0", device="cpu")
+    monkeypatch.setattr("draftsmith.engines.vllm_features.installation", lambda _: old)
+    with pytest.raises(PrerequisiteError, match=r"0\.24\.0 on cpu") as refused:
+        require_synthetic(Config(), profile())
+    assert "ngram K 3 1.40 tokens a step" in refused.value.message
+    assert "draftsmith compare" in refused.value.next_step
+
+
+def test_points_are_those_asked_for_or_the_configured_ones_and_the_profiles() -> None:
+    seen = profile(concurrency_mean=6.4, concurrency_p90=90.0)
+    assert operating_points(Config(), seen, []) == ([1, 6, 32], 1)
+    assert operating_points(Config(), seen, [8, 2]) == ([2, 8], 8)
+    with pytest.raises(InputError, match="at least 1"):
+        operating_points(Config(), seen, [0])
+
+
+def test_k_is_between_one_and_sixteen() -> None:
+    assert checked_ks([]) == [1, 3, 5]
+    assert checked_ks([4, 2, 4]) == [2, 4]
+    with pytest.raises(InputError, match="1 to 16"):
+        checked_ks([17])
