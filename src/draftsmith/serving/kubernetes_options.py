@@ -53,7 +53,9 @@ class ServingOptions(ClusterOptions):
     grace_s: int = Field(30, ge=0, description="between SIGTERM and SIGKILL when a canary is removed")
     removal_timeout_s: float = Field(180.0, gt=0, description="how long a removal may take before it is reported")
     rollout_timeout_s: float = Field(1800.0, gt=0, description="a promotion that is not ready by then is rolled back")
-    recreate: bool = Field(False, description="accept downtime: promote although no GPU is free for a rolling update")
+    check_room: bool = Field(
+        True, description="refuse a rolling update for which no GPU is free; false: you vouch for it"
+    )
     patch_managed: bool = Field(
         False, description="patch a deployment that Helm or an operator owns; never one that GitOps owns"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,7 +47,7 @@ class ServerCommand:
 
     def values(self, name: str) -> list[str | None]:
         """What is given for a flag, each time it is; None for one without a value."""
-        return [value for flag, value, _ in _flags(self) if flag == name]
+        return [item.value for item in _flags(self) if item.flag == name]
 
     @property
     def model(self) -> str | None:
@@ -71,9 +72,10 @@ class ServerCommand:
     @property
     def spec_config(self) -> SpecConfig:
         """The speculative config in the flags; None = off. Raises InputError if it cannot be known."""
-        given = [(value, word) for flag, value, word in _flags(self) if flag in SPEC_FLAGS]
-        dotted = [flag for flag, _, _ in _flags(self) if flag.startswith("--speculative-config.")]
-        others = [flag for flag, _, _ in _flags(self) if SPEC_OTHERS.fullmatch(flag)]
+        items = list(_flags(self))
+        given = [(item.value, item.word) for item in items if item.flag in SPEC_FLAGS]
+        dotted = [item.flag for item in items if item.flag.startswith("--speculative-config.")]
+        others = [item.flag for item in items if SPEC_OTHERS.fullmatch(item.flag)]
         if dotted or others:
             raise _refused(f"it uses {(dotted + others)[0]}", "write it as one --speculative-config JSON")
         if len(given) > 1:
@@ -97,12 +99,7 @@ class ServerCommand:
         """The same command with another speculative config, everything else as it is. Raises InputError."""
         if self.spec_config == config:
             return self
-        found = list(_flags(self, places=True))
-        cut: list[int] = []
-        for number, (flag, _, place) in enumerate(found):
-            if flag in SPEC_FLAGS:
-                end = found[number + 1][2] if number + 1 < len(found) else len(self.words)
-                cut += range(place, end)
+        cut = [place for item in _flags(self) if item.flag in SPEC_FLAGS for place in range(item.start, item.end)]
         added = [] if config is None else ["--speculative-config", compact(config)]
         if self.script is None:
             kept = [word.value for index, word in enumerate(self.words) if index not in cut]
@@ -212,22 +209,34 @@ def _bare(args: list[str]) -> int:
     return 1 if args and not args[0].startswith("-") else 0
 
 
-def _flags(parsed: ServerCommand, places: bool = False) -> Any:
-    """(flag, value, word or place) in order. Raises InputError for words that belong to no flag."""
-    index = parsed.flags
-    words = parsed.words
+@dataclass(frozen=True)
+class _Flag:
+    """One flag and its value. `word` holds the value; `start` to `end` are the places of its words."""
+
+    flag: str
+    value: str | None
+    word: Word
+    start: int
+    end: int
+
+
+def _flags(parsed: ServerCommand) -> Iterator[_Flag]:
+    """The flags in order. Raises InputError for words that belong to no flag."""
+    index, words = parsed.flags, parsed.words
     while index < len(words):
         word = words[index]
         if not word.value.startswith("-") or word.value in ("-", "--"):
             raise _refused(f"word {index + 1} of the command belongs to no flag", "write flags as --name value")
         name, equals, text = word.value.partition("=")
-        flag = "-" + name[1:].replace("_", "-") if name.startswith("--") else name
-        following = [w for w in words[index + 1 : index + 2] if not _is_flag(w.value)]
-        value = text if equals else following[0].value if following else None
-        yield flag, value, index if places else (word if equals or not following else following[0])
-        index += 1 if equals or not following else 2
-        while not equals and flag in MANY_VALUES and index < len(words) and not _is_flag(words[index].value):
-            index += 1
+        flag = name.replace("_", "-") if name.startswith("--") else name
+        end = index + 1
+        while end < len(words) and not equals and not _is_flag(words[end].value):
+            end += 1
+            if flag not in MANY_VALUES:
+                break
+        value = text if equals else words[index + 1].value if end > index + 1 else None
+        yield _Flag(flag, value, word if value is None or equals else words[index + 1], index, end)
+        index = end
 
 
 def _is_flag(word: str) -> bool:

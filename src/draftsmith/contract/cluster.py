@@ -1,0 +1,193 @@
+"""What Draftsmith's objects in a Kubernetes cluster have in common: names, labels, hardening, permissions, refusals.
+
+An object of Draftsmith is known by its labels alone. They are chosen so that no router or Service of a standing
+deployment selects it, and they are never copied from one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from draftsmith.contract.base import Frozen
+from draftsmith.contract.errors import BackendError, DraftsmithError, InputError, PrerequisiteError
+from draftsmith.kit import kube
+from draftsmith.kit.kube import ApiError, Resource
+
+DOMAIN = "draftsmith.dev"
+EXPERIMENT = f"{DOMAIN}/experiment"
+ARM = f"{DOMAIN}/arm"
+JOB_NAME = f"{DOMAIN}/job"  # annotation: the whole name, which a label cannot hold
+WORKDIR = f"{DOMAIN}/workdir"
+EXPIRES = f"{DOMAIN}/expires-unix"  # annotation: nothing needs the object after this moment
+MANAGED_BY = "app.kubernetes.io/managed-by"
+COMPONENT = "app.kubernetes.io/component"
+OURS = f"{MANAGED_BY}=draftsmith"
+
+Scheduler = Literal["default", "slurm"]
+SLURM_SCHEDULER = "slurm-bridge-scheduler"
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_DNS_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+
+
+class ClusterOptions(Frozen):
+    """How the cluster is reached, and what every object of Draftsmith in it is given."""
+
+    namespace: str = Field("default", description="namespace of everything that is created")
+    kubeconfig: str | None = Field(None, description="kubeconfig file; default: KUBECONFIG, ~/.kube/config, in-cluster")
+    context: str | None = Field(None, description="context of the kubeconfig; default: its current one")
+    request_timeout_s: float = Field(30.0, gt=0, description="limit for one answer of the API server")
+    scheduler: Scheduler = Field("default", description="slurm: pods are scheduled by Slurm (slurm-bridge)")
+    scheduler_name: str | None = Field(None, description="schedulerName of pods, where it is not the usual one")
+    slurm_annotations: dict[str, str] = Field(
+        default_factory=dict, description="slurmjob.slinky.slurm.net/... annotations, such as partition"
+    )
+    tolerations: tuple[dict[str, Any], ...] = Field((), description="further tolerations of pods")
+    node_selector: dict[str, str] = Field(default_factory=dict, description="nodes that pods may run on")
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="further labels of everything created, such as kueue.x-k8s.io/queue-name"
+    )
+    priority_class: str | None = Field(None, description="priorityClassName of pods; choose one that never preempts")
+    run_as_user: int = Field(1000, ge=1, description="user id of containers; never 0")
+    run_as_group: int = Field(1000, ge=1, description="group id of containers")
+
+
+def slug(text: str, limit: int = 63) -> str:
+    """`text` as a DNS label of at most `limit` characters; what had to be changed gets a hash, so names stay apart."""
+    plain = re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9]+", "-", text.lower())).strip("-")
+    if plain == text and len(plain) <= limit and _DNS_LABEL.fullmatch(plain):
+        return plain
+    tail = hashlib.sha256(text.encode()).hexdigest()[:6]
+    head = plain[: limit - len(tail) - 1].strip("-") or "x"
+    return f"{head}-{tail}"
+
+
+def require_name(name: str, what: str, *, dotted: bool = False) -> str:
+    """`name` if the API takes it as a name. Raises InputError."""
+    if not (_DNS_NAME if dotted else _DNS_LABEL).fullmatch(name):
+        raise InputError(
+            f"{what} {name!r} is not a name in Kubernetes",
+            "use lower-case letters, digits and '-', at most 63, beginning and ending with a letter or digit",
+        )
+    return name
+
+
+def labels_of(options: ClusterOptions, component: str, experiment: str, arm: str | None = None) -> dict[str, str]:
+    """Labels of an object. The own ones win over the options'."""
+    own = {MANAGED_BY: "draftsmith", COMPONENT: component, EXPERIMENT: slug(experiment)}
+    return {**options.labels, **own, **({ARM: slug(arm)} if arm else {})}
+
+
+def selector(**wanted: str) -> str:
+    """A label selector for Draftsmith's objects: `component`, `experiment`, `arm`."""
+    names = {"component": COMPONENT, "experiment": EXPERIMENT, "arm": ARM}
+    return ",".join([OURS, *(f"{names[key]}={slug(value)}" for key, value in wanted.items())])
+
+
+def pod_placement(options: ClusterOptions) -> dict[str, Any]:
+    """Scheduler, tolerations, nodes and priority of a pod. slurm-bridge adds its own toleration."""
+    default = SLURM_SCHEDULER if options.scheduler == "slurm" else None
+    placed: dict[str, Any] = {
+        "schedulerName": options.scheduler_name or default,
+        "tolerations": list(options.tolerations),
+        "nodeSelector": dict(options.node_selector),
+        "priorityClassName": options.priority_class,
+    }
+    return {key: value for key, value in placed.items() if value}
+
+
+def slurm_annotations(options: ClusterOptions, limit_s: int | None) -> dict[str, str]:
+    """Annotations of the top object for slurm-bridge; the time limit is in minutes there."""
+    if options.scheduler != "slurm":
+        return {}
+    prefix = "slurmjob.slinky.slurm.net/"
+    limit = {f"{prefix}timelimit": str(max(1, -(-limit_s // 60)))} if limit_s else {}
+    given = {key if "/" in key else prefix + key: value for key, value in options.slurm_annotations.items()}
+    return limit | given
+
+
+def pod_security(options: ClusterOptions) -> dict[str, Any]:
+    """securityContext of a pod: the `restricted` Pod Security Standard."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": options.run_as_user,
+        "runAsGroup": options.run_as_group,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security() -> dict[str, Any]:
+    """securityContext of a container: the `restricted` Pod Security Standard, and a root that cannot be written."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+@dataclass(frozen=True)
+class Permission:
+    """One verb on one resource. `cluster`: asked for in all namespaces. `sub` such as `log`."""
+
+    verb: str
+    resource: Resource
+    sub: str = ""
+    cluster: bool = False
+
+    def __str__(self) -> str:
+        what = f"{self.resource.plural}{'/' + self.sub if self.sub else ''}"
+        return f"{self.verb} {what}" + (f".{self.resource.group}" if self.resource.group else "")
+
+
+def _each(resource: Resource, verbs: str) -> tuple[Permission, ...]:
+    return tuple(Permission(verb, resource) for verb in verbs.split())
+
+
+CANARY_PERMISSIONS = (
+    *_each(kube.DEPLOYMENTS, "get list"),
+    *_each(kube.JOBS, "create list delete"),
+    *_each(kube.PODS, "create list watch delete"),
+    Permission("get", kube.PODS, "log"),
+    *_each(kube.SERVICES, "create list delete"),
+)
+VOLUME_PERMISSIONS = _each(kube.CLAIMS, "create list delete")
+NODE_PERMISSIONS = (
+    Permission("list", kube.NODES, cluster=True),
+    Permission("list", kube.PODS, cluster=True),
+)
+PROMOTE_PERMISSIONS = (*_each(kube.DEPLOYMENTS, "get list watch patch"), *_each(kube.PODS, "list"))
+KSERVE_PERMISSIONS = _each(kube.INFERENCE_SERVICES, "get list watch patch")
+JOB_PERMISSIONS = (*_each(kube.JOBS, "create get list watch delete"), *_each(kube.PODS, "create list"))
+
+RBAC_HINT = "apply deploy/kubernetes, or have the permission granted; docs/kubernetes.md lists them all"
+
+
+def explain(error: ApiError, doing: str) -> DraftsmithError:
+    """The error for a refusal of the API server. `doing` is a phrase such as `create the canary`."""
+    said = f"cannot {doing}: {error.message}" if error.message else f"cannot {doing}"
+    text = error.message.lower()
+    if error.reason == "NoConfiguration":
+        return PrerequisiteError(error.message, "give a kubeconfig, or run in a pod with a service account")
+    if error.status == 0:
+        return BackendError(said, "see whether the API server answers (kubectl get --raw /readyz), then run again")
+    if error.status == 401:
+        return PrerequisiteError(said or "not logged in", "renew the credentials of the kubeconfig")
+    if error.status == 403 and "quota" in text:
+        return PrerequisiteError(said, "wait for other work to end, lower what is asked for, or have the quota raised")
+    if error.status == 403 and "podsecurity" in text:
+        return PrerequisiteError(said, "use a namespace whose Pod Security Standard allows it; docs/kubernetes.md")
+    if error.status == 403:
+        return PrerequisiteError(said, RBAC_HINT)
+    if error.status == 404:
+        return InputError(said, "correct the name or the namespace")
+    if error.status in (400, 422):
+        return InputError(said, "correct what the message names")
+    if error.status == 409:
+        return BackendError(said, "somebody else changed it at the same time; run again")
+    return BackendError(said, "run again later; finished work is kept")

@@ -1,0 +1,375 @@
+"""Canaries in a cluster: checked, announced on disk, created, waited for, and removed on every way out.
+
+Laws:
+- Dry by default: `plan` shows the exact YAML; only `allow_cluster=True` lets anything be created or removed.
+- The intent is on disk before the first object exists, and goes only when the cluster has confirmed that all are gone.
+- Removal is by the experiment's label and nothing else, also after a signal; a volume claim goes last, and on request.
+- The cluster itself ends every canary after `lifetime_s`, should nobody come back.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from draftsmith.contract.cluster import (
+    CANARY_PERMISSIONS,
+    DOMAIN,
+    NODE_PERMISSIONS,
+    RBAC_HINT,
+    VOLUME_PERMISSIONS,
+    Permission,
+    explain,
+    require_name,
+)
+from draftsmith.contract.errors import (
+    BackendError,
+    DraftsmithError,
+    EngineLostError,
+    EngineStartError,
+    PrerequisiteError,
+    RefusedError,
+)
+from draftsmith.contract.pods import view
+from draftsmith.kit.kube import (
+    CLAIMS,
+    DEPLOYMENTS,
+    NODES,
+    PODS,
+    SERVICES,
+    ApiError,
+    KubeApi,
+    Object,
+    Selection,
+)
+from draftsmith.kit.kube_watch import TimeIsUpError, follow
+from draftsmith.serving.canary_check import choose_node, require_unrouted
+from draftsmith.serving.canary_removal import Intent, Ledger, Removal, named, translated, unwinding
+from draftsmith.serving.canary_text import (
+    CONTAINER,
+    ArmObjects,
+    ArmPlan,
+    in_containers,
+    pod_of,
+    render_arm,
+    render_staging,
+    to_yaml,
+)
+from draftsmith.serving.kubernetes_options import ServingOptions
+from draftsmith.serving.standing import Standing, read_standing, require_copyable
+
+TOKEN = f"{DOMAIN}/token"
+LOG_TAIL = 40
+DRY = "read the plan, then add --i-understand-this-uses-the-cluster"
+
+
+@dataclass(frozen=True)
+class CanaryPlan:
+    """Everything that would be created for an experiment, and the standing deployment it is copied from."""
+
+    experiment: str
+    standing: Standing
+    arms: tuple[ArmObjects, ...]
+    staging: Object | None
+    node: str | None
+
+    def text(self) -> str:
+        """The exact YAML."""
+        items = [self.staging] if self.staging else []
+        for arm in self.arms:
+            items += [arm.workload, arm.service]
+        return to_yaml(items)
+
+
+@dataclass(frozen=True)
+class CanaryServer:
+    """A canary that serves. `start_id` differs after every restart of its container."""
+
+    arm: str
+    url: str
+    model: str | None
+    pod: str
+    node: str
+    start_id: str
+
+
+Endpoint = Callable[[ArmObjects, Object], str]
+
+
+class Canaries:
+    """The canaries of one standing deployment. `folder` is private and outlives this process."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        options: ServingOptions,
+        deploy: str,
+        folder: Path,
+        *,
+        allow_cluster: bool = False,
+        endpoint: Endpoint | None = None,
+    ) -> None:
+        self._api, self._options = api, options
+        self._deploy = require_name(deploy, "deployment", dotted=True)
+        require_name(options.namespace, "namespace")
+        self._allowed = allow_cluster
+        self._endpoint = endpoint or self._service_url
+        self._ledger = Ledger(folder)
+        self._removal = Removal(api, options, self._ledger)
+
+    # -- before anything is created ---------------------------------------------------------------------------------
+
+    def plan(self, experiment: str, arms: Sequence[ArmPlan], *, check: bool = True) -> CanaryPlan:
+        """What would be created. Reads the cluster and changes nothing. `check` False: the node is not looked for.
+
+        Raises InputError, RefusedError or PrerequisiteError for whatever stands against it.
+        """
+        options = self._options
+        with translated(f"read the deployment {self._deploy}"):
+            standing = read_standing(self._api.get(DEPLOYMENTS, options.namespace, self._deploy), options)
+        require_copyable(standing, options)
+        with translated("list Services and Deployments"):
+            services = self._api.list(SERVICES, options.namespace).items
+            deployments = self._api.list(DEPLOYMENTS, options.namespace).items
+        node = self._node(standing, len(arms)) if check and options.check_node else options.node
+        now = self._api.clock.unix()
+        mapped = [ArmPlan(arm.name, in_containers(arm.spec_config, options.paths), arm.flags) for arm in arms]
+        objects = tuple(render_arm(standing, arm, options, experiment, node, now) for arm in mapped)
+        for arm in objects:
+            require_unrouted(pod_of(arm)["metadata"]["labels"], services, deployments)
+        return CanaryPlan(experiment, standing, objects, render_staging(options, experiment), node)
+
+    def check(self, plan: CanaryPlan) -> None:
+        """Raises PrerequisiteError or InputError if the cluster would not take the plan now. Creates nothing."""
+        needed: list[Permission] = [*CANARY_PERMISSIONS]
+        needed += VOLUME_PERMISSIONS if plan.staging else ()
+        needed += NODE_PERMISSIONS if self._options.check_node else ()
+        with translated("ask for permissions"):
+            missing = [str(each) for each in needed if not self._may(each)]
+        if missing:
+            raise PrerequisiteError(
+                f"these credentials may not {', '.join(missing)} in namespace {self._options.namespace}", RBAC_HINT
+            )
+        for arm in plan.arms:
+            with translated(f"create canary {arm.arm}"):
+                if arm.resource != PODS:
+                    self._api.create(arm.resource, self._options.namespace, arm.workload, dry_run=True)
+                self._api.create(PODS, self._options.namespace, pod_of(arm), dry_run=True)
+
+    # -- up and down ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def up(self, experiment: str, arms: Sequence[ArmPlan]) -> Iterator[dict[str, CanaryServer]]:
+        """All arms together, ready, on one node; gone on the way out, whatever the way.
+
+        Raises RefusedError when dry, PrerequisiteError or EngineStartError if an arm does not become ready.
+        """
+        self._refuse_when_dry("start canaries")
+        with unwinding(lambda: self.down(experiment)):
+            yield self.start(experiment, arms)
+
+    def start(self, experiment: str, arms: Sequence[ArmPlan]) -> dict[str, CanaryServer]:
+        """Create all arms and wait until they serve. They stay until `down`, or the end of their lifetime."""
+        self._refuse_when_dry("start canaries")
+        self.sweep()
+        with unwinding(lambda: self.down(experiment), only_on_error=True):
+            self._removal.remove(experiment)  # what an earlier attempt of this experiment left
+            plan = self.plan(experiment, arms)
+            self.check(plan)
+            self._ledger.intend(
+                Intent.of(experiment, self._options, [a.name for a in plan.arms], self._api.clock.unix())
+            )
+            with translated("create the canaries"):
+                self._create(plan)
+            return self._wait_ready(plan)
+
+    def down(self, experiment: str, *, volumes: bool = False) -> list[str]:
+        """Remove everything with the experiment's label; returns what was there. Harmless if it is gone.
+
+        `volumes`: its volume claim too, last. Raises BackendError if something remains.
+        """
+        self._refuse_when_dry("remove canaries")
+        removed = self._removal.remove(experiment, volumes=volumes)
+        self._ledger.forget(experiment)
+        return removed
+
+    def sweep(self) -> list[str]:
+        """Remove what dead runs left: those on record here whose process is gone, and canaries past their lifetime."""
+        self._refuse_when_dry("remove canaries of dead runs")
+        dead = [intent.experiment for intent in self._ledger.intents() if intent.is_dead()]
+        removed: list[str] = []
+        for experiment in dead:
+            removed += self.down(experiment)
+        return removed + self._removal.remove_expired(self._api.clock.unix())
+
+    def log(self, server: CanaryServer) -> str:
+        """The engine's own output."""
+        with translated(f"read the log of canary {server.arm}"):
+            return self._api.log(self._options.namespace, server.pod, CONTAINER)
+
+    def require_alive(self, servers: dict[str, CanaryServer]) -> None:
+        """Raise EngineLostError if a canary was evicted, ended or restarted since it became ready."""
+        with translated("look at the canaries"):
+            pods = {
+                pod["metadata"]["name"]: pod for pod in self._api.list(PODS, self._options.namespace, named()).items
+            }
+        for server in servers.values():
+            pod = pods.get(server.pod)
+            if pod is None:
+                raise EngineLostError(f"canary {server.arm} was removed", "start the comparison again")
+            if _start_id(pod) != server.start_id or view(pod).stage not in ("ready", "running"):
+                raise EngineLostError(f"canary {server.arm} {view(pod).detail}", "start the comparison again")
+
+    # -- steps ------------------------------------------------------------------------------------------------------
+
+    def _node(self, standing: Standing, arms: int) -> str:
+        options = self._options
+        with translated("look for an idle node (list nodes and pods of the cluster)"):
+            nodes = self._api.list(NODES, None).items
+            pods = self._api.list(PODS, None).items
+        return choose_node(
+            nodes,
+            pods,
+            options,
+            named=options.node,
+            gpu_resource=options.gpu_resource,
+            gpus=arms * standing.amount(options.gpu_resource),
+            selector={**(standing.pod_spec.get("nodeSelector") or {}), **options.node_selector},
+            tolerations=standing.pod_spec.get("tolerations") or (),
+        )
+
+    def _may(self, permission: Permission) -> bool:
+        where = None if permission.cluster else self._options.namespace
+        return self._api.allowed(permission.verb, permission.resource, where, sub=permission.sub)
+
+    def _create(self, plan: CanaryPlan) -> None:
+        namespace = self._options.namespace
+        if plan.staging is not None:
+            try:
+                self._api.create(CLAIMS, namespace, plan.staging)
+            except ApiError as error:
+                if error.status != 409:
+                    raise
+        for arm in plan.arms:
+            workload = self._create_once(arm)
+            owner = {"apiVersion": workload["apiVersion"], "kind": workload["kind"], "name": arm.name}
+            service = {**arm.service, "metadata": {**arm.service["metadata"]}}
+            service["metadata"]["ownerReferences"] = [{**owner, "uid": workload["metadata"]["uid"]}]
+            try:
+                self._api.create(SERVICES, namespace, service)
+            except ApiError as error:
+                if error.status != 409:  # created by an attempt whose answer was lost: the name is ours alone
+                    raise
+
+    def _create_once(self, arm: ArmObjects) -> Object:
+        """Create the workload; an answer that was lost is recognised by a token, so nothing is started twice."""
+        token = secrets.token_hex(8)
+        meta = arm.workload["metadata"]
+        body = {**arm.workload, "metadata": {**meta, "annotations": {**meta["annotations"], TOKEN: token}}}
+        try:
+            found = self._api.create(arm.resource, self._options.namespace, body)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            same = self._api.list(arm.resource, self._options.namespace, Selection(fields=f"metadata.name={arm.name}"))
+            mine = [i for i in same.items if (i["metadata"].get("annotations") or {}).get(TOKEN) == token]
+            if not mine:
+                raise
+            found = mine[0]
+        return {"apiVersion": arm.workload["apiVersion"], "kind": arm.workload["kind"], **found}
+
+    def _wait_ready(self, plan: CanaryPlan) -> dict[str, CanaryServer]:
+        clock, options = self._api.clock, self._options
+        began = clock.monotonic()
+        wanted = {arm.workload["metadata"]["labels"][f"{DOMAIN}/arm"]: arm for arm in plan.arms}
+
+        def decide(pods: Sequence[Object]) -> dict[str, CanaryServer] | None:
+            ready: dict[str, CanaryServer] = {}
+            for pod in pods:
+                arm = wanted.get(pod["metadata"]["labels"].get(f"{DOMAIN}/arm", ""))
+                if arm is None or pod["metadata"].get("deletionTimestamp"):
+                    continue
+                found = view(pod)
+                if found.stage in ("stuck", "ended", "evicted"):
+                    raise self._failed(arm, pod)
+                if found.stage == "unplaced" and clock.monotonic() - began > options.schedule_timeout_s:
+                    raise self._failed(arm, pod)
+                if found.stage == "ready":
+                    ready[arm.arm] = self._server(plan, arm, pod)
+            return ready if len(ready) == len(plan.arms) else None
+
+        try:
+            select = named(experiment=plan.experiment, component="canary")
+            servers = follow(self._api, PODS, options.namespace, select, options.start_timeout_s, decide)
+        except TimeIsUpError as late:
+            if late.error is not None:
+                raise explain(late.error, "watch the canaries") from late.error
+            raise self._late(plan, late.objects) from None
+        except ApiError as error:
+            raise explain(error, "watch the canaries") from error
+        if len({server.node for server in servers.values()}) > 1:
+            raise BackendError(
+                "the arms came up on different nodes, so their times cannot be compared", "set serving.options.node"
+            )
+        return servers
+
+    def _server(self, plan: CanaryPlan, arm: ArmObjects, pod: Object) -> CanaryServer:
+        names = plan.standing.command.values("--served-model-name")
+        return CanaryServer(
+            arm.arm,
+            self._endpoint(arm, pod),
+            names[-1] if names else plan.standing.command.model,
+            pod["metadata"]["name"],
+            pod["spec"].get("nodeName", ""),
+            _start_id(pod),
+        )
+
+    def _failed(self, arm: ArmObjects, pod: Object) -> DraftsmithError:
+        found = view(pod)
+        said = f"canary {arm.arm}: {found.detail}"
+        if found.stage == "ended":
+            return EngineStartError(said, self._tail(pod), "see the lines above; the standing deployment is untouched")
+        if found.stage == "evicted":
+            return BackendError(said, "run again when the node has room; nothing was left behind")
+        step = {
+            "stuck": "correct serving.options.image, or what the message names",
+            "unplaced": "free what it asks for, or name another node in serving.options.node",
+        }[found.stage]
+        return PrerequisiteError(said, step)
+
+    def _late(self, plan: CanaryPlan, pods: Sequence[Object]) -> DraftsmithError:
+        for pod in pods:
+            if view(pod).stage != "ready":
+                arm = pod["metadata"]["labels"].get(f"{DOMAIN}/arm", "?")
+                cause = f"canary {arm} was not ready after {self._options.start_timeout_s:g} s: {view(pod).detail}"
+                return EngineStartError(cause, self._tail(pod), "raise serving.options.start_timeout_s, or see its log")
+        return PrerequisiteError(
+            f"no pod of {plan.experiment} appeared within {self._options.start_timeout_s:g} s",
+            "look at the events of its Jobs: a quota or an admission rule may hold them back",
+        )
+
+    def _tail(self, pod: Object) -> str:
+        try:
+            return self._api.log(self._options.namespace, pod["metadata"]["name"], CONTAINER, tail=LOG_TAIL)
+        except ApiError:
+            return ""
+
+    def _service_url(self, arm: ArmObjects, pod: Object) -> str:
+        return self._options.endpoint.format(
+            service=arm.name, namespace=self._options.namespace, port=arm.port, ip=pod["status"].get("podIP", "")
+        )
+
+    def _refuse_when_dry(self, what: str) -> None:
+        if not self._allowed:
+            raise RefusedError(f"dry run: would {what} in namespace {self._options.namespace}", DRY)
+
+
+def _start_id(pod: Object) -> str:
+    """Pod and container start: another one after every restart."""
+    states = (pod.get("status") or {}).get("containerStatuses") or []
+    started = next((((s.get("state") or {}).get("running") or {}).get("startedAt", "") for s in states), "")
+    restarts = sum(int(s.get("restartCount") or 0) for s in states)
+    return f"{pod['metadata']['uid']}-{restarts}-{started}"

@@ -1,0 +1,174 @@
+"""Whether canaries may be started: would a router find them, is there an idle node. Pure decisions over listed objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from draftsmith.contract.cluster import MANAGED_BY, ClusterOptions
+from draftsmith.contract.errors import PrerequisiteError, RefusedError
+from draftsmith.kit.kube import Object
+
+ENDED = frozenset({"Succeeded", "Failed"})
+HOSTNAME = "kubernetes.io/hostname"
+
+
+def require_unrouted(labels: Mapping[str, str], services: Iterable[Object], deployments: Iterable[Object]) -> None:
+    """Raise RefusedError if a Service would send traffic to pods with these labels, or a controller adopt them."""
+    for service in services:
+        wanted = (service.get("spec") or {}).get("selector") or {}
+        if wanted and not _is_ours(service) and wanted.items() <= labels.items():
+            raise _routed(f"Service {service['metadata']['name']}")
+    for deployment in deployments:
+        if _matches((deployment.get("spec") or {}).get("selector") or {}, labels):
+            raise _routed(f"Deployment {deployment['metadata']['name']}")
+        selects = _router_selector(deployment)
+        if selects is not None and _matches({"matchLabels": selects}, labels, empty=True):
+            raise _routed(f"the router {deployment['metadata']['name']}")
+
+
+def _routed(who: str) -> RefusedError:
+    return RefusedError(
+        f"{who} selects the labels of a canary: it would get live traffic, or be adopted",
+        "remove that label from serving.options.labels, or use another serving.options.namespace",
+    )
+
+
+def _is_ours(item: Object) -> bool:
+    return (item["metadata"].get("labels") or {}).get(MANAGED_BY) == "draftsmith"
+
+
+def _matches(wanted: Mapping[str, Any], labels: Mapping[str, str], *, empty: bool = False) -> bool:
+    exact = wanted.get("matchLabels") or {}
+    expressions = wanted.get("matchExpressions") or []
+    if not exact and not expressions:
+        return empty
+    return exact.items() <= labels.items() and all(_expression(each, labels) for each in expressions)
+
+
+def _expression(wanted: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    value, values = labels.get(wanted["key"]), wanted.get("values") or []
+    return {
+        "In": value in values,
+        "NotIn": value not in values,
+        "Exists": value is not None,
+        "DoesNotExist": value is None,
+    }.get(wanted["operator"], True)
+
+
+def _router_selector(deployment: Object) -> dict[str, str] | None:
+    """What a router that discovers pods by itself selects; {} = every pod of its namespace; None = no such router."""
+    containers = ((deployment["spec"].get("template") or {}).get("spec") or {}).get("containers") or []
+    for container in containers:
+        words = [part for word in [*(container.get("command") or []), *(container.get("args") or [])]
+                 for part in str(word).split("=", 1 if str(word).startswith("--") else 0)]  # fmt: skip
+        if "--service-discovery" not in words or "k8s" not in words:
+            continue
+        if "--k8s-label-selector" not in words:
+            return {}
+        text = words[words.index("--k8s-label-selector") + 1]
+        return dict(item.strip().split("=", 1) for item in text.split(",") if "=" in item)
+    return None
+
+
+def choose_node(
+    nodes: Sequence[Object],
+    pods: Sequence[Object],
+    options: ClusterOptions,
+    *,
+    named: str | None,
+    gpu_resource: str,
+    gpus: int,
+    selector: Mapping[str, str],
+    tolerations: Sequence[Object] = (),
+) -> str:
+    """The hostname label of an idle node with `gpus` of its GPUs, all of them free. `named` = only this one.
+
+    Raises PrerequisiteError, which says of each node why it is none.
+    """
+    reasons: list[str] = []
+    for node in sorted(nodes, key=lambda item: str(item["metadata"]["name"])):
+        name = str(node["metadata"]["name"])
+        labels = node["metadata"].get("labels") or {}
+        if named not in (None, name, labels.get(HOSTNAME)):
+            continue
+        reason = _unfit(node, pods, options, gpu_resource, gpus, selector, tolerations)
+        if reason is None:
+            return str(labels.get(HOSTNAME, name))
+        reasons.append(f"{name} {reason}")
+    told = "; ".join(reasons[:5]) or (f"there is no node {named}" if named else "there is no node")
+    raise PrerequisiteError(
+        f"no idle node with {gpus} free {gpu_resource} for the arms: {told}",
+        "wait until one is free, compare fewer arms, or name one in serving.options.node",
+    )
+
+
+def free_on(node: Object, pods: Sequence[Object], resource: str) -> tuple[int, int]:
+    """(free, all) of a countable resource on a node, from what its pods ask for."""
+    total = int((node.get("status", {}).get("allocatable") or {}).get(resource, 0))
+    name = node["metadata"]["name"]
+    return total - sum(_asked(pod, resource) for pod in pods if _runs_on(pod, name)), total
+
+
+def is_usable(node: Object, options: ClusterOptions, tolerations: Sequence[Object] = ()) -> str | None:
+    """Why no pod could be placed on a node; None if one could."""
+    conditions = {c["type"]: c["status"] for c in node.get("status", {}).get("conditions") or []}
+    if conditions.get("Ready") != "True":
+        return "is not ready"
+    if node.get("spec", {}).get("unschedulable"):
+        return "is cordoned"
+    if options.scheduler == "slurm":
+        return None  # slurm-bridge adds the toleration for its own taint
+    allowed = [*options.tolerations, *tolerations]
+    for taint in node.get("spec", {}).get("taints") or []:
+        if taint["effect"] in ("NoSchedule", "NoExecute") and not any(_tolerates(each, taint) for each in allowed):
+            return f"has the taint {taint['key']}"
+    return None
+
+
+def _unfit(
+    node: Object,
+    pods: Sequence[Object],
+    options: ClusterOptions,
+    gpu_resource: str,
+    gpus: int,
+    selector: Mapping[str, str],
+    tolerations: Sequence[Object],
+) -> str | None:
+    unusable = is_usable(node, options, tolerations)
+    if unusable is not None:
+        return unusable
+    if not selector.items() <= (node["metadata"].get("labels") or {}).items():
+        return "does not have the labels asked for"
+    free, total = free_on(node, pods, gpu_resource)
+    if total < gpus:
+        return f"has {total} GPUs"
+    if free < total:
+        return f"is not idle: {total - free} of {total} GPUs are in use"
+    return None
+
+
+def _runs_on(pod: Object, node: str) -> bool:
+    return pod.get("spec", {}).get("nodeName") == node and pod.get("status", {}).get("phase") not in ENDED
+
+
+def _asked(pod: Object, resource: str) -> int:
+    def of(container: Object) -> int:
+        resources = container.get("resources") or {}
+        return int(
+            (resources.get("limits") or {}).get(resource) or (resources.get("requests") or {}).get(resource) or 0
+        )
+
+    spec = pod.get("spec", {})
+    return max(
+        sum(of(container) for container in spec.get("containers") or []),
+        max((of(container) for container in spec.get("initContainers") or []), default=0),
+    )
+
+
+def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    if toleration.get("effect") not in (None, "", taint["effect"]):
+        return False
+    if toleration.get("operator", "Equal") == "Exists":
+        return toleration.get("key") in (None, "", taint["key"])
+    return bool(toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", ""))
