@@ -26,6 +26,7 @@ for command, function in {
     "run": loop.run,
     "profile": traffic.profile,
     "drift": traffic.drift,
+    "mix": traffic.mix,
     "replay": traffic.replay,
     "corpus": loop.corpus,
     "capture": loop.capture,

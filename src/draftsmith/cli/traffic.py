@@ -155,6 +155,57 @@ def drift(
         raise typer.Exit(1)
 
 
+def mix(
+    profile: Annotated[Path, typer.Argument(help="workload-profile.json of traffic whose text you may not have")],
+    public: Annotated[
+        list[str], typer.Option("--public", help="NAME=SOURCE: a set of public requests, in any known format; several")
+    ],
+    target: o.Target = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", help="tokenizer.json or its folder; default: the target's")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", help="also draw prompts by these weights into this file, for `replay`")
+    ] = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="with --prompts: how many")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", help="other prompts are drawn for another seed")] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="where the plan goes")] = Path("public-mix.json"),
+    config: o.ConfigFile = None,
+    json: o.Json = False,
+) -> None:
+    """Plan a corpus for traffic without text: weights over public sets that come closest to its lengths and classes.
+
+    The answers of public sets are not the target's: draw prompts, let the target answer them with `draftsmith replay`, and
+    give that log to `draftsmith run`.
+    """
+    from draftsmith.kit.files import write_json
+    from draftsmith.traffic.public_mix import plan_mix
+    from draftsmith.traffic.tokens import load_counter
+
+    sets = dict(_named(item) for item in public)
+    settled = o.configuration(config, target=target)
+    place = tokenizer or (Path(settled.target) if settled.target else None)
+    found = plan_mix(
+        read_profile(profile), sets, load_counter(place) if place else None, prompts=prompts, rows=rows, seed=seed
+    )
+    write_json(out, found.as_json())
+    lines = [f"{name:16} {weight:7.1%}   of {found.available[name]}" for name, weight in found.plan["weights"].items()]
+    lines += [
+        f"largest gap to the profile in any class or length: {found.plan['largest_gap']:.1%}",
+        f"written to {out}",
+    ]
+    if prompts is not None:
+        lines.append(f"{sum(found.drawn.values())} prompts drawn into {prompts}; next: draftsmith replay {prompts} ...")
+    show(found.as_json(), "\n".join(lines))
+
+
+def _named(item: str) -> tuple[str, str]:
+    name, found, source = item.partition("=")
+    if not (name and found and source):
+        raise InputError(f"--public {item!r} is not NAME=SOURCE", "write for example --public code=code.jsonl")
+    return name, source
+
+
 def read_profile(path: Path) -> WorkloadProfile:
     """A profile from its file. Raises InputError if it is none."""
     try:
