@@ -100,8 +100,8 @@ def test_one_block_proves_nothing_and_the_same_request_again_repeats_nothing(wor
 
 
 def test_an_operator_who_says_no_is_asked_again_later(world: World) -> None:
-    declined = world.call("run", code=130)
-    assert "stopped before corpus" in declined.stderr
+    declined = world.call("run", code=7)
+    assert "stopped before corpus, which waits for your yes" in declined.stderr
     assert "same command" in declined.stderr
     assert world.counted()["submitted", "corpus"] == 0
     world.call("corpus")
@@ -112,7 +112,7 @@ def test_an_operator_who_says_no_is_asked_again_later(world: World) -> None:
 @pytest.mark.parametrize("settings", [{"min_position0": 0.9}])
 def test_a_draft_that_learned_nothing_is_not_measured(world: World, settings: dict[str, Any]) -> None:
     world.configure(trainer=settings)
-    said = world.run()
+    said = world.run(code=6)
     assert "train    STOP" in said.stdout
     assert world.counted()["submitted", "compare"] == 0
     assert world.standing() is None

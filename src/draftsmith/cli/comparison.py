@@ -2,107 +2,159 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from draftsmith import wiring
+from draftsmith.cli.arms import check_arms, parse_arms, path_names
+from draftsmith.contract import errors
 from draftsmith.contract.config import Config
-from draftsmith.contract.errors import DraftsmithError, InputError
+from draftsmith.contract.errors import DraftsmithError, EngineStartError, InputError
 from draftsmith.contract.job import JobResult, JobSpec
 from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, OperatingPoint, Trial
 from draftsmith.contract.verdict import Decision
 from draftsmith.kit import processes
-from draftsmith.kit.files import private_dir, read_json, read_lines, write_json
+from draftsmith.kit.files import private_dir, read_json, read_lines, sha256_file, write_json
 from draftsmith.loop.base import Console
-from draftsmith.loop.jobs import read_progress
+
+if TYPE_CHECKING:
+    from draftsmith.traffic.prompts import Prompt, PromptSet
 
 PLAN_NAMES = ("plan-frozen.json", "plan.json")
+FIXED = ("arms", "baseline", "points", "target", "source_sha256")
 
 
-def parse_arms(arms: list[str], flags: list[str]) -> list[Arm]:
-    """Arms from the command line; the first is the baseline. Raises InputError naming the arm that is wrong."""
-    extra = {name: tuple(shlex.split(text)) for name, _, text in (item.partition("=") for item in flags)}
-    parsed: list[Arm] = []
-    for item in arms:
-        name, _, text = item.partition("=")
-        role = "candidate" if parsed else "standing"
-        fields: dict[str, Any] = {"name": name, "role": role, "flags": extra.pop(name, ())}
-        if text.startswith(("http://", "https://")):
-            fields["endpoint"] = text
-        elif text not in ("", "none"):
-            try:
-                fields["spec_config"] = json.loads(text)
-            except ValueError:
-                raise InputError(
-                    f"arm {name!r}: {text!r} is neither `none`, a URL nor JSON",
-                    'for example --arm ngram=\'{"method": "ngram", "num_speculative_tokens": 3}\'',
-                ) from None
-        parsed.append(Arm(**fields))
-    if len({arm.name for arm in parsed}) < 2 or len({arm.name for arm in parsed}) != len(parsed):
-        raise InputError("a comparison needs two arms or more, with different names", "give --arm twice")
-    if extra:
-        raise InputError(f"--flags names no arm: {', '.join(extra)}", "use the name given with --arm")
-    return parsed
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for. `arrivals`: a point that sends each prompt at its own arrival time."""
+
+    arms: list[str]
+    flags: list[str] = field(default_factory=list)
+    standing: str | None = None
+    candidates: list[str] | None = None
+    concurrency: list[int] | None = None
+    arrivals: bool = False
+    blocks: int = 3
+    tuning: Path | None = None
 
 
-def run_comparison(
-    config: Config,
-    prompts: Path,
-    *,
-    arms: list[str],
-    flags: list[str],
-    concurrency: list[int] | None,
-    blocks: int,
-    out: Path,
-    console: Console,
-) -> Decision:
-    """Run the compare job in `out` and return its decision."""
-    parsed = parse_arms(arms, flags)
-    started = [arm for arm in parsed if arm.endpoint is None]
-    if started and not config.target:
-        raise InputError(f"arm {started[0].name!r} has to be started, but no target is given", "give --target FOLDER")
-    target = str(Path(config.target).resolve()) if config.target else ""
-    compare = config.compare.model_copy(
-        update={"blocks": blocks, "concurrency": tuple(concurrency or config.compare.concurrency)}
-    )
-    if not started:
-        compare = compare.model_copy(update={"restart_every": 0})
-    config = config.model_copy(update={"compare": compare})
+@dataclass(frozen=True)
+class Comparison:
+    """What the files of a comparison hold."""
+
+    plan: ComparisonPlan
+    trials: list[Trial]
+    facts: list[tuple[str, EngineFacts]]
+    decision: Decision
+
+
+def run_comparison(config: Config, prompts: Path, asked: Asked, out: Path, console: Console) -> Comparison:
+    """Run the compare job in `out`, or continue it, and write its report and evidence there."""
+    from draftsmith.work.comparison_evidence import publish_comparison
+    from draftsmith.work.warm import families
+
+    parsed = parse_arms(asked.arms, asked.flags, config, standing=asked.standing, candidates=asked.candidates)
+    config = _settled(config, asked, parsed)
     folder = private_dir(out.resolve())
-    pinned = pin(prompts, folder / "prompts-own.jsonl", config)
-    points = [
-        OperatingPoint(name=f"c{c}", concurrency=c, max_tokens=compare.max_tokens, primary=index == 0)
-        for index, c in enumerate(compare.concurrency)
-    ]
+    check_arms(parsed, config, private_dir(folder / "processes"))
+    pinned = pin(prompts, folder, config, asked, choose=bool(families(parsed)))
     plan = {
         "config": config.model_dump(mode="json"),
-        "target": target,
+        "target": config.target or "",
         "weight_bytes": 0,
-        "registry": str(private_dir(folder / "processes")),
+        "registry": str(folder / "processes"),
+        "cwd": str(Path.cwd()),
         "arms": [arm.model_dump(mode="json") for arm in parsed],
-        "baseline": parsed[0].name,
-        "points": [point.model_dump(mode="json") for point in points],
-        "prompts": {"own": str(pinned)},
-        "names": {"{comparison}": str(folder), **({"{target}": target} if target else {})},
+        "baseline": next(arm.name for arm in parsed if arm.role == "standing"),
+        "points": [point.model_dump(mode="json") for point in _points(config, asked, pinned)],
+        "source_sha256": sha256_file(prompts),
+        "names": _names(config, folder, parsed),
     }
+    _same_request(folder, plan)
     write_json(folder / "plan.json", plan)
     _wait(folder, console, config)
-    return Decision.model_validate(read_json(folder / "verdict.json"))
+    publish_comparison(folder)
+    return read_comparison(folder)
 
 
-def pin(prompts: Path, out: Path, config: Config) -> Path:
-    """Turn a prompts file into the pinned form, once."""
-    from draftsmith.traffic.prompts import Prompt, pinned, write_prompts
+def _settled(config: Config, asked: Asked, arms: list[Arm]) -> Config:
+    loads = tuple(asked.concurrency or (() if asked.arrivals else config.compare.concurrency))
+    update: dict[str, Any] = {"blocks": asked.blocks, "concurrency": loads}
+    if all(arm.endpoint is not None for arm in arms):
+        update["restart_every"] = 0
+    target = str(Path(config.target).resolve()) if config.target else None
+    return config.model_copy(update={"compare": config.compare.model_copy(update=update), "target": target})
+
+
+def _points(config: Config, asked: Asked, times: tuple[float, ...]) -> list[OperatingPoint]:
+    settings = config.compare
+    common: dict[str, Any] = {"max_tokens": settings.max_tokens, "sampling": settings.sampling}
+    points = [OperatingPoint(name=f"c{load}", concurrency=load, **common) for load in settings.concurrency]
+    if asked.arrivals:
+        sped = tuple(round(time / settings.arrival_speed, 4) for time in times)
+        points.append(OperatingPoint(name="recorded", concurrency=1, arrivals_s=sped, **common))
+    return [points[0].model_copy(update={"primary": True}), *points[1:]]
+
+
+def _names(config: Config, folder: Path, arms: list[Arm]) -> dict[str, str]:
+    known = {"{comparison}": str(folder), **({"{target}": config.target} if config.target else {})}
+    return known | {name: path for name, path in path_names(arms).items() if path not in known.values()}
+
+
+def _same_request(folder: Path, plan: dict[str, Any]) -> None:
+    """A folder holds one comparison: going on with other arms or prompts would mix two."""
+    path = folder / "plan.json"
+    if not path.exists():
+        return
+    before = read_json(path)
+    other = [key for key in FIXED if before.get(key) != orjson.loads(orjson.dumps(plan.get(key)))]
+    if other and "arms" in before:
+        raise InputError(
+            f"{folder.name} holds another comparison (different: {', '.join(other)})", "name another folder with --out"
+        )
+
+
+def pin(prompts: Path, folder: Path, config: Config, asked: Asked, *, choose: bool) -> tuple[float, ...]:
+    """Fix the prompts that decide, and with `choose` those on which K is chosen. Returns the recorded arrivals, if asked for."""
+    from draftsmith.traffic.prompts import read_prompts, write_prompts
+    from draftsmith.work.pinning import ARRIVALS, set_aside
+
+    own, tuning, times = (folder / name for name in ("prompts-own.jsonl", "prompts-tuning.jsonl", ARRIVALS))
+    if not prompts.exists():
+        raise InputError(f"{prompts} does not exist", "give a JSON-lines file of prompts")
+    if own.exists():
+        return tuple(read_json(times)) if times.exists() else ()
+    found, arrivals = _read(prompts, config, asked.arrivals)
+    deciding: tuple[Prompt, ...] = found.prompts
+    aside: tuple[Prompt, ...] = ()
+    if asked.tuning:
+        aside = _read(asked.tuning, config, False)[0].prompts[: config.compare.tuning_prompts]
+    elif choose:
+        deciding, aside = set_aside(found.prompts, config.compare.tuning_prompts)
+        arrivals = arrivals[: len(deciding)]
+    write_prompts(tuning, _set(aside))
+    if asked.arrivals:
+        write_json(times, arrivals)
+    write_prompts(own, _set(deciding))
+    read_prompts(own)
+    return tuple(arrivals)
+
+
+def _read(path: Path, config: Config, by_arrival: bool) -> tuple[PromptSet, list[float]]:
+    """The prompts in a stable order of their own, or in the order of their arrival with the seconds since the first."""
+    from draftsmith.traffic.prompts import Prompt, pinned
     from draftsmith.traffic.recording import read_requests
 
-    if out.exists():
-        return out
-    found = [
+    requests = list(read_requests(path, config.compare.prompts, None))
+    if by_arrival:
+        if any(request.arrival_s is None for request in requests):
+            raise InputError(f"{path.name}: --arrivals needs arrival_s at every prompt", "record them, or leave it out")
+        requests.sort(key=lambda request: request.arrival_s or 0.0)
+    prompts = [
         Prompt(
             prompt_id=request.id,
             content_class=request.route or "all",
@@ -111,13 +163,29 @@ def pin(prompts: Path, out: Path, config: Config) -> Path:
             params=request.params,
             max_tokens=request.max_tokens or config.compare.max_tokens or 128,
         )
-        for request in read_requests(prompts, config.compare.prompts, None)
+        for request in requests
     ]
-    return write_prompts(out, pinned(found, config.corpus.seed))
+    if not prompts:
+        raise InputError(f"{path.name} holds no prompt", "give a JSON-lines file of prompts")
+    if len({prompt.prompt_id for prompt in prompts}) < len(prompts):
+        raise InputError(f"{path.name}: two prompts have the same id", "give every prompt an id of its own")
+    if not by_arrival:
+        return pinned(prompts, config.corpus.seed), []
+    first = requests[0].arrival_s or 0.0
+    return _set(tuple(prompts)), [round((request.arrival_s or 0.0) - first, 4) for request in requests]
+
+
+def _set(prompts: Any) -> PromptSet:
+    from draftsmith.contract.base import digest
+    from draftsmith.traffic.prompts import PromptSet
+
+    return PromptSet(prompts=prompts, sha256=digest([p.model_dump(mode="json") for p in prompts]))
 
 
 def _wait(folder: Path, console: Console, config: Config) -> None:
     import time
+
+    from draftsmith.loop.jobs import read_progress
 
     processes.sweep(folder / "processes")
     backend = wiring.backend(config.model_copy(update={"backend": Config().backend}), private_dir(folder / "backend"))
@@ -132,20 +200,33 @@ def _wait(folder: Path, console: Console, config: Config) -> None:
         backend.cancel(handle)
         raise
     if status.state != "SUCCEEDED":
-        path = folder / "result.json"
-        result = JobResult.model_validate(read_json(path)) if path.exists() else None
-        message = (result.error if result else None) or status.detail
-        raise DraftsmithError(message, (result.next_step if result else None) or f"see {folder / 'stderr.log'}")
+        raise _explained(folder, status.detail)
 
 
-def decide_again(folder: Path) -> Decision:
-    """The decision from recorded files. Raises InputError naming the file that is missing or broken."""
+def _explained(folder: Path, detail: str) -> DraftsmithError:
+    """The error that the job explained, of its own kind, so that the exit code says whose turn it is."""
+    path = folder / "result.json"
+    result = JobResult.model_validate(read_json(path)) if path.exists() else None
+    message = (result.error if result else None) or detail
+    step = (result.next_step if result else None) or f"see {folder / 'stderr.log'}"
+    kind: type[DraftsmithError] = getattr(errors, (result.error_kind if result else None) or "", DraftsmithError)
+    return EngineStartError(message, next_step=step) if kind is EngineStartError else kind(message, step)
+
+
+def read_comparison(place: Path) -> Comparison:
+    """Plan, samples and facts of a folder (or of its samples.jsonl), decided again.
+
+    Raises InputError naming the file that is missing or broken.
+    """
     from draftsmith.verdict.decide import decide
     from draftsmith.verdict.samples import bundle_digest
 
+    folder = place.parent if place.name == "samples.jsonl" else place
     try:
         plan_file = next(folder / name for name in PLAN_NAMES if (folder / name).exists())
         plan = ComparisonPlan.model_validate(read_json(plan_file))
+        if not (folder / "samples.jsonl").exists():
+            raise FileNotFoundError
         trials = [Trial.model_validate(orjson.loads(line)) for line in read_lines(folder / "samples.jsonl")]
         facts = [(arm, EngineFacts.model_validate(fact)) for arm, fact in read_json(folder / "facts.json")]
     except (StopIteration, OSError):
@@ -154,4 +235,4 @@ def decide_again(folder: Path) -> Decision:
         ) from None
     except ValueError as error:
         raise InputError(f"a file of {folder} does not follow its schema: {error}", "compare again") from None
-    return decide(plan, trials, facts, samples_sha256=bundle_digest(trials))
+    return Comparison(plan, trials, facts, decide(plan, trials, facts, samples_sha256=bundle_digest(trials)))

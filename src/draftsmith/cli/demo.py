@@ -51,14 +51,10 @@ def demo_config(config: Config, target: Path, log: Path, workspace: Path, settin
     return override(config.model_copy(update=update), settings)
 
 
-def run_demo(
-    folder: Path, requests: int, config: Config, settings: list[str], *, new: bool = False
-) -> tuple[dict[str, Any], str]:
-    """Everything from nothing. Returns the overview and its text."""
+def run_demo(folder: Path, requests: int, config: Config, settings: list[str], *, new: bool = False) -> Path:
+    """Everything from nothing. Returns the folder of the run."""
     from draftsmith.cli.doctor import require_ready
-    from draftsmith.cli.loop import overview
     from draftsmith.cli.oneshot import open_loop
-    from draftsmith.cli.present import closing
     from draftsmith.loop.driver import drive
     from draftsmith.traffic.demo import demo_prompts
 
@@ -73,8 +69,7 @@ def run_demo(
     loop = open_loop(settled, [str(log)], RunConsole(ask=False), ask=False, new=new)
     say(f"run      {loop.run.record.run_id} in {loop.run.folder}")
     drive(loop)
-    found = overview(loop.run.folder)
-    return found, closing(found)
+    return loop.run.folder
 
 
 def answer(config: Config, prompts: Path, log: Path, folder: Path) -> None:

@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from draftsmith.cli import options as o
-from draftsmith.cli.output import RunConsole, say, show
+from draftsmith.cli.output import RunConsole, show
 
 
 def compare(
-    prompts: Annotated[Path, typer.Argument(help="prompts file, as for `draftsmith replay`")],
+    prompts_file: Annotated[Path | None, typer.Argument(help="prompts file, as for `draftsmith replay`")] = None,
+    prompts: Annotated[Path | None, typer.Option("--prompts", help="the same, as an option")] = None,
     arm: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--arm",
-            help="NAME=none | NAME={speculative config as JSON} | NAME=http://endpoint; the first one is the baseline",
+            help="NAME=none, ngram or suffix | NAME={speculative config as JSON} | NAME=draft folder | NAME=http://endpoint"
+            ' | NAME="a whole server command"',
         ),
-    ],
+    ] = None,
+    standing: Annotated[
+        str | None, typer.Option("--standing", help="the arm that serves now: the baseline; default: the first arm")
+    ] = None,
+    candidate: Annotated[
+        list[str] | None, typer.Option("--candidate", help="arms on trial; default: all that are no reference")
+    ] = None,
     target: o.Target = None,
     concurrency: Annotated[
         list[int] | None, typer.Option("--concurrency", help="operating points; the first decides")
     ] = None,
+    arrivals: Annotated[
+        bool,
+        typer.Option("--arrivals", help="open loop: also a point that sends each prompt at its arrival_s"),
+    ] = False,
     blocks: Annotated[int, typer.Option("--blocks", help="interleaved blocks to start with")] = 3,
+    tuning: Annotated[
+        Path | None,
+        typer.Option(
+            "--tuning", help="prompts on which K is chosen; default: some of --prompts, which then do not decide"
+        ),
+    ] = None,
     flags: Annotated[
         list[str] | None, typer.Option("--flags", help="NAME=further engine flags of this arm, quoted as for a shell")
     ] = None,
@@ -35,35 +54,43 @@ def compare(
     settings: o.Settings = None,
     json: o.Json = False,
 ) -> None:
-    """Compare server configurations or running servers: interleaved blocks, one baseline, a verdict with its reason.
+    """Compare server configurations, commands or running servers: interleaved blocks, one baseline, a verdict with its reason.
 
-    It works alone, for any engine flag: start arms from a target with --arm NAME=CONFIG and --flags, or name servers that
-    run already. Give at least two arms.
+    It works alone, for any engine flag. Arms are started from a target, from a whole command (`vllm serve ...`: host and
+    port are added, the server is stopped in the end), or are servers that run already. Give at least two. Report and
+    evidence bundle are left in the folder.
     """
-    from draftsmith.cli.comparison import run_comparison
+    from draftsmith.cli.comparison import Asked, run_comparison
+    from draftsmith.contract.errors import InputError
 
-    settled = o.configuration(config, target=target, settings=settings)
-    decision = run_comparison(
-        settled,
-        prompts,
-        arms=arm,
+    source = prompts or prompts_file
+    if source is None:
+        raise InputError("no prompts are given", "give --prompts FILE")
+    asked = Asked(
+        arms=arm or [],
         flags=flags or [],
+        standing=standing,
+        candidates=candidate,
         concurrency=concurrency,
+        arrivals=arrivals,
         blocks=blocks,
-        out=out,
-        console=RunConsole(ask=False),
+        tuning=tuning,
     )
-    _print(decision)
+    settled = o.configuration(config, target=target, settings=settings)
+    found = run_comparison(settled, source, asked, out, RunConsole(ask=False))
+    _print(found, report=str(out / "report.html"))
 
 
 def decide(
-    folder: Annotated[Path, typer.Argument(help="folder of a comparison: plan, samples.jsonl, facts.json")],
+    samples: Annotated[
+        Path, typer.Argument(help="samples.jsonl of a comparison, or its folder with plan and facts beside it")
+    ],
     json: o.Json = False,
 ) -> None:
     """Decide again from recorded samples. Nothing is measured; the same samples give the same verdict, bit for bit."""
-    from draftsmith.cli.comparison import decide_again
+    from draftsmith.cli.comparison import read_comparison
 
-    _print(decide_again(folder))
+    _print(read_comparison(samples))
 
 
 def verify(
@@ -95,11 +122,18 @@ def verify(
     show(value, f"intact: {report.files} files; {outcome}\nmanifest sha256 {report.manifest_sha256}")
 
 
-def _print(decision: Any) -> None:
-    from draftsmith.cli.present import decision_text
+def _print(found: Any, report: str | None = None) -> None:
+    from draftsmith.cli.present import comparison_text
+    from draftsmith.verdict.divergence import divergences
+    from draftsmith.verdict.schedule import propose, scheduled_config
+    from draftsmith.verdict.validate import valid_trials
 
-    show(decision)
-    from draftsmith.cli.output import Mode
-
-    if not Mode.json:
-        say(decision_text(decision))
+    good, _ = valid_trials(found.plan, found.trials)
+    told = divergences(found.plan, good)
+    value = found.decision.model_dump(mode="json", by_alias=True) | {
+        "schedule": propose(found.plan, found.decision),
+        "scheduled_config": scheduled_config(found.plan, found.decision),
+        "divergence": [asdict(one) | {"share": one.share, "beyond_noise": one.beyond_noise} for one in told],
+        "report": report,
+    }
+    show(value, comparison_text(found.plan, found.decision, told) + (f"\nreport   {report}" if report else ""))

@@ -154,7 +154,18 @@ def _drive(
         dry_run(loop, choice)
         return
     drive(loop)
-    show(overview(loop.run.folder), _closing(loop.run.folder))
+    finish(loop.run.folder)
+
+
+def finish(folder: Path) -> None:
+    """Show how a run ended. A run that a gate stopped ends with a code of its own: nothing was decided."""
+    from draftsmith.cli.present import closing
+    from draftsmith.contract.errors import StoppedAtGateError
+
+    found = overview(folder)
+    show(found, closing(found))
+    if any(row["state"] == "stopped" for row in found["phases"]):
+        raise typer.Exit(StoppedAtGateError.exit_code)
 
 
 def overview(folder: Path) -> dict[str, Any]:
@@ -171,12 +182,6 @@ def overview(folder: Path) -> dict[str, Any]:
         "verdict": compare.figures if compare else None,
         "report": next((str(path) for path in sorted(found.bundle.glob("*/*/report.html"))), None),
     }
-
-
-def _closing(folder: Path) -> str:
-    from draftsmith.cli.present import closing
-
-    return closing(overview(folder))
 
 
 def rollback(

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from draftsmith.contract.measure import ComparisonPlan, Trial
 from draftsmith.contract.verdict import Decision
-from draftsmith.kit.files import read_json, write_json
+from draftsmith.kit.files import read_json, read_lines, write_json
 from draftsmith.store.runs import Run
+from draftsmith.verdict.divergence import Divergence, divergences, sentence
+from draftsmith.verdict.schedule import propose, schedule_sentence
+from draftsmith.verdict.validate import valid_trials
 
 
 def closing(overview: dict[str, Any]) -> str:
@@ -24,6 +32,8 @@ def closing(overview: dict[str, Any]) -> str:
     if speed := verdict.get("speedup"):
         span = f"[{speed['low']:.3f}, {speed['high']:.3f}] at {speed['confidence']:.0%} confidence"
         lines.append(f"speed-up {speed['value']:.3f}x {span}")
+    if schedule := verdict.get("schedule_sentence"):
+        lines.append(f"schedule {schedule}")
     if overview["report"]:
         lines.append(f"report   {overview['report']}")
     return "\n".join(lines)
@@ -51,6 +61,14 @@ def decision_text(decision: Decision) -> str:
     return "\n".join(lines)
 
 
+def comparison_text(plan: ComparisonPlan, decision: Decision, told: Sequence[Divergence]) -> str:
+    """A decision with what only the samples and the plan know: divergence between arms, and K by load."""
+    lines = [decision_text(decision)]
+    lines += [f"  answers of {one.arm} at {one.point}: {sentence(one)}" for one in told]
+    schedule = schedule_sentence(plan, decision)
+    return "\n".join([*lines, *([f"  schedule: {schedule}"] if schedule else [])])
+
+
 def explanation(run: Run) -> tuple[dict[str, Any], str]:
     """Every gate of a run, and the decision in full."""
     from draftsmith.loop.driver import results, summary
@@ -61,8 +79,13 @@ def explanation(run: Run) -> tuple[dict[str, Any], str]:
     compare = results(run).get("compare")
     if compare:
         decision = Decision.model_validate(read_json(Path(compare.outputs["verdict"])))
+        plan = ComparisonPlan.model_validate(read_json(Path(compare.outputs["plan"])))
+        trials = [Trial.model_validate(orjson.loads(line)) for line in read_lines(Path(compare.outputs["samples"]))]
+        told = divergences(plan, valid_trials(plan, trials)[0])
         value["decision"] = decision.model_dump(mode="json", by_alias=True)
-        lines += ["", decision_text(decision)]
+        value["schedule"] = propose(plan, decision)
+        value["divergence"] = [asdict(one) for one in told]
+        lines += ["", comparison_text(plan, decision, told)]
     return value, "\n".join(lines)
 
 

@@ -87,7 +87,8 @@ def demo(
     the rest. Stop it at any time and start it again: it goes on where it stopped.
     """
     from draftsmith.cli.demo import run_demo
+    from draftsmith.cli.loop import finish
 
-    overview, text = run_demo(folder, requests, o.configuration(config, settings=settings), settings or [], new=new)
-    show(overview, text)
+    run = run_demo(folder, requests, o.configuration(config, settings=settings), settings or [], new=new)
     say(f"more     draftsmith explain --workspace {folder / 'workspace'}")
+    finish(run)

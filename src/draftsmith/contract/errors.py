@@ -13,10 +13,13 @@
     |- TrainerError        training failed or diverged
     |- BackendError        a scheduler said no, or could not be asked
     |  `- AwayError        it does not answer now: waiting can help
-    `- RunInterruptedError      stopped on purpose; running again resumes
+    |- StoppedAtGateError  a phase's gate says that going on would be in vain
+    `- RunInterruptedError stopped on purpose; running again resumes
+       `- WaitingError     the next phase waits for the operator's yes
 
 Each carries what happened (`message`) and what to do now (`next_step`). `exit_code` is what the command returns:
-2 fix the input, 3 fix the machine, 4 refused, 5 a subsystem failed (retry or look at its log), 130 interrupted.
+2 fix the input, 3 fix the machine, 4 refused, 5 a subsystem failed (retry or look at its log), 6 stopped at a gate,
+7 waiting for a yes, 130 interrupted. A WIN, a LOSS and an INCONCLUSIVE all end with 0.
 """
 
 from __future__ import annotations
@@ -99,3 +102,15 @@ class RunInterruptedError(DraftsmithError):
     """Stopped on purpose. Everything finished is kept."""
 
     exit_code = 130
+
+
+class WaitingError(RunInterruptedError):
+    """The next phase waits for the operator's yes: it was declined, or there was nobody to ask."""
+
+    exit_code = 7
+
+
+class StoppedAtGateError(DraftsmithError):
+    """A phase ended well and its gate says that going on would be in vain. Never raised: it names the exit code."""
+
+    exit_code = 6

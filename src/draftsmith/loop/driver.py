@@ -14,7 +14,7 @@ from typing import Any
 
 from draftsmith.backends.base import ClusterBackend
 from draftsmith.contract.base import digest
-from draftsmith.contract.errors import RefusedError, RunInterruptedError
+from draftsmith.contract.errors import RefusedError, WaitingError
 from draftsmith.contract.job import JobResult
 from draftsmith.kit import processes
 from draftsmith.loop.advance import Step, advance, completed, finished, to_clear
@@ -30,7 +30,7 @@ from draftsmith.traffic.retention import purge
 def drive(loop: Loop) -> JobResult | None:
     """Advance until the run is finished. Returns the comparison's result, if the run came so far.
 
-    Raises the error of a failed phase, RunInterruptedError if the operator declined, or RefusedError if another process
+    Raises the error of a failed phase, WaitingError if the operator declined, or RefusedError if another process
     is at it; the same run continues later.
     """
     with _alone(loop.run):
@@ -100,7 +100,10 @@ def _advance(loop: Loop) -> JobResult | None:
             continue
         if step.ask and not loop.console.confirm(step.headline, str(step.phase)):
             loop.run.append("declined", step.phase)
-            raise RunInterruptedError(f"stopped before {step.phase}", "run the same command again to go on from there")
+            raise WaitingError(
+                f"stopped before {step.phase}, which waits for your yes",
+                "run the same command again to go on from there, with --yes to go on without being asked",
+            )
         _perform(replace(loop, context=context), step)
 
 

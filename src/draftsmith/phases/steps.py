@@ -12,6 +12,8 @@ from draftsmith.kit.files import read_json
 from draftsmith.phases.base import Gate, JobPlan, PhaseContext
 
 MANIFEST = "draft-manifest.json"
+RECORDED = "recorded"
+NGRAM_HOPELESS = 1.02  # tokens per step in the replay of the log, below which looking up costs more than it finds
 
 
 def _common(context: PhaseContext) -> dict[str, Any]:
@@ -64,7 +66,14 @@ class Profile:
             f"{figures['n_requests']} requests{note}; input p50 {figures['input_p50']}, output p50 {figures['output_p50']} tokens; "
             f"recommended: {figures['method']}"
         )
-        return Gate(figures["n_requests"] > 0, headline, (figures["rationale"],))
+        details: tuple[str, ...] = (figures["rationale"],)
+        timed = context.config.compare.arrivals == "closed" or figures.get("arrival_rate_per_s") is not None
+        if not timed:
+            details = (
+                f"compare.arrivals = {context.config.compare.arrivals} needs start times, the log has none",
+                *details,
+            )
+        return Gate(figures["n_requests"] > 0 and timed, headline, details)
 
 
 class Corpus:
@@ -183,6 +192,7 @@ class Compare:
             "baseline": arms[0].name,
             "points": [point.model_dump(mode="json") for point in operating_points(context)],
             "corpus": context.output("corpus", "corpus"),
+            **arrivals(context),
         }
         identity = _identity(context, "engine", "compare") | {
             "draft": context.output("train", "draft_sha256"),
@@ -194,7 +204,8 @@ class Compare:
     def collect(self, context: PhaseContext, result: JobResult) -> Gate:
         """See Phase. A loss is a good answer: the loop goes on to keep the standing configuration and publish."""
         figures = result.figures
-        return Gate(True, f"{figures['outcome']} (tier {figures['tier']}): {figures['reason']}")
+        details = tuple(filter(None, (figures.get("forecast"), figures.get("schedule_sentence"))))
+        return Gate(True, f"{figures['outcome']} (tier {figures['tier']}): {figures['reason']}", details)
 
 
 class Publish:
@@ -250,7 +261,8 @@ def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
                 spec_config=config,
             )
         )
-    if settings.ngram:
+    hope = context.results["profile"].figures.get("ngram_tokens_per_step")
+    if settings.ngram and (hope is None or hope > NGRAM_HOPELESS):
         ngram = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
         arms.append(Arm(name="ngram-k3", role="trainless", spec_config=ngram))
     if settings.suffix:
@@ -282,16 +294,25 @@ def other_draft(folder: Path, method: str, k: int) -> dict[str, Any]:
 
 
 def operating_points(context: PhaseContext) -> tuple[OperatingPoint, ...]:
-    """One point a concurrency; the first is primary. Lengths come from the profile."""
-    figures = context.results["profile"].figures
-    return tuple(
-        OperatingPoint(
-            name=f"c{concurrency}",
-            concurrency=concurrency,
-            isl_p50=figures.get("input_p50"),
-            osl_p50=figures.get("output_p50"),
-            max_tokens=context.config.compare.max_tokens,
-            primary=index == 0,
-        )
-        for index, concurrency in enumerate(context.config.compare.concurrency)
-    )
+    """One point a concurrency, and one at the log's arrivals if asked for; the first is primary. Lengths: the profile's."""
+    figures, settings = context.results["profile"].figures, context.config.compare
+    common: dict[str, Any] = {
+        "isl_p50": figures.get("input_p50"),
+        "osl_p50": figures.get("output_p50"),
+        "max_tokens": settings.max_tokens,
+        "sampling": settings.sampling,
+    }
+    loads = () if settings.arrivals == "recorded" else settings.concurrency
+    points = [OperatingPoint(name=f"c{load}", concurrency=load, **common) for load in loads]
+    if settings.arrivals != "closed":
+        seen = max(1, round(figures.get("concurrency_mean") or 1))
+        points.append(OperatingPoint(name=RECORDED, concurrency=seen, **common))
+    return (points[0].model_copy(update={"primary": True}), *points[1:])
+
+
+def arrivals(context: PhaseContext) -> dict[str, Any]:
+    """Where the job finds the times of the point that replays them; empty without one."""
+    settings = context.config.compare
+    if settings.arrivals == "closed":
+        return {}
+    return {"arrivals": {"point": RECORDED, "speed": settings.arrival_speed, "sources": list(context.sources)}}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from draftsmith.contract.measure import Arm, ComparisonPlan, OperatingPoint, Trial
 from draftsmith.contract.verdict import Interval, Outcome, PairResult
+from draftsmith.verdict.arms import has_draft, says_speculation
 from draftsmith.verdict.estimate import Cell, cells, rounded, tpot_logs
 from draftsmith.verdict.floor import NoiseFloor
 from draftsmith.verdict.guards import Checked, Sides, check_all, data_blocks, errors
@@ -16,7 +17,6 @@ from draftsmith.verdict.summary import merged
 
 CANDIDATE_SHARE = 0.75
 ACCEPTANCE_SLACK = 1.15
-SPECULATION_FLAGS = frozenset({"--speculative-config", "-sc", "--spec-method", "--spec-model", "--spec-tokens"})
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def judge(bench: Bench, arm: Arm) -> Judged:
     settled = rule.settle(data)
     alpha = rule.alpha_at(data.blocks)
     own = bench.sides(bench.own, arm.name, {log.block for log in logs}, alpha)
-    general = bench.sides(bench.general, arm.name, every, alpha) if arm.role == "candidate" else None
+    forgets = arm.role == "candidate" and has_draft(arm)
+    general = bench.sides(bench.general, arm.name, every, alpha) if forgets else None
     checks = check_all(own, counts, general, bench.plan.thresholds)
     outcome, reason, more = _outcome(bench, arm, rule, data, settled, checks, own)
     result = PairResult(
@@ -226,14 +227,6 @@ def _acceptance_doubt(bench: Bench, arm: Arm, own: Sides, settled: Settled) -> s
     if bounded and settled.low > math.log(length * ACCEPTANCE_SLACK):
         return f"its acceptance length of {length:.2f} cannot give such a speedup over no speculation"
     return None
-
-
-def says_speculation(arm: Arm) -> bool | None:
-    """Whether an arm speculates, by its own words; None for a running server, which has none."""
-    words = [word.split("=")[0] for word in (*arm.flags, *(arm.command or ()))]
-    if arm.spec_config is not None or any(word in SPECULATION_FLAGS for word in words):
-        return True
-    return None if arm.endpoint is not None else False
 
 
 def _slower_than_nothing(bench: Bench, arm: Arm, rule: Rule) -> str | None:

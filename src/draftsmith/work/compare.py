@@ -21,6 +21,7 @@ from draftsmith.kit.files import append_line, read_json, read_lines, write_atomi
 from draftsmith.store.evidence import require_portable
 from draftsmith.store.scrub import to_names
 from draftsmith.traffic.prompts import Prompt
+from draftsmith.verdict.arms import has_draft
 from draftsmith.verdict.decide import decide, primary_point
 from draftsmith.verdict.samples import bundle_digest
 from draftsmith.verdict.schedule import propose, schedule_sentence
@@ -297,8 +298,8 @@ class Campaign:
         write_json(self.facts_file, [[arm, facts.model_dump(mode="json")] for arm, facts in self.fleet.facts])
 
     def _general_arms(self) -> list[str]:
-        names = [arm.name for arm in self.plan.arms if arm.role == "candidate"]
-        return [self.plan.baseline, *names]
+        names = [arm.name for arm in self.plan.arms if arm.role == "candidate" and has_draft(arm)]
+        return [self.plan.baseline, *names] if names else []
 
     def _blocks(self) -> int:
         return len({trial.block for trial in self.trials})

@@ -33,6 +33,12 @@ def body(job: Job) -> Outputs:
         "method": recommended.method,
         "rationale": recommended.rationale,
         "rejected_by_speculation": profile.rejected_by_speculation,
+        "arrival_rate_per_s": profile.arrival_rate_per_s,
+        "concurrency_mean": profile.concurrency_mean,
+        "ngram_tokens_per_step": max(
+            (e.tokens_per_step for e in profile.expected_acceptance if e.method == "ngram" and e.tokens_per_step),
+            default=None,
+        ),
     }
     return {"profile": plan["out"], "profile_sha256": profile.sha256}, figures
 

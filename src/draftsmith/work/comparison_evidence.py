@@ -1,0 +1,74 @@
+"""Report and evidence bundle of a comparison that stands alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+import draftsmith
+from draftsmith.contract.errors import EvidenceError
+from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
+from draftsmith.contract.verdict import Decision
+from draftsmith.kit import hardware
+from draftsmith.kit.files import private_dir, read_json, read_lines, write_atomic
+from draftsmith.report.page import render_report
+from draftsmith.report.parts import ReportParts
+from draftsmith.report.summary import summary_md
+from draftsmith.store.evidence import BundleParts, CommandRecord, verify_bundle, write_bundle
+
+FAMILY = "comparison"
+
+
+def publish_comparison(folder: Path) -> Path:
+    """Write report.html and summary.md into `folder`, and a bundle below `folder`/bundle; returns the bundle.
+
+    Raises EvidenceError if the bundle does not verify.
+    """
+    request: dict[str, Any] = read_json(folder / "plan.json")
+    parts = comparison_parts(folder, request)
+    page, summary = render_report(parts), summary_md(parts)
+    write_atomic(folder / "report.html", page)
+    write_atomic(folder / "summary.md", summary)
+    shutil.rmtree(folder / "bundle", ignore_errors=True)
+    argv = ("python", "-m", "draftsmith.work.compare", str(folder / "plan.json"))
+    bundle = write_bundle(
+        private_dir(folder / "bundle"),
+        BundleParts(
+            family=FAMILY,
+            run_id=parts.run_id,
+            source={"hardware": hardware.describe(), "draftsmith": draftsmith.__version__},
+            summary_md=summary,
+            report_html=page,
+            commands=[CommandRecord("compare", argv, folder / "stdout.log", folder / "stderr.log", 0)],
+            plan=parts.plan,
+            trials=parts.trials,
+            facts=parts.facts,
+            decision=parts.decision,
+            names={**request.get("names", {}), "{home}": os.path.expanduser("~")},
+        ),
+    )
+    report = verify_bundle(bundle)
+    if not report.ok:
+        raise EvidenceError("the bundle does not verify: " + "; ".join(report.sentences()), "compare again")
+    return bundle
+
+
+def comparison_parts(folder: Path, request: dict[str, Any]) -> ReportParts:
+    """What the job left, for the report."""
+    model = request.get("target") or ""
+    return ReportParts(
+        run_id=re.sub(r"[^\w.-]+", "-", folder.name).strip("-.") or FAMILY,
+        family=Path(model).name or FAMILY,
+        created_unix_s=time.time(),
+        plan=ComparisonPlan.model_validate(read_json(folder / "plan-frozen.json")),
+        trials=[Trial.model_validate(orjson.loads(line)) for line in read_lines(folder / "samples.jsonl")],
+        facts=[(arm, EngineFacts.model_validate(fact)) for arm, fact in read_json(folder / "facts.json")],
+        decision=Decision.model_validate(read_json(folder / "verdict.json")),
+        hardware={"device": hardware.describe()},
+    )
