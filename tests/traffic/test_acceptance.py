@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from draftsmith.traffic.acceptance import LOOKUP, Expected, expected
+from draftsmith.traffic.acceptance import LOOKUP, OTHERS, Expected, expected
 from draftsmith.traffic.classes import CLASSES
 from draftsmith.traffic.observe import Sample
 from draftsmith.traffic.simulate import SimCounts, simulate_ngram_many
@@ -43,6 +44,19 @@ def test_a_class_that_copies_is_told_from_one_that_does_not() -> None:
     found = {name: rows[0].tokens_per_step or 0.0 for name, rows in expected(samples(60)).by_class.items()}
     assert found[CLASSES[1]] > 2.5
     assert found[CLASSES[0]] < 1.1
+
+
+def test_a_route_that_copies_is_told_from_one_that_does_not() -> None:
+    made = [
+        replace(one, route=("new", "copies", "")[one.order % 3 if one.order % 3 == 2 else one.code])
+        for one in samples(90)
+    ]
+    found = expected(made, routes=("new", "copies"))
+    rates = {name: rows[0].tokens_per_step or 0.0 for name, rows in found.by_route.items()}
+    assert rates.keys() == {"new", "copies"}, "a request without a route counts for none"
+    assert rates["copies"] > 2.5 > 1.1 > rates["new"]
+    assert expected(made).by_route.keys() == {OTHERS}, "routes that the profile does not list are one"
+    assert found.overall == expected(samples(90)).overall
 
 
 def test_words_and_one_sided_samples_are_not_replayed() -> None:

@@ -49,6 +49,7 @@ class Sample:
     prompt: NDArray[np.int32]
     output: NDArray[np.int32]
     words: bool = False
+    route: str = ""
 
 
 @dataclass
@@ -194,7 +195,7 @@ class Observer:
                 self._samples.append(Sample(code, line, asked, _words(said), words=True))
             return
         mine, theirs = (np.array(ids, np.int32) if ids else _EMPTY for ids in (prompt, output))
-        self._samples.append(Sample(code, line, mine, theirs))
+        self._samples.append(Sample(code, line, mine, theirs, route=fields.get("route") or ""))
 
     def _chain(self, row: int, messages: Any, ids: Any, blocks: Any) -> tuple[int, int]:
         """Prefix hashes of a prompt, each with the share of the prompt it covers. Returns (whole prompt, earlier turn)."""

@@ -121,7 +121,7 @@ def _assemble(
     target: dict[str, Any] | None,
 ) -> WorkloadProfile:
     histograms = _Histograms(gathered)
-    replay = expected(gathered.samples)
+    replay = expected(gathered.samples, gathered.routes)
     overall = replay.overall
     classes = _classes(gathered, histograms, replay.by_class)
     n, flags = gathered.n, gathered.flags
@@ -141,7 +141,7 @@ def _assemble(
         output_tokens=dist.distribution(*histograms.all("out")),
         content_class_mix={one.name: one.share for one in classes},
         classes=classes,
-        routes=_routes(gathered),
+        routes=_routes(gathered, replay.by_route),
         isl_buckets=dist.buckets(*histograms.all("in")),
         osl_buckets=dist.buckets(*histograms.all("out")),
         bench_shapes=shapes,
@@ -209,7 +209,7 @@ def _classes(
     )
 
 
-def _routes(gathered: Gathered) -> tuple[ClassProfile, ...]:
+def _routes(gathered: Gathered, acceptance: dict[str, tuple[ExpectedAcceptance, ...]]) -> tuple[ClassProfile, ...]:
     pooled_pairs = {
         kind: [pair for (k, _), one in gathered.lengths.items() if k == kind for pair in one.pairs]
         for kind in ("in", "out")
@@ -228,6 +228,7 @@ def _routes(gathered: Gathered) -> tuple[ClassProfile, ...]:
                 n_requests=count,
                 input_tokens=spread["in"],
                 output_tokens=spread["out"],
+                expected_acceptance=acceptance.get(name, ()),
             )
         )
     return tuple(sorted(found, key=lambda one: -one.n_requests))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from draftsmith.contract.profile import Distribution, ExpectedAcceptance, WorkloadProfile
+from draftsmith.contract.profile import ClassProfile, Distribution, ExpectedAcceptance, WorkloadProfile
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
     from rich.table import Table
 
 SKIPS_SHOWN = 8
+ROUTES_SHOWN = 12
 _COUNTED = {
     "exact": "every token counted",
     "estimated": "lengths estimated from a counted sample",
@@ -25,7 +27,9 @@ def render(profile: WorkloadProfile) -> Group:
 
     parts: list[RenderableType] = [_head(profile), _lengths(profile)]
     if profile.classes:
-        parts.append(_classes(profile))
+        parts.append(_table("class", profile.classes))
+    if len(profile.routes) > 1:
+        parts.append(_table("route", profile.routes[:ROUTES_SHOWN]))
     parts += lines(profile)
     return Group(*parts)
 
@@ -68,11 +72,11 @@ def _n(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
 
 
-def _classes(profile: WorkloadProfile) -> Table:
+def _table(what: str, groups: Sequence[ClassProfile]) -> Table:
     from rich.table import Table
 
-    table = Table("class", "share", "input p50", "output p50", "ngram", "suffix", box=None)
-    for one in profile.classes:
+    table = Table(what, "share", "input p50", "output p50", "ngram", "suffix", box=None)
+    for one in groups:
         table.add_row(
             one.name,
             f"{one.share:.1%}",
