@@ -8,11 +8,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export DRAFTSMITH_TARGET ?= $(CURDIR)/.cache/demo-target
 
-.PHONY: demo test quick check lint format docs venv target clean
+.PHONY: gpu-pack demo test quick check lint format docs venv target clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(READY) ## the whole loop on this machine, from nothing, in the folder demo/
 	$(BIN)/draftsmith demo $(DEMO)
@@ -48,6 +48,9 @@ $(READY): pyproject.toml constraints/dev.txt .ci/venv.sh
 
 $(DRAFTSMITH_TARGET)/config.json: | $(READY)
 	$(BIN)/draftsmith demo-target $(@D)
+
+gpu-pack: ## all that a GPU host without a network needs, in parts: make gpu-pack DEST=folder [PACK="--model FOLDER"]
+	deploy/gpu/pack.sh "$(DEST)" $(PACK)
 
 clean: ## remove .venv, caches and the demo
 	rm -rf $(VENV) .cache demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# On the GPU host: joins the parts beside this script, installs, and runs Draftsmith with the arguments given.
+#
+#   run.sh                                    installs and says what the host has (draftsmith doctor)
+#   run.sh run --config draftsmith.toml ...   any draftsmith command; `--target` defaults to the packed model
+#   run.sh --shell COMMAND ...                any command, with the installed packages on its path
+#
+# HOME_DIR is where everything goes (default: the folder `installed` beside this script). Installing again is not needed and not
+# done: it is complete or it is not there.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd); home=$(realpath -m "${HOME_DIR:-$here/installed}"); python=${PYTHON:-python3}
+
+install() {
+  local work; work=$(mktemp -d "$here/.unpack.XXXXXX"); trap 'rm -rf "$work"' RETURN
+  ls "$here"/part-* > /dev/null 2>&1 || { echo "there is no part-00 beside run.sh: copy every part here" >&2; exit 1; }
+  cat "$here"/part-* | tar -C "$work" -xf - || { echo "the parts do not join: one is missing or cut off" >&2; exit 1; }
+  (cd "$work" && sha256sum --quiet -c SHA256SUMS) || { echo "a file differs from what was packed: copy the parts again" >&2; exit 1; }
+  mkdir -p "$work/home/site"
+  # Bytecode is written at install: fourteen servers that start together would otherwise all compile the same files.
+  "$python" -m pip install --quiet --no-index --no-deps --compile --no-cache-dir --target "$work/home/site" "$work"/wheels/*.whl
+  mkdir "$work/home/draftsmith" && tar -C "$work/home/draftsmith" -xf "$work/draftsmith.tar"
+  [ ! -f "$work/model.tar" ] || tar -C "$work/home" -xf "$work/model.tar"
+  mkdir -p "$(dirname "$home")"; mv "$work/home" "$home"
+}
+
+if [ ! -d "$home" ]; then install; fi
+export PYTHONPATH="$home/draftsmith/src:$home/site${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1
+export VLLM_CACHE_ROOT=${VLLM_CACHE_ROOT:-$home/cache} PYTHONUNBUFFERED=1
+"$python" -c 'import flashinfer' 2> /dev/null || export VLLM_USE_FLASHINFER_SAMPLER=0
+[ ! -d "$home/model" ] || export DRAFTSMITH_TARGET=${DRAFTSMITH_TARGET:-$home/model}
+if [ "${1:-}" = --shell ]; then shift; exec "$@"; fi
+[ $# -gt 0 ] || set -- doctor
+target=()
+case " $* " in *" --target "*|*" --config "*) ;; *) [ -z "${DRAFTSMITH_TARGET:-}" ] || target=(--target "$DRAFTSMITH_TARGET") ;; esac
+case $1 in doctor|run|train|oneshot) exec "$python" -m draftsmith "$@" "${target[@]}" ;; *) exec "$python" -m draftsmith "$@" ;; esac
