@@ -12,7 +12,7 @@ import pytest
 from conftest import Travelled
 from loop_world import World, wait_for
 
-from draftsmith.cli.planning import checked_ks, operating_points, require_synthetic
+from draftsmith.cli.plan_request import checked_ks, operating_points, require_synthetic
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError, PrerequisiteError
 from draftsmith.contract.profile import Distribution, ExpectedAcceptance, Recommendation, WorkloadProfile

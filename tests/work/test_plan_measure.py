@@ -10,7 +10,8 @@ from draftsmith.contract.errors import EngineError
 from draftsmith.contract.measure import RequestSample, SpecCounters, Trial
 from draftsmith.contract.profile import BenchShape
 from draftsmith.work.plan import design
-from draftsmith.work.plan_measure import PLAIN, plan_prompts, samples, step_s, usable
+from draftsmith.work.plan_measure import PLAIN, samples, step_s, usable
+from draftsmith.work.plan_prompts import plan_prompts
 
 SHAPES = (BenchShape(name="json", isl=180, osl=35, weight=0.7), BenchShape(name="chat", isl=5000, osl=900, weight=0.3))
 
