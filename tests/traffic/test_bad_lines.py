@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from draftsmith.contract.errors import InputError
@@ -18,9 +18,11 @@ from draftsmith.traffic.importers import sources as sources_module
 from draftsmith.traffic.importers.base import SkipError
 from draftsmith.traffic.importers.normalise import BACKWARDS, normalise
 from draftsmith.traffic.importers.reading import FileReader, Rejected, elements
+from draftsmith.traffic.profile import build_profile
 
 from .conftest import request
 from .test_importers import COUNTS, FULL
+from .test_sources import FILES
 
 GOOD = request(0)
 
@@ -79,9 +81,10 @@ def test_a_cut_gzip_keeps_what_came_before(tmp_path: Path) -> None:
     whole = b"".join(json.dumps(request(n, said=f"{n * 7919}" * 40)).encode() + b"\n" for n in range(2000))
     path = tmp_path / "log.jsonl.gz"
     path.write_bytes(gzip.compress(whole)[:-2000])
-    made, reasons, _ = survey(path)
+    made, reasons, places = survey(path)
     assert 0 < made < 2000
     assert reasons["truncated or corrupt compression"] == 1
+    assert places == [f"log.jsonl.gz:{made + 1}"] * len(places), "the line that is cut is named"
 
 
 def test_an_endless_line_is_passed_over_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +131,45 @@ def test_a_cut_list_keeps_its_whole_elements(tmp_path: Path) -> None:
     assert (made, reasons) == (4, Counter({"broken or cut JSON": 1}))
 
 
+def test_several_lists_one_after_another_are_all_read(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps([request(n), request(n + 1)]) + "\n" for n in (0, 2, 4)) + "that is all")
+    assert survey(path)[:2] == (6, Counter({"broken or cut JSON": 1}))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32-le", "cp1252", "shift-jis"])
+def test_a_file_in_another_encoding_is_counted_line_by_line(encoding: str, write: Any, tmp_path: Path) -> None:
+    said = "\u30c6\u30b9\u30c8" if encoding == "shift-jis" else "\u00fcber \u20ac"
+    write("good.jsonl", [GOOD])
+    other = "".join(json.dumps(request(n, said=said), ensure_ascii=False) + "\n" for n in range(1, 4))
+    (tmp_path / "other.jsonl").write_bytes(other.encode(encoding))
+    made, reasons, places = survey(tmp_path)
+    assert made == 1
+    assert set(reasons) <= {"not UTF-8", "broken JSON"}
+    assert {place.split(":")[0] for place in places} == {"other.jsonl"}
+    assert len(places) >= 3
+
+
+def test_streamed_chunks_between_other_lines_are_not_lost(write: Any, tokenizer: Path) -> None:
+    chunk = {"object": "chat.completion.chunk", "id": "x", "choices": [{"delta": {"content": "A fox."}}]}
+    found = build_profile([str(write("log.jsonl", [GOOD, chunk, request(1), chunk]))], tokenizer=tokenizer)
+    assert found.n_requests == 3, "two halves of one answer have one id"
+    assert [(one.reason, one.lines) for one in found.skipped] == [("duplicate request id", ("log.jsonl:4",))]
+
+
+def test_what_was_rejected_is_written_aside_on_request(write: Any, tokenizer: Path, tmp_path: Path) -> None:
+    path = write("log.jsonl", [GOOD, "{broken", {"hello": "world"}, request(1)])
+    aside = tmp_path / "rejects.jsonl"
+    found = build_profile([str(path)], tokenizer=tokenizer, rejects=aside)
+    assert aside.stat().st_mode & 0o077 == 0
+    rows = [json.loads(line) for line in aside.read_bytes().split(b"\n") if line]
+    assert rows == [
+        {"reason": "broken JSON", "where": "log.jsonl:2", "raw": "{broken"},
+        {"reason": "unknown format", "where": "log.jsonl:3", "raw": '{"hello": "world"}'},
+    ]
+    assert {one.reason: one.lines for one in found.skipped} == {row["reason"]: (row["where"],) for row in rows}
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
@@ -149,7 +191,8 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return copy
 
 
-SAMPLES = [*FULL.values(), *COUNTS.values(), GOOD]
+SAMPLES = [GOOD, *(json.loads(line) for file in FILES.values() for line in file.split("\n") if line.startswith("{"))]
+ROWS = [line for file in FILES.values() for line in file.split("\n") if line and not line.startswith("{")]
 
 
 @settings(max_examples=400, deadline=None)
@@ -166,6 +209,33 @@ def test_any_value_anywhere_in_any_format_is_read_or_counted(data: st.DataObject
             else:
                 usage = found["usage"].values()
                 assert all(value is None or value >= 0 for value in usage)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_value_anywhere_stops_a_profile(data: st.DataObject, tokenizer: Path, tmp_path: Path) -> None:
+    """The same fuzz through the whole profile, many lines at a time: each is a request, or counted with its place."""
+    written = []
+    for _ in range(12):
+        sample = data.draw(st.sampled_from(SAMPLES))
+        place = data.draw(st.sampled_from(paths(sample)))
+        written.append(json.dumps(replaced(sample, place, data.draw(json_values))))
+    path = tmp_path / "log.jsonl"
+    path.write_bytes("".join(line + "\n" for line in [json.dumps(GOOD), *written]).encode())
+    found = build_profile([str(path)], tokenizer=tokenizer, format=data.draw(st.sampled_from([None, "native"])))
+    assert found.n_requests >= 1
+    assert all(0 < int(line.split(":")[1].split(".")[0]) <= 13 for one in found.skipped for line in one.lines)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(ROWS), st.data())
+def test_rows_of_tables_and_text_logs_may_be_cut_and_mixed_anywhere(row: str, data: st.DataObject) -> None:
+    at, until = sorted(data.draw(st.tuples(*[st.integers(0, len(row))] * 2)))
+    changed = row[:at] + data.draw(st.text(max_size=12)) + row[until:]
+    for shape in ("csv", "text"):
+        reader = FileReader(shape, header=["TIMESTAMP", "ContextTokens", "GeneratedTokens"])
+        for _, found in reader.block(1, changed.encode("utf-8", "replace")):
+            assert isinstance(found, Rejected | dict)
 
 
 @settings(max_examples=100, deadline=None)

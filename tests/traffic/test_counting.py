@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from draftsmith.contract.errors import InputError
 from draftsmith.traffic.bounded import Clock, Seen
 from draftsmith.traffic.lengths import Lengths, distribution
+from draftsmith.traffic.pieces import PieceCounter, special_tokens
 from draftsmith.traffic.tokens import Counter, load_counter
+
+from .conftest import TEXT
 
 odd = st.text(alphabet=st.sampled_from(list("ab1_ \n\t.,'(é汉<|")), max_size=60)
 
@@ -24,6 +28,113 @@ def test_piecewise_counts_are_the_tokenizers_own(tokenizer: Path, texts: list[st
     counter = load_counter(tokenizer)
     for text in texts * 2:
         assert counter.count(text) == len(counter.tokenizer.encode(text, add_special_tokens=False))
+
+
+# The word patterns of published tokenizers: GPT-2's own, with single digits as in SmolLM2, Llama 3's and Qwen's.
+_LLAMA = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def _split(pattern: str) -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+WORDS = {
+    "gpt2": lambda: pre_tokenizers.ByteLevel(add_prefix_space=False),
+    "digits": lambda: pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    ),
+    "llama3": lambda: _split(_LLAMA),
+    "qwen2": lambda: _split(_LLAMA.replace("{1,3}", "")),
+}
+CHAT_SPECIALS = ["<|im_start|>", "<|im_end|>", "<|im|>"]
+
+
+@pytest.fixture(scope="session", params=WORDS)
+def published(request: pytest.FixtureRequest) -> Tokenizer:
+    """A tokenizer that cuts words as a published one does, trained on text with long words and runs of white space."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = WORDS[request.param]()
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=CHAT_SPECIALS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    source = (
+        "def f(x):\n        if x:\n            return {\n                1: x,\n\n\n  }\n\t\tpass  # done\r\n  end\n"
+    )
+    made.train_from_iterator([TEXT, source] * 20, trainer)
+    return made
+
+
+tail = st.text(alphabet=st.sampled_from(list("ab1_ \n\t\r.,'({:é汉<|>")), max_size=40)
+message = st.tuples(
+    st.sampled_from(["system", "user", "assistant"]), st.one_of(tail, st.sampled_from(["<|im|>", TEXT]))
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(chats=st.lists(st.lists(message, max_size=5), min_size=1, max_size=12))
+def test_a_chat_is_the_exact_sum_of_its_parts(published: Tokenizer, chats: list[list[tuple[str, str]]]) -> None:
+    """Special tokens cut the text before words are merged: parts between them, counted alone, add up."""
+    texts = ["".join(f"<|im_start|>{role}\n{said}<|im_end|>\n" for role, said in chat) for chat in chats]
+    pattern = special_tokens(published)
+    assert pattern is not None
+
+    def alone(text: str) -> int:
+        return len(published.encode(text, add_special_tokens=False))
+
+    whole = [alone(text) for text in texts]
+    assert whole == [sum(map(alone, pattern.split(text))) + len(pattern.findall(text)) for text in texts]
+    counter = PieceCounter(published)
+    assert [counter.count(texts), counter.count(texts[::-1])[::-1]] == [whole, whole]
+
+
+def test_texts_met_again_are_not_encoded_again(published: Tokenizer) -> None:
+    class Listening:
+        """The tokenizer, and what it was asked."""
+
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def encode_batch_fast(self, texts: list[str], **how: bool) -> object:
+            self.asked += texts
+            return published.encode_batch_fast(texts, **how)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(published, name)
+
+    listening = Listening()
+    counter = PieceCounter(listening)
+    counter.count([f"trial {number}" for number in range(64)])  # by now it is trusted
+    system = "<|im_start|>system\nYou answer every question in one short sentence.<|im_end|>\n"
+    first, second = (f"{system}<|im_start|>user\n{word} fox<|im_end|>\n" for word in ("quick", "lazy"))
+    counter.count([first])
+    listening.asked.clear()
+    assert counter.count([second, first, second]) == [len(published.encode(one)) for one in (second, first, second)]
+    assert listening.asked == ["user\nlazy"], "one new piece, once"
+
+
+def test_special_tokens_that_do_more_than_cut_are_left_to_the_tokenizer(published: Tokenizer) -> None:
+    greedy = Tokenizer.from_str(published.to_str())
+    greedy.add_special_tokens([AddedToken("<mask>", lstrip=True)])
+    assert special_tokens(greedy) is None
+    changing = Tokenizer.from_str(published.to_str())
+    changing.normalizer = normalizers.Lowercase()
+    changing.add_tokens([AddedToken("<tool>", normalized=True)])
+    assert special_tokens(changing) is None
+    text = "a <mask> b <TOOL> c<|im_end|> d"
+    for tokenizer in (greedy, changing):
+        assert PieceCounter(tokenizer).count([text] * 3) == [len(tokenizer.encode(text))] * 3
 
 
 def test_a_tokenizer_that_joins_words_is_asked_directly() -> None:
@@ -38,6 +149,15 @@ def test_a_template_that_refuses_a_conversation_is_left_aside(tokenizer: Path, t
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "{{ raise_exception(\'no\') }}"}')
     counter = load_counter(tmp_path)
     assert counter.render([{"role": "user", "content": "hello"}]) == "hello"
+
+
+def test_one_refused_conversation_does_not_cost_the_others_their_template(tokenizer: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((tokenizer / "tokenizer.json").read_bytes())
+    template = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no') }}{% endif %}<{{ m.content }}>{% endfor %}"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    counter = load_counter(tmp_path)
+    assert counter.render([{"role": "tool", "content": "a"}]) == "a"
+    assert counter.render([{"role": "user", "content": "a"}]) == "<a>"
 
 
 @pytest.mark.parametrize("content", [None, "not json", '{"model": 1}'])

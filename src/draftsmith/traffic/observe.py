@@ -24,6 +24,8 @@ from draftsmith.traffic.tokens import Counter, check_ids, content
 
 SHORT = 256
 """Answers of at most so many characters are always counted: an estimate could not be within a token."""
+TOGETHER = 8 << 20
+"""Characters that wait at most to be counted together."""
 TOOL, STRUCTURED, LOOP, TURNS, TEXT, ANSWER, IDS = (1 << bit for bit in range(7))
 _CLASS_CODE = {name: code for code, name in enumerate(CLASSES)}
 _EMPTY = np.empty(0, np.int32)
@@ -79,6 +81,9 @@ class Observer:
         self._languages: Tally[str] = Tally()
         self._prefixes: list[tuple[int, int, float]] = []
         self._samples: list[Sample] = []
+        self._waiting: list[tuple[str, int, str]] = []
+        self._waiting_size = 0
+        self._counted: dict[str, list[tuple[int, int]]] = {"counted_in": [], "counted_out": []}
 
     def add(self, fields: Fields, file: int, line: int, *, early: bool = False) -> None:
         """Observe one normalised record. Raises InputError if the tokenizer is not the log's."""
@@ -91,11 +96,11 @@ class Observer:
         flags = self._flags(fields, said, turns)
         code, copied = self._judge(fields, messages, said)
         weight_share = max(self._sampling.count_share, self._sampling.early_share if early else 0.0)
-        counted = self._count(fields, messages, said, luck < weight_share)
+        row = len(self._rows)
+        self._count(row, fields, messages, said, luck < weight_share)
         if luck < self._sampling.ids_share:
             self._sample(fields, messages, said, code, line)
         self._parameters.update(shown_parameters(params))
-        row = len(self._rows)
         whole, before = self._chain(row, messages, prompt_ids, fields.get("prefix_blocks"))
         usage, timing = fields["usage"], fields.get("timing") or {}
         self._rows.append(
@@ -104,7 +109,8 @@ class Observer:
                 _or(usage["completion_tokens"], -1),
                 len(prompt_ids) if prompt_ids else -1,
                 len(output_ids) if output_ids else -1,
-                *counted,
+                -1,
+                -1,
                 size,
                 spaces,
                 wide,
@@ -134,6 +140,11 @@ class Observer:
         """The rows so far, as columns; starts over."""
         arrays = list(zip(*self._rows, strict=True)) or [()] * len(_COLUMNS)
         columns = {name: np.array(values, dtype=kind) for (name, kind), values in zip(_COLUMNS, arrays, strict=True)}
+        self._settle()
+        for column, pairs in self._counted.items():
+            if pairs:
+                rows, tokens = zip(*pairs, strict=True)
+                columns[column][list(rows)] = tokens
         owners, hashes, shares = zip(*self._prefixes, strict=True) if self._prefixes else ((), (), ())
         prefixes = (np.array(owners, np.int64), np.array(hashes, np.uint64), np.array(shares, np.float64))
         batch = Batch(columns, list(self._routes), self._parameters, self._languages, prefixes, self._samples)
@@ -169,17 +180,31 @@ class Observer:
         code = _CLASS_CODE[classify_shown(seen, spoken, copied)]
         return code, np.nan if copied is None else copied
 
-    def _count(self, fields: Fields, messages: Any, said: str, chosen: bool) -> tuple[int, int]:
-        """Exact tokens of prompt and answer by the tokenizer, -1 where not counted."""
+    def _count(self, row: int, fields: Fields, messages: Any, said: str, chosen: bool) -> None:
+        """Note what the tokenizer should count of this row."""
         counter, usage = self._counter, fields["usage"]
         if counter is None:
-            return -1, -1
-        need_in = usage["prompt_tokens"] is None and not fields.get("prompt_token_ids") and bool(messages)
-        need_out = usage["completion_tokens"] is None and not fields.get("output_token_ids") and bool(said)
+            return
         chosen = chosen or self._sampling.exact
-        tokens_in = counter.count(counter.render(messages)) if need_in and chosen else -1
-        tokens_out = counter.count(said) if need_out and (chosen or len(said) <= SHORT) else -1
-        return tokens_in, tokens_out
+        if chosen and usage["prompt_tokens"] is None and not fields.get("prompt_token_ids") and messages:
+            self._await("counted_in", row, counter.render(messages))
+        wanted = said and (chosen or len(said) <= SHORT)
+        if wanted and usage["completion_tokens"] is None and not fields.get("output_token_ids"):
+            self._await("counted_out", row, said)
+
+    def _await(self, column: str, row: int, text: str) -> None:
+        self._waiting.append((column, row, text))
+        self._waiting_size += len(text)
+        if self._waiting_size > TOGETHER:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Count all texts that wait, in one go."""
+        if self._counter is not None and self._waiting:
+            counts = self._counter.count_all([text for _, _, text in self._waiting])
+            for (column, row, _), tokens in zip(self._waiting, counts, strict=True):
+                self._counted[column].append((row, tokens))
+        self._waiting, self._waiting_size = [], 0
 
     def _sample(self, fields: Fields, messages: Any, said: str, code: int, line: int) -> None:
         """Token ids for replay and histograms: the log's own, else by the tokenizer, else hashed words."""

@@ -66,7 +66,7 @@ def build_profile(
         on_duplicate=lambda file, line: skips("duplicate request id", f"{files[file].file.name}:{line}", b""),
         can_guess=counter is not None and not sampling.exact,
     )
-    job = Job(tokenizer, sampling, keep_raw=rejects is not None)
+    job = Job(tokenizer, sampling, keep_raw=rejects is not None, format=format)
     with _aside(rejects) as aside:
         skips.aside = aside
         provenance = scan(files, job, gathered, skips, limit=limit, workers=workers, on_progress=on_progress)

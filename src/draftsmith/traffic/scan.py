@@ -12,6 +12,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.profile import Source
 from draftsmith.traffic.gather import Gathered
-from draftsmith.traffic.importers.reading import FileReader, Rejected
+from draftsmith.traffic.importers.reading import FileReader, Rejected, named
 from draftsmith.traffic.importers.sources import Block, blocks, read_range
 from draftsmith.traffic.importers.stream import OpenFile, first_format, read_files
 from draftsmith.traffic.observe import Batch, Observer, Sampling
@@ -62,6 +63,7 @@ class Job:
     tokenizer: Path | None
     sampling: Sampling
     keep_raw: bool = False
+    format: str | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ def _run(tasks: Iterator[_Task], job: Job, workers: int) -> Iterator[tuple[_Done
 
 
 _observer: Observer | None = None
-_keep_raw = False
+_job: Job | None = None
 
 
 def _start_worker(job: Job) -> None:
@@ -236,21 +238,22 @@ def _start_worker(job: Job) -> None:
 
 def _start(job: Job) -> None:
     """Set up this process once: the tokenizer takes a while to load."""
-    global _observer, _keep_raw
+    global _observer, _job
     # One process a core already: threads inside the tokenizer would only wait for each other.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _observer = Observer(load_counter(job.tokenizer) if job.tokenizer else None, job.sampling)
-    _keep_raw = job.keep_raw
+    _job = job
 
 
 def _work(task: _Task) -> _Done:
-    assert _observer is not None  # noqa: S101  # the pool runs _start first
+    assert _observer is not None and _job is not None  # noqa: S101, PT018  # the pool runs _start first
     data = task.data if task.data is not None else read_range(task.path, task.offset, task.length)
-    reader = FileReader("lines")
+    reader = FileReader("lines", named(_job.format))
     rejected: list[tuple[str, int, bytes]] = []
-    for number, found in reader.block(task.first_line, data):
+    # Streamed chunks in between other lines are joined within a block only.
+    for number, found in chain(reader.block(task.first_line, data), reader.end()):
         if isinstance(found, Rejected):
-            rejected.append((found.reason, number, found.raw if _keep_raw else b""))
+            rejected.append((found.reason, number, found.raw if _job.keep_raw else b""))
         else:
             _observer.add(found, task.file, number, early=task.early)
     return _Done(_observer.take(), rejected, reader.counts, len(data))

@@ -2,11 +2,12 @@
 
 The replay is greedy: the logged answer is what the target said, so a drafted token is accepted while it equals the next
 logged one. The first output token comes from prefill. Draft tokens beyond the end of the log count as drafted and not
-accepted. Because every proposal depends only on tokens that are already known, all positions of many requests are matched
+accepted; the engine verifies them too and counts what it would have said, so its AL is a little higher. Because every proposal depends only on tokens that are already known, all positions of many requests are matched
 at once, in columns; only the walk from step to step is sequential.
 
 Prompt lookup follows vLLM: the longest n-gram (between `lookup_min` and `lookup_max`) that ends the context and occurred
-before; of equal ones the earliest; at most k tokens after it, never past the end of the context.
+before; of equal ones the earliest; at most k tokens after it, never past the end of the context. Close to the longest
+context the engine drafts nothing useful but counts it: see `_near_the_limit`.
 
 Suffix decoding is an approximation of the suffix tree: candidates come from the request itself and from earlier answers;
 the longest of a ladder of suffix lengths wins, its most recent occurrence is continued, and as in the original the draft is
@@ -34,7 +35,8 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 class SimCounts:
     """What the engine's counters would say, and the steps they leave out.
 
-    `steps` are decode steps (prefill excluded), with or without a draft; `output_tokens` includes the prefill's token.
+    `steps` are decode steps (prefill excluded), with or without a draft; `output_tokens` includes the tokens that came from
+    `prefills`, one a request.
     """
 
     drafts: int = 0
@@ -42,6 +44,7 @@ class SimCounts:
     accepted: int = 0
     steps: int = 0
     output_tokens: int = 0
+    prefills: int = 0
 
     def __add__(self, other: SimCounts) -> SimCounts:
         return SimCounts(
@@ -50,6 +53,7 @@ class SimCounts:
             self.accepted + other.accepted,
             self.steps + other.steps,
             self.output_tokens + other.output_tokens,
+            self.prefills + other.prefills,
         )
 
     @property
@@ -60,7 +64,7 @@ class SimCounts:
     @property
     def tokens_per_step(self) -> float | None:
         """Mean tokens of all decode steps, drafted or not."""
-        return 1 + self.accepted / self.steps if self.steps else None
+        return (self.output_tokens - self.prefills) / self.steps if self.steps else None
 
     @property
     def draft_rate(self) -> float | None:
@@ -99,8 +103,8 @@ def simulate_ngram_many(
     for batch in _batches(requests):
         flat = _Flat.of(batch)
         start, found = _earliest_match(flat, lookup_min, lookup_max)
-        accepted, drafted = _continue(flat, start, found, k, max_model_len)
-        results += _walk(flat, accepted, drafted)
+        accepted, drafted = _continue(flat, start, found, k)
+        results += _walk(flat, accepted, drafted, (k, max_model_len) if max_model_len is not None else None)
     return results
 
 
@@ -110,7 +114,7 @@ def simulate_suffix_many(requests: Sequence[tuple[Ids, Ids]], *, k: int, max_dep
     for batch in _batches(requests):
         flat = _Flat.of(batch)
         start, found, length = _recent_match(flat, max_depth)
-        accepted, drafted = _continue(flat, start, found, np.minimum(k, length), None)
+        accepted, drafted = _continue(flat, start, found, np.minimum(k, length))
         results += _walk(flat, accepted, drafted)
     return results
 
@@ -257,7 +261,7 @@ def _match_length(flat: _Flat, at: Ints, target: Ints, max_depth: int) -> Ints:
     return length
 
 
-def _continue(flat: _Flat, at: Ints, target: Ints, k: int | Ints, max_model_len: int | None) -> tuple[Ints, Ints]:
+def _continue(flat: _Flat, at: Ints, target: Ints, k: int | Ints) -> tuple[Ints, Ints]:
     """Accepted and drafted tokens of a step at every token position (0 where no step starts or nothing matched)."""
     accepted = np.zeros(len(flat.tokens) + 1, np.int64)
     drafted = np.zeros(len(flat.tokens) + 1, np.int64)
@@ -268,8 +272,6 @@ def _continue(flat: _Flat, at: Ints, target: Ints, k: int | Ints, max_model_len:
         else at
     )
     size = np.minimum(k, end - target)
-    if max_model_len is not None and len(at):
-        size = np.minimum(size, max_model_len - (at - flat.first[flat.owner[at]]))
     size = np.where(target >= 0, np.maximum(size, 0), 0)
     stop = flat.last[flat.owner[at]] if len(at) else at
     alive = np.flatnonzero(size > 0)
@@ -282,19 +284,40 @@ def _continue(flat: _Flat, at: Ints, target: Ints, k: int | Ints, max_model_len:
     return accepted, drafted
 
 
-def _walk(flat: _Flat, accepted: Ints, drafted: Ints) -> list[SimCounts]:
-    """Step through every request: each step gives its accepted tokens and one from the target itself."""
+def _walk(flat: _Flat, accepted: Ints, drafted: Ints, limit: tuple[int, int] | None = None) -> list[SimCounts]:
+    """Step through every request: each step gives its accepted tokens and one from the target itself.
+
+    `limit` is (k, longest context) where the end of the context matters.
+    """
     good, size = accepted.tolist(), drafted.tolist()
     results = []
-    for begin, end in zip(flat.decoded.tolist(), flat.last.tolist(), strict=True):
+    for first, begin, end in zip(flat.first.tolist(), flat.decoded.tolist(), flat.last.tolist(), strict=True):
         at, steps, drafts, tokens, won = begin + 1, 0, 0, 0, 0
+        before = begin - first
         while at < end:
             steps += 1
-            if size[at]:
+            now, right = size[at], good[at]
+            if limit is not None:
+                now, right = _near_the_limit(*limit, before, at - first, now, right)
+                before = at - first + now
+            if now:
                 drafts += 1
-                tokens += size[at]
-                won += good[at]
-                at += good[at]
+                tokens += now
+                won += right
+                at += right
             at += 1
-        results.append(SimCounts(drafts, tokens, won, steps, end - begin))
+        results.append(SimCounts(drafts, tokens, won, steps, end - begin, int(end > begin)))
     return results
+
+
+def _near_the_limit(k: int, longest: int, before: int, context: int, drafted: int, accepted: int) -> tuple[int, int]:
+    """Drafted and accepted tokens of a step as vLLM schedules them, with `context` known tokens.
+
+    If the step before reached (with its drafts, `before` tokens) within k of the longest context, the drafter is not asked,
+    and k filler tokens are verified in its place. What is scheduled always leaves room for the token that comes from the
+    target itself. Holds for one request at a time: in a batch the longest request decides for all.
+    """
+    room = max(0, longest - context - 1)
+    if before + k > longest:
+        return min(k, room), 0
+    return min(drafted, room), min(accepted, room)

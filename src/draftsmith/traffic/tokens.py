@@ -1,38 +1,16 @@
-"""Counting tokens: exactly, and fast enough for whole logs.
-
-A byte-level tokenizer cuts text into words before it merges bytes, and every published word pattern cuts between a
-non-space and a space. So the count of a text is the sum over its pieces cut there, and pieces repeat: a bounded table of
-piece -> count answers most of them. Whether a given tokenizer keeps that promise is checked on real text first; one that
-does not is asked directly.
-"""
+"""The served model's tokenizer and chat template: counts, ids, prompts as the engine would see them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from draftsmith.contract.errors import InputError
-
-# Finest first. Fine: also before a newline after a letter or digit, and before the last space of a run of white
-# space if a letter or an opening mark follows (some tokenizers cut digits off first, and the space stays with its run).
-_BOUNDARIES = (
-    re.compile(r"(?<=\S)(?= )|(?<=[^\W_])(?=\n)|(?<=\s)(?= [A-Za-z\u00c0-\u024f(\[{\"'#.])"),
-    re.compile(r"(?<=\S)(?= )"),
-)
-_TRIALS = 64
-_RECHECK = 512
-# White space before a space. Rare kinds are left to the spot checks.
-_SPACE_AFTER_SPACE = tuple(f"{one} " for one in " \n\t\r\f\v\u00a0\u2009\u202f\u3000")
-_TABLE_LIMIT = 200_000
-_PIECE_LIMIT = 64
-_PROBE = (
-    " lead  a  b\n    c 12 34,5  .\n\n x\ty_\n z:\n  é ñ\n 汉字 漢字\n\n\nend don't  I'll — (a)\n\t b\r\n  c trail  "
-)
+from draftsmith.traffic.pieces import PieceCounter
 
 Messages = Sequence[dict[str, Any]]
 
@@ -45,54 +23,18 @@ class Counter:
     name: str
     vocab_size: int
     template: Any = None
-    _table: dict[str, int] = field(default_factory=dict)
-    _spaced: dict[str, int] = field(default_factory=dict)
-    _level: int = 0
-    _trials: int = 0
+    _pieces: PieceCounter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pieces = PieceCounter(self.tokenizer)
 
     def count(self, text: str) -> int:
         """Tokens of `text`, special tokens inside it included, none added."""
-        if self._level >= len(_BOUNDARIES):
-            return self._whole(text)
-        self._trials += 1
-        if self._trials <= _TRIALS or self._trials % _RECHECK == 0:
-            return self._try(text)
-        return self._pieces(text)
+        return self._pieces.count([text])[0]
 
-    def _whole(self, text: str) -> int:
-        return len(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def _pieces(self, text: str) -> int:
-        if any(pair in text for pair in _SPACE_AFTER_SPACE):
-            return self._sum(_BOUNDARIES[self._level].split(text), self._table, "")
-        # Prose: every space follows a non-space, so cutting at spaces is the same cut, and far cheaper than the pattern.
-        first, *words = text.split(" ")
-        return self._sum([first], self._table, "") + self._sum(words, self._spaced, " ")
-
-    def _sum(self, pieces: list[str], table: dict[str, int], before: str) -> int:
-        """Tokens of all pieces, each with `before` in front of it; `table` holds those that came already."""
-        counts = list(map(table.get, pieces))
-        if None not in counts:
-            return sum(counts)  # type: ignore[arg-type]
-        if len(table) > _TABLE_LIMIT:
-            table.clear()
-        new = [piece for piece, known in zip(pieces, counts, strict=True) if known is None]
-        asked = [before + piece for piece in new] if before else new
-        found = [len(one) for one in self.tokenizer.encode_batch_fast(asked, add_special_tokens=False)]
-        table.update((piece, size) for piece, size in zip(new, found, strict=True) if len(piece) <= _PIECE_LIMIT)
-        return sum(found) + sum(filter(None, counts))
-
-    def _try(self, text: str) -> int:
-        """Both ways on the first texts, on a probe of odd ones, and on some later ones; a boundary that is wrong once is not used again."""
-        whole = self._whole(text)
-        while self._level < len(_BOUNDARIES):
-            right = self._pieces(text) == whole and (self._trials > 1 or self._pieces(_PROBE) == self._whole(_PROBE))
-            if right:
-                break
-            self._level += 1
-            self._table.clear()
-            self._spaced.clear()
-        return whole
+    def count_all(self, texts: Sequence[str]) -> list[int]:
+        """`count` of many texts: what is new in them is encoded together, so give as many at once as memory allows."""
+        return self._pieces.count(texts)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, none added."""
@@ -103,8 +45,8 @@ class Counter:
         if self.template is not None:
             try:
                 return str(self.template.render(messages=list(messages), add_generation_prompt=True))
-            except Exception:  # a template may raise anything on shapes it does not know
-                self.template = None
+            except Exception:  # noqa: S110  # a template may raise anything on shapes it does not know
+                pass
         return "\n".join(content(message) for message in messages)
 
 

@@ -9,12 +9,16 @@ from draftsmith.traffic.importers.base import Fields, SkipError, count, text
 
 BACKWARDS = "clock ran backwards (kept without that time)"
 """The one reason that does not drop a record."""
+NAMES = ("id", "conversation", "model", "route", "finish_reason", "content_class")
 
 
 def normalise(fields: Fields) -> str | None:
     """Check and clean the fields in place. Returns a note to count, or None. Raises SkipError if the record cannot be used."""
     if fields.get("error"):
         raise SkipError("failed request")
+    for key in NAMES:
+        if fields.get(key) is not None and not isinstance(fields[key], str):
+            fields[key] = _name(fields[key])
     _check_messages(fields)
     _check_ids(fields, "prompt_token_ids")
     _check_ids(fields, "output_token_ids")
@@ -83,6 +87,11 @@ def _check_timing(fields: Fields) -> str | None:
         first = None
     fields["timing"] = {"start_unix_s": start, "latency_s": latency, "ttft_s": first}
     return note
+
+
+def _name(value: Any) -> str | None:
+    """Numbers name things in some logs; anything else is no name."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _number(value: Any) -> float | None:

@@ -44,6 +44,7 @@ class FileReader:
     counts: dict[str, int] = field(default_factory=dict)
     header: list[str] | None = None
     _pending: list[Any] = field(default_factory=list)
+    _pending_at: int = 0
 
     def block(self, first_line: int, data: bytes) -> Iterator[tuple[int, Fields | Rejected]]:
         """Records and rejections of a block, with their line numbers."""
@@ -64,15 +65,15 @@ class FileReader:
         """Records of one parsed JSON value."""
         if not isinstance(value, dict):
             yield number, Rejected("JSON value is not an object", raw)
-        elif str(value.get("object") or "").endswith(".chunk") and self.wanted is None:
+        elif str(value.get("object") or "").endswith(".chunk") and self._joins_chunks():
             yield from self._chunk(number, value)
         else:
-            yield from self._flush(number)
+            yield from self._flush()
             yield from self._convert(number, raw, value, "json")
 
-    def end(self, number: int) -> Iterator[tuple[int, Fields | Rejected]]:
+    def end(self) -> Iterator[tuple[int, Fields | Rejected]]:
         """What is still pending at the end of the file."""
-        yield from self._flush(number)
+        yield from self._flush()
 
     def _json(self, number: int, raw: bytes) -> Iterator[tuple[int, Fields | Rejected]]:
         try:
@@ -103,18 +104,22 @@ class FileReader:
             else:
                 yield from self._convert(number, raw, dict(zip(self.header, cells, strict=True)), "csv")
 
+    def _joins_chunks(self) -> bool:
+        return self.wanted is None or self.wanted.name == "tgi-stream"
+
     def _chunk(self, number: int, value: Any) -> Iterator[tuple[int, Fields | Rejected]]:
         if self._pending and _stream_key(self._pending[-1]) != _stream_key(value):
-            yield from self._flush(number)
+            yield from self._flush()
         self._pending.append(value)
+        self._pending_at = number
         if len(self._pending) > 100_000:
             self._pending.clear()
             yield number, Rejected("stream without an end", b"")
 
-    def _flush(self, number: int) -> Iterator[tuple[int, Fields | Rejected]]:
+    def _flush(self) -> Iterator[tuple[int, Fields | Rejected]]:
         if self._pending:
             joined, self._pending = {"chunks": self._pending}, []
-            yield from self._convert(number, b"", joined, "json")
+            yield from self._convert(self._pending_at, b"", joined, "json")
 
     def _convert(self, number: int, raw: bytes, value: Any, kind: str) -> Iterator[tuple[int, Fields | Rejected]]:
         one = self._which(value, kind)
@@ -187,7 +192,10 @@ def _textual(body: bytes) -> str:
 
 
 def elements(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """The elements of one JSON list, as bytes, without holding the list. A None ends a list that is cut or broken."""
+    """The elements of a JSON list (or of several, one after another), as bytes, without holding the list.
+
+    A None ends a list that is cut or broken, and stands for whatever follows it.
+    """
     import codecs
 
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
@@ -195,22 +203,27 @@ def elements(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes | None]]:
     buffer, at, number, started, ended = "", 0, 0, False, False
     while True:
         while at < len(buffer) and (
-            buffer[at].isspace() or buffer[at] == "," or (buffer[at] in "[\ufeff" and not started)
+            buffer[at].isspace() or (buffer[at] == "," and started) or (buffer[at] in "[\ufeff" and not started)
         ):
             started = started or buffer[at] == "["
             at += 1
-        if at < len(buffer) and buffer[at] == "]":
-            return
-        found = _scan(scan, buffer, at) if at < len(buffer) else None
+        if at < len(buffer) and buffer[at] == "]" and started:
+            at, started = at + 1, False
+            continue
+        found = _scan(scan, buffer, at) if at < len(buffer) and started else None
         if found is not None and (found < len(buffer) or ended):
             number += 1
             yield number, buffer[at:found].encode("utf-8", "replace")
             at = found
             continue
+        if at < len(buffer) and not started:
+            yield number + 1, None  # something other than a list follows a list
+            return
         more = "" if ended else _read_more(pieces, decode, len(buffer) - at)
         if not more:
             if ended or len(buffer) - at > MAX_DOCUMENT:
-                yield number + 1, None
+                if started or at < len(buffer):
+                    yield number + 1, None
                 return
             ended = True
             continue

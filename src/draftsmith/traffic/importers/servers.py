@@ -103,7 +103,8 @@ def _prompt_text(rest: str) -> str | None:
         said = ast.literal_eval(match["prompt"])
     except (ValueError, SyntaxError):
         return None
-    return said if isinstance(said, str) else None
+    # Half of a surrogate pair can be written in a log, but is no text.
+    return said.encode("utf-8", "replace").decode() if isinstance(said, str) else None
 
 
 def _sampling(written: str) -> dict[str, Any]:

@@ -101,6 +101,10 @@ def _compression(path: Path) -> str | None:
             magic = source.read(4)
     except OSError as error:
         raise InputError(f"cannot read {path.name}: {error.strerror}", "check that the file is readable") from None
+    return _compressed(magic)
+
+
+def _compressed(magic: bytes) -> str | None:
     if magic[:2] == b"\x1f\x8b":
         return "gzip"
     return "zstd" if magic == b"\x28\xb5\x2f\xfd" else None
@@ -125,9 +129,7 @@ def _remote(url: str) -> list[SourceFile]:
 
 
 def _remote_file(url: str) -> SourceFile:
-    suffix = url.split("?")[0].rsplit(".", 1)[-1]
-    compression = {"gz": "gzip", "zst": "zstd"}.get(suffix)
-    return SourceFile(url, url.split("?")[0].rsplit("/", 1)[-1], None, compression, remote=True)
+    return SourceFile(url, url.split("?")[0].rsplit("/", 1)[-1], None, None, remote=True)
 
 
 def _fsspec() -> Any:
@@ -139,13 +141,19 @@ def _fsspec() -> Any:
 
 
 class _Tee:
-    """A raw stream that feeds a Digest with every byte read from it."""
+    """A raw stream that feeds a Digest with every byte read from it. `magic` are its first bytes, which stay to be read."""
 
-    def __init__(self, raw: IO[bytes], digest: Digest) -> None:
+    def __init__(self, raw: IO[bytes], digest: Digest, peek: bool) -> None:
         self.raw, self.digest = raw, digest
+        self.magic = self._held = raw.read(4) if peek else b""
 
     def read(self, size: int = -1) -> bytes:
-        data = self.raw.read(size)
+        if self._held:
+            wanted = len(self._held) if size < 0 else size
+            data, self._held = self._held[:wanted], self._held[wanted:]
+            data += self.raw.read(size - len(data) if size >= 0 else -1)
+        else:
+            data = self.raw.read(size)
         self.digest.update(data)
         return data
 
@@ -153,16 +161,19 @@ class _Tee:
 def _open_raw(file: SourceFile) -> AbstractContextManager[IO[bytes]]:
     if file.path == "-":
         return nullcontext(sys.stdin.buffer)
-    if file.remote:
-        opened: AbstractContextManager[IO[bytes]] = _fsspec().open(file.path, "rb")
-        return opened
-    return open(file.path, "rb")
+    try:
+        if file.remote:
+            opened: AbstractContextManager[IO[bytes]] = _fsspec().open(file.path, "rb").open()
+            return opened
+        return open(file.path, "rb")
+    except OSError as error:
+        raise InputError(f"cannot read {file.name}: {error}", "check the name, the connection and the rights") from None
 
 
-def _decompress(file: SourceFile, raw: _Tee) -> Any:
-    if file.compression == "gzip":
+def _decompress(compression: str | None, raw: _Tee) -> Any:
+    if compression == "gzip":
         return gzip.GzipFile(fileobj=cast("Any", raw))
-    if file.compression == "zstd":
+    if compression == "zstd":
         try:
             import zstandard
         except ImportError:
@@ -182,13 +193,16 @@ def chunks(file: SourceFile, digest: Digest, on_skip: OnSkip, size: int = BLOCK)
     """Decompressed bytes of a file. A truncated or corrupt stream ends it, and is reported, not raised."""
     got = 0
     with _open_raw(file) as raw:
-        stream = _decompress(file, _Tee(raw, digest))
+        # What comes over a pipe or a URL shows only when it is read whether it is compressed.
+        tee = _Tee(raw, digest, peek=file.remote or file.path == "-")
+        compression = file.compression or _compressed(tee.magic)
+        stream = _decompress(compression, tee)
         while True:
             try:
                 # read1 hands out what is there: a plain read would lose everything before the point where a file is cut.
-                data = stream.read1(size) if file.compression == "gzip" else stream.read(size)
+                data = stream.read1(size) if compression == "gzip" else stream.read(size)
             except _broken_stream() as error:
-                if isinstance(error, OSError) and not file.compression:
+                if isinstance(error, OSError) and not compression:
                     raise InputError(f"cannot read {file.name}: {error}", "check the disk or the connection") from None
                 on_skip("truncated or corrupt compression", f"{file.name}: after {got} bytes", b"")
                 return
@@ -199,26 +213,55 @@ def chunks(file: SourceFile, digest: Digest, on_skip: OnSkip, size: int = BLOCK)
 
 
 def blocks(file: SourceFile, digest: Digest, on_skip: OnSkip, size: int = BLOCK) -> Iterator[Block]:
-    """Blocks of whole lines, split on newline bytes only. The last line needs no newline."""
-    rest, line, offset, dropping = b"", 1, 0, False
-    for data in chunks(file, digest, on_skip, size):
-        if dropping:
+    """Blocks of whole lines of a file. A stream that is cut is reported at the line that it cuts."""
+    lines = Lines(file.name, on_skip)
+    plain = file.compression is None and not file.remote
+    for data in chunks(file, digest, lambda reason, _, raw: on_skip(reason, lines.place, raw), size):
+        yield from lines.add(data, plain)
+    yield from lines.end(plain)
+
+
+class Lines:
+    """Cuts pieces of bytes into blocks of whole lines, on newline bytes only. The last line needs no newline.
+
+    A line longer than MAX_LINE is passed over without being held, and reported.
+    """
+
+    def __init__(self, name: str, on_skip: OnSkip) -> None:
+        self._name, self._on_skip = name, on_skip
+        self._rest: list[bytes] = []
+        self._held, self._line, self._offset, self._dropping = 0, 1, 0, False
+
+    @property
+    def place(self) -> str:
+        """`file:line` of the line that is not whole yet."""
+        return f"{self._name}:{self._line}"
+
+    def add(self, data: bytes, plain: bool = False) -> Iterator[Block]:
+        """The whole lines that these bytes complete. `plain`: the offsets are those of the file itself."""
+        if self._dropping:
             end = data.find(b"\n")
             if end < 0:
-                offset += len(data)
-                continue
-            data, offset, line, dropping = data[end + 1 :], offset + end + 1, line + 1, False
-        data = rest + data if rest else data
+                self._offset += len(data)
+                return
+            data, self._dropping = data[end + 1 :], False
+            self._offset, self._line = self._offset + end + 1, self._line + 1
         cut = data.rfind(b"\n") + 1
         if cut:
-            yield Block(line, data[:cut], offset if file.compression is None and not file.remote else None)
-            line, offset = line + data.count(b"\n", 0, cut), offset + cut
-        rest = data[cut:]
-        if len(rest) > MAX_LINE:
-            on_skip("line too long", f"{file.name}:{line}", rest[:4096])
-            offset, rest, dropping = offset + len(rest), b"", True
-    if rest:
-        yield Block(line, rest, offset if file.compression is None and not file.remote else None)
+            whole = b"".join((*self._rest, data[:cut]))
+            yield Block(self._line, whole, self._offset if plain else None)
+            self._line, self._offset = self._line + whole.count(b"\n"), self._offset + len(whole)
+            self._rest, self._held = [], 0
+        self._rest.append(data[cut:])
+        self._held += len(data) - cut
+        if self._held > MAX_LINE:
+            self._on_skip("line too long", self.place, b"".join(self._rest[:2])[:4096])
+            self._offset, self._rest, self._held, self._dropping = self._offset + self._held, [], 0, True
+
+    def end(self, plain: bool = False) -> Iterator[Block]:
+        """The last line, if it has no newline."""
+        if self._held:
+            yield Block(self._line, b"".join(self._rest), self._offset if plain else None)
 
 
 def read_range(path: str, offset: int, length: int) -> bytes:

@@ -11,7 +11,7 @@ import orjson
 from draftsmith.traffic.importers.base import Fields, Importer
 from draftsmith.traffic.importers.pairing import Pairing
 from draftsmith.traffic.importers.reading import MAX_DOCUMENT, FileReader, Rejected, elements, named, shape_of
-from draftsmith.traffic.importers.sources import BLOCK, Digest, OnSkip, SourceFile, blocks, chunks, expand
+from draftsmith.traffic.importers.sources import BLOCK, Digest, Lines, OnSkip, SourceFile, blocks, chunks, expand
 
 HEAD = 1 << 16
 
@@ -116,11 +116,9 @@ def read_file(one: OpenFile, position: int, on_skip: OnSkip) -> Iterator[Located
 
 
 def _lines(one: OpenFile, on_skip: OnSkip) -> Iterator[tuple[int, Fields | Rejected]]:
-    number = 0
     for block in blocks(one.file, one.digest, on_skip):
-        number = block.first_line
         yield from one.reader.block(block.first_line, block.data)
-    yield from one.reader.end(number)
+    yield from one.reader.end()
 
 
 def _document(one: OpenFile, on_skip: OnSkip) -> Iterator[tuple[int, Fields | Rejected]]:
@@ -134,11 +132,10 @@ def _document(one: OpenFile, on_skip: OnSkip) -> Iterator[tuple[int, Fields | Re
     elif one.reader.shape == "document":
         yield from _whole(one, pieces)
     else:
-        yield from _stdin_lines(one, pieces)
+        yield from _piped_lines(one, pieces, on_skip)
 
 
 def _array(one: OpenFile, pieces: Iterator[bytes]) -> Iterator[tuple[int, Fields | Rejected]]:
-    number = 0
     for number, raw in elements(pieces):
         if raw is None:
             yield number, Rejected("broken or cut JSON", b"")
@@ -151,7 +148,7 @@ def _array(one: OpenFile, pieces: Iterator[bytes]) -> Iterator[tuple[int, Fields
         yield from one.reader.value(number, raw, value)
     for _ in pieces:
         pass  # the hash is over the whole file
-    yield from one.reader.end(number)
+    yield from one.reader.end()
 
 
 def _whole(one: OpenFile, pieces: Iterator[bytes]) -> Iterator[tuple[int, Fields | Rejected]]:
@@ -169,16 +166,14 @@ def _whole(one: OpenFile, pieces: Iterator[bytes]) -> Iterator[tuple[int, Fields
         yield from _array(one, iter([b"[", bytes(held), b"]"]))
         return
     yield from one.reader.value(1, bytes(held[:65536]), value)
-    yield from one.reader.end(1)
+    yield from one.reader.end()
 
 
-def _stdin_lines(one: OpenFile, pieces: Iterator[bytes]) -> Iterator[tuple[int, Fields | Rejected]]:
-    rest, line = b"", 1
+def _piped_lines(one: OpenFile, pieces: Iterator[bytes], on_skip: OnSkip) -> Iterator[tuple[int, Fields | Rejected]]:
+    lines = Lines(one.file.name, on_skip)
     for piece in pieces:
-        data = rest + piece
-        cut = data.rfind(b"\n") + 1
-        yield from one.reader.block(line, data[:cut])
-        line, rest = line + data.count(b"\n", 0, cut), data[cut:]
-    if rest:
-        yield from one.reader.block(line, rest)
-    yield from one.reader.end(line)
+        for block in lines.add(piece):
+            yield from one.reader.block(block.first_line, block.data)
+    for block in lines.end():
+        yield from one.reader.block(block.first_line, block.data)
+    yield from one.reader.end()
