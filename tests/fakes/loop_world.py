@@ -136,6 +136,7 @@ class World:
                 "resident": "yes", "thresholds": LENIENT | {"max_blocks": 1},
             },
             "serving": {},
+            "backend": {},
         }  # fmt: skip
         for name, values in settings.items():
             sections[name] |= values

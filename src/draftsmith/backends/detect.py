@@ -17,7 +17,6 @@ Scheduler = Literal["auto", "slurm", "kubernetes", "slurm-on-kubernetes"]
 
 # The back end that each scheduler is reached through.
 _REACHED: dict[str, Kind] = {"slurm": "slurm", "kubernetes": "kubernetes", "slurm-on-kubernetes": "kubernetes"}
-_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _LOOK_S = 10.0
 
 
@@ -98,7 +97,7 @@ def look(environment: Mapping[str, str] | None = None) -> Facts:
     env = os.environ if environment is None else environment
     commands = SlurmCommands(timeout_s=_LOOK_S)
     answers, says = _ask_slurm(commands)
-    in_pod = "KUBERNETES_SERVICE_HOST" in env or _TOKEN.exists()
+    in_pod = bool(env.get("KUBERNETES_SERVICE_HOST"))
     named = [path for path in env.get("KUBECONFIG", "").split(os.pathsep) if path] or [
         os.path.join(env.get("HOME", "/"), ".kube", "config")
     ]
