@@ -80,6 +80,12 @@ def test_a_redacted_prompt_goes_back_to_the_target(service: Service) -> None:
     assert clean.messages == [{"role": "user", "content": "I am [EMAIL], hello"}]
     assert (clean.prompt_token_ids, clean.output_token_ids, clean.completion) == (None, None, None)
     assert (clean.id, clean.timing) == (record.id, record.timing)
+    named = record.model_copy(update={"messages": None, "conversation": "bob@example.org/1", "route": "bob@example.org",
+                                      "params": {"user": "bob@example.org", "stop": ["call +44 20 7946 0958"]}})  # fmt: skip
+    clean_names, found = Redactor().prompt(named)
+    assert dict(found) == {"PHONE": 1}
+    assert clean_names.params == {"stop": ["call [PHONE]"]}
+    assert "bob" not in clean_names.model_dump_json()
     assert needs_answers([clean]).replay == [clean]
     tools = {"role": "assistant", "tool_calls": [{"function": {"arguments": '{"to": "anna.kovacs@example.org"}'}}]}
     parts = {"role": "user", "content": [{"type": "text", "text": "ring +44 20 7946 0958"}]}

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from model_server import WORDS, ModelServer, Place, chat, listening, whole
 
 from draftsmith.serving import capture_files, capture_policy
 from draftsmith.serving.capture import CaptureMiddleware
+from draftsmith.serving.capture_settings import NUMBERS, PREFIX, VARIABLES, CaptureSettings
 from draftsmith.traffic.importers import read_records
 from draftsmith.traffic.profile import build_profile
 
@@ -367,3 +369,13 @@ def test_it_brings_little_into_the_server() -> None:
         "sys.exit(', '.join(own & sys.modules.keys()) or 0)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_page_names_every_variable_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recording.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| `(DRAFTSMITH_CAPTURE_\w+)` \| (?:`([\w.]+)`)? ", page, re.MULTILINE))
+    assert set(shown) == set(VARIABLES)
+    usual = CaptureSettings(Path("x"))
+    defaults = {PREFIX + name: getattr(usual, field) / factor for name, (field, factor, _, _) in NUMBERS.items()}
+    assert {name: float(shown[name]) for name in defaults} == defaults
+    assert shown[PREFIX + "SAMPLE_BY"] == usual.by

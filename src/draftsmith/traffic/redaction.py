@@ -16,7 +16,7 @@ from typing import Any
 
 from draftsmith.contract.access import AccessRecord, Usage
 from draftsmith.contract.errors import PrerequisiteError
-from draftsmith.traffic.rows import Row, asked, key64
+from draftsmith.traffic.rows import Row, asked, key64, sampling
 from draftsmith.traffic.target_tokens import TargetTokens
 
 # Dates and postal codes are left out: they are everywhere and rarely identify anyone by themselves.
@@ -76,7 +76,10 @@ class Redactor:
         return text, Counter(f.kind for f in found)
 
     def prompt(self, record: AccessRecord) -> tuple[AccessRecord, Counter[str]]:
-        """(record with a clean prompt, findings by kind). A changed prompt leaves without answer and token ids."""
+        """(record with a clean prompt, clean parameters and clean names, findings by kind in the first two).
+
+        A changed prompt leaves without answer and token ids. What only names a user is left out, and is no finding.
+        """
         counts: Counter[str] = Counter()
 
         def clean(text: str) -> str:
@@ -84,11 +87,17 @@ class Redactor:
             counts.update(found)
             return text
 
-        messages = _mapped(record.messages, clean)
+        messages, params = _mapped(record.messages, clean), _mapped(sampling(record.params), clean)
+        names = {
+            "id": self._name(record.id),
+            "conversation": record.conversation and self._name(record.conversation),
+            "route": record.route and self._name(record.route),
+        }
         if not counts:
-            return record, counts
+            return record.model_copy(update={**names, "params": params}), counts
         gone = {"completion": None, "prompt_token_ids": None, "output_token_ids": None, "finish_reason": None}
-        return record.model_copy(update={**gone, "messages": messages, "usage": Usage(), "spec": None}), counts
+        changed = {**names, **gone, "messages": messages, "params": params, "usage": Usage(), "spec": None}
+        return record.model_copy(update=changed), counts
 
     def check(self, tokens: TargetTokens) -> Callable[[Row], Row | str]:
         """The test `build_corpus` runs on each row: a reason to drop it, or the row with clean names."""
