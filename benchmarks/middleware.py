@@ -1,21 +1,29 @@
 """What recording costs a served model: time per output token with the capture middleware against without, as a ratio.
 
     python benchmarks/middleware.py --target FOLDER [--blocks 8] [--out DIR]
+    python benchmarks/middleware.py --alone
 
 Two real servers stay up side by side, one with the middleware, one without, and are asked in turn, the same prompts in
 every trial, the order turned from block to block. The server with the middleware is also asked with a key that its policy
 refuses: it then copies nothing, so the ratio of those two is free of what differs between two starts. A block gives one
 ratio of TPOT (median over prompts of the log ratio); shown is the mean of the blocks with its 95 % interval (t).
+
+`--alone` needs no engine: an application that streams as fast as it can, with and without the middleware in turn. It shows
+what a chunk costs the server's event loop, the writer thread's share of the interpreter included.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
 import math
 import statistics
 import tempfile
+import time
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from scipy import stats
 
@@ -25,6 +33,8 @@ from draftsmith.engines.base import Server
 from draftsmith.engines.vllm import VllmEngine
 from draftsmith.kit.files import private_dir, read_json, read_lines
 from draftsmith.kit.hardware import describe
+from draftsmith.serving.capture import CaptureMiddleware
+from draftsmith.serving.capture_settings import CaptureSettings
 from draftsmith.traffic.general import GENERAL_PROMPTS
 from draftsmith.traffic.replay import Pacing, Reply, Request, Target, replay
 
@@ -86,6 +96,52 @@ def ratio(blocks: list[dict[str, Times]], slow: str, fast: str, which: int) -> s
     return f"{math.exp(mean):.4f} [{math.exp(mean - half):.4f}, {math.exp(mean + half):.4f}]"
 
 
+def alone(rounds: int, streams: int, chunks: int) -> None:
+    """Print microseconds a streamed chunk, with and without, medians over rounds."""
+    event = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "target"}
+    event |= {"choices": [{"index": 0, "delta": {"content": " word"}, "finish_reason": None, "token_ids": [17]}]}
+    piece = b"data: " + json.dumps(event).encode() + b"\n\n"
+    last = piece.replace(b"null", b'"stop"') + b"data: [DONE]\n\n"
+    body = json.dumps({"stream": True, "messages": [{"role": "user", "content": "word " * 200}]}).encode()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for _ in range(chunks):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        del message
+
+    async def load(server: Any) -> float:
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+        began = time.perf_counter()
+        await asyncio.gather(*(server(scope, receive, send) for _ in range(streams)))
+        return (time.perf_counter() - began) / (streams * chunks) * 1e6
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = CaptureSettings(Path(folder) / "traffic", min_free_bytes=0, queue=streams * rounds)
+        tapped = CaptureMiddleware(app, settings)
+        costs: dict[str, list[float]] = {"without": [], "with": []}
+        for _ in range(rounds):
+            costs["without"].append(asyncio.run(load(app)))
+            costs["with"].append(asyncio.run(load(tapped)))
+        assert tapped.recorder is not None
+        waiting = time.perf_counter()
+        tapped.recorder.close()
+        left = time.perf_counter() - waiting
+        added = [b - a for a, b in zip(costs["without"], costs["with"], strict=True)]
+        print(f"on {describe()}: a chunk costs {statistics.median(added):.2f} microseconds more "
+              f"({min(added):.2f} to {max(added):.2f} over {rounds} rounds of {streams} streams at once); "
+              f"the writer was {left:.2f} s behind at the end; {tapped.recorder.counts()}")  # fmt: skip
+
+
 def recorded(folder: Path) -> str:
     """What the middleware says of its own work, and what lies in its folder."""
     counts = [read_json(path) for path in folder.glob(".counts-*.json")]
@@ -96,13 +152,19 @@ def recorded(folder: Path) -> str:
 def main() -> None:
     """Start, measure, print, stop."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target", type=Path, required=True)
+    parser.add_argument("--target", type=Path)
+    parser.add_argument("--alone", action="store_true", help="without an engine: the cost of a chunk")
     parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--concurrency", type=int, default=4)
     parser.add_argument("--out", type=Path, help="folder for logs and records; default: a temporary one")
     options = parser.parse_args()
+    if options.alone:
+        alone(rounds=9, streams=32, chunks=256)
+        return
+    if options.target is None:
+        parser.error("--target is needed, or --alone")
     with tempfile.TemporaryDirectory() as temporary:
         out = private_dir(options.out or Path(temporary))
         policy = out / "policy"
