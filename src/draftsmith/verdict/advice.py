@@ -198,10 +198,11 @@ def _decide(
     usable = [f for f in trainless if f.speedup is not None and (f.method != "suffix" or at.suffix_installed)]
     free = max(usable, key=lambda f: f.speedup or 0.0, default=None)
     free_speed = (free.speedup or 0.0) if free else 0.0
+    spread = "" if at.acceptance.relative_error is not None else ", its spread not known"
     if draft.speedup is not None and draft.speedup >= max(wanted, free_speed * (1 + at.min_gain)):
         return "train", (
             f"{where} a matched draft is expected to reach {_times(draft)} of no speculation with K = {draft.k} "
-            f"(AL {draft.tokens_per_step:.2f}, break-even {_cost(needs, draft.k):.2f}); {against} asks for {wanted:.2f}x"
+            f"(AL {draft.tokens_per_step:.2f}{spread}, break-even {_cost(needs, draft.k):.2f}); {against} asks for {wanted:.2f}x"
             + (f", and {free.method} is expected at {free_speed:.2f}x" if free else "")
         )
     if free and free_speed >= wanted:
