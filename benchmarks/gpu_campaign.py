@@ -7,6 +7,7 @@
 DIR is that of tenants.py. Arms of a tenant: no speculation, the same once more on a server of its own (A/A over starts),
 and its four drafts: matched and generic, EAGLE3 and DFlash. The two plain servers serve all tenants. Each (tenant,
 concurrency) is a comparison of its own, with its own number of held-out prompts, so that every trial takes about as long.
+At concurrencies 4 and 16 only the matched drafts are measured.
 Blocks go round all comparisons until the time is over; within a block every arm is measured once, the plain one twice.
 A comparison's folder holds plan-frozen.json, samples.jsonl, facts.json and verdict.json: `draftsmith decide FOLDER` recomputes it.
 One server start serves all blocks, so no result is above tier `draft`.
@@ -40,8 +41,10 @@ from draftsmith.work.measure import Endpoint, Slot, measure
 
 PLAIN, TWIN = "no-spec", "no-spec-twin"
 LOOK_S = 1.0
+MOST_BLOCKS = 8  # preset, as the rule that looks after every block wants it
 SETTLE_S = 0.05
 WARM = 4
+SHORT = (4, 16)  # concurrencies at which the twin and the generic drafts are left out, for more blocks in the same time
 FEWEST, BATCHES = 6, 2  # prompts of a trial: at least so many, and so many full batches
 
 
@@ -142,7 +145,10 @@ class Comparison:
         self.endpoints = {}
         self.facts = []
         arms = []
-        for name, key in arm_names(tenant, servers):
+        named = arm_names(tenant, servers)
+        if concurrency in SHORT:  # in between: only what is asked of the matched drafts
+            named = [pair for pair in named if pair[0] != TWIN and not pair[0].startswith("generic")]
+        for name, key in named:
             told = servers[key]
             facts = EngineFacts.model_validate(told["facts"])
             spec = dict(told["spec_config"]) if told["spec_config"] else None
@@ -158,7 +164,7 @@ class Comparison:
             points=(OperatingPoint(name=f"c{concurrency}", concurrency=concurrency, primary=True),),
             prompts_sha256=digest([prompt.model_dump(mode="json") for prompt in prompts]),
             n_prompts=len(prompts),
-            thresholds=Thresholds(min_blocks=3, max_blocks=64),
+            thresholds=Thresholds(min_blocks=3, max_blocks=MOST_BLOCKS),
             restarts=False,
         )
         write_json(self.folder / "plan-frozen.json", self.plan)
@@ -309,8 +315,8 @@ def main() -> None:
     parser.add_argument("--kv-gib", type=float, default=1.5)
     parser.add_argument("--at-once", type=int, default=7, help="servers that start at the same time")
     parser.add_argument("--seconds", type=float, default=480.0)
-    parser.add_argument("--rounds", type=int, default=64)
-    parser.add_argument("--trial-s", type=float, default=1.2)
+    parser.add_argument("--rounds", type=int, default=MOST_BLOCKS)
+    parser.add_argument("--trial-s", type=float, default=0.8)
     parser.add_argument(
         "--tpot-ms", type=float, default=2.2, help="rough time per token, to choose the number of prompts"
     )
