@@ -16,7 +16,7 @@ BLOCK_METHODS = ("dflash",)
 # go through torch.compile, which fails on the EAGLE3 forward with torch 2.11 and has nothing to run on without a GPU.
 ATTENTION, LOSS = "sdpa", "eager"
 ATTENTION_NAMES = {"sdpa": "sdpa", "eager": "eager", "flex": "simple_flex_attention"}
-LEAST_ANCHORS, MOST_ANCHORS, ANCHOR_STEP, ANCHOR_MARGIN = 32, 1024, 32, 1.25
+LEAST_ANCHORS, MOST_ANCHORS, ANCHOR_STEP, ANCHOR_MARGIN = 32, 512, 32, 1.25
 TARGET_LAYERS_A_DRAFT_LAYER, MOST_DRAFT_LAYERS = 10, 5
 
 
