@@ -40,18 +40,18 @@ def tell(*argv: str) -> str:
 class TinyRun:
     """One run of the tiny loop, and the hands that disturb it."""
 
-    def __init__(self, base: Path, slurm_dir: Path) -> None:
-        self.base, self.slurm_dir, self.folder = base, slurm_dir, base / "runs" / "tiny-1"
-        self.log = (base / "said").open("w")
+    def __init__(self, base: Path, slurm_dir: Path, name: str = "tiny") -> None:
+        self.base, self.slurm_dir, self.name, self.folder = base, slurm_dir, name, base / "runs" / name
         wrapper = base / "bin" / "sbatch"
         wrapper.parent.mkdir(parents=True)
+        self.log = (base / "said").open("w")
         wrapper.write_text(SBATCH.format(real=shutil.which("sbatch"), base=base))
         wrapper.chmod(0o755)
         self.process = self.start()
 
     def start(self) -> subprocess.Popen[bytes]:
         env = {**os.environ, "PYTHONPATH": f"{SRC}:{HERE}", "PATH": f"{self.base / 'bin'}:{os.environ['PATH']}"}
-        command = [sys.executable, str(HERE / "tiny_loop.py"), str(self.base), "slurm"]
+        command = [sys.executable, str(HERE / "tiny_loop.py"), str(self.base), "slurm", self.name]
         return subprocess.Popen(command, env=env, stdout=self.log, stderr=subprocess.STDOUT)
 
     def events(self, kind: str) -> list[dict[str, Any]]:
@@ -86,11 +86,13 @@ class TinyRun:
         lines = (self.base / "submitted").read_text().split("\n")
         return Counter(Path(line.split()[-1]).parent.name for line in lines if line)
 
-    # -- disturbances: each leaves the job of the phase in its middle, with a Draftsmith that follows it ---------------
+    # -- disturbances, in two halves: what is done to the job of a phase, and where that leads -----------------------
 
     def scancel(self, phase: str) -> None:
         """Somebody cancels the job: the run stops and says so; the same command begins the phase again."""
         tell("scancel", self.job_id(phase))
+
+    def after_scancel(self, phase: str) -> None:
         assert self.ended() == 130
         assert "cancelled" in (self.base / "said").read_text()
         self.process = self.start()
@@ -99,6 +101,8 @@ class TinyRun:
     def requeue(self, phase: str) -> None:
         """As after preemption: the same job is started again by Slurm."""
         tell("scontrol", "requeue", self.job_id(phase))
+
+    def after_requeue(self, phase: str) -> None:
         self.in_the_middle(phase, 2)
 
     def kill(self, phase: str) -> None:
@@ -106,6 +110,8 @@ class TinyRun:
         self.process.send_signal(signal.SIGKILL)
         self.ended()
         self.process = self.start()
+
+    def after_kill(self, phase: str) -> None:
         until(lambda: any(event["phase"] == phase for event in self.events("adopted")))
 
     def restart(self, phase: str) -> None:
@@ -118,12 +124,18 @@ class TinyRun:
             [str(CI / "slurm.sh"), "start-controller", str(self.slurm_dir)], check=True, stdout=subprocess.DEVNULL
         )
 
+    def after_restart(self, phase: str) -> None:
+        until(lambda: any(event["phase"] == phase for event in self.events("phase_done")))
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
         self.log.close()
-        subprocess.run(["scancel", "--quiet", "--user=root"], check=True)
-        until(lambda: not tell("squeue", "-h"))
+
+
+def clear_queue() -> None:
+    subprocess.run(["scancel", "--quiet", "--user=root"], check=True)
+    until(lambda: not tell("squeue", "-h"))
 
 
 @pytest.fixture
@@ -131,31 +143,46 @@ def tiny(tmp_path: Path, slurm_dir: Path) -> Iterator[TinyRun]:
     made = TinyRun(tmp_path, slurm_dir)
     yield made
     made.close()
+    clear_queue()
 
 
-DISTURBANCES = (TinyRun.scancel, TinyRun.requeue, TinyRun.kill, TinyRun.restart)
+@pytest.fixture
+def four(tmp_path: Path, slurm_dir: Path) -> Iterator[list[TinyRun]]:
+    made = [TinyRun(tmp_path / f"tiny-{number}", slurm_dir, f"tiny-{number}") for number in range(4)]
+    yield made
+    for each in made:
+        each.close()
+    clear_queue()
+
+
+DISTURBANCES = ("scancel", "requeue", "kill", "restart")
 VALUES = [1, 4, 26, 79, 238, 715]  # each phase makes 3n + 1 of what the one before made; capture adds up two shards
 
 
-@pytest.mark.parametrize("turn", range(len(DISTURBANCES)))
-def test_every_disturbance_in_every_phase_leads_to_the_same_end(tiny: TinyRun, turn: int) -> None:
-    """Four runs, in which each disturbance meets each phase once."""
-    cancelled = set()
+def test_every_disturbance_in_every_phase_leads_to_the_same_end(four: list[TinyRun]) -> None:
+    """Four runs side by side. In each phase each of them meets another disturbance, and in the end all met all."""
+    cancelled: set[tuple[str, str]] = set()
     for number, phase in enumerate(PHASES):
-        tiny.in_the_middle(phase)
-        disturb = DISTURBANCES[(number + turn) % len(DISTURBANCES)]
-        disturb(tiny, phase)
-        tiny.let_go(phase)
-        cancelled |= {phase} if disturb is TinyRun.scancel else set()
+        meets = {DISTURBANCES[(number + turn) % len(four)]: run for turn, run in enumerate(four)}
+        for run in four:
+            run.in_the_middle(phase)
+        for disturbance in DISTURBANCES:
+            getattr(meets[disturbance], disturbance)(phase)
+        for disturbance in reversed(DISTURBANCES):
+            getattr(meets[disturbance], f"after_{disturbance}")(phase)
+        for run in four:
+            run.let_go(phase)
+        cancelled.add((meets["scancel"].name, phase))
 
-    assert tiny.ended() == 0
-    results = [event["data"]["result"] for event in tiny.events("phase_done")]
-    assert [result["figures"]["rows"] for result in results] == VALUES
-    assert tiny.submissions() == {phase: 2 if phase in cancelled else 1 for phase in PHASES}
-    for phase in PHASES:
-        assert [(folder / "units").read_text() for folder in tiny.folders(phase)] == ["123"] * len(tiny.folders(phase))
+    for run in four:
+        assert run.ended() == 0
+        results = [event["data"]["result"] for event in run.events("phase_done")]
+        assert [result["figures"]["rows"] for result in results] == VALUES
+        assert run.submissions() == {phase: 1 + ((run.name, phase) in cancelled) for phase in PHASES}
+        for phase in PHASES:
+            assert {(folder / "units").read_text() for folder in run.folders(phase)} == {"123"}, "each done once"
+        assert not [p for p in psutil.process_iter(["cmdline"]) if str(run.folder) in " ".join(p.info["cmdline"] or [])]
     assert tell("squeue", "-h") == ""
-    assert not [p for p in psutil.process_iter(["cmdline"]) if str(tiny.folder) in " ".join(p.info["cmdline"] or [])]
 
 
 def test_killed_around_a_submission_the_job_is_there_once(tiny: TinyRun) -> None:
@@ -176,12 +203,13 @@ def test_killed_around_a_submission_the_job_is_there_once(tiny: TinyRun) -> None
 
 
 def test_the_same_loop_ends_the_same_on_this_machine(tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "tiny-1"
+    folder = tmp_path / "runs" / "tiny"
     folder.mkdir(parents=True)
     for phase in PHASES:
         (folder / f"go-{phase}").touch()
     env = {**os.environ, "PYTHONPATH": f"{SRC}:{HERE}"}
-    subprocess.run([sys.executable, str(HERE / "tiny_loop.py"), str(tmp_path), "local"], env=env, check=True, stdout=-3)
+    command = [sys.executable, str(HERE / "tiny_loop.py"), str(tmp_path), "local", "tiny"]
+    subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
 
     journal = [json.loads(path.read_text()) for path in sorted(folder.glob("journal/[0-9]*.json"))]
     rows = [event["data"]["result"]["figures"]["rows"] for event in journal if event["kind"] == "phase_done"]

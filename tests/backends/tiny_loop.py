@@ -1,4 +1,4 @@
-"""Draftsmith with its own driver, journal and back ends, and phases whose work is tiny: python tiny_loop.py FOLDER KIND."""
+"""Draftsmith with its own driver, journal and back ends, and phases whose work is tiny: tiny_loop.py FOLDER KIND NAME."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from draftsmith.store.runs import Run, RunRecord, Store
 
 PHASES = ("profile", "corpus", "capture", "train", "compare", "publish")
 OPTIONS = {
-    "poll_s": 0.2, "poll_max_s": 0.5, "settle_s": 5, "command_timeout_s": 5, "export": "PATH,PYTHONPATH",
+    "require_idle": False, "poll_s": 0.2, "poll_max_s": 0.5, "settle_s": 5, "command_timeout_s": 5, "export": "PATH,PYTHONPATH",
     "phases": {"capture": {"shards": 2}},
 }  # fmt: skip
 
@@ -56,13 +56,13 @@ class Said:
         return True
 
 
-def opened(folder: Path) -> Run:
+def opened(folder: Path, name: str) -> Run:
     store = Store(folder)
-    return store.find("k") or store.create(RunRecord(run_id="tiny-1", key="k", target="", profile=(), config={}))
+    return store.find("k") or store.create(RunRecord(run_id=name, key="k", target="", profile=(), config={}))
 
 
-def main(folder: Path, kind: str) -> int:
-    run = opened(folder)
+def main(folder: Path, kind: str, name: str) -> int:
+    run = opened(folder, name)
     state = run.folder / "backend"
     backend: Backend = LocalBackend(state)
     if kind == "slurm":
@@ -86,4 +86,4 @@ def main(folder: Path, kind: str) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1]), sys.argv[2]))
+    raise SystemExit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))
