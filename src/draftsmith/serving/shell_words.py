@@ -72,8 +72,8 @@ def _word(text: str, start: int) -> tuple[Word, int]:
             variable = variable or inside
         elif char == "\\":
             if not text.startswith("\\\n", place):
-                parts.append(text[place + 1 : place + 2])
-            place += 2
+                parts.append(text[place + 1 : place + 2] or char)  # at the very end it stands for itself
+            place = min(place + 2, len(text))
         elif char in "$`":
             name = _variable(text, place)
             parts.append(name)

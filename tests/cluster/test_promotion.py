@@ -1,0 +1,259 @@
+"""A promotion changes the arguments of one container, or nothing at all."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fake_cluster import Fault, Object
+from world import DEPLOY, DRAFT, NGRAM, ClusterWorld, busy_pod, deployment, node
+
+from draftsmith.contract.errors import BackendError, InputError, PrerequisiteError, RefusedError
+
+ROOM = {"check_room": False}
+
+
+@pytest.fixture
+def spare(world: ClusterWorld) -> ClusterWorld:
+    """There is a GPU free for a rolling update: node-a has four."""
+    return world
+
+
+def new_args(world: ClusterWorld, config: dict[str, Any] | None) -> list[str]:
+    before: list[str] = world.before["deployments/serve/chat"]["template"]["spec"]["containers"][0]["args"]
+    if config is None:
+        return before
+    return [*before, "--speculative-config", json.dumps(config, sort_keys=True, separators=(",", ":"))]
+
+
+def only_the_args_differ(world: ClusterWorld, args: list[str]) -> None:
+    after, expected = world.cluster.holds(), copy.deepcopy(world.before)
+    expected["deployments/serve/chat"]["template"]["spec"]["containers"][0]["args"] = args
+    assert after == expected
+
+
+def test_a_switch_patches_the_arguments_and_waits_for_the_new_pods(spare: ClusterWorld) -> None:
+    serving = spare.serving()
+    assert serving.current() is None
+
+    serving.switch(None, DRAFT)
+
+    assert serving.current() == DRAFT
+    only_the_args_differ(spare, new_args(spare, DRAFT))
+    found = spare.cluster.get("deployments", "chat")
+    assert found is not None
+    assert found["status"]["availableReplicas"] == 1
+    serving.switch(None, DRAFT)  # again: it is there
+    assert spare.writes() == ["patch deployments"]
+
+
+def test_a_rollback_puts_back_the_very_words(tmp_path: Path) -> None:
+    odd = ["--model=/models/base", "--speculative_config", '{"num_speculative_tokens": 3,  "method": "ngram"}', "--port", "8000"]
+    world = ClusterWorld(tmp_path / "state", deployment(odd))
+    serving = world.serving()
+    serving.switch(NGRAM, DRAFT)
+    assert world.args() == ["--model=/models/base", "--port", "8000", "--speculative-config", world.args()[-1]]
+
+    serving.switch(DRAFT, NGRAM)
+
+    assert world.args() == odd
+    world.unchanged()
+    world.close()
+
+
+def test_a_dry_run_shows_the_patch_with_the_old_value_as_its_condition(world: ClusterWorld) -> None:
+    dry = world.serving(allow=False)
+    [operations] = yaml.safe_load_all(dry.plan_text(None, DRAFT))
+
+    assert [op["op"] for op in operations] == ["test", "test", "replace"]
+    assert operations[1]["value"] == world.args()
+    assert operations[2]["path"] == "/spec/template/spec/containers/0/args"
+    with pytest.raises(RefusedError, match="dry run"):
+        dry.switch(None, DRAFT)
+    world.unchanged()
+
+
+@pytest.mark.parametrize("fate", ["pull", "late", "never"])
+def test_a_rollout_that_fails_is_taken_back(spare: ClusterWorld, fate: str) -> None:
+    def rollout(item: Object) -> str:
+        return fate if "--speculative-config" in item["spec"]["template"]["spec"]["containers"][0]["args"] else "ready"
+
+    spare.cluster.rollout = rollout
+    with pytest.raises(BackendError, match="taken back .*; the old configuration serves"):
+        spare.serving(rollout_timeout_s=100).switch(None, DRAFT)
+
+    spare.unchanged()
+    assert spare.serving().current() is None
+
+
+def test_a_status_update_in_between_is_no_change(spare: ClusterWorld) -> None:
+    def touch() -> None:
+        spare.cluster.touch("deployments", "chat", lambda item: item.setdefault("status", {}).update(note=1))
+
+    spare.cluster.faults.append(Fault("patch", "deployments", do=touch, times=2))
+    spare.cluster.faults.append(Fault("patch", "deployments", 409, "Conflict", "the object has been modified", after=2))
+    spare.serving().switch(None, DRAFT)
+    only_the_args_differ(spare, new_args(spare, DRAFT))
+
+
+def test_a_deployment_changed_behind_our_back_is_left_alone(spare: ClusterWorld) -> None:
+    def add_flag(item: Object) -> None:
+        item["spec"]["template"]["spec"]["containers"][0]["args"].append("--enforce-eager")
+
+    spare.cluster.faults.append(
+        Fault("patch", "deployments", do=lambda: spare.cluster.touch("deployments", "chat", add_flag))
+    )
+    with pytest.raises(RefusedError, match="changed by somebody else"):
+        spare.serving().switch(None, DRAFT)
+    only_the_args_differ(spare, [*new_args(spare, None), "--enforce-eager"])
+
+
+def test_something_else_serving_than_was_compared_is_refused(world: ClusterWorld) -> None:
+    with pytest.raises(RefusedError, match="another configuration"):
+        world.serving().switch(NGRAM, DRAFT)
+    world.unchanged()
+    assert world.writes() == []
+
+
+LOST = {
+    "the answer to the patch is lost": Fault("patch", "deployments", late=True),
+    "asked for patience": Fault("patch", "deployments", 429, "TooManyRequests", retry_after=3),
+    "watches are cut off": Fault("watch", "deployments", times=3),
+    "the server is away for a while": Fault("list", "deployments", 503, "ServiceUnavailable", times=9),
+}
+
+
+@pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
+def test_a_fault_of_the_server_changes_nothing_of_the_end(spare: ClusterWorld, fault: Fault) -> None:
+    spare.cluster.faults.append(fault)
+    spare.serving().switch(None, DRAFT)
+    assert fault.times == 0
+    only_the_args_differ(spare, new_args(spare, DRAFT))
+
+
+def test_killed_during_the_rollout_the_next_start_sees_it_through(spare: ClusterWorld) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def die(item: Object) -> str:
+        raise KilledError
+
+    spare.cluster.rollout = lambda item: "never"
+    spare.cluster.faults.append(Fault("list", "deployments", 403, "Forbidden", "no", times=1))
+    with pytest.raises(BackendError, match="follow the rollout"):
+        spare.serving().switch(None, DRAFT)
+    with pytest.raises(BackendError, match="taken back"):
+        spare.serving(rollout_timeout_s=50).switch(None, DRAFT)
+    assert spare.args() == new_args(spare, None)
+
+
+def test_a_rolling_update_without_a_spare_gpu_is_refused(world: ClusterWorld) -> None:
+    world.cluster.put(busy_pod("training", "node-a", 4))
+    with pytest.raises(RefusedError, match="would wait for ever") as refused:
+        world.serving().switch(None, DRAFT)
+    assert "Recreate" in refused.value.next_step
+    assert world.writes() == []
+
+    def allow_one_down(item: Object) -> None:
+        item["spec"]["strategy"] = {"rollingUpdate": {"maxUnavailable": 1}}
+
+    world.cluster.touch("deployments", "chat", allow_one_down)
+    world.serving().switch(None, DRAFT)
+    assert world.args() == new_args(world, DRAFT)
+
+
+def test_a_draft_that_the_served_container_cannot_see_is_refused(world: ClusterWorld) -> None:
+    with pytest.raises(PrerequisiteError, match="served container of chat cannot see"):
+        world.serving().switch(None, {**DRAFT, "model": "/home/me/draft"})
+    world.serving(paths={"/home/me": "/models/d"}).switch(None, {**DRAFT, "model": "/home/me/draft"})
+    assert '"model":"/models/d/draft"' in world.args()[-1]
+    assert world.serving(paths={"/home/me": "/models/d"}).current() == {**DRAFT, "model": "/home/me/draft"}
+
+
+OWNERS = {
+    "Argo CD": ({"annotations": {"argocd.argoproj.io/tracking-id": "chat:apps"}}, "deployment", "containers"),
+    "Flux": ({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}}, "deployment", "containers"),
+    "the Helm release llm": (
+        {"annotations": {"meta.helm.sh/release-name": "llm"}, "labels": {"model": "chat"}},
+        "production-stack",
+        "servingEngineSpec",
+    ),
+    "ModelService chat": (
+        {"ownerReferences": [{"kind": "ModelService", "name": "chat", "controller": True, "uid": "u"}]},
+        "llm-d",
+        "decode",
+    ),
+}
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_where_a_patch_would_not_last_the_values_are_given(world: ClusterWorld, owner: str) -> None:
+    marks, preset, key = OWNERS[owner]
+    world.cluster.touch("deployments", "chat", lambda item: item["metadata"].update(marks))
+    before = world.cluster.holds()
+    serving = world.serving(preset=preset)
+
+    with pytest.raises(RefusedError, match=owner) as refused:
+        serving.switch(None, DRAFT)
+
+    text = (world.folder / "values-chat.yaml").read_text()
+    assert text in refused.value.message
+    assert text == serving.plan_text(None, DRAFT)
+    [values] = yaml.safe_load_all(text)
+    assert key in json.dumps(values)
+    assert "speculative-config" in json.dumps(values)
+    assert world.cluster.holds() == before
+
+
+def test_helm_may_be_patched_on_request_and_gitops_never(world: ClusterWorld) -> None:
+    release = {"annotations": {"meta.helm.sh/release-name": "llm"}}
+    world.cluster.touch("deployments", "chat", lambda item: item["metadata"].update(release))
+    world.serving(patch_managed=True).switch(None, DRAFT)
+    assert world.args() == new_args(world, DRAFT)
+    world.cluster.touch(
+        "deployments", "chat", lambda item: item["metadata"]["annotations"].update({"argocd.argoproj.io/tracking-id": "x"})
+    )
+    with pytest.raises(RefusedError, match="Argo CD"):
+        world.serving(patch_managed=True).switch(DRAFT, None)
+
+
+def inference_service() -> Object:
+    model = {"modelFormat": {"name": "huggingface"}, "args": ["--max-model-len=4096"], "runtime": "kserve-vllm"}
+    meta = {"name": "chat", "namespace": "serve"}
+    status = {"observedGeneration": 2, "conditions": [{"type": "Ready", "status": "True"}]}
+    spec = {"predictor": {"model": model | {"volumeMounts": [{"name": "m", "mountPath": "/models"}]}}}
+    return {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": meta, "spec": spec, "status": status}
+
+
+def test_kserve_is_patched_at_its_own_object(world: ClusterWorld) -> None:
+    [role, _] = yaml.safe_load_all((DEPLOY / "kserve" / "role-promote.yaml").read_text())
+    assert world.cluster.rules is not None
+    world.cluster.rules += [rule | {"resourceNames": ["chat"]} for rule in role["rules"]]
+    world.cluster.put(inference_service())
+    serving = world.serving(preset="kserve")
+    assert serving.current() is None
+    serving.switch(None, NGRAM)
+    found = world.cluster.get("inferenceservices", "chat")
+    assert found is not None
+    assert found["spec"]["predictor"]["model"]["args"][:2] == ["--max-model-len=4096", "--speculative-config"]
+    assert serving.current() == NGRAM
+
+
+def test_arguments_that_are_not_understood_are_refused_before_anything(tmp_path: Path) -> None:
+    world = ClusterWorld(tmp_path / "state", deployment(["--model", "m", "--speculative-config", "$(SPEC)"]))
+    with pytest.raises(InputError, match="is a variable"):
+        world.serving().switch(None, DRAFT)
+    assert world.writes() == []
+    world.unchanged()
+    world.close()
+
+
+def test_a_second_node_is_room_enough(world: ClusterWorld) -> None:
+    world.cluster.put(busy_pod("training", "node-a", 4))
+    world.cluster.put(node("node-b", 1))
+    world.serving().switch(None, DRAFT)
+    assert world.args() == new_args(world, DRAFT)
