@@ -190,3 +190,13 @@ def test_variables_arrive_as_they_are(place: Place) -> None:
     assert place.end_of(handle).state == "SUCCEEDED"
     result = json.loads((place.root / "runs/with space/result.json").read_text())
     assert result["outputs"]["odd"] == odd
+
+
+def test_a_job_knows_its_folder(place: Place) -> None:
+    code = WRITE + "import os; write(ok=True, outputs={'folder': os.environ['DRAFTSMITH_JOB_DIR']})"
+    handle = place.run("r1.folder", code)
+
+    assert place.end_of(handle).state == "SUCCEEDED"
+    assert json.loads(place.file("r1.folder", "result.json").read_text())["outputs"]["folder"] == str(
+        place.root / "runs" / "r1.folder"
+    )

@@ -25,7 +25,9 @@ OPTIONS = {
 }  # fmt: skip
 PHASES = ("profile", "corpus", "capture", "train", "compare", "publish")
 # A cluster without a scheduler behind it: sinfo shows one idle node, the other commands do as the test says.
-SINFO = '#!/bin/sh\ncase "$*" in *--Node*) echo "main*|up|infinite|idle|64|500000|gpu:4|n1" ;; *) echo "main*" ;; esac\n'
+SINFO = (
+    '#!/bin/sh\ncase "$*" in *--Node*) echo "main*|up|infinite|idle|64|500000|gpu:4|n1" ;; *) echo "main*" ;; esac\n'
+)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from typing import Any
 
 from draftsmith.contract.errors import DraftsmithError, RunInterruptedError
 from draftsmith.contract.job import JobProgress, JobResult
-from draftsmith.kit.files import read_json, write_json
+from draftsmith.kit.files import private_dir, read_json, write_json
 
 # Set by the back end. The folder is the plan's own, or one of each shard.
 FOLDER, SHARD, SHARDS = "DRAFTSMITH_JOB_DIR", "DRAFTSMITH_SHARD", "DRAFTSMITH_SHARDS"
@@ -28,12 +28,17 @@ UNWRITTEN = os.EX_IOERR
 
 
 class Job:
-    """The running job: its folder, its plan and its progress. Of `shards` equal programs it is number `shard`."""
+    """The running job: its folder, its plan and its progress. Of `shards` equal programs it is number `shard`.
 
-    def __init__(self, workdir: Path, plan: dict[str, Any], shard: int = 0, shards: int = 1) -> None:
+    Under a launcher such as torchrun the same program runs once for each `rank`. Rank 0 is the job; the others help it
+    and report into a folder of their own, `own`.
+    """
+
+    def __init__(self, workdir: Path, plan: dict[str, Any], shard: int = 0, shards: int = 1, rank: int = 0) -> None:
         self.workdir = workdir
         self.plan = plan
-        self.shard, self.shards = shard, shards
+        self.shard, self.shards, self.rank = shard, shards, rank
+        self.own = private_dir(workdir / f"rank-{rank:04d}") if rank else workdir
         self._started = time.time()
         self._last = 0.0
         self._stage = ""
@@ -62,7 +67,7 @@ class Job:
             updated_unix_s=now,
         )
         with contextlib.suppress(OSError):  # a full disk must not turn a working job into a failed one here
-            write_json(self.workdir / "progress.json", value)
+            write_json(self.own / "progress.json", value)
 
 
 Outputs = tuple[dict[str, Any], dict[str, Any]]
@@ -72,7 +77,9 @@ def run_job(body: Callable[[Job], Outputs], argv: list[str] | None = None) -> in
     """Run `body` on the plan named in argv[1]; returns the exit code. `body` returns (outputs, figures)."""
     plan_path = Path((argv or sys.argv)[1])
     workdir = Path(os.environ.get(FOLDER) or plan_path.parent)
-    job = Job(workdir, read_json(plan_path), int(os.environ.get(SHARD, "0")), int(os.environ.get(SHARDS, "1")))
+    shard, shards = int(os.environ.get(SHARD, "0")), int(os.environ.get(SHARDS, "1"))
+    rank = int(os.environ.get("RANK", "0")) if "TORCHELASTIC_RUN_ID" in os.environ else 0
+    job = Job(workdir, read_json(plan_path), shard, shards, rank)
     began = time.time()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
@@ -95,7 +102,7 @@ def run_job(body: Callable[[Job], Outputs], argv: list[str] | None = None) -> in
         traceback.print_exc()
         result = _failed(f"{type(error).__name__} in the job", "see stderr.log of the job", "DraftsmithError", began)
     try:
-        write_json(job.workdir / "result.json", result)
+        write_json(job.own / "result.json", result)
     except OSError as error:
         print(f"result.json cannot be written: {error.strerror}", file=sys.stderr)
         return UNWRITTEN

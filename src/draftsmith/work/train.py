@@ -21,7 +21,7 @@ from draftsmith.traffic.reading import iter_rows, open_corpus
 from draftsmith.traffic.target_tokens import TargetTokens
 from draftsmith.traffic.vocabulary import choose_draft_vocab, load_token_freq, mapping
 from draftsmith.trainers import choice
-from draftsmith.trainers.base import TrainingTask
+from draftsmith.trainers.base import Step, TrainingTask
 from draftsmith.trainers.draft_folder import read_draft
 from draftsmith.trainers.lint import lint_draft
 from draftsmith.trainers.lint_files import weights_sha256
@@ -52,7 +52,7 @@ def body(job: Job) -> Outputs:
         states=plan["states"],
         workdir=str(private_dir(job.workdir / "training")),
         layer_ids=tuple(plan["layer_ids"]),
-        draft_vocab=_write_vocabulary(corpus, target, config, job.workdir / "training" / "vocabulary"),
+        draft_vocab=_write_vocabulary(corpus, target, config, job.own / "training" / "vocabulary"),
         train_rows=len(lengths["train"]),
         validation_rows=len(lengths["validation"]),
         longest_row=max(lengths["train"] + lengths["validation"]),
@@ -62,9 +62,11 @@ def body(job: Job) -> Outputs:
         mask_token=_mask_token(corpus, target, config),
         free_gib=gpu.free_gib(),
         predicted_a_token=config.trainer.block_size if block else config.trainer.ttt_steps,
-        warm_start=_parent(config, target, job.workdir),
+        warm_start=_parent(config, target, job.own),
     )
     trainer = wiring.trainer(config)
+    if job.rank:
+        return _assist(job, config, trainer.steps(task)[-1])
     began = time.monotonic()
     follow = _Follow(job, trainer.metrics(task), config.trainer.epochs, task, config.trainer.batch_tokens)
     for step in trainer.steps(task):
@@ -112,6 +114,18 @@ def body(job: Job) -> Outputs:
         "lint_warnings": [finding.sentence for finding in report.findings if finding.level == "warn"],
     }
     return {"draft": plan["out"], "draft_sha256": draft.weights_sha256, "metrics": str(trainer.metrics(task))}, figures
+
+
+def _assist(job: Job, config: Config, step: Step) -> Outputs:
+    """One of the further ranks: the training step alone, which waits for that of rank 0 in the process group."""
+    arguments = list(step.arguments)
+    if "--metrics" in arguments:
+        arguments[arguments.index("--metrics") + 1] = str(job.own / "metrics.jsonl")
+    log = job.own / "train.log"
+    code = run_module(step.module, arguments, config.trainer.python, log, Path(job.plan["registry"]))
+    if code:
+        raise TrainerError(f"rank {job.rank} failed with exit code {code}", f"see {job.own.name}/{log.name}")
+    return {}, {"rank": job.rank}
 
 
 def _write_vocabulary(corpus: Path, target: TargetFacts, config: Config, out: Path) -> int:
