@@ -45,7 +45,7 @@ MOST_BLOCKS = 8  # preset, as the rule that looks after every block wants it
 SETTLE_S = 0.05
 WARM = 4
 SHORT = (4, 16)  # concurrencies at which the twin and the generic drafts are left out, for more blocks in the same time
-FEWEST, BATCHES = 6, 2  # prompts of a trial: at least so many, and so many full batches
+FEWEST, BATCHES = 8, 2  # prompts of a trial: at least so many, and so many full batches
 
 
 def arms_of(out: Path, tenant: str) -> dict[str, Path]:
