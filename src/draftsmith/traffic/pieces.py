@@ -18,8 +18,17 @@ from typing import Any
 # space if a letter or an opening mark follows (some tokenizers cut digits off first, and the space stays with its run).
 _FINE = re.compile(r"(?<=\S)(?= )|(?<=[^\W_])(?=\n)|(?<=\s)(?= [A-Za-z\u00c0-\u024f(\[{\"'#.])")
 _COARSE = re.compile(r"(?<=\S)(?= )")
-_LEVELS = ((True, _FINE), (True, _COARSE), (False, _FINE), (False, _COARSE))
-"""(cut at special tokens, pattern of the cuts between them), tried in this order."""
+# Inside a piece that is new: identifiers, hashes and numbers are new as a whole, but their runs of letters or digits are not.
+_INNER = re.compile(r"(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])|(?<=[A-Za-z0-9])(?=[!-/:-@\[-`{-~])")
+_LEVELS = (
+    (True, _FINE, _INNER),
+    (True, _FINE, None),
+    (True, _COARSE, None),
+    (False, _FINE, _INNER),
+    (False, _FINE, None),
+    (False, _COARSE, None),
+)
+"""(cut at special tokens, pattern of the cuts between them, of the cuts inside new pieces), tried in this order."""
 _TRIALS = 64
 _RECHECK = 512
 # White space before a space. Rare kinds are left to the spot checks.
@@ -50,15 +59,12 @@ class _Table(dict[str, int]):
         self[piece] = known
         return known
 
-    def learn(self, tokenizer: Any, pieces: Sequence[str]) -> dict[str, int]:
-        """Encode new pieces, all different; keep the short ones. Tables that are full start over, but stay within reach."""
-        asked = [self.before + piece for piece in pieces] if self.before else list(pieces)
-        found = dict(zip(pieces, map(len, tokenizer.encode_batch_fast(asked, add_special_tokens=False)), strict=True))
+    def learn(self, found: dict[str, int]) -> None:
+        """Keep short pieces. A table that is full starts over, but what it held stays within reach."""
         self.update((piece, size) for piece, size in found.items() if len(piece) <= _PIECE_LIMIT)
         if len(self) > _TABLE_LIMIT:
             self._older = dict(self)
             self.clear()
-        return found
 
     def forget(self) -> None:
         """Start over with nothing."""
@@ -101,6 +107,7 @@ class PieceCounter:
         self._specials = special_tokens(tokenizer)
         self._level, self._seen = 0, 0
         self._parts, self._first, self._spaced = _Parts(), _Table(""), _Table(" ")
+        self._inner: dict[str, int] = {}
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, exactly as the tokenizer would count them one by one."""
@@ -116,6 +123,7 @@ class PieceCounter:
             self._level += 1
             for table in (self._parts, self._first, self._spaced):
                 table.forget()
+            self._inner.clear()
         return self._whole(texts)
 
     @staticmethod
@@ -151,7 +159,27 @@ class PieceCounter:
             self._parts.keep(part, counts[part])  # type: ignore[arg-type]
 
     def _learn(self, table: _Table, missed: list[list[str]]) -> dict[str, int]:
-        return table.learn(self._tokenizer, list(dict.fromkeys(chain.from_iterable(missed))))
+        """Count what was missed, each piece once."""
+        pieces = list(dict.fromkeys(chain.from_iterable(missed)))
+        found = dict(zip(pieces, self._sizes([table.before + piece for piece in pieces]), strict=True))
+        table.learn(found)
+        return found
+
+    def _sizes(self, pieces: list[str]) -> list[int]:
+        """Tokens of new pieces, by their inner parts where the tokenizer cuts there too."""
+        pattern, known = _LEVELS[self._level][2], self._inner
+        if pattern is None:
+            return self._whole(pieces)
+        split = list(map(pattern.split, pieces))
+        new = list({part for parts in split for part in parts if part not in known})
+        known.update(zip(new, self._whole(new), strict=True))
+        sizes = [sum(map(known.__getitem__, parts)) for parts in split]
+        if len(known) > _TABLE_LIMIT:
+            known.clear()
+        for part in new:
+            if len(part) > _PIECE_LIMIT:
+                known.pop(part, None)
+        return sizes
 
     def _known(self, part: str) -> int:
         """Tokens of the pieces of a part that are in the tables."""
