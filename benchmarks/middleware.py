@@ -9,7 +9,7 @@ refuses: it then copies nothing, so the ratio of those two is free of what diffe
 ratio of TPOT (median over prompts of the log ratio); shown is the mean of the blocks with its 95 % interval (t).
 
 `--alone` needs no engine: an application that streams as fast as it can, with and without the middleware in turn. It shows
-what a chunk costs the server's event loop, the writer thread's share of the interpreter included.
+the processor time of a streamed chunk, in the server's event loop and in the writer thread, whatever else the machine does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import argparse
 import asyncio
 import json
 import math
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from hashlib import sha256
@@ -68,12 +70,11 @@ def trial(server: Server, arm: str, asked: list[Request], concurrency: int) -> T
     return found
 
 
-def measure(servers: dict[str, Server], options: argparse.Namespace) -> list[dict[str, Times]]:
-    """Warm both servers up, then the blocks."""
+def measure(servers: dict[str, Server], options: argparse.Namespace, blocks: list[dict[str, Times]]) -> None:
+    """Warm both servers up, then add the blocks one by one."""
     asked = requests(options.prompts, options.tokens)
     for arm in ("without", "recorded"):
         trial(servers[arm], arm, asked, options.concurrency)
-    blocks = []
     for number in range(options.blocks):
         turn = [*ARMS[number % 3 :], *ARMS[: number % 3]]
         order = turn if number % 2 else turn[::-1]
@@ -82,7 +83,6 @@ def measure(servers: dict[str, Server], options: argparse.Namespace) -> list[dic
             f"{arm} {statistics.median(t for t, _ in blocks[-1][arm].values()) * 1e3:.1f}" for arm in ARMS
         )
         print(f"block {number + 1}: median ms per token: {shown}", flush=True)
-    return blocks
 
 
 def ratio(blocks: list[dict[str, Times]], slow: str, fast: str, which: int) -> str:
@@ -97,7 +97,7 @@ def ratio(blocks: list[dict[str, Times]], slow: str, fast: str, which: int) -> s
 
 
 def alone(rounds: int, streams: int, chunks: int) -> None:
-    """Print microseconds a streamed chunk, with and without, medians over rounds."""
+    """Print microseconds of processor time a streamed chunk, medians over rounds."""
     event = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "target"}
     event |= {"choices": [{"index": 0, "delta": {"content": " word"}, "finish_reason": None, "token_ids": [17]}]}
     piece = b"data: " + json.dumps(event).encode() + b"\n\n"
@@ -121,25 +121,25 @@ def alone(rounds: int, streams: int, chunks: int) -> None:
 
     async def load(server: Any) -> float:
         scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
-        began = time.perf_counter()
+        began = time.thread_time()
         await asyncio.gather(*(server(scope, receive, send) for _ in range(streams)))
-        return (time.perf_counter() - began) / (streams * chunks) * 1e6
+        return (time.thread_time() - began) / (streams * chunks) * 1e6
 
     with tempfile.TemporaryDirectory() as folder:
         settings = CaptureSettings(Path(folder) / "traffic", min_free_bytes=0, queue=streams * rounds)
         tapped = CaptureMiddleware(app, settings)
         costs: dict[str, list[float]] = {"without": [], "with": []}
+        whole, own = time.process_time(), time.thread_time()
         for _ in range(rounds):
             costs["without"].append(asyncio.run(load(app)))
             costs["with"].append(asyncio.run(load(tapped)))
         assert tapped.recorder is not None
-        waiting = time.perf_counter()
         tapped.recorder.close()
-        left = time.perf_counter() - waiting
+        writer = (time.process_time() - whole - time.thread_time() + own) / (rounds * streams * chunks) * 1e6
         added = [b - a for a, b in zip(costs["without"], costs["with"], strict=True)]
-        print(f"on {describe()}: a chunk costs {statistics.median(added):.2f} microseconds more "
-              f"({min(added):.2f} to {max(added):.2f} over {rounds} rounds of {streams} streams at once); "
-              f"the writer was {left:.2f} s behind at the end; {tapped.recorder.counts()}")  # fmt: skip
+        print(f"on {describe()}: a chunk takes {statistics.median(added):.2f} microseconds more in the event loop "
+              f"({min(added):.2f} to {max(added):.2f} over {rounds} rounds of {streams} streams of {chunks} chunks), "
+              f"and {writer:.1f} in the writer thread; {tapped.recorder.counts()}")  # fmt: skip
 
 
 def recorded(folder: Path) -> str:
@@ -177,24 +177,32 @@ def main() -> None:
         env = plain.env | {f"DRAFTSMITH_CAPTURE_{name}": value for name, value in variables.items()}
         specs = {"without": plain, "recorded": plain.model_copy(update={"middleware": (MIDDLEWARE,), "env": env})}
         servers: dict[str, Server] = {}
+        blocks: list[dict[str, Times]] = []
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: the blocks so far"))
         try:
             for arm, spec in specs.items():
                 servers[arm] = engine.start(spec, out / "servers")
                 engine.wait_ready(servers[arm], 900)
             servers["refused"] = servers["recorded"]
-            blocks = measure(servers, options)
+            measure(servers, options, blocks)
         finally:
             for arm in specs:
                 if arm in servers:
                     engine.stop(servers[arm])
-        print(f"\n{len(blocks)} blocks of {options.prompts} prompts, {options.tokens} tokens each, at concurrency "
-              f"{options.concurrency}, on {describe()}")  # fmt: skip
-        for slow, fast, what in (
-            ("recorded", "without", "with the middleware, recording / without it"),
-            ("recorded", "refused", "recording / not recording, same server"),
-        ):
-            print(f"{what}: TPOT {ratio(blocks, slow, fast, 0)}, TTFT {ratio(blocks, slow, fast, 1)}")
-        print(recorded(out / "traffic"))
+            if len(blocks) > 1:
+                show(blocks, options, out / "traffic")
+
+
+def show(blocks: list[dict[str, Times]], options: argparse.Namespace, traffic: Path) -> None:
+    """The ratios, and what was recorded meanwhile."""
+    print(f"\n{len(blocks)} blocks of {options.prompts} prompts, {options.tokens} tokens each, at concurrency "
+          f"{options.concurrency}, on {describe()}")  # fmt: skip
+    for slow, fast, what in (
+        ("recorded", "without", "with the middleware, recording / without it"),
+        ("recorded", "refused", "recording / not recording, same server"),
+    ):
+        print(f"{what}: TPOT {ratio(blocks, slow, fast, 0)}, TTFT {ratio(blocks, slow, fast, 1)}")
+    print(recorded(traffic))
 
 
 if __name__ == "__main__":
