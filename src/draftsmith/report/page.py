@@ -117,6 +117,25 @@ def _comparison(parts: ReportParts) -> tuple[Exhibit, ...]:
             everywhere,
         ),
         _plot_table(
+            "How it was asked",
+            "The same requests at the same times for every arm.",
+            tables.load(parts),
+            everywhere,
+        ),
+        _plot_table(
+            "What every arm held",
+            "Peak requests in flight as reached, and what the engine counted meanwhile.",
+            tables.resources(parts),
+            everywhere,
+        ),
+        _plot_table(
+            "Same answers",
+            "Token ids of answers to one prompt in one block. Equal servers differ where two tokens are nearly tied; a correct "
+            "draft under greedy decoding should not differ more often.",
+            tables.answers(parts),
+            everywhere,
+        ),
+        _plot_table(
             "Guards",
             "What a faster median must not cost. Unknown lowers the tier, failed is a loss.",
             tables.guards(parts),

@@ -94,6 +94,16 @@ def accepted_by(trials: Iterable[Trial], group: Callable[[RequestSample], str | 
     }
 
 
+def request_lengths(trials: Iterable[Trial]) -> list[float]:
+    """Acceptance length of every request that drafted and whose server counted by request."""
+    return [
+        1 + (sample.accepted_tokens or 0) / sample.drafts
+        for trial in trials
+        for sample in trial.samples
+        if sample.drafts
+    ]
+
+
 def bucket(tokens: int | None) -> str | None:
     """The length bucket of a token count, such as `64-127`."""
     if tokens is None:

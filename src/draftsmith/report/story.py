@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from draftsmith.report.numbers import count, percent, ratio
 from draftsmith.report.parts import ReportParts
+from draftsmith.verdict.schedule import schedule_sentence
 
 
 @dataclass(frozen=True)
@@ -91,4 +92,6 @@ def _end(parts: ReportParts) -> list[Step]:
         "LOSS": "the standing configuration stays",
         "INCONCLUSIVE": "more blocks may settle it" if told.need_more_blocks else "the standing configuration stays",
     }[told.outcome]
-    return [tier, Step(f"Verdict: {told.outcome}", follow, tone)]
+    schedule = schedule_sentence(parts.plan, told) if parts.plan else None
+    more = [Step("Speculation length by load", schedule)] if schedule else []
+    return [tier, Step(f"Verdict: {told.outcome}", follow, tone), *more]

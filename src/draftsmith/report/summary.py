@@ -16,6 +16,8 @@ from draftsmith.report.numbers import (
     training_context,
 )
 from draftsmith.report.parts import ReportParts
+from draftsmith.verdict.divergence import Divergence, divergences, sentence
+from draftsmith.verdict.schedule import schedule_sentence
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -77,9 +79,16 @@ def _verdict(parts: ReportParts) -> list[str]:
             f"| {speed} | {pair.outcome if pair else 'baseline'} |"
         )
     lines += ["", f"_{point_context(parts, None)}_", ""]
+    schedule = schedule_sentence(parts.plan, told) if parts.plan else None
+    lines += [f"- {schedule}"] if schedule else []
+    lines += [f"- answers of {one.arm} at {one.point}: {sentence(one)}" for one in _divergences(parts)]
     lines += [f"- {note}" for note in told.notes[:MOST_NOTES]]
     more = len(told.notes) - MOST_NOTES
     return lines + ([f"- and {more} more in verdict.json"] if more > 0 else []) + ([""] if told.notes else [])
+
+
+def _divergences(parts: ReportParts) -> tuple[Divergence, ...]:
+    return divergences(parts.plan, parts.good_trials) if parts.plan else ()
 
 
 def terminal_summary(decision: Decision) -> RenderableType:

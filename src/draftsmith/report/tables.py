@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,9 @@ from draftsmith.report.numbers import (
     sol_shares,
 )
 from draftsmith.report.parts import ReportParts
+from draftsmith.report.reduce import request_lengths
 from draftsmith.report.svg import arm_slots
+from draftsmith.verdict.divergence import divergences
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,96 @@ def arms(parts: ReportParts) -> Table | None:
         "outcome",
     )
     return _table(head, rows, range(2, 12))
+
+
+def answers(parts: ReportParts) -> Table | None:
+    """How often an arm answers other than the baseline, beside the baseline against itself."""
+    slots = arm_slots(parts.arms)
+    rows = [
+        (
+            Cell(one.arm, arm=slots.get(one.arm.removesuffix(" (A/A)"))),
+            one.point,
+            count(one.compared),
+            Cell(count(one.differing), tone="open" if one.beyond_noise else None),
+            percent(one.share),
+            DASH if one.first is None else f"{one.first:.0f}",
+            "more than equal servers differ" if one.beyond_noise else ("equal servers" if "(A/A)" in one.arm else ""),
+        )
+        for one in (divergences(parts.plan, parts.good_trials) if parts.plan else ())
+    ]
+    head = ("arm", "point", "pairs of answers", "differ", "share", "first token that differs, median", "remark")
+    return _table(head, rows, range(2, 6))
+
+
+def resources(parts: ReportParts) -> Table | None:
+    """What every arm held at every point: requests in flight, KV cache, preemptions, errors by kind, cached tokens."""
+    slots = arm_slots(parts.arms)
+    rows = []
+    for point in parts.points:
+        for arm in parts.arms:
+            trials = [trial for trial in parts.at(point.name) if trial.arm == arm.name]
+            told = parts.summary(arm.name, point.name)
+            if not trials or told is None:
+                continue
+            samples = [sample for trial in trials for sample in trial.samples]
+            kinds = Counter(sample.error for sample in samples if sample.error)
+            cached = [sample.cached_tokens for sample in samples if sample.cached_tokens is not None]
+            asked = sum(sample.prompt_tokens or 0 for sample in samples if sample.cached_tokens is not None)
+            lengths = sorted(request_lengths(trials))
+            spread = [f"{lengths[int(q * (len(lengths) - 1))]:.2f}" for q in (0.1, 0.5, 0.9)] if lengths else []
+            rows.append(
+                (
+                    Cell(arm.name, arm=slots.get(arm.name)),
+                    point.name,
+                    " / ".join(sorted({str(trial.peak_concurrency) for trial in trials}, key=int)),
+                    count(told.kv_tokens),
+                    Cell(count(told.preemptions), tone="loss" if told.preemptions else None),
+                    ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(3)) or "none",
+                    percent(sum(cached) / asked) if asked else DASH,
+                    " / ".join(spread) or DASH,
+                )
+            )
+    head = (
+        "arm",
+        "point",
+        "peak in flight",
+        "KV cache, tokens",
+        "preemptions",
+        "errors",
+        "prompt tokens from the prefix cache",
+        "AL of a request, p10 / p50 / p90",
+    )
+    return _table(head, rows, (2, 3, 4, 6, 7))
+
+
+def load(parts: ReportParts) -> Table | None:
+    """How requests were sent at each point, and with which parameters."""
+    plan = parts.plan
+    if plan is None:
+        return None
+    seen = ", ".join(
+        f"{name} {' or '.join(list(values)[:4])}{' ...' if len(values) > 4 else ''}"
+        for name, values in plan.sampling_seen.items()
+    )
+    rows = []
+    for point in parts.points:
+        how = f"closed loop, {point.concurrency} in flight"
+        if point.arrivals_s:
+            how = f"open loop, recorded arrivals over {significant(point.arrivals_s[-1])} s"
+        elif point.rate_per_s:
+            how = f"open loop, {significant(point.rate_per_s)} requests per s"
+        forced = ", ".join(f"{name} {value}" for name, value in point.sampling.items() if not isinstance(value, str))
+        rows.append(
+            (
+                Cell(point.name, detail="primary" if point.name == parts.primary else ""),
+                how,
+                f"at most {point.max_tokens} tokens" if point.max_tokens else "as in the traffic",
+                f"set to {forced}" if forced else (seen or "greedy, unless the traffic says otherwise"),
+                f"{plan.cache_regime} prefix cache; servers {'together' if plan.resident else 'one at a time'}, "
+                + ("started anew for each block or few" if plan.restarts else "started once"),
+            )
+        )
+    return _table(("point", "requests", "answers", "sampling", "servers"), rows)
 
 
 def guards(parts: ReportParts) -> Table | None:

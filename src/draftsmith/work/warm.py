@@ -96,12 +96,15 @@ class Forecast:
 
     def sentence(self, limits: Thresholds) -> str:
         """For the operator, before the run."""
-        needed = f"{self.blocks} blocks" if self.blocks else "more blocks than can be measured"
+        needed = f"about {self.blocks} blocks" if self.blocks else "more blocks than can be measured"
+        shown = f"{100 * self.smallest_gain:.2g} %" if self.smallest_gain < 1 else "any gain"
+        most, least = max(limits.min_blocks, limits.max_blocks), limits.min_blocks
+        span = f"{_words(self.least_s)} ({least} blocks) to {_words(self.most_s)} ({most})"
         return (
-            f"A/A on {self.passes} passes over {self.prompts} prompts: {100 * self.between_passes:.2g} % between passes, "
-            f"equal servers may still show {100 * self.smallest_gain:.2g} % after {limits.max_blocks} blocks; a gain of "
-            f"{100 * self.gain:.2g} % needs {needed}; a block takes about {_words(self.block_s)}, the comparison "
-            f"{_words(self.least_s)} ({limits.min_blocks} blocks) to {_words(self.most_s)} ({limits.max_blocks})"
+            f"A/A on {self.passes} passes over {self.prompts} prompts: {100 * self.between_passes:.2g} % between passes; "
+            f"by chance equal servers may show {shown} after the last of {most} blocks; a gain of {100 * self.gain:.2g} % "
+            f"needs {needed}; a block takes about {_words(self.block_s)}, the comparison "
+            f"{span if most > least else _words(self.least_s)}"
         )
 
     def record(self, limits: Thresholds) -> dict[str, Any]:
@@ -133,7 +136,7 @@ def forecast(plan: ComparisonPlan, pilot: Sequence[Trial], *, general: int, star
         blocks=blocks_needed(noise, gain, limits.confidence, thresholds=limits),
         block_s=block_s,
         least_s=limits.min_blocks * block_s,
-        most_s=limits.max_blocks * block_s,
+        most_s=max(limits.min_blocks, limits.max_blocks) * block_s,
     )
 
 

@@ -10,6 +10,7 @@ Tokens come at fixed times whatever the machine does meanwhile. FAKE_VLLM in the
     fail             {role: log file to print and exit 1 with}; role: capture, plain or the method
     start_ms         time before the port opens (0)
     pause_file       while this file exists no request is answered
+    no_metrics       true: a server that only answers, without /metrics and /version
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Settings:
         self.acceptance = given.get("acceptance", {}).get(self.method, 0.2 if self.method == "ngram" else 0.9)
         self.fail: str | None = given.get("fail", {}).get(self.role)
         self.pause = Path(given["pause_file"]) if "pause_file" in given else None
+        self.silent = bool(given.get("no_metrics"))
         if self.spec.get("rejection_sample_method") == "synthetic":
             self.acceptance = _chance(self.spec["synthetic_acceptance_length"], self.k)
         elif self.method == "eagle3" and not _map_is_sound(Path(self.spec["model"])):
@@ -164,7 +166,9 @@ class Api(BaseHTTPRequestHandler):
             "/v1/models": {"object": "list", "data": [model]},
             "/metrics": counters.text(),
         }
-        self._answer(answers.get(self.path), 200 if self.path in answers else 404)
+        if self.server.settings.silent:
+            answers = {path: answers[path] for path in ("/health", "/v1/models")}
+        self._answer(answers.get(self.path, "not found"), 200 if self.path in answers else 404)
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
