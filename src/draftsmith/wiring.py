@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +12,14 @@ from draftsmith.contract.errors import ConfigError
 
 if TYPE_CHECKING:
     from draftsmith.backends.base import Backend
+    from draftsmith.contract.cluster import ClusterOptions
     from draftsmith.engines.base import CaptureSpec, ServerSpec
     from draftsmith.engines.vllm import VllmEngine
-    from draftsmith.serving.local import LocalServing
+    from draftsmith.kit.kube import KubeApi
+    from draftsmith.serving.base import Serving
+    from draftsmith.serving.canary import Canaries
+    from draftsmith.serving.kubernetes import KubernetesServing
+    from draftsmith.serving.kubernetes_options import ServingOptions
     from draftsmith.trainers.speculators import SpeculatorsTrainer
 
 SERVED_NAME = "target"
@@ -104,7 +108,7 @@ def backend(config: Config, state_dir: Path, *, allow_cluster: bool = False, fol
 
         options = with_folders(parse_options(config.backend.options), folders)
         return SlurmBackend(state_dir, options, allow_cluster=allow_cluster)
-    return _kubernetes(config, allow_cluster)
+    return kubernetes_backend(config, state_dir, allow_cluster=allow_cluster)
 
 
 def check_backend_options(config: Config) -> None:
@@ -113,24 +117,66 @@ def check_backend_options(config: Config) -> None:
         from draftsmith.backends.slurm_options import parse_options
 
         parse_options(config.backend.options)
+    if config.backend.kind == "kubernetes":
+        from draftsmith.backends.kubernetes_options import parse_job_options
+
+        parse_job_options(config.backend.options)
 
 
-def _kubernetes(config: Config, allow_cluster: bool) -> Backend:
-    """It has dependencies of its own, so it may be absent."""
+def kubernetes_backend(config: Config, state_dir: Path, *, allow_cluster: bool = False) -> Backend:
+    """Jobs in the cluster of `[backend.options]`. Raises ConfigError, PrerequisiteError if it is not configured."""
+    from draftsmith.backends.kubernetes import KubernetesBackend
+    from draftsmith.backends.kubernetes_options import parse_job_options
+
+    options = parse_job_options(config.backend.options)
+    if config.backend.scheduler == "slurm-on-kubernetes":
+        options = options.model_copy(update={"scheduler": "slurm"})
+    return KubernetesBackend(state_dir, cluster(options), options, allow_cluster=allow_cluster)
+
+
+def cluster(options: ClusterOptions) -> KubeApi:
+    """The API of a cluster. Raises ConfigError without the client library, PrerequisiteError without a configuration."""
+    from draftsmith.contract.cluster import explain
+    from draftsmith.kit.kube import ApiError, connect
+
     try:
-        module = importlib.import_module("draftsmith.backends.kubernetes")
+        return connect(options.kubeconfig, options.context, timeout_s=options.request_timeout_s)
     except ImportError as error:
         raise ConfigError(
-            f"the Kubernetes back end is not available here ({error.name or error} is missing)",
-            "pip install 'draftsmith[kubernetes]', or use --backend local or slurm",
+            f"Kubernetes cannot be used here ({error.name or error} is missing)", "pip install 'draftsmith[kubernetes]'"
         ) from None
-    options = {**config.backend.options, "scheduler": config.backend.scheduler}
-    made: Backend = module.KubernetesBackend(options, allow_cluster=allow_cluster)
-    return made
+    except ApiError as error:
+        raise explain(error, "reach the cluster") from error
 
 
-def serving(config: Config, workspace: Path) -> LocalServing:
-    """The place where the standing configuration is read and switched."""
+def _served(config: Config) -> tuple[ServingOptions, str]:
+    from draftsmith.serving.kubernetes_options import parse_serving_options
+
+    if not config.serving.deploy:
+        raise ConfigError("serving.deploy is not set", "name the served Deployment: --deployment, or serving.deploy")
+    return parse_serving_options(config.serving.options), config.serving.deploy
+
+
+def canaries(config: Config, workspace: Path, *, allow_cluster: bool = False) -> Canaries:
+    """Canaries of the served deployment. Raises ConfigError, PrerequisiteError."""
+    from draftsmith.serving.canary import Canaries
+
+    options, deploy = _served(config)
+    return Canaries(cluster(options), options, deploy, workspace / "kubernetes", allow_cluster=allow_cluster)
+
+
+def kubernetes_serving(config: Config, workspace: Path, *, allow_cluster: bool = False) -> KubernetesServing:
+    """The standing configuration in a cluster. Raises ConfigError, PrerequisiteError."""
+    from draftsmith.serving.kubernetes import KubernetesServing
+
+    options, deploy = _served(config)
+    return KubernetesServing(cluster(options), options, deploy, workspace / "kubernetes", allow_cluster=allow_cluster)
+
+
+def serving(config: Config, workspace: Path, *, allow_cluster: bool = False) -> Serving:
+    """The place where the standing configuration is read and switched. Without `allow_cluster` a cluster is only read."""
     from draftsmith.serving.local import LocalServing
 
+    if config.serving.kind == "kubernetes":
+        return kubernetes_serving(config, workspace, allow_cluster=allow_cluster)
     return LocalServing(config.serving, workspace)

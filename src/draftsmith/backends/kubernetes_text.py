@@ -36,6 +36,7 @@ TMP = "/tmp"  # noqa: S108 - inside the container, an emptyDir of its own
 # status with it. `wait` returns early for a signal, which is handed on; hence the loop.
 _RUN = """\
 umask 077
+export DRAFTSMITH_JOB_DIR={workdir}
 cd {workdir} || exit 1
 {environment}rm -f {result} {exit_code}
 child=

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from draftsmith.cli import gate, loop, plan, tools, traffic
+from draftsmith.cli import canary, gate, loop, plan, tools, traffic
 
 app = typer.Typer(
     name="draftsmith",
@@ -34,6 +34,7 @@ for command, function in {
     "lint": tools.lint,
     "compare": gate.compare,
     "decide": gate.decide,
+    "canary": canary.canary,
     "promote": loop.promote,
     "rollback": loop.rollback,
     "status": loop.status,

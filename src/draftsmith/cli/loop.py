@@ -185,7 +185,11 @@ def overview(folder: Path) -> dict[str, Any]:
 
 
 def rollback(
-    config: o.ConfigFile = None, workspace: o.Workspace = None, settings: o.Settings = None, json: o.Json = False
+    understood: Understood = False,
+    config: o.ConfigFile = None,
+    workspace: o.Workspace = None,
+    settings: o.Settings = None,
+    json: o.Json = False,
 ) -> None:
     """Restore the standing configuration and champion from before the last promotion."""
     from draftsmith import wiring
@@ -193,7 +197,7 @@ def rollback(
 
     settled = o.configuration(config, workspace=workspace, settings=settings)
     place = Path(settled.workspace).resolve()
-    state = promotion.rollback(place, wiring.serving(settled, place))
+    state = promotion.rollback(place, wiring.serving(settled, place, allow_cluster=understood))
     show(state, f"rolled back; standing configuration: {state.standing_config or 'no speculation'}")
 
 

@@ -86,7 +86,7 @@ def open_loop(
         }
     )
     store = Store(workspace)
-    serving = wiring.serving(config, workspace)
+    serving = wiring.serving(config, workspace, allow_cluster=allow_cluster)
     run = None if new else store.find(key)
     if run is None:
         record = RunRecord(

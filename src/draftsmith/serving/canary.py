@@ -196,6 +196,10 @@ class Canaries:
         self._ledger.forget(experiment)
         return removed
 
+    def keep(self, experiment: str) -> None:
+        """Let started canaries outlive this process: only `down`, or the end of their lifetime, removes them."""
+        self._ledger.keep(experiment)
+
     def sweep(self) -> list[str]:
         """Remove what dead runs left: those on record here whose process is gone, and canaries past their lifetime."""
         self._refuse_when_dry("remove canaries of dead runs")
