@@ -32,7 +32,7 @@ KINDS = {"pods": "Pod", "services": "Service", "persistentvolumeclaims": "Persis
          "jobs": "Job", "deployments": "Deployment", "inferenceservices": "InferenceService"}  # fmt: skip
 
 
-class Refused(Exception):
+class RefusedCallError(Exception):
     def __init__(self, status: int, reason: str, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status, self.reason, self.message, self.retry_after = status, reason, message, retry_after
@@ -125,12 +125,14 @@ class FakeCluster:
             meta = item["metadata"]
             key = (plural, meta.get("namespace", ""), meta["name"])
             if key in self.objects:
-                raise Refused(409, "AlreadyExists", f'{plural} "{meta["name"]}" already exists')
+                raise RefusedCallError(409, "AlreadyExists", f'{plural} "{meta["name"]}" already exists')
             now = datetime.fromtimestamp(self.clock.unix(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
             meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": now, "generation": 1}
             self._store(key, item, "ADDED")
             if plural == "jobs":
                 self._pod_of(item, item["spec"]["template"], "Job")
+            if plural == "pods" and self.behaviour(item) == "run":
+                self._run(item)
             if plural == "deployments":
                 self._roll(item, at_once=True)
             return item
@@ -238,7 +240,12 @@ class FakeCluster:
         fate, uid = self.behaviour(pod), pod["metadata"]["uid"]
         step = self.steps[uid] = self.steps.get(uid, 0) + 1
         if fate == "unplaced":
-            told = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: no GPU"}
+            told = {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "message": "0/1 nodes: no GPU",
+            }
             self._set(key, pod, {"phase": "Pending", "conditions": [told]})
             return
         selected = (pod["spec"].get("nodeSelector") or {}).get("kubernetes.io/hostname", "node-a")
@@ -248,7 +255,9 @@ class FakeCluster:
             states = iter([self._run(pod)])
         elif fate == "pull":
             first = [_pod("Pending", {"waiting": {"reason": "ErrImagePull", "message": "not found"}})]
-            states = iter([*first, _pod("Pending", {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}})])
+            states = iter(
+                [*first, _pod("Pending", {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}})]
+            )
         elif fate == "crash":
             states = iter([_pod("Running", {"running": {"startedAt": "t"}}),
                            _pod("Failed", {"terminated": {"exitCode": 1, "reason": "Error"}})])  # fmt: skip
@@ -257,14 +266,21 @@ class FakeCluster:
             states = iter([_pod("Pending", {"waiting": {"reason": "ContainerCreating"}}),
                            _pod("Running", {"running": {"startedAt": "t1"}}), ready])  # fmt: skip
             if fate == "evicted":
-                gone = {"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory", "conditions": []}
+                gone = {
+                    "phase": "Failed",
+                    "reason": "Evicted",
+                    "message": "the node was low on memory",
+                    "conditions": [],
+                }
                 states = iter([ready, gone])
         listed = list(states)
         self._set(key, pod, listed[min(step, len(listed)) - 1])
 
     def _step_job(self, key: Key, job: Object) -> None:
         pods = [p for p in self.objects.values() if p["kind"] == "Pod" and _owned(p, job)]
-        status: Object = {"active": sum(p["status"].get("phase") in ("Pending", "Running") for p in pods if "status" in p)}
+        status: Object = {
+            "active": sum(p["status"].get("phase") in ("Pending", "Running") for p in pods if "status" in p)
+        }
         phases = [p.get("status", {}).get("phase") for p in pods]
         conditions = [c for p in pods for c in p.get("status", {}).get("conditions", ())]
         if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
@@ -319,7 +335,10 @@ class FakeCluster:
         if uid not in self.processes:
             env = {"PATH": os.environ["PATH"]} | {item["name"]: item["value"] for item in container.get("env", ())}
             self.processes[uid] = subprocess.Popen(
-                [*container["command"], *container["args"]], cwd=container["workingDir"], env=env, start_new_session=True
+                [*container["command"], *container["args"]],
+                cwd=container["workingDir"],
+                env=env,
+                start_new_session=True,
             )
         code = self.processes[uid].poll()
         if code is None:
@@ -342,7 +361,7 @@ class FakeCluster:
                 if fault.do:
                     fault.do()
                 if fault.status:
-                    raise Refused(fault.status, fault.reason, fault.message, fault.retry_after)
+                    raise RefusedCallError(fault.status, fault.reason, fault.message, fault.retry_after)
                 if not fault.do:
                     raise ConnectionAbortedError
             self._allow(call)
@@ -359,7 +378,7 @@ class FakeCluster:
         if not any(_covers(rule, call) for rule in self.rules):
             place = f' in the namespace "{call.namespace}"' if call.namespace else " at the cluster scope"
             what = f'cannot {call.verb} resource "{call.right[2]}" in API group "{call.group}"{place}'
-            raise Refused(403, "Forbidden", f'{call.plural} is forbidden: User "draftsmith" {what}')
+            raise RefusedCallError(403, "Forbidden", f'{call.plural} is forbidden: User "draftsmith" {what}')
 
     def _perform(self, method: str, call: Call, query: dict[str, str], body: Any) -> Object | str:
         key = (call.plural, call.namespace or "", call.name)
@@ -375,12 +394,14 @@ class FakeCluster:
             item = copy.deepcopy(body)
             item["metadata"].setdefault("namespace", call.namespace)
             if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", item["metadata"]["name"]):
-                raise Refused(422, "Invalid", f"metadata.name: Invalid value: {item['metadata']['name']!r}")
+                raise RefusedCallError(422, "Invalid", f"metadata.name: Invalid value: {item['metadata']['name']!r}")
             if call.plural == "pods" and self.quota:
-                raise Refused(403, "Forbidden", f'pods "{item["metadata"]["name"]}" is forbidden: {self.quota}')
+                raise RefusedCallError(
+                    403, "Forbidden", f'pods "{item["metadata"]["name"]}" is forbidden: {self.quota}'
+                )
             return item if call.dry else self.put(item, call.plural)
         if key not in self.objects:
-            raise Refused(404, "NotFound", f'{call.plural} "{call.name}" not found')
+            raise RefusedCallError(404, "NotFound", f'{call.plural} "{call.name}" not found')
         item = self.objects[key]
         if method == "GET":
             return self.logs(item) if call.sub == "log" else item
@@ -392,7 +413,7 @@ class FakeCluster:
             return changed
         wanted = ((body or {}).get("preconditions") or {}).get("uid")
         if wanted not in (None, item["metadata"]["uid"]):
-            raise Refused(409, "Conflict", "the UID in the precondition does not match")
+            raise RefusedCallError(409, "Conflict", "the UID in the precondition does not match")
         self._remove(key)
         return {"kind": "Status", "status": "Success"}
 
@@ -443,12 +464,12 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
             return
-        except Refused as no:
+        except RefusedCallError as no:
             self._refuse(no)
             return
         self._send(200, done if isinstance(done, str) else json.dumps(done))
 
-    do_GET = do_POST = do_PATCH = do_DELETE = _handle
+    do_GET = do_POST = do_PATCH = do_DELETE = _handle  # noqa: N815
 
     def _watch(self, call: Call, query: dict[str, str]) -> None:
         cluster = self.cluster
@@ -458,7 +479,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.do:
             fault.do()
         if fault is not None and fault.status:
-            raise Refused(fault.status, fault.reason, fault.message, fault.retry_after)
+            raise RefusedCallError(fault.status, fault.reason, fault.message, fault.retry_after)
         lines = "".join(json.dumps(event) + "\n" for event in cluster.events(call, query)).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
@@ -475,7 +496,7 @@ class Handler(BaseHTTPRequestHandler):
                 return
         self.wfile.write(b"0\r\n\r\n")
 
-    def _refuse(self, no: Refused) -> None:
+    def _refuse(self, no: RefusedCallError) -> None:
         status = {"kind": "Status", "status": "Failure", "code": no.status, "reason": no.reason, "message": no.message}
         self._send(no.status, json.dumps(status), {"Retry-After": str(no.retry_after)} if no.retry_after else {})
 
@@ -541,10 +562,10 @@ def _apply(item: Any, operation: Object) -> None:
     kind = operation["op"]
     if kind == "test":
         if place.get(last) != operation["value"]:
-            raise Refused(422, "Invalid", f"testing value {operation['path']} failed: test failed")
+            raise RefusedCallError(422, "Invalid", f"testing value {operation['path']} failed: test failed")
     elif kind == "remove":
         del place[last]
     else:
         if kind == "replace" and last not in place:
-            raise Refused(422, "Invalid", f"replace operation does not apply: {operation['path']} is missing")
+            raise RefusedCallError(422, "Invalid", f"replace operation does not apply: {operation['path']} is missing")
         place[last] = operation["value"]

@@ -29,7 +29,10 @@ UNDERSTOOD = {
     "a shell": (["/bin/sh", "-c"], ["exec vllm serve /m --port 9000"]),
     "a shell in one": (["bash", "-lc", "vllm serve /m --port=9000 --trust-remote-code"], []),
     "a script": (["/bin/bash", "-c"], [SCRIPT]),
-    "variables": (["sh", "-c"], ['VLLM_X=1 python3 -m vllm.entrypoints.openai.api_server --model "/m" --port 9000 -tp ${TP}']),
+    "variables": (
+        ["sh", "-c"],
+        ['VLLM_X=1 python3 -m vllm.entrypoints.openai.api_server --model "/m" --port 9000 -tp ${TP}'],
+    ),
 }
 
 

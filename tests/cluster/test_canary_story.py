@@ -65,9 +65,14 @@ def test_a_canary_that_does_not_come_up_is_explained_and_removed(
 ) -> None:
     world.cluster.behaviour = fate_of("eagle3-k3", fate)
     canaries = world.canaries()
-    with pytest.raises((kind, EngineLostError), match=said), canaries.up("r1", ARMS) as servers:
-        world.cluster.step()
-        canaries.require_alive(servers)  # evicted after it had been ready
+
+    def use() -> None:
+        with canaries.up("r1", ARMS) as servers:
+            world.cluster.step()
+            canaries.require_alive(servers)  # evicted after it had been ready
+
+    with pytest.raises((kind, EngineLostError), match=said):
+        use()
     world.unchanged()
 
 
@@ -159,7 +164,8 @@ def test_a_label_that_the_standing_service_selects_is_refused(world: ClusterWorl
 
 
 @pytest.mark.parametrize(
-    ("flags", "refused"), [([], True), (["--k8s-label-selector", "release=x"], False), (["--k8s-label-selector=team=a"], True)]
+    ("flags", "refused"),
+    [([], True), (["--k8s-label-selector", "release=x"], False), (["--k8s-label-selector=team=a"], True)],
 )
 def test_a_router_that_finds_pods_by_itself_must_not_find_a_canary(
     world: ClusterWorld, flags: list[str], refused: bool
@@ -256,10 +262,13 @@ def test_canaries_of_another_living_run_are_left_alone_until_their_lifetime_ends
 
 
 def test_a_removal_that_hangs_is_reported_and_remembered(world: ClusterWorld) -> None:
-    with pytest.raises(BackendError, match="could not be removed within 60 s"), world.canaries(removal_timeout_s=60).up("r1", ARMS):
-        for (plural, _, name), item in list(world.cluster.objects.items()):
-            if plural == "pods" and name.startswith("ds-"):
-                item["metadata"]["finalizers"] = ["example.com/wait"]
+    canaries = world.canaries(removal_timeout_s=60)
+    canaries.start("r1", ARMS)
+    for (plural, _, name), item in list(world.cluster.objects.items()):
+        if plural == "pods" and name.startswith("ds-"):
+            item["metadata"]["finalizers"] = ["example.com/wait"]
+    with pytest.raises(BackendError, match="could not be removed within 60 s"):
+        canaries.down("r1")
     assert list(world.folder.glob("canaries/r1.json"))
     for item in world.cluster.objects.values():
         item["metadata"].pop("finalizers", None)

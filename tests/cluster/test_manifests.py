@@ -19,7 +19,9 @@ from draftsmith.kit.kube import Object
 from draftsmith.serving.canary_text import to_yaml
 
 VERSIONS = ("1.29", "1.33", "1.37")
-SPEC = JobSpec(name="r1.train", argv=("python", "-m", "draftsmith.work.train"), workdir="/ws/r1/train", env={"KEY": "v"}, gpus=1)
+SPEC = JobSpec(
+    name="r1.train", argv=("python", "-m", "draftsmith.work.train"), workdir="/ws/r1/train", env={"KEY": "v"}, gpus=1
+)
 JOBS = JobOptions(image="draftsmith:1", namespace="serve", volumes=({"claim": "ws", "mount_path": "/ws"},))  # type: ignore[arg-type]
 
 
@@ -56,7 +58,9 @@ def test_the_kustomize_base_is_valid_and_whole(folder: str, version: str) -> Non
 
 
 def test_pods_are_hardened(made: list[Object]) -> None:
-    pods = [i["spec"] if i["kind"] == "Pod" else i["spec"]["template"]["spec"] for i in made if i["kind"] in ("Pod", "Job")]
+    pods = [
+        i["spec"] if i["kind"] == "Pod" else i["spec"]["template"]["spec"] for i in made if i["kind"] in ("Pod", "Job")
+    ]
     assert pods
     for pod in pods:
         assert pod["automountServiceAccountToken"] is False
@@ -90,7 +94,9 @@ def test_everything_ends_by_itself_and_is_found_by_its_labels(made: list[Object]
 
 
 def test_a_canary_has_probes_and_the_resources_of_the_standing_container(made: list[Object]) -> None:
-    jobs = [i for i in made if i["kind"] == "Job" and i["metadata"]["labels"]["app.kubernetes.io/component"] == "canary"]
+    jobs = [
+        i for i in made if i["kind"] == "Job" and i["metadata"]["labels"]["app.kubernetes.io/component"] == "canary"
+    ]
     for job in jobs:
         [container] = job["spec"]["template"]["spec"]["containers"]
         assert container["resources"] == {"limits": {"nvidia.com/gpu": "1"}}

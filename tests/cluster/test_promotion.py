@@ -14,8 +14,6 @@ from world import DEPLOY, DRAFT, NGRAM, ClusterWorld, busy_pod, deployment, node
 
 from draftsmith.contract.errors import BackendError, InputError, PrerequisiteError, RefusedError
 
-ROOM = {"check_room": False}
-
 
 @pytest.fixture
 def spare(world: ClusterWorld) -> ClusterWorld:
@@ -52,7 +50,13 @@ def test_a_switch_patches_the_arguments_and_waits_for_the_new_pods(spare: Cluste
 
 
 def test_a_rollback_puts_back_the_very_words(tmp_path: Path) -> None:
-    odd = ["--model=/models/base", "--speculative_config", '{"num_speculative_tokens": 3,  "method": "ngram"}', "--port", "8000"]
+    odd = [
+        "--model=/models/base",
+        "--speculative_config",
+        '{"num_speculative_tokens": 3,  "method": "ngram"}',
+        "--port",
+        "8000",
+    ]
     world = ClusterWorld(tmp_path / "state", deployment(odd))
     serving = world.serving()
     serving.switch(NGRAM, DRAFT)
@@ -83,7 +87,7 @@ def test_a_rollout_that_fails_is_taken_back(spare: ClusterWorld, fate: str) -> N
         return fate if "--speculative-config" in item["spec"]["template"]["spec"]["containers"][0]["args"] else "ready"
 
     spare.cluster.rollout = rollout
-    with pytest.raises(BackendError, match="taken back .*; the old configuration serves"):
+    with pytest.raises(BackendError, match=r"taken back .*; the old configuration serves"):
         spare.serving(rollout_timeout_s=100).switch(None, DRAFT)
 
     spare.unchanged()
@@ -136,12 +140,6 @@ def test_a_fault_of_the_server_changes_nothing_of_the_end(spare: ClusterWorld, f
 
 
 def test_killed_during_the_rollout_the_next_start_sees_it_through(spare: ClusterWorld) -> None:
-    class KilledError(BaseException):
-        pass
-
-    def die(item: Object) -> str:
-        raise KilledError
-
     spare.cluster.rollout = lambda item: "never"
     spare.cluster.faults.append(Fault("list", "deployments", 403, "Forbidden", "no", times=1))
     with pytest.raises(BackendError, match="follow the rollout"):
@@ -215,7 +213,9 @@ def test_helm_may_be_patched_on_request_and_gitops_never(world: ClusterWorld) ->
     world.serving(patch_managed=True).switch(None, DRAFT)
     assert world.args() == new_args(world, DRAFT)
     world.cluster.touch(
-        "deployments", "chat", lambda item: item["metadata"]["annotations"].update({"argocd.argoproj.io/tracking-id": "x"})
+        "deployments",
+        "chat",
+        lambda item: item["metadata"]["annotations"].update({"argocd.argoproj.io/tracking-id": "x"}),
     )
     with pytest.raises(RefusedError, match="Argo CD"):
         world.serving(patch_managed=True).switch(DRAFT, None)
@@ -226,7 +226,13 @@ def inference_service() -> Object:
     meta = {"name": "chat", "namespace": "serve"}
     status = {"observedGeneration": 2, "conditions": [{"type": "Ready", "status": "True"}]}
     spec = {"predictor": {"model": model | {"volumeMounts": [{"name": "m", "mountPath": "/models"}]}}}
-    return {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": meta, "spec": spec, "status": status}
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": meta,
+        "spec": spec,
+        "status": status,
+    }
 
 
 def test_kserve_is_patched_at_its_own_object(world: ClusterWorld) -> None:
