@@ -7,6 +7,7 @@
     slurm_text.py   the text that goes to Slurm, from pure functions
     slurm_parse.py  the text that comes back from Slurm, by pure functions
     slurm_nodes.py  drain and resume of one node, only when acknowledged
+    kubernetes.py   a Kubernetes cluster, as batch/v1 Jobs; kubernetes_text.py is the object, kubernetes_judge.py the end
 
 Every back end keeps the same promises: the intent is on disk before anything starts; submitting a name that already
 runs adopts it; a job that could not be looked at is UNKNOWN, never FAILED; nothing outlives a cancel.

@@ -1,1 +1,1 @@
-"""Files, processes, clock: the only place that touches the operating system directly."""
+"""Files, processes, clock, a cluster's API: the only place that touches the world outside directly."""
