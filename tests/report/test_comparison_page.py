@@ -44,7 +44,7 @@ def test_every_point_says_how_requests_were_sent() -> None:
     points = (found.plan.points[0].model_copy(update={"arrivals_s": (0.0, 2.5), "sampling": {"temperature": 0.7}}),)
     plan = found.plan.model_copy(update={"points": points, "sampling_seen": {"top_p": {"0.9": 24}}})
     [row] = text(load(ReportParts(plan=plan)))
-    assert row[1] == "open loop, recorded arrivals over 2.50 s"
+    assert row[1] == "open loop, recorded arrivals over 2.5 s"
     assert row[3] == "set to temperature 0.7"
     plain = plan.model_copy(update={"points": (points[0].model_copy(update={"sampling": {}}),)})
     assert text(load(ReportParts(plan=plain)))[0][3] == "top_p 0.9"

@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comparison_world import Bench, ask, kill
 from loop_world import wait_for
+
+from draftsmith.work import measure
 
 SPECULATING = """--speculative-config '{"method": "ngram", "num_speculative_tokens": 3}'"""
 CACHED = "--enable-prefix-caching"
@@ -170,12 +173,20 @@ def test_a_server_that_dies_in_the_middle_is_named_and_no_half_trial_is_kept(ben
     assert bench.compare(*arms, more=more)["pairs"][0]["blocks"] == 1
 
 
-def test_foreign_traffic_on_a_server_sets_the_trial_aside_and_says_so(bench: Bench) -> None:
+def test_foreign_traffic_on_a_server_sets_the_trial_aside_and_says_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Somebody else asks while an arm is measured: its counters say more than was sent."""
-    with bench.running(step_ms=20) as (a, _), bench.running(step_ms=20) as (b, _):
-        thread = during(bench, "b at c1", lambda: ask(b, 1))
+    real = measure.replay
+    with bench.running() as (a, _), bench.running() as (b, _):
+
+        def disturbed(requests: Any, target: Any, *rest: Any) -> tuple[float, int]:
+            if target.endpoint == b:
+                ask(b, 1)
+            return real(requests, target, *rest)
+
+        monkeypatch.setattr(measure, "replay", disturbed)
         found = bench.compare(f"a={a}", f"b={b}")
-        thread.join()
     assert [note for note in found["notes"] if "foreign traffic" in note]
     assert found["pairs"][0]["blocks"] == 0
     assert found["outcome"] == "INCONCLUSIVE"
