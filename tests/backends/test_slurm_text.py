@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from draftsmith.backends.slurm_options import SlurmOptions, parse_options
+from draftsmith.backends.slurm_options import SlurmOptions, parse_options, with_folders
 from draftsmith.backends.slurm_text import batch_script, environment_file, slurm_time
 from draftsmith.contract.errors import ConfigError, InputError
 from draftsmith.contract.job import JobSpec
@@ -61,6 +61,27 @@ def test_the_script_is_the_golden_one_and_the_shell_can_read_it(name: str) -> No
 
     assert text == (GOLDEN / f"{name}.sbatch").read_text()
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_the_interpreter_and_the_folders_of_jobs_in_an_image() -> None:
+    image = {"container_image": "/images/x.sqsh", "python": "/opt/bin/python", "container_mounts": ["/extra:/extra"]}
+    folders = [Path("/share/ws"), Path("/models/m"), Path("/share/ws/logs"), Path("/share/ws")]
+    text = batch_script(
+        spec("train", "/home/me/.venv/bin/python", "-m", "draftsmith.work.train"),
+        with_folders(parse_options(image), folders),
+    )
+
+    assert "/opt/bin/python -m draftsmith.work.train" in text
+    assert "/home/me" not in text
+    assert "/share/ws:/share/ws,/models/m:/models/m,/extra:/extra" in text
+    assert with_folders(SlurmOptions(), folders) == SlurmOptions(), "without an image there is nothing to mount"
+
+
+def test_sizes_of_the_site_hold_where_a_phase_states_none() -> None:
+    options = parse_options({"cpus": 8, "memory_gib": 64, "phases": {"train": {"cpus": 32}}})
+
+    assert "--cpus-per-task=8\n#SBATCH --mem=65536M" in batch_script(spec("compare", "x"), options)
+    assert "--cpus-per-task=32\n#SBATCH --mem=65536M" in batch_script(spec("train", "x"), options)
 
 
 def test_no_value_of_a_variable_is_in_the_script() -> None:

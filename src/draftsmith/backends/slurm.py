@@ -18,6 +18,7 @@ from draftsmith.backends.notes import JobNote, Notes, make_handle, may_adopt, sp
 from draftsmith.backends.slurm_check import check_commands, check_nodes, look_at_nodes
 from draftsmith.backends.slurm_commands import SlurmCommands
 from draftsmith.backends.slurm_judge import Evidence, judge, judge_shards, merge_results
+from draftsmith.backends.slurm_nodes import give_back
 from draftsmith.backends.slurm_options import SlurmOptions
 from draftsmith.backends.slurm_parse import (
     LIVE_STATES,
@@ -60,6 +61,7 @@ class SlurmBackend:
         self._clock = clock or SystemClock()
         self._commands = commands or SlurmCommands(self._options.command_timeout_s)
         self._queue = SlurmQueue(self._commands, self._options, self._clock)
+        self._root = root
         self._notes = Notes(root)
         self._ended: dict[str, JobStatus] = {}  # an end is judged once
         self._gone_since: dict[str, float] = {}
@@ -77,8 +79,12 @@ class SlurmBackend:
             self._commands.run(("sbatch", "--test-only", str(self._write_files(spec))))
 
     def submit(self, spec: JobSpec) -> str:
-        """See Backend. Raises RefusedError unless `allow_cluster` was given."""
+        """See Backend. Raises RefusedError unless `allow_cluster` was given.
+
+        A node that a crash left drained is given back first.
+        """
         self._refuse_when_dry(f"submit job {spec.name}")
+        give_back(self._commands, self._root)
         adopted = self._living(spec)
         if adopted is not None:
             return adopted
