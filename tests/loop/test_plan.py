@@ -15,9 +15,11 @@ from loop_world import World, wait_for
 from draftsmith.cli.plan_request import checked_ks, operating_points, require_synthetic
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError, PrerequisiteError
+from draftsmith.contract.plan import StepSample
 from draftsmith.contract.profile import Distribution, ExpectedAcceptance, Recommendation, WorkloadProfile
 from draftsmith.engines.vllm_features import Installation
 from draftsmith.kit import processes
+from draftsmith.verdict.break_even import CostModel
 
 COSTS = json.dumps({"step_ms": 8, "step_cost": {"eagle3": 1.0}, "token_cost": {"eagle3": 0.1}})
 SMALL = ("--k", "1", "--k", "3", "--repeats", "1", "--concurrency", "1")
@@ -49,8 +51,10 @@ def test_costs_are_found_and_the_same_command_starts_nothing_again(world: World)
     done = plan(world, "--json")
     found = json.loads(done.stdout)
     needs = {need["k"]: need["break_even"]["value"] for need in found["points"][0]["needs"]}
-    assert needs[3] == pytest.approx(1.3, rel=0.15)
-    assert needs[1] < needs[2] < needs[3]
+    model = CostModel([StepSample.model_validate(sample) for sample in found["samples"]])
+    assert needs == pytest.approx({k: model.ratio(1, k).value for k in (1, 2, 3)}), "times are the machine's own"
+    for sample in found["samples"]:
+        assert sample["tokens_per_step"] == pytest.approx(sample["asked_al"], rel=0.3)
     assert found["acceptance"]["by_position"] == []
     assert "nothing is known" in found["acceptance"]["sentence"]
     assert found["budget"]["capture_bytes"] > 0
@@ -116,7 +120,8 @@ def test_after_the_loop_its_records_are_used_and_the_plan_is_checked_against_it(
     checked = json.loads(plan(world, "--check", "newest", "--json").stdout)
     [row] = checked["rows"]
     assert row["k"] == 3
-    assert row["predicted"]["value"] == pytest.approx(row["acceptance_length"] / 1.3, rel=0.2)
+    [cost] = [need["break_even"]["value"] for need in found["points"][0]["needs"] if need["k"] == 3]
+    assert row["predicted"]["value"] == pytest.approx(row["acceptance_length"] / cost)
     assert row["measured"] is None, "one block gives no interval, so there is nothing to agree with"
     assert "not measured" in row["sentence"]
     assert (world.base / "plan" / "check.json").exists()
