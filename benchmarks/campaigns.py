@@ -39,7 +39,6 @@ from draftsmith.traffic.prompts import Prompt, pinned, write_prompts
 from draftsmith.traffic.recording import read_requests
 
 POLL_S = 1.0
-PROMPTS = 12
 NGRAM = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
 
 
@@ -53,6 +52,7 @@ class Trick:
     blocks: int = 3
     most: int = 5
     restart_every: int = 0
+    prompts: int = 8
     general: int = 0
     tokens: int | None = None
     start_noise: float | None = None
@@ -72,7 +72,13 @@ def aa(options: argparse.Namespace) -> Trick:
     arms = (no_spec(), no_spec("twin", "other"))
     restart = 0 if options.number % 3 else 2
     return Trick(
-        f"aa-{options.number}", arms, ("LOSS", "INCONCLUSIVE"), most=3, restart_every=restart, tokens=options.tokens
+        f"aa-{options.number}",
+        arms,
+        ("LOSS", "INCONCLUSIVE"),
+        most=3,
+        restart_every=restart,
+        prompts=12,
+        tokens=options.tokens,
     )
 
 
@@ -80,7 +86,7 @@ def win(options: argparse.Namespace) -> Trick:
     """The draft trained on this traffic."""
     arms = (no_spec(), _draft("draft", "candidate", options.draft, options.k))
     names = {"{draft}": str(options.draft.resolve())}
-    return Trick("win", arms, ("WIN",), general=8, start_noise=options.start_noise, names=names)
+    return Trick("win", arms, ("WIN",), general=4, start_noise=options.start_noise, names=names)
 
 
 def ngram(options: argparse.Namespace) -> Trick:
@@ -138,12 +144,12 @@ def prepare(trick: Trick, options: argparse.Namespace) -> Path:
         blocks=trick.blocks,
         restart_every=trick.restart_every,
         general_prompts=trick.general,
-        thresholds=Thresholds(max_blocks=max(trick.most, trick.blocks), start_noise=trick.start_noise),
+        thresholds=Thresholds(max_blocks=max(trick.most, trick.blocks), start_noise=trick.start_noise or None),
     )
     config = Config(target=str(options.target.resolve()), compare=compare)
     paths = {"{target}": str(options.target.resolve()), "{campaign}": str(folder), **trick.names}
     point = OperatingPoint(name="c1", concurrency=1, max_tokens=trick.tokens, sampling={"temperature": 0}, primary=True)
-    prompts = write_prompts(folder / "chosen.jsonl", choose(options.prompts, options.seen, PROMPTS))
+    prompts = write_prompts(folder / "chosen.jsonl", choose(options.prompts, options.seen, trick.prompts))
     write_json(
         folder / "plan.json",
         {

@@ -1,6 +1,6 @@
 """The noise of real A/A campaigns: taken from their raw trials, and drawn again for simulated ones.
 
-File: {"context": {...}, "campaigns": [{"name", "set_aside", "pairs": [{"block", "log_ratio", "starts"}], "levels": [...]}]}.
+File: {"campaigns": [{"name", "context", "set_aside", "pairs": [{"block", "log_ratio", "starts"}], "levels": [...]}]}.
 A pair is two trials of equal arms in one block: the baseline and its own twin on one server (one start), or two servers
 of the same command (two starts). `levels`: log of the baseline's median TPOT in seconds, in block order.
 """
@@ -106,25 +106,19 @@ class Recorded:
         return np.cumsum(rng.choice(self.steps or (0.0,), blocks) * rng.choice((-1.0, 1.0), blocks))
 
     def describe(self) -> str:
-        """The figures of the page, in one sentence."""
+        """The figures of the page, in one sentence. Log ratios, in per cent."""
         values = [value for run in self.residuals for value in run]
         kurtosis = float(np.mean(np.square(np.square(values)))) / self.block_sd**4 if self.block_sd else math.nan
         return (
-            f"recorded: {len(values)} differences within starts, sd {100 * self.block_sd:.2g} %, largest "
-            f"{100 * max(map(abs, values)):.2g} %, kurtosis {kurtosis:.1f} (3 = normal); {len(self.jumps)} pairs of starts, "
-            f"sd {100 * self.start_sd:.2g} %, largest {100 * max(map(abs, self.jumps), default=0):.2g} %; "
-            f"level from block to block sd {100 * _rms(self.steps):.2g} %; one block in all {100 * self.total_sd:.2g} %"
+            f"recorded: {len(values)} log ratios on the same servers, sd {_percent(self.block_sd)}, largest "
+            f"{_percent(max(map(abs, values)))}, kurtosis {kurtosis:.1f} (3 = normal); pairs of starts: {len(self.jumps)}, "
+            f"sd {_percent(self.start_sd)}; level from block to block: sd {_percent(_rms(self.steps))}"
         )
 
 
 def record(folders: Sequence[Path], out: Path) -> None:
     """Write the A/A pairs of measured campaigns, each a folder with plan and samples.jsonl. No text, no machine's name."""
-    campaigns = [_campaign(folder) for folder in folders]
-    context = campaigns[0].pop("context")
-    for campaign in campaigns[1:]:
-        if (other := campaign.pop("context")) != context:
-            raise SystemExit(f"{campaign['name']} was measured at another point or with other versions: {other}")
-    write_json(out, {"context": context, "campaigns": campaigns})
+    write_json(out, {"campaigns": [_campaign(folder) for folder in folders]})
 
 
 def _campaign(folder: Path) -> dict[str, Any]:
@@ -147,12 +141,18 @@ def _campaign(folder: Path) -> dict[str, Any]:
         for log in logs
     ]
     medians = [np.median(list(by_prompt(cell, tpot).values())) for _, cell in sorted(own[base.name].items())]
+    context = {
+        "concurrency": point.concurrency,
+        "max_tokens": point.max_tokens,
+        "prompts": plan.n_prompts,
+        "versions": {name: plan.versions[name] for name in sorted(plan.versions)},
+    }
     return {
         "name": folder.name,
+        "context": context,
         "set_aside": len(notes),
         "pairs": pairs,
         "levels": [round(math.log(value), 6) for value in medians],
-        "context": {"point": point.model_dump(mode="json"), "prompts": plan.n_prompts, "versions": plan.versions},
     }
 
 
@@ -166,3 +166,7 @@ def _equal(base: Arm, arms: Sequence[Arm]) -> Iterator[Arm]:
 
 def _rms(numbers: Sequence[float]) -> float:
     return math.sqrt(sum(value * value for value in numbers) / len(numbers)) if numbers else 0.0
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.3g} %"
