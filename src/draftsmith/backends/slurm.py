@@ -71,20 +71,21 @@ class SlurmBackend:
         return batch_script(spec, self._options)
 
     def check(self, spec: JobSpec) -> None:
-        """See ClusterBackend. Account, QOS and limits are asked with `sbatch --test-only`, not in a dry run."""
+        """See ClusterBackend. In a dry run account, QOS and limits are not asked (with `sbatch --test-only`).
+
+        Outside of one, a node that a crash left drained is given back first.
+        """
         self.plan_text(spec)
         check_commands(self._commands)
+        if self._allowed:
+            give_back(self._commands, self._root)
         check_nodes(look_at_nodes(self._commands), spec, self._options)
         if self._allowed:
             self._commands.run(("sbatch", "--test-only", str(self._write_files(spec))))
 
     def submit(self, spec: JobSpec) -> str:
-        """See Backend. Raises RefusedError unless `allow_cluster` was given.
-
-        A node that a crash left drained is given back first.
-        """
+        """See Backend. Raises RefusedError unless `allow_cluster` was given."""
         self._refuse_when_dry(f"submit job {spec.name}")
-        give_back(self._commands, self._root)
         adopted = self._living(spec)
         if adopted is not None:
             return adopted
