@@ -7,7 +7,7 @@ import shlex
 import subprocess
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from draftsmith.contract.errors import InputError
@@ -114,6 +114,7 @@ def test_flags_alone_need_an_image_that_is_vllm() -> None:
         read_command([], ["--model", "/m"], vllm_image=False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), min_size=1, max_size=5))
 def test_quoted_words_are_read_as_a_shell_reads_them(words: list[str]) -> None:
     [found] = commands(shlex.join(words))
@@ -123,6 +124,7 @@ def test_quoted_words_are_read_as_a_shell_reads_them(words: list[str]) -> None:
 PLAIN = st.text(st.sampled_from("ab '\"\\\n;&#=-"), min_size=1, max_size=25)
 
 
+@settings(deadline=None)  # it starts a shell each time
 @given(PLAIN)
 def test_a_script_is_read_as_sh_reads_it_or_refused(text: str) -> None:
     try:

@@ -16,7 +16,8 @@ from draftsmith.contract.errors import InputError, RunInterruptedError
 
 if TYPE_CHECKING:
     from draftsmith.contract.config import Config
-    from draftsmith.serving.canary import Canaries, CanaryServer
+    from draftsmith.serving.canary import Canaries
+    from draftsmith.serving.canary_ready import CanaryServer
     from draftsmith.serving.canary_text import ArmPlan
 
 STANDING = "standing"

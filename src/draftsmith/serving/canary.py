@@ -10,7 +10,7 @@ Laws:
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +22,10 @@ from draftsmith.contract.cluster import (
     RBAC_HINT,
     VOLUME_PERMISSIONS,
     Permission,
-    explain,
     require_name,
 )
 from draftsmith.contract.errors import (
-    BackendError,
-    DraftsmithError,
     EngineLostError,
-    EngineStartError,
     PrerequisiteError,
     RefusedError,
 )
@@ -45,8 +41,8 @@ from draftsmith.kit.kube import (
     Object,
     Selection,
 )
-from draftsmith.kit.kube_watch import TimeIsUpError, follow
 from draftsmith.serving.canary_check import choose_node, require_unrouted
+from draftsmith.serving.canary_ready import CanaryServer, Endpoint, Readiness, start_id
 from draftsmith.serving.canary_removal import Intent, Ledger, Removal, named, translated, unwinding
 from draftsmith.serving.canary_text import (
     CONTAINER,
@@ -62,7 +58,6 @@ from draftsmith.serving.kubernetes_options import ServingOptions
 from draftsmith.serving.standing import Standing, read_standing, require_copyable
 
 TOKEN = f"{DOMAIN}/token"
-LOG_TAIL = 40
 DRY = "read the plan, then add --i-understand-this-uses-the-cluster"
 
 
@@ -82,21 +77,6 @@ class CanaryPlan:
         for arm in self.arms:
             items += [arm.workload, arm.service]
         return to_yaml(items)
-
-
-@dataclass(frozen=True)
-class CanaryServer:
-    """A canary that serves. `start_id` differs after every restart of its container."""
-
-    arm: str
-    url: str
-    model: str | None
-    pod: str
-    node: str
-    start_id: str
-
-
-Endpoint = Callable[[ArmObjects, Object], str]
 
 
 class Canaries:
@@ -184,7 +164,9 @@ class Canaries:
             )
             with translated("create the canaries"):
                 self._create(plan)
-            return self._wait_ready(plan)
+            names = plan.standing.command.values("--served-model-name")
+            model = names[-1] if names else plan.standing.command.model
+            return Readiness(self._api, self._options, experiment, plan.arms, model, self._endpoint).wait()
 
     def down(self, experiment: str, *, volumes: bool = False) -> list[str]:
         """Remove everything with the experiment's label; returns what was there. Harmless if it is gone.
@@ -224,7 +206,7 @@ class Canaries:
             pod = pods.get(server.pod)
             if pod is None:
                 raise EngineLostError(f"canary {server.arm} was removed", "start the comparison again")
-            if _start_id(pod) != server.start_id or view(pod).stage not in ("ready", "running"):
+            if start_id(pod) != server.start_id or view(pod).stage not in ("ready", "running"):
                 raise EngineLostError(f"canary {server.arm} {view(pod).detail}", "start the comparison again")
 
     # -- steps ------------------------------------------------------------------------------------------------------
@@ -285,82 +267,6 @@ class Canaries:
             found = mine[0]
         return {"apiVersion": arm.workload["apiVersion"], "kind": arm.workload["kind"], **found}
 
-    def _wait_ready(self, plan: CanaryPlan) -> dict[str, CanaryServer]:
-        clock, options = self._api.clock, self._options
-        began = clock.monotonic()
-        wanted = {arm.workload["metadata"]["labels"][f"{DOMAIN}/arm"]: arm for arm in plan.arms}
-
-        def decide(pods: Sequence[Object]) -> dict[str, CanaryServer] | None:
-            ready: dict[str, CanaryServer] = {}
-            for pod in pods:
-                arm = wanted.get(pod["metadata"]["labels"].get(f"{DOMAIN}/arm", ""))
-                if arm is None or pod["metadata"].get("deletionTimestamp"):
-                    continue
-                found = view(pod)
-                if found.stage in ("stuck", "ended", "evicted"):
-                    raise self._failed(arm, pod)
-                if found.stage == "unplaced" and clock.monotonic() - began > options.schedule_timeout_s:
-                    raise self._failed(arm, pod)
-                if found.stage == "ready":
-                    ready[arm.arm] = self._server(plan, arm, pod)
-            return ready if len(ready) == len(plan.arms) else None
-
-        try:
-            select = named(experiment=plan.experiment, component="canary")
-            servers = follow(self._api, PODS, options.namespace, select, options.start_timeout_s, decide)
-        except TimeIsUpError as late:
-            if late.error is not None:
-                raise explain(late.error, "watch the canaries") from late.error
-            raise self._late(plan, late.objects) from None
-        except ApiError as error:
-            raise explain(error, "watch the canaries") from error
-        if len({server.node for server in servers.values()}) > 1:
-            raise BackendError(
-                "the arms came up on different nodes, so their times cannot be compared", "set serving.options.node"
-            )
-        return servers
-
-    def _server(self, plan: CanaryPlan, arm: ArmObjects, pod: Object) -> CanaryServer:
-        names = plan.standing.command.values("--served-model-name")
-        return CanaryServer(
-            arm.arm,
-            self._endpoint(arm, pod),
-            names[-1] if names else plan.standing.command.model,
-            pod["metadata"]["name"],
-            pod["spec"].get("nodeName", ""),
-            _start_id(pod),
-        )
-
-    def _failed(self, arm: ArmObjects, pod: Object) -> DraftsmithError:
-        found = view(pod)
-        said = f"canary {arm.arm}: {found.detail}"
-        if found.stage == "ended":
-            return EngineStartError(said, self._tail(pod), "see the lines above; the standing deployment is untouched")
-        if found.stage == "evicted":
-            return BackendError(said, "run again when the node has room; nothing was left behind")
-        step = {
-            "stuck": "correct serving.options.image, or what the message names",
-            "unplaced": "free what it asks for, or name another node in serving.options.node",
-        }[found.stage]
-        return PrerequisiteError(said, step)
-
-    def _late(self, plan: CanaryPlan, pods: Sequence[Object]) -> DraftsmithError:
-        for pod in pods:
-            if view(pod).stage != "ready":
-                arm = pod["metadata"]["labels"].get(f"{DOMAIN}/arm", "?")
-                cause = f"canary {arm} was not ready after {self._options.start_timeout_s:g} s: {view(pod).detail}"
-                return EngineStartError(cause, self._tail(pod), "raise serving.options.start_timeout_s, or see its log")
-        return PrerequisiteError(
-            f"no pod of {plan.experiment} appeared within {self._options.start_timeout_s:g} s",
-            "look at the events of its Jobs: a quota or an admission rule may hold them back",
-        )
-
-    def _tail(self, pod: Object) -> str:
-        try:
-            return self._api.log(self._options.namespace, pod["metadata"]["name"], CONTAINER, tail=LOG_TAIL)
-        except ApiError:
-            return ""
-
     def _service_url(self, arm: ArmObjects, pod: Object) -> str:
         return self._options.endpoint.format(
             service=arm.name, namespace=self._options.namespace, port=arm.port, ip=pod["status"].get("podIP", "")
@@ -369,11 +275,3 @@ class Canaries:
     def _refuse_when_dry(self, what: str) -> None:
         if not self._allowed:
             raise RefusedError(f"dry run: would {what} in namespace {self._options.namespace}", DRY)
-
-
-def _start_id(pod: Object) -> str:
-    """Pod and container start: another one after every restart."""
-    states = (pod.get("status") or {}).get("containerStatuses") or []
-    started = next((((s.get("state") or {}).get("running") or {}).get("startedAt", "") for s in states), "")
-    restarts = sum(int(s.get("restartCount") or 0) for s in states)
-    return f"{pod['metadata']['uid']}-{restarts}-{started}"
