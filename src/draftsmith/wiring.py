@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from draftsmith.serving.canary import Canaries
     from draftsmith.serving.kubernetes import KubernetesServing
     from draftsmith.serving.kubernetes_options import ServingOptions
-    from draftsmith.trainers.speculators import SpeculatorsTrainer
+    from draftsmith.trainers.base import Trainer
 
 SERVED_NAME = "target"
 
@@ -86,11 +86,13 @@ def _kv_flags(config: Config, target: str, residents: int) -> tuple[str, ...]:
     return ("--kv-cache-memory-bytes", str(int(size * 2**30)))
 
 
-def trainer(config: Config) -> SpeculatorsTrainer:
-    """The draft's trainer."""
+def trainer(config: Config) -> Trainer:
+    """The draft's trainer. Raises ConfigError for settings that it has no equivalent of."""
+    from draftsmith.trainers.specforge import SpecforgeTrainer
     from draftsmith.trainers.speculators import SpeculatorsTrainer
 
-    return SpeculatorsTrainer(config.trainer, python=config.trainer.python or sys.executable)
+    kind = SpecforgeTrainer if config.trainer.kind == "specforge" else SpeculatorsTrainer
+    return kind(config.trainer, python=config.trainer.python or sys.executable)
 
 
 def backend(config: Config, state_dir: Path, *, allow_cluster: bool = False, folders: Sequence[Path] = ()) -> Backend:

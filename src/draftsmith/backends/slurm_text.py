@@ -84,7 +84,7 @@ def _check(spec: JobSpec, phase: PhaseOptions) -> None:
         )
     if "%" in spec.workdir or "\\" in spec.workdir or '"' in spec.workdir:
         raise InputError(f"workdir {spec.workdir!r} holds a character that Slurm rewrites", "move the workspace")
-    if phase.launcher == "torchrun" and (len(spec.argv) < 2 or (spec.argv[1] == "-m") == (len(spec.argv) < 3)):
+    if phase.launcher == "torchrun" and len(spec.argv) < (3 if spec.argv[1:2] == ("-m",) else 2):
         raise ConfigError(
             f"job {spec.name} is not a Python program, so launcher = 'torchrun' cannot start it",
             "use launcher = 'plain'",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from draftsmith.cli import canary, gate, loop, plan, tools, traffic
+from draftsmith.cli import canary, gate, loop, plan, scaffold, tools, traffic
 
 app = typer.Typer(
     name="draftsmith",
@@ -42,5 +42,6 @@ for command, function in {
     "verify": gate.verify,
     "report": loop.report,
     "teardown": loop.teardown,
+    "scaffold": scaffold.scaffold,
 }.items():
     app.command(command)(function)

@@ -99,6 +99,9 @@ def _engine(config: Config) -> Iterator[Check]:
 
 
 def _trainer(config: Config) -> Iterator[Check]:
+    if config.trainer.kind == "specforge":
+        yield from _specforge(config)
+        return
     found = _packages(config.trainer.python, ("speculators",))
     if "speculators" not in found:
         yield Check(
@@ -109,6 +112,20 @@ def _trainer(config: Config) -> Iterator[Check]:
         )
         return
     yield Check("trainer", "ok", f"speculators {found['speculators']}")
+
+
+def _specforge(config: Config) -> Iterator[Check]:
+    from draftsmith.trainers.specforge import check_settings
+    from draftsmith.trainers.specforge_env import require_specforge
+
+    where = config.trainer.python or sys.executable
+    try:
+        check_settings(config.trainer)
+        version = require_specforge(where)
+    except DraftsmithError as error:
+        yield Check("trainer", "missing", error.message, error.next_step)
+        return
+    yield Check("trainer", "ok", f"SpecForge {version} in {where}")
 
 
 def _redaction(config: Config) -> Iterator[Check]:
@@ -151,7 +168,8 @@ def _gpu(config: Config) -> Iterator[Check]:
     from draftsmith.kit import bandwidth, gpu, hardware
     from draftsmith.trainers.speculators import implementations
 
-    yield Check("training", "ok", f"{config.trainer.method} with {implementations(config.trainer)}")
+    if config.trainer.kind == "speculators":
+        yield Check("training", "ok", f"{config.trainer.method} with {implementations(config.trainer)}")
     if not hardware.gpu_names():
         speed = bandwidth.measured() / 1e9
         yield Check("bandwidth", "ok", f"{hardware.describe()}: memory reads at {speed:.1f} GB/s, as measured now")

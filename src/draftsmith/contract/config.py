@@ -37,8 +37,8 @@ class EngineConfig(Frozen):
 class TrainerConfig(Frozen):
     """The draft's trainer."""
 
-    kind: Literal["speculators"] = "speculators"
-    python: str | None = Field(None, description="interpreter that has speculators; default: the current one")
+    kind: Literal["speculators", "specforge"] = Field("speculators", description="which trainer; specforge: EAGLE3 only")
+    python: str | None = Field(None, description="interpreter that has the trainer; default: the current one")
     method: Literal["eagle3", "dflash"] = "eagle3"
     epochs: int = Field(6, description="passes over the training rows")
     learning_rate: float = Field(1e-3, description="peak; cosine decay with warm-up")

@@ -60,8 +60,16 @@ class Step(Frozen):
 class Trainer(Protocol):
     """Turns a task into steps, and says where its checkpoints and metrics lie."""
 
+    def files(self, task: TrainingTask) -> dict[str, str]:
+        """Text files that the steps read, by absolute path. Raises PrerequisiteError, InputError if it cannot train."""
+        ...
+
     def steps(self, task: TrainingTask) -> tuple[Step, ...]:
         """What to run, in order. Each step is safe to repeat."""
+        ...
+
+    def shown(self, task: TrainingTask) -> str:
+        """What was chosen, in words."""
         ...
 
     def metrics(self, task: TrainingTask) -> Path:

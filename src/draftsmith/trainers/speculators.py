@@ -33,6 +33,10 @@ class SpeculatorsTrainer:
         self.config = config
         self.python = python
 
+    def files(self, task: TrainingTask) -> dict[str, str]:
+        """See Trainer. speculators is told everything on its command line."""
+        return {}
+
     def steps(self, task: TrainingTask) -> tuple[Step, ...]:
         """Prepare the data set, then train."""
         work = Path(task.workdir)

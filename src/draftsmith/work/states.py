@@ -6,7 +6,6 @@ final name only when it is whole, so a restart asks for what is missing and noth
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -15,21 +14,13 @@ from pathlib import Path
 from draftsmith.contract.errors import EngineError, PrerequisiteError
 from draftsmith.engines.base import Server
 from draftsmith.traffic.replay import Pacing, Reply, Request, Target, replay
+from draftsmith.work.state_names import key as key  # part of this module's interface
+from draftsmith.work.state_names import states_path as states_path
 
 CAPTURE = {"kv_transfer_params": {"include_output_tokens": True}}
 SPARE_BYTES = 2 * 2**30
 WRITE_TIMEOUT_S = 60.0
 LOOK_AGAIN_S = 0.005
-
-
-def key(record_id: str) -> str:
-    """File stem of a row's states: a hash, since ids may hold anything."""
-    return hashlib.sha256(record_id.encode()).hexdigest()[:32]
-
-
-def states_path(folder: Path, record_id: str) -> Path:
-    """Where the states of a row lie."""
-    return folder / f"{key(record_id)}.safetensors"
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:

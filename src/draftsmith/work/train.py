@@ -16,7 +16,7 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import RefusedError, TrainerError
 from draftsmith.kit import gpu
-from draftsmith.kit.files import private_dir, read_lines
+from draftsmith.kit.files import private_dir, read_lines, write_atomic
 from draftsmith.traffic.reading import iter_rows, open_corpus
 from draftsmith.traffic.target_tokens import TargetTokens
 from draftsmith.traffic.vocabulary import choose_draft_vocab, load_token_freq, mapping
@@ -67,6 +67,8 @@ def body(job: Job) -> Outputs:
     trainer = wiring.trainer(config)
     if job.rank:
         return _assist(job, config, trainer.steps(task)[-1])
+    for path, text in trainer.files(task).items():
+        write_atomic(Path(path), text)
     began = time.monotonic()
     follow = _Follow(job, trainer.metrics(task), config.trainer.epochs, task, config.trainer.batch_tokens)
     for step in trainer.steps(task):

@@ -1,0 +1,162 @@
+"""The recipe for teams with a SpecForge of their own: what it writes is what shells, SpecForge and Kubernetes take."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+from specforge.config.schema import Config as SpecforgeConfig
+from typer.testing import CliRunner
+
+from draftsmith.cli.app import app
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "trainers"))  # a neighbour
+import specforge_world as world
+
+GOLDEN = Path(__file__).parent / "golden"
+CONVERSATIONS = 60
+
+
+def write(tmp_path: Path, *more: str) -> Path:
+    out = tmp_path / "recipe"
+    target = world.target(tmp_path / "Tiny-Model")
+    arguments = ["scaffold", "--target", str(target), "--out", str(out), *more]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return write(tmp_path)
+
+
+def slug(recipe: Path) -> str:
+    return next((recipe / "deploy").iterdir()).name.removesuffix("-spec-canary.yaml")
+
+
+def test_every_file_of_the_recipe_is_there(recipe: Path) -> None:
+    name = slug(recipe)
+    assert sorted(str(p.relative_to(recipe)) for p in recipe.rglob("*") if p.is_file()) == sorted(
+        [
+            "README.md", f"configs/{name}-eagle3.json", f"configs/{name}-eagle3.yaml", f"deploy/{name}-spec-canary.yaml",
+            f"run-{name}-offline.sh", "slurm/capture.sbatch", "slurm/eval.sbatch", "slurm/prepare-data.sbatch",
+            "slurm/train.sbatch", "slurm/train_entry.py",
+        ]
+    )  # fmt: skip
+    for path in recipe.rglob("*"):
+        if path.is_file():
+            assert not re.findall(r"@[a-z_]+@", path.read_text()), f"{path.name} has an open place"
+
+
+@pytest.mark.parametrize("method", ["eagle3", "dflash"])
+def test_specforge_accepts_the_configurations(tmp_path: Path, method: str) -> None:
+    out = write(tmp_path, "--method", method)
+    read = SpecforgeConfig.from_file(str(out / "configs" / f"{slug(out)}-{method}.yaml"))
+    assert (read.training.strategy, read.mode) == (method, "offline")
+    draft = json.loads((out / "configs" / f"{slug(out)}-{method}.json").read_text())
+    if method == "eagle3":
+        assert read.model.aux_hidden_state_layer_ids == [1, 5, 8], "[1, L/2-1, L-4] of twelve layers"
+        assert draft["eagle_aux_hidden_state_layer_ids"] == [2, 6, 9], "the same layers, for vLLM"
+    else:
+        assert read.model.aux_hidden_state_layer_ids is None
+        assert draft["dflash_config"]["target_layer_ids"] == [1, 5, 8]
+    from specforge.algorithms.builtin import builtin_algorithm_registry
+    from specforge.application.planning import validate_resolved_run
+
+    validate_resolved_run(read, builtin_algorithm_registry().resolve(method))
+
+
+def test_scripts_are_shell(recipe: Path) -> None:
+    scripts = [*recipe.glob("*.sh"), *recipe.glob("slurm/*.sbatch")]
+    assert len(scripts) == 5
+    for script in scripts:
+        subprocess.run(["bash", "-n", str(script)], check=True)
+    run = next(recipe.glob("*.sh"))
+    assert run.stat().st_mode & 0o777 == 0o700
+    wrong = subprocess.run([run, "bake"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "prepare | capture | train" in wrong.stderr
+    early = subprocess.run([run, "train"], capture_output=True, text=True, check=False)
+    assert early.returncode == 3
+    assert "Run the stage capture first" in early.stderr
+
+
+@pytest.mark.parametrize("stage", ["prepare-data", "capture", "train", "eval"])
+def test_batch_scripts_word_for_word(tmp_path: Path, stage: str) -> None:
+    site = tmp_path / "site.toml"
+    site.write_text(
+        '[backend]\nkind = "slurm"\n[backend.options]\naccount = "lab"\npartition = "gpu"\n'
+        "[backend.options.phases.train]\nnodes = 2\ngpus = 4\n"
+    )
+    out = write(tmp_path, "--config", str(site))
+    text = (out / "slurm" / f"{stage}.sbatch").read_text()
+    text = text.replace(str(out), "/share/recipe").replace(slug(out), "tiny")
+    assert text == (GOLDEN / f"scaffold-{stage}.sbatch").read_text()
+
+
+def test_the_data_stage_splits_by_prompt_and_counts(recipe: Path, tmp_path: Path) -> None:
+    source = tmp_path / "traffic.jsonl"
+    rows = [
+        {"messages": [{"role": "user", "content": f"q{i // 2}\u2028"}, {"role": "assistant", "content": f"a{i}"}]}
+        for i in range(CONVERSATIONS)
+    ]
+    source.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*rows, {"messages": []}]))
+    run = next(recipe.glob("*.sh"))
+    done = subprocess.run(
+        [run, "prepare"], env={"DATA": str(source), "PATH": "/usr/bin:/bin", "PYTHON": sys.executable},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("dropped: 1\n")
+    made = {name: world.read_lines(recipe / "data" / f"{name}.jsonl") for name in ("train", "validation", "heldout")}
+    assert sum(map(len, made.values())) == CONVERSATIONS
+    seen = {n: {row.get("conversations", row.get("messages"))[0]["content"] for row in r} for n, r in made.items()}  # type: ignore[index,union-attr]
+    assert not seen["train"] & (seen["heldout"] | seen["validation"]), "no prompt on two sides"
+
+
+@pytest.mark.parametrize("version", ["1.29", "1.37"])
+def test_canaries_are_objects_that_nothing_routes_to(recipe: Path, version: str) -> None:
+    items = list(yaml.safe_load_all((recipe / "deploy" / f"{slug(recipe)}-spec-canary.yaml").read_text()))
+    assert [item["kind"] for item in items] == ["Job", "Service", "Job", "Service"]
+    for item in items:
+        kubernetes_validate.validate(item, version, strict=True)
+        assert item["metadata"]["labels"]["draftsmith.dev/experiment"].startswith(slug(recipe)[:10])
+    arguments = [" ".join(i["spec"]["template"]["spec"]["containers"][0]["args"]) for i in items if i["kind"] == "Job"]
+    assert "--speculative-config" not in arguments[0]
+    assert '"method":"eagle3"' in arguments[1].replace(" ", "")
+
+
+def test_a_recipe_is_not_overwritten(tmp_path: Path) -> None:
+    write(tmp_path)
+    result = CliRunner().invoke(
+        app, ["scaffold", "--target", str(tmp_path / "Tiny-Model"), "--out", str(tmp_path / "recipe")]
+    )
+    assert result.exit_code != 0
+
+
+def test_training_in_the_recipe_goes_on_from_its_last_checkpoint(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import runpy
+
+    from specforge import cli
+
+    told: list[list[str]] = []
+    monkeypatch.setattr(cli, "main", lambda argv: told.append(argv) or 0)
+    config = str(recipe / "configs" / f"{slug(recipe)}-eagle3.yaml")
+    for made in (False, True):
+        if made:
+            state = recipe / "output" / f"{slug(recipe)}-step500" / "training_state.pt"
+            state.parent.mkdir(parents=True)
+            state.touch()
+        monkeypatch.setattr(sys, "argv", ["train_entry.py", config, "training.num_epochs=2"])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(recipe / "slurm" / "train_entry.py"), run_name="__main__")
+        assert caught.value.code == 0
+    assert told[0] == ["train", "--config", config, "training.num_epochs=2"]
+    assert told[1][-1] == f"training.resume_from={recipe / 'output'}"
