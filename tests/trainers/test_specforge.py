@@ -17,7 +17,10 @@ from draftsmith.contract.config import Config, TrainerConfig, parse_config
 from draftsmith.contract.errors import ConfigError, InputError, PrerequisiteError
 from draftsmith.trainers import specforge_env
 from draftsmith.trainers.base import TrainingTask
-from draftsmith.trainers.specforge import SpecforgeTrainer, dflash_config, eagle3_config, yaml_text
+from draftsmith.trainers.lint import lint_draft
+from draftsmith.trainers.specforge import SpecforgeTrainer
+from draftsmith.trainers.specforge_config import dflash_config, eagle3_config, yaml_text
+from draftsmith.trainers.target import read_target
 
 pytestmark = pytest.mark.filterwarnings("ignore:flash_attn is not found")
 
@@ -141,3 +144,13 @@ def test_doctor_looks_for_the_chosen_trainer(tmp_path: Path) -> None:
     assert [c.level for c in _trainer(absent)] == ["missing"]
     wrong = Config(trainer=TrainerConfig(kind="specforge", method="dflash"))
     assert "scaffold" in next(_trainer(wrong)).next_step
+
+
+def test_lint_asks_about_a_switch_that_trainer_and_engine_read_differently(tmp_path: Path) -> None:
+    from model_folders import write_plain, write_target
+
+    facts = read_target(write_target(tmp_path / "small"))
+    said = {name: lint_draft(write_plain(tmp_path / name, **more), facts).at("warn") for name, more in
+            {"silent": {}, "said": {"norm_output": True}}.items()}  # fmt: skip
+    assert not [finding for finding in said["silent"] if "norm_output" in finding.sentence]
+    assert [finding.check for finding in said["said"] if "norm_output" in finding.sentence] == ["switches"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -184,6 +185,10 @@ def versions(config: Config) -> dict[str, str]:
             known[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    if config.trainer.kind == "specforge":
+        from draftsmith.trainers.specforge_env import packages
+
+        known |= packages(config.trainer.python or sys.executable)
     return known
 
 

@@ -44,7 +44,7 @@ def scaffold(
     from draftsmith.contract.errors import InputError
     from draftsmith.kit.files import write_atomic
     from draftsmith.trainers.layers import default_layers
-    from draftsmith.trainers.specforge import default_draft_vocab
+    from draftsmith.trainers.specforge_config import default_draft_vocab
     from draftsmith.trainers.target import read_config
 
     settled = o.configuration(config, target=target, settings=settings)
@@ -83,7 +83,7 @@ def scaffold(
 
 
 def _head_key(target: Path) -> str:
-    from draftsmith.trainers.specforge import EMBEDDINGS, HEAD
+    from draftsmith.trainers.specforge_config import EMBEDDINGS, HEAD
     from draftsmith.trainers.weights import read_tensors, weight_files
 
     return HEAD if HEAD in read_tensors(weight_files(target)) else EMBEDDINGS

@@ -16,7 +16,7 @@ from draftsmith.serving.canary_text import ArmPlan, render_arm, to_yaml
 from draftsmith.serving.kubernetes_options import ServingOptions
 from draftsmith.serving.standing import read_standing
 from draftsmith.trainers.layers import to_specforge
-from draftsmith.trainers.specforge import dflash_config, eagle3_config, run_config, yaml_text
+from draftsmith.trainers.specforge_config import dflash_config, eagle3_config, run_config, yaml_text
 
 MODELS = "/models"
 HOUR = 3600

@@ -181,6 +181,15 @@ def check_switches(case: Case) -> Iterator[Finding]:
             found.append(
                 error("switches", "mask_token_id is missing or no token of the vocabulary", "export the draft again")
             )
+    if draft.form == "plain" and draft.method == "eagle3" and draft.option("norm_output"):
+        found.append(
+            warn(
+                "switches",
+                "norm_output is true: to SpecForge the output head reads normalised states, to the engine normalised "
+                "states are fed back as well, which costs acceptance after the first position if it was not trained so",
+                "remove norm_output from config.json if SpecForge trained the draft",
+            )
+        )
     yield from found or [ok("switches", "every setting that trainer and engine read differently is written out")]
     window = draft.layer.get("sliding_window")
     served = case.served_tokens or case.target.max_position_embeddings
