@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import specforge_world as world
 import yaml
+from model_folders import write_plain, write_target
 from specforge.config.schema import Config as SpecforgeConfig  # a missing package fails these tests
 
 from draftsmith import wiring
@@ -142,13 +143,14 @@ def test_doctor_looks_for_the_chosen_trainer(tmp_path: Path) -> None:
     assert [(c.level, c.sentence[:15]) for c in _trainer(config)] == [("ok", "SpecForge 0.2.0")]
     absent = Config(trainer=TrainerConfig(kind="specforge", python=str(tmp_path / "none")))
     assert [c.level for c in _trainer(absent)] == ["missing"]
+    gemma = write_target(tmp_path / "gemma", architectures=["Gemma4ForCausalLM"])
+    unfit = Config(target=str(gemma), trainer=TrainerConfig(kind="specforge"))
+    assert "final norm" in next(_trainer(unfit)).sentence, "before a capture, not after it"
     wrong = Config(trainer=TrainerConfig(kind="specforge", method="dflash"))
     assert "scaffold" in next(_trainer(wrong)).next_step
 
 
 def test_lint_asks_about_a_switch_that_trainer_and_engine_read_differently(tmp_path: Path) -> None:
-    from model_folders import write_plain, write_target
-
     facts = read_target(write_target(tmp_path / "small"))
     said = {name: lint_draft(write_plain(tmp_path / name, **more), facts).at("warn") for name, more in
             {"silent": {}, "said": {"norm_output": True}}.items()}  # fmt: skip

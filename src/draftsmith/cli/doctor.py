@@ -115,13 +115,16 @@ def _trainer(config: Config) -> Iterator[Check]:
 
 
 def _specforge(config: Config) -> Iterator[Check]:
-    from draftsmith.trainers.specforge import check_settings
+    from draftsmith.trainers.specforge import check_settings, check_target
     from draftsmith.trainers.specforge_env import require_specforge
+    from draftsmith.trainers.target import read_config
 
     where = config.trainer.python or sys.executable
     try:
         check_settings(config.trainer)
         version = require_specforge(where)
+        if config.target and Path(config.target, "config.json").is_file():
+            check_target(read_config(Path(config.target)))
     except DraftsmithError as error:
         yield Check("trainer", "missing", error.message, error.next_step)
         return
