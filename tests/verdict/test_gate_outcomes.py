@@ -8,7 +8,7 @@ import pytest
 from campaign import C1, CANDIDATE, NGRAM, NO_SPEC, STANDING, World, plan_of
 
 from draftsmith.contract.errors import InputError
-from draftsmith.contract.measure import Arm, OperatingPoint
+from draftsmith.contract.measure import Arm, OperatingPoint, Trial
 from draftsmith.contract.verdict import Decision
 from draftsmith.verdict.decide import decide
 from draftsmith.verdict.samples import bundle_digest
@@ -51,7 +51,26 @@ def test_a_small_gain_asks_for_more_blocks_and_then_wins() -> None:
 def test_an_equal_draft_loses_because_no_gain_worth_claiming_is_left() -> None:
     decision = World(plan_of(), EQUAL).decide(8)
     assert (decision.outcome, decision.winner, decision.need_more_blocks) == ("LOSS", None, False)
-    assert "worth claiming" in decision.reason
+    assert "worth having" in decision.reason
+
+
+def test_a_machine_too_noisy_to_show_a_gain_is_no_evidence_against_the_draft() -> None:
+    def uneven(trial: Trial) -> Trial:
+        """The twins of the baseline differ much, the arms themselves little."""
+        if trial.traffic != "aa":
+            return trial
+        factor = 1.0 + 0.25 * (trial.block % 3) * (1 if trial.arm.endswith("a") else -1)
+        samples = tuple(
+            s.model_copy(update={"latency_s": (s.ttft_s or 0.0) + ((s.latency_s or 0.0) - (s.ttft_s or 0.0)) * factor})
+            for s in trial.samples
+        )
+        return trial.model_copy(update={"samples": samples})
+
+    tpot = {"standing": 0.045, "no-spec": 0.045, "tailored": 0.041}
+    quiet = World(plan_of(), tpot, aa=True).decide(8)
+    noisy = World(plan_of(), tpot, aa=True, change=uneven).decide(8)
+    assert (quiet.outcome, noisy.outcome) == ("WIN", "INCONCLUSIVE")
+    assert "hides any gain" in noisy.reason
 
 
 def test_a_slower_draft_loses() -> None:

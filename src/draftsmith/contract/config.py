@@ -37,7 +37,9 @@ class EngineConfig(Frozen):
 class TrainerConfig(Frozen):
     """The draft's trainer."""
 
-    kind: Literal["speculators", "specforge"] = Field("speculators", description="which trainer; specforge: EAGLE3 only")
+    kind: Literal["speculators", "specforge"] = Field(
+        "speculators", description="which trainer; specforge: EAGLE3 only"
+    )
     python: str | None = Field(None, description="interpreter that has the trainer; default: the current one")
     method: Literal["eagle3", "dflash"] = "eagle3"
     epochs: int = Field(6, description="passes over the training rows")
@@ -88,7 +90,10 @@ class CorpusConfig(Frozen):
         "that holds some is dropped; needs `draftsmith[redaction]`",
     )
     hard_share: float = Field(
-        0.0, ge=0.0, le=1.0, description="share of training rows, where max_rows chooses, for what drafts predicted worst"
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="share of training rows, where max_rows chooses, for what drafts predicted worst",
     )
     hard_log: str | None = Field(
         None,

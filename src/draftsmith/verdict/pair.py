@@ -172,7 +172,7 @@ def _outcome(
     if failed and data.blocks >= rule.first:
         return "LOSS", f"{numbers}, and the guard {failed[0].name} failed: {failed[0].sentence}", False
     if settled.call == "not_faster":
-        return "LOSS", f"{numbers}: less than the {_gain(rule.claim)} worth claiming here", False
+        return "LOSS", f"{numbers}: less than the {_gain(rule.wanted)} worth having", False
     if settled.call == "open":
         return "INCONCLUSIVE", f"{numbers}: {_why_open(rule, data, settled)}", left
     doubt = _acceptance_doubt(bench, arm, own, settled)
@@ -200,6 +200,8 @@ def _numbers(bench: Bench, arm: Arm, data: Spread, settled: Settled) -> str:
 def _why_open(rule: Rule, data: Spread, settled: Settled) -> str:
     if data.blocks < rule.first:
         return f"nothing is inferred from fewer than {rule.first} blocks"
+    if settled.high < rule.claim:
+        return f"equal servers differ by {_gain(rule.claim)} here, which hides any gain this could be"
     if settled.value < rule.claim:
         return f"the estimate does not reach the {_gain(rule.claim)} worth claiming, and chance is not excluded"
     if data.blocks >= rule.last:

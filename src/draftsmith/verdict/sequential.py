@@ -138,14 +138,16 @@ class Rule:
     """The preset of one comparison. Gains are log ratios (baseline time / candidate time).
 
     `alpha` is the error of each end of the interval, `alpha_equal` that of calling an equal arm faster; both over all
-    looks together, already divided among the arms. `claim` is the smallest gain worth claiming, `bar` what the lower
-    end must clear.
+    looks together, already divided among the arms. `claim` is the smallest gain worth claiming on this machine, `bar`
+    what the lower end must clear; `wanted` is the smallest gain worth having: what noise adds to it can hide a gain,
+    but is no evidence against one.
     """
 
     first: int
     last: int
     alpha: float
     alpha_equal: float
+    wanted: float
     claim: float
     bar: float
 
@@ -159,6 +161,7 @@ class Rule:
             last=max(first, thresholds.max_blocks),
             alpha=share * (1 - thresholds.confidence) / 2,
             alpha_equal=share * thresholds.false_promotion,
+            wanted=math.log1p(thresholds.min_gain),
             claim=math.log1p(gain),
             bar=math.log1p(gain * thresholds.lower_end_share),
         )
@@ -173,7 +176,7 @@ class Rule:
         width = data.half_width(self.alpha * share)
         low, high = data.mean - width, data.mean + width
         call: Call = "open"
-        if high < self.claim:
+        if high < self.wanted:
             call = "not_faster"
         elif data.mean >= self.claim and low > self.bar and data.mean > data.half_width(self.alpha_equal * share):
             call = "faster"
