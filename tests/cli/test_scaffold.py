@@ -121,6 +121,51 @@ def test_the_data_stage_splits_by_prompt_and_counts(recipe: Path, tmp_path: Path
     assert not seen["train"] & (seen["heldout"] | seen["validation"]), "no prompt on two sides"
 
 
+CAPTURE = """
+import pathlib, sys
+import torch
+argv = [word for word in sys.argv[1:] if word != "--enable-aux-hidden-states"]
+given = dict(zip(argv[::2], argv[1::2]))
+assert given["--aux-hidden-states-layers"] == "1,5,8", given
+out = pathlib.Path(given["--output-path"]) / "rows_0-2000"
+out.mkdir(parents=True)
+for index, _ in enumerate(open(given["--data-path"], "rb")):
+    mask = torch.full((4,), 0 if given["--chat-template"] == "wrong" else 1)
+    row = {"input_ids": torch.arange(4), "loss_mask": mask, "hidden_state": torch.zeros(1, 4, 8)}
+    torch.save(row | {"aux_hidden_state": torch.zeros(1, 4, 24)}, out / f"data_{index}.ckpt")
+"""
+
+
+def test_the_capture_stage_stops_where_nothing_could_be_learned(tmp_path: Path) -> None:
+    recipe = write(tmp_path, "--method", "dflash")
+    scripts = tmp_path / "checkout" / "scripts"
+    scripts.mkdir(parents=True)
+    (scripts / "prepare_hidden_states.py").write_text(CAPTURE)
+    alone = tmp_path / "python"  # one process instead of torchrun's
+    alone.write_text(f'#!/bin/sh\n[ "$2" = torch.distributed.run ] && shift 4\nexec "{sys.executable}" "$@"\n')
+    alone.chmod(0o700)
+    (recipe / "data").mkdir()
+    for split in ("train", "validation"):
+        (recipe / "data" / f"{split}.jsonl").write_text("{}\n" * 3)
+    env = {"PATH": "/usr/bin:/bin", "PYTHON": str(alone), "SPECFORGE_HOME": str(tmp_path / "checkout"), "NUM_GPUS": "1"}
+
+    def capture(**more: str) -> subprocess.CompletedProcess[str]:
+        command = [next(recipe.glob("*.sh")), "capture"]
+        return subprocess.run(command, env=env | more, capture_output=True, text=True, check=False)
+
+    wrong = capture(CHAT_TEMPLATE="wrong", STATES=str(tmp_path / "other"))
+    assert (wrong.returncode, "CHAT_TEMPLATE does not fit" in wrong.stderr) == (1, True), wrong.stderr
+    done = capture()
+    assert done.returncode == 0, done.stderr
+    assert "train: 3 of 3 conversations, 12 tokens to learn from" in done.stdout
+    from specforge.algorithms.common.dflash_family_data import normalize_offline_sample
+    from specforge.runtime.data_plane.feature_store import load_feature_file
+
+    row = load_feature_file(str(recipe / "states" / "train" / "rows_0-2000" / "data_0.ckpt"))
+    read = normalize_offline_sample(row, 400)
+    assert read["hidden_states"].shape[-1] == 24, "SpecForge's DFlash reads the layers under this name"
+
+
 @pytest.mark.parametrize("version", ["1.29", "1.37"])
 def test_canaries_are_objects_that_nothing_routes_to(recipe: Path, version: str) -> None:
     items = list(yaml.safe_load_all((recipe / "deploy" / f"{slug(recipe)}-spec-canary.yaml").read_text()))

@@ -80,14 +80,18 @@ for split in ("train", "validation"):
     learned = 0
     for file in files:
         row = torch.load(file, weights_only=True)
-        learned += int(row["loss_mask"].sum())
+        mask = row["loss_mask"].bool()
+        if not (mask[:-1] & mask[1:]).any():  # nothing to learn from; SpecForge's DFlash refuses such a row
+            file.unlink()
+            continue
+        learned += int(mask.sum())
         if method == "dflash" and "hidden_states" not in row:  # SpecForge reads the layers under another name there
             row["hidden_states"] = row["aux_hidden_state"].squeeze(0)
             torch.save({k: row[k] for k in ("input_ids", "loss_mask", "hidden_states")}, file)
     print(f"{split}: {len(files)} of {wanted} conversations, {learned} tokens to learn from")
     if not learned:
         sys.exit("the loss mask is zero everywhere: CHAT_TEMPLATE does not fit the target")
-    if len(files) < 0.9 * wanted:
+    if wanted - len(files) > 0.1 * wanted:
         sys.exit("states are missing for more than a tenth of the conversations")
 PY
 }

@@ -105,6 +105,7 @@ def training(recipe: Recipe) -> dict[str, Any]:
         run_id=recipe.slug,
         log_every=50,
         workers=4,
+        keep=3,
     )
 
 

@@ -110,11 +110,12 @@ def run_config(
     warm_start: str | None = None,
     log_every: int = LOG_EVERY,
     workers: int = 0,
+    keep: int = 0,
 ) -> dict[str, Any]:
     """SpecForge's run configuration for training from stored states. Pure. `layer_ids` in engine notation.
 
     `per_epoch`: optimiser steps of one pass, after each of which it validates (where there are states to validate on)
-    and saves. Raises InputError for layers that SpecForge cannot name.
+    and saves; `keep` of those stay (0: all), and the best. Raises InputError for layers that SpecForge cannot name.
     """
     model: dict[str, Any] = {
         "target_model_path": target,
@@ -142,6 +143,7 @@ def run_config(
         "attention_backend": attention,
         "fsdp_sharding": "NO_SHARD",  # the draft is small: every rank holds it whole
         "save_interval": per_epoch,
+        "max_checkpoints": keep,
         "log_interval": log_every,
         "dist_timeout": WAIT_MIN,
         "seed": seed,
