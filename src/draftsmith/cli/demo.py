@@ -16,7 +16,7 @@ from draftsmith.kit.files import private_dir, write_atomic
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "compare": {"k_values": (3,), "prompts": 16, "ngram": False, "tuning_prompts": 6},
-    "trainer": {"epochs": 6},
+    "trainer": {"epochs": 5},
     "engine": {"max_model_len": 1024},
 }
 CONCURRENCY = 32

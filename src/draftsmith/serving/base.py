@@ -14,6 +14,10 @@ class Serving(Protocol):
         """What is configured to serve now."""
         ...
 
+    def fingerprint(self) -> str | None:
+        """What serves but for its speculative config, as a hash; None where that cannot be seen."""
+        ...
+
     def switch(self, expected: SpecConfig, new: SpecConfig) -> None:
         """Put `new` in place, only if `expected` is what is there. Harmless if `new` is already there.
 

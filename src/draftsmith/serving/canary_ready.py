@@ -19,7 +19,8 @@ LOG_TAIL = 40
 
 @dataclass(frozen=True)
 class CanaryServer:
-    """A canary that serves. `start_id` differs after every restart of its container."""
+    """A canary that serves. `start_id` differs after every restart of its container, `served`: fingerprint of what it
+    is a copy of."""
 
     arm: str
     url: str
@@ -27,6 +28,7 @@ class CanaryServer:
     pod: str
     node: str
     start_id: str
+    served: str = ""
 
 
 Endpoint = Callable[[ArmObjects, Object], str]
@@ -34,7 +36,8 @@ Endpoint = Callable[[ArmObjects, Object], str]
 
 @dataclass(frozen=True)
 class Readiness:
-    """The canaries of one experiment, created and on their way. `model` is the name they serve it under."""
+    """The canaries of one experiment, created and on their way. `model` is the name they serve it under, `served`: see
+    CanaryServer."""
 
     api: KubeApi
     options: ServingOptions
@@ -42,6 +45,7 @@ class Readiness:
     arms: tuple[ArmObjects, ...]
     model: str | None
     endpoint: Endpoint
+    served: str = ""
 
     def wait(self) -> dict[str, CanaryServer]:
         """Block until all serve. Raises PrerequisiteError, EngineStartError or BackendError if one will not."""
@@ -87,6 +91,7 @@ class Readiness:
             pod["metadata"]["name"],
             pod["spec"].get("nodeName", ""),
             start_id(pod),
+            self.served,
         )
 
     def _failed(self, arm: ArmObjects, pod: Object) -> DraftsmithError:

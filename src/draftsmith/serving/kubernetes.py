@@ -66,6 +66,10 @@ class KubernetesServing:
         """What the arguments say, with draft folders as they are here. Raises InputError if they are not understood."""
         return from_containers(self._read().command.spec_config, self._options.paths)
 
+    def fingerprint(self) -> str:
+        """See Serving."""
+        return self._read().fingerprint()
+
     def plan_text(self, expected: SpecConfig, new: SpecConfig) -> str:
         """The exact patch, or the values to change where a patch would not last. Changes nothing."""
         standing = self._read()

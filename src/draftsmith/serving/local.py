@@ -38,6 +38,9 @@ class LocalServing:
             raise InputError(f"{self.file.name} holds no JSON object", "it must hold a JSON object, or null for off")
         return value
 
+    def fingerprint(self) -> None:
+        """See Serving: the server is not seen from here."""
+
     def switch(self, expected: SpecConfig, new: SpecConfig) -> None:
         """See Serving."""
         now = self.current()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from draftsmith.contract.base import digest
 from draftsmith.contract.errors import InputError, RefusedError
 from draftsmith.kit.kube import DEPLOYMENTS, INFERENCE_SERVICES, Object, Resource
 from draftsmith.serving.kubernetes_options import PresetName, ServingOptions
@@ -63,6 +64,12 @@ class Standing:
         resources = self.container.get("resources") or {}
         asked = (resources.get("limits") or {}).get(resource) or (resources.get("requests") or {}).get(resource) or 0
         return int(asked)
+
+    def fingerprint(self) -> str:
+        """What serves but for its speculative config: image, words, variables, resources. Equal = a comparison still holds."""
+        seen = {key: self.container.get(key) for key in ("image", "env", "envFrom", "resources")}
+        words = [word.value for word in self.command.with_spec(None).words]
+        return digest(seen | {"words": words})
 
     def mounts(self) -> list[str]:
         """Folders that come from volumes, in the container."""
