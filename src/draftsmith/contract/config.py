@@ -27,7 +27,8 @@ class EngineConfig(Frozen):
     cpu_kv_gib: float = Field(2.0, description="KV cache of one server on CPU, in GiB")
     gpu_kv_gib: float | None = Field(
         None,
-        description="KV cache of one server on a GPU, in GiB; default: what its share allows, 4 where several share it",
+        description="KV cache of one server on a GPU, in GiB; default: what its share allows; where several share the GPU, "
+        "what max_num_seqs sequences can fill, 32 at most",
     )
     gpu_memory_share: float | None = Field(None, description="share of GPU memory for one server; default: chosen")
     start_timeout_s: float = Field(900.0, description="how long a server may take to become ready")
@@ -130,7 +131,13 @@ class CompareConfig(Frozen):
     blocks: int = Field(3, description="interleaved blocks to start with")
     resident: Literal["auto", "yes", "no"] = Field("auto", description="keep all servers up together")
     restart_every: int = Field(
-        1, description="blocks between server restarts; 0 = start once, then no result is above tier `draft`"
+        1,
+        description="blocks between server restarts; 0 = start once, then tier `draft` unless thresholds.start_noise is set",
+    )
+    canaries: bool = Field(
+        True,
+        description="with serving.kind kubernetes: the arms are copies of what serves, in the cluster; false: servers that the "
+        "job starts itself",
     )
     dcgm_url: str | None = Field(
         None, description="/metrics of a DCGM exporter: clocks and power of GPUs on another machine; default: NVML here"
