@@ -33,7 +33,8 @@ Scheduler = Annotated[
 Understood = Annotated[
     bool,
     typer.Option(
-        "--i-understand-this-uses-the-cluster", help="submit the jobs; without it what would be submitted is shown"
+        "--i-understand-this-uses-the-cluster",
+        help="act on the cluster: submit, cancel, patch; without it nothing is done there",
     ),
 ]
 New = Annotated[bool, typer.Option("--new", help="start a new run even if the same request has an unfinished one")]
@@ -207,7 +208,7 @@ def status(
     workspace: o.Workspace = None,
     json: o.Json = False,
 ) -> None:
-    """Show what serves, the runs of the workspace, and how far a run came."""
+    """Show what serves, and how far a run came: what each phase found and how long it took."""
     from draftsmith.cli.oneshot import get_run
     from draftsmith.loop.jobs import read_progress
     from draftsmith.store.state import read_state
@@ -249,7 +250,7 @@ def report(
     workspace: o.Workspace = None,
     json: o.Json = False,
 ) -> None:
-    """Write the evidence bundle and report.html of a run again, also of one that is not finished."""
+    """Write the evidence bundle and report.html of a run again, once it has come to a comparison."""
     from draftsmith.cli.oneshot import get_run
     from draftsmith.cli.present import republish
 
