@@ -25,4 +25,4 @@ else
     choice=(-m "not slurm")
   fi
 fi
-"$python" -m pytest "${choice[@]}" "$@"
+"$python" -m pytest --numprocesses "${WORKERS:-2}" --dist loadgroup "${choice[@]}" "$@"

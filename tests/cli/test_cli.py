@@ -153,3 +153,16 @@ def test_every_command_takes_json() -> None:
         assert function is not None
         assert "json" in inspect.signature(function).parameters, name
     assert isinstance(app, typer.Typer)
+
+
+def test_new_files_in_a_folder_are_another_request(tmp_path: Path) -> None:
+    from draftsmith.cli.oneshot import _source_id
+
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "monday.jsonl").write_text("{}\n")
+    first, by_glob = _source_id(str(folder)), _source_id(str(folder / "*.jsonl"))
+    assert _source_id(str(folder)) == first
+    (folder / "tuesday.jsonl").write_text("{}\n")
+    assert _source_id(str(folder)) != first
+    assert _source_id(str(folder / "*.jsonl")) != by_glob

@@ -50,7 +50,6 @@ def run(
     backend: BackendName = None,
     scheduler: Scheduler = None,
     understood: Understood = False,
-    aa_shapes: Annotated[str | None, typer.Option("--aa-shapes", help="see `draftsmith profile --help`")] = None,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     settings: o.Settings = None,

@@ -210,10 +210,14 @@ def _with_hard_log(config: Config) -> tuple[Config, dict[str, str]]:
 
 
 def _source_id(path: str) -> str:
-    file = Path(path)
-    if file.is_file():
-        return sha256_file(file)
-    return path
+    """A file by its bytes, a folder or glob by those of every file in it: new traffic is a new request. A URL by its name."""
+    if Path(path).is_file():
+        return sha256_file(Path(path))
+    if "://" in path or path == "-":
+        return path
+    from draftsmith.traffic.importers.sources import expand
+
+    return digest({file.path: sha256_file(Path(file.path)) for file in expand([path])})
 
 
 def get_run(config: Config, run_id: str | None) -> Run:
