@@ -25,4 +25,4 @@ else
     choice=(-m "not slurm")
   fi
 fi
-"$python" -m pytest --numprocesses "${WORKERS:-2}" --dist loadgroup "${choice[@]}" "$@"
+"$python" -m pytest "${choice[@]}" "$@"

@@ -15,8 +15,8 @@ from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, write_atomic
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "compare": {"k_values": (3,), "prompts": 16, "ngram": False, "tuning_prompts": 6},
-    "trainer": {"epochs": 5},
+    "compare": {"k_values": (3,), "prompts": 12, "general_prompts": 4, "ngram": False, "tuning_prompts": 6},
+    "trainer": {"epochs": 4},
     "engine": {"max_model_len": 1024},
 }
 CONCURRENCY = 32

@@ -226,7 +226,8 @@ class Campaign:
     def _warm_up(self, arm: Arm, endpoint: Endpoint) -> None:
         """Passes over a few prompts until times hold still; with a prefix cache also one over all; then the smoke test.
 
-        Before the plan is fixed, passes over other prompts warm up what is looked at.
+        Before the plan is fixed, passes over other prompts warm up what is looked at. A draft that was measured needs no
+        smoke test after a restart.
         """
         if not hasattr(self, "plan"):
             return
@@ -237,7 +238,7 @@ class Campaign:
         warm.steady(lambda: self._measure(endpoint, few, point, slot)[0])
         if self.plan.cache_regime == "warm":
             self._measure(endpoint, self.prompts.prompts, point, slot)
-        if arm.role == "candidate" and arm.spec_config is not None:
+        if arm.role == "candidate" and arm.spec_config is not None and not self.trials:
             self._smoke(arm.name, endpoint)
 
     def _smoke(self, name: str, endpoint: Endpoint) -> None:
