@@ -15,7 +15,7 @@ from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, write_atomic
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "compare": {"k_values": (3,), "prompts": 12, "general_prompts": 4, "ngram": False, "tuning_prompts": 6},
+    "compare": {"k_values": (3,), "prompts": 12, "general_prompts": 7, "ngram": False, "tuning_prompts": 6},
     "trainer": {"epochs": 4},
     "engine": {"max_model_len": 1024},
 }
