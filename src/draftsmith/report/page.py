@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 from draftsmith.contract.context import Context, Measured
 from draftsmith.report import plots, plots_draft, plots_traffic, tables
@@ -26,6 +24,7 @@ from draftsmith.report.numbers import (
 from draftsmith.report.parts import ReportParts
 from draftsmith.report.story import decision_path
 from draftsmith.report.tables import Table
+from draftsmith.report.templates import template
 
 __all__ = ["render_report"]
 
@@ -56,7 +55,7 @@ def render_report(parts: ReportParts) -> str:
     told = parts.decision
     sections = [section for section in _sections(parts) if section.exhibits]
     page = str(
-        _template().render(
+        template("report.html.j2").render(
             title=" / ".join(word for word in (parts.family, parts.run_id) if word) or "Draftsmith",
             model=model_name(parts),
             hardware=hardware_name(parts),
@@ -267,17 +266,3 @@ def _corpus_context(parts: ReportParts) -> Context:
 
 def _date(unix_s: float | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(unix_s)) if unix_s is not None else ""
-
-
-@cache
-def _template() -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("draftsmith.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from draftsmith.contract.context import Context
 from draftsmith.contract.plan import ACTION_MEANING, Forecast, Plan
 from draftsmith.report.numbers import DASH, duration, milliseconds, percent
 from draftsmith.report.svg import PAINT, draw
+from draftsmith.report.templates import template
 from draftsmith.verdict.advice import speed
 from draftsmith.verdict.break_even import CostModel, length_at
 
@@ -34,7 +34,7 @@ class Exhibit:
 
 def render_plan(plan: Plan) -> str:
     """The page as text."""
-    page = _template().render(
+    page = template("plan.html.j2").render(
         plan=plan,
         tone=TONES[plan.advice],
         sections=_sections(plan),
@@ -224,17 +224,3 @@ def budget_lines(plan: Plan) -> Sequence[tuple[str, str]]:
         hours = f"{b.gpu_hours:.2f}" if b.gpu_hours is not None else "not known"
         lines.append(("GPU hours", f"{hours} ({b.gpus} GPU(s))"))
     return lines
-
-
-@cache
-def _template() -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("draftsmith.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("plan.html.j2")
