@@ -217,3 +217,20 @@ def test_open_loop_sends_at_the_recorded_times_whatever_is_still_unanswered() ->
     assert [body["messages"][0]["content"] for body in server.seen] == [str(n) for n in range(6)]
     assert starts == sorted(starts)
     assert all(start >= began + n * 0.05 - 0.005 for n, start in enumerate(starts)), "never before its time"
+
+
+@pytest.mark.parametrize("answer", [(503, [b"busy"]), (200, [streamed("half").replace(b'"stop"', b"null")])])
+def test_what_is_measured_is_sent_once_so_that_no_failure_is_hidden(answer: tuple[int, list[bytes]]) -> None:
+    replies: list[Reply] = []
+    with serving(lambda body, times: (200, [streamed("x")]) if times else answer) as server:
+        replay(iter([ask(1)]), Target(server.url, "served", again=False), Pacing(), replies.append)
+    assert len(server.seen) == 1
+    assert [reply.record.error is None for reply in replies] == [False]
+
+
+def test_a_server_that_is_gone_is_lost_also_where_nothing_is_sent_twice() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        with pytest.raises(EngineLostError, match="went away"):
+            replay(iter([ask(1), ask(2)]), Target(url, "served", again=False), Pacing(), lambda reply: None)

@@ -41,7 +41,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Target:
-    """Where requests go. `extra` is merged into each body (for example `kv_transfer_params`)."""
+    """Where requests go. `extra` is merged into each body (for example `kv_transfer_params`).
+
+    `again`: a request that was refused or cut off is sent again. Off where that is part of what is measured.
+    """
 
     endpoint: str
     model: str
@@ -49,6 +52,7 @@ class Target:
     timeout_s: float = 600.0
     token_ids: bool = True
     stream: bool = True
+    again: bool = True
     extra: dict[str, Any] = field(default_factory=dict)
 
     def url(self, path: str) -> str:
@@ -166,7 +170,7 @@ async def _send(client: httpx.AsyncClient, request: Request, target: Target, sta
         except _HttpError as failure:
             state.refused = 0
             error = f"http_{failure.status}"
-            if failure.status not in RETRY_STATUS:
+            if failure.status not in RETRY_STATUS or not target.again:
                 break
         except httpx.TimeoutException:
             error = "timeout"
@@ -179,6 +183,8 @@ async def _send(client: httpx.AsyncClient, request: Request, target: Target, sta
                     f"the server at {target.endpoint} went away",
                     "look at its log, start it again and rerun: it resumes",
                 ) from None
+            if not target.again and not isinstance(failure, httpx.ConnectError):
+                break  # nobody there says nothing of an answer, and is asked again in any case
         except ValueError:
             error = "malformed_response"
             break

@@ -108,7 +108,7 @@ def measure_answers(
         )
     began = time.time()
     pacing = Pacing(point.concurrency, open_loop=point.open_loop)
-    target = Target(endpoint.url, endpoint.model, api_key=endpoint.api_key)
+    target = Target(endpoint.url, endpoint.model, api_key=endpoint.api_key, again=False)
     with Meter(dcgm_url) as meter:
         wall_s, peak = replay(requests_of(prompts, point), target, pacing, keep)
     counters = engine.diff(before, engine.counters(endpoint.url)) if before else SpecCounters()
