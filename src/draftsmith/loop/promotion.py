@@ -21,6 +21,7 @@ from draftsmith.phases.base import Gate, PhaseContext
 from draftsmith.serving.base import Serving
 from draftsmith.store.runs import Run
 from draftsmith.store.state import read_state, remember, write_state
+from draftsmith.trainers.lint_files import weights_sha256
 
 
 def promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResult, Gate]:
@@ -36,6 +37,7 @@ def promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResul
         return _result(False, context.standing, f"standing configuration kept: {reason}")
     check_served(context.config.serving.endpoint, context.standing)
     winner = dict(compare.outputs["winner_config"] or {})
+    _require_weights(winner, compare.outputs.get("winner_sha256"))
     draft = _settle_draft(context, winner)
     if draft:
         winner["model"] = draft
@@ -47,7 +49,7 @@ def promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResul
         "promoted",
         run,
         decision,
-        winner,
+        winner or None,
         draft,
     )
     run.append("effect", "promote", new=winner or None)
@@ -72,7 +74,7 @@ def rollback(workspace: Path, serving: Serving) -> ServiceState:
     last = promoted[-1]
     extra: dict[str, Any] = last.model_extra or {}
     previous, draft = extra.get("previous_config"), extra.get("previous_draft")
-    serving.switch(last.config, previous)
+    serving.switch(last.config or None, previous)
     restored = state.model_copy(update={"standing_config": previous, "champion_draft": draft})
     restored = remember(restored, "rolled_back", run_id=last.run_id, config=previous, draft=draft)
     write_state(workspace, restored)
@@ -89,6 +91,14 @@ def _state(context: PhaseContext) -> ServiceState:
         served_deploy=context.config.serving.deploy,
         standing_config=context.standing,
     )
+
+
+def _require_weights(winner: dict[str, Any], compared: str | None) -> None:
+    """Raise RefusedError if the winner's draft is not the one that was compared: its folder may be the operator's own."""
+    if compared is not None and weights_sha256(Path(winner["model"])) != compared:
+        raise RefusedError(
+            "the weights of the winner's draft were changed since the comparison", "compare again: --start-phase compare"
+        )
 
 
 def _settle_draft(context: PhaseContext, winner: dict[str, Any]) -> str | None:
