@@ -23,7 +23,7 @@ def encoded(world: World, text: str) -> list[int]:
     return list(tokenizer(world).encode(text, add_special_tokens=False).ids)
 
 
-def plant(world: World) -> dict[str, int]:
+def plant(world: World, *, routes: bool = False) -> dict[str, int]:
     """A mail address in every seventh prompt, a token in every seventh answer, both with their ids and names."""
     planted = {MAIL: 0, TOKEN: 0}
     lines = []
@@ -33,7 +33,8 @@ def plant(world: World) -> dict[str, int]:
             value["messages"][0]["content"] += f" {MAIL}"
             value["prompt_token_ids"][3:3] = encoded(world, f" {MAIL}")
             value["conversation"] = f"{MAIL}-{number}"
-            value["params"] |= {"user": MAIL}
+            value["params"]             value["route"] = MAIL if routes else value["route"]
+|= {"user": MAIL}
             planted[MAIL] += 1
         elif number % 7 == 5:
             value["completion"] = f"{TOKEN} {value['completion']}"
@@ -72,7 +73,7 @@ def found(world: World, folder: Path) -> list[str]:
 def test_with_redaction_on_nothing_of_it_is_stored_at_any_time(world: World) -> None:
     pytest.importorskip("datafog_core")
     pytest.importorskip("detect_secrets")
-    planted = plant(world)
+    planted = plant(world, routes=True)
     world.configure(corpus={"redact": True})
     world.call("corpus")
     assert found(world, world.workspace) == []

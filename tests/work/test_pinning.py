@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.measure import OperatingPoint, RequestSample, Trial
-from draftsmith.traffic.prompts import Prompt
+from draftsmith.traffic.prompts import Prompt, PromptSet, write_prompts
 from draftsmith.work.commands import as_module, check_command, render, split_command
+from draftsmith.work.job import Job
 from draftsmith.work.measure import with_divergence
-from draftsmith.work.pinning import sampling_seen, set_aside, typical_window
+from draftsmith.work.pinning import pin_prompts, sampling_seen, set_aside, typical_window
+
+MAIL = "anna.kovacs@example.org"
 
 
 def test_the_window_is_the_typical_one_and_keeps_the_gaps() -> None:
@@ -96,3 +103,17 @@ def test_each_answer_says_where_it_leaves_the_baselines() -> None:
     )
     hints = [[s.first_divergence_hint for s in one.samples] for one in told]
     assert hints == [[2, 1, None, None], [None] * 4, [None]]
+
+
+def test_general_traffic_is_redacted_where_traffic_is(tmp_path: Path) -> None:
+    pytest.importorskip("datafog_core")
+    pytest.importorskip("detect_secrets")
+    log = tmp_path / "general.jsonl"
+    line = {"schema": "draftsmith_access_v1", "id": "g1", "messages": [{"role": "user", "content": f"Write to {MAIL}."}]}
+    log.write_text(json.dumps(line) + "\n")
+    own = write_prompts(tmp_path / "own.jsonl", PromptSet(prompts=(prompt(0),), sha256=""))
+    config = Config.model_validate({"corpus": {"redact": True}, "compare": {"general_log": str(log)}})
+    job = Job(tmp_path / "job", {"prompts": {"own": str(own)}})
+    found = pin_prompts(job, config)["general"].prompts
+    assert [p.messages for p in found] == [[{"role": "user", "content": "Write to [EMAIL]."}]]
+    assert MAIL.encode() not in b"".join(path.read_bytes() for path in (tmp_path / "job").iterdir())

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 class Frozen(BaseModel):
     """Immutable and closed: an unknown key is an error, so a typo never passes silently."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+    # Values may be traffic: an error that is printed or logged says where, never what.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null", hide_input_in_errors=True)
 
 
 def canonical(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,12 +49,14 @@ def build_profile(
     on_progress: OnProgress | None = None,
     target_config: dict[str, Any] | None = None,
     workers: int | None = None,
+    rename: Callable[[str], str] | None = None,
 ) -> WorkloadProfile:
     """Profile the traffic in `sources` (see importers), or, with `aa_shapes`, the named bench shapes.
 
     `exact` True counts every token, False estimates large logs from a sample, None decides by size. `rejects` names a file
-    for lines that could not be used. Large logs are read by several processes (`workers`), which are spawned: a script that
-    calls this needs a main guard. Raises InputError if nothing usable is there, or the tokenizer is missing or foreign.
+    for lines that could not be used. `rename` gives routes the names that are shown. Large logs are read by several processes
+    (`workers`), which are spawned: a script that calls this needs a main guard. Raises InputError if nothing usable is there,
+    or the tokenizer is missing or foreign.
     """
     if aa_shapes is not None:
         return sealed(shapes_profile(parse_shapes(aa_shapes), target_config))
@@ -73,7 +75,11 @@ def build_profile(
     if not gathered.n:
         raise no_usable_record(dict(skips.reasons))
     _require_counts(gathered, counter is not None)
-    return sealed(_assemble(gathered, skips, provenance, counter.name if counter else None, target_config))
+    found = _assemble(gathered, skips, provenance, counter.name if counter else None, target_config)
+    if rename is not None:
+        routes = tuple(one.model_copy(update={"name": rename(one.name)}) for one in found.routes)
+        found = found.model_copy(update={"routes": routes})
+    return sealed(found)
 
 
 def sealed(profile: WorkloadProfile) -> WorkloadProfile:

@@ -89,9 +89,9 @@ class Redactor:
 
         messages, params = _mapped(record.messages, clean), _mapped(sampling(record.params), clean)
         names = {
-            "id": self._name(record.id),
-            "conversation": record.conversation and self._name(record.conversation),
-            "route": record.route and self._name(record.route),
+            "id": self.name(record.id),
+            "conversation": record.conversation and self.name(record.conversation),
+            "route": record.route and self.name(record.route),
         }
         if not counts:
             return record.model_copy(update={**names, "params": params}), counts
@@ -108,12 +108,12 @@ class Redactor:
                 return "redacted_answer"
             if self.find(tokens.text(prompt.tolist())) or self.find(asked(row.messages)) or self.find(row.params):
                 return "redacted_prompt"
-            return replace(row, id=self._name(row.id), conversation=row.conversation and self._name(row.conversation))
+            return replace(row, id=self.name(row.id), conversation=row.conversation and self.name(row.conversation))
 
         return test
 
-    def _name(self, name: str) -> str:
-        # Gateways like to name conversations by the user's address.
+    def name(self, name: str) -> str:
+        """`name`, or a hash where it holds something: gateways like to name conversations by the user's address."""
         return f"{key64(name.encode()):016x}" if self.find(name) else name
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
-from draftsmith.contract.measure import OperatingPoint
+from draftsmith.contract.measure import Arm, OperatingPoint
 from draftsmith.kit.files import read_json, write_json
 from draftsmith.traffic.importers import read_records
 from draftsmith.traffic.prompts import (
@@ -21,6 +22,9 @@ from draftsmith.traffic.prompts import (
     tuning_prompts,
     write_prompts,
 )
+from draftsmith.traffic.redaction import Redactor
+from draftsmith.trainers.lint_files import weights_sha256
+from draftsmith.trainers.weights import weight_files
 from draftsmith.work.job import Job
 
 GENERAL_TOKENS = 32
@@ -46,8 +50,7 @@ def pin_prompts(job: Job, config: Config) -> dict[str, PromptSet]:
         if named:
             found[kind] = read_prompts(Path(named))
         elif kind == "general" and settings.general_prompts:
-            log = read_records([settings.general_log]) if settings.general_log else None
-            found[kind] = general_prompts(log, settings.general_prompts, config.corpus.seed, max_tokens=GENERAL_TOKENS)
+            found[kind] = _general(config)
         elif kind != "general" and "corpus" in job.plan:
             choose = heldout_prompts if kind == "own" else tuning_prompts
             count = settings.prompts if kind == "own" else settings.tuning_prompts
@@ -58,6 +61,16 @@ def pin_prompts(job: Job, config: Config) -> dict[str, PromptSet]:
     if not found["own"].prompts:
         raise InputError("there are no prompts to compare on", "give a prompts file or a corpus with held-out rows")
     return found
+
+
+def _general(config: Config) -> PromptSet:
+    """Of the log that the configuration names, redacted like all traffic if that is asked for; else the built-in ones."""
+    settings = config.compare
+    log: Iterable[AccessRecord] | None = read_records([settings.general_log]) if settings.general_log else None
+    if log is not None and config.corpus.redact:
+        redactor = Redactor()
+        log = [redactor.prompt(record)[0] for record in log]
+    return general_prompts(log, settings.general_prompts, config.corpus.seed, max_tokens=GENERAL_TOKENS)
 
 
 def pin_points(job: Job, prompts: int) -> list[OperatingPoint]:
@@ -114,3 +127,11 @@ def set_aside(prompts: Sequence[Prompt], count: int) -> tuple[tuple[Prompt, ...]
     """(prompts that decide, prompts for choices): the last `count`, at most a third, never decide."""
     aside = min(count, len(prompts) // 3)
     return tuple(itertools.islice(prompts, len(prompts) - aside)), tuple(prompts[len(prompts) - aside :])
+
+
+def with_weights(arm: Arm) -> Arm:
+    """The arm with the identity of its draft's weights, where they lie here: other weights under its path are another arm."""
+    model = Path(str((arm.spec_config or {}).get("model") or "-"))
+    if arm.draft_sha256 is not None or not model.is_dir() or not weight_files(model):
+        return arm
+    return arm.model_copy(update={"draft_sha256": weights_sha256(model)})
