@@ -6,7 +6,12 @@ import json
 from pathlib import Path
 
 from draftsmith.contract.config import Config
-from draftsmith.phases.steps import draft_lengths, other_draft
+from draftsmith.contract.draft import TargetFacts
+from draftsmith.contract.measure import Arm
+from draftsmith.phases.base import PhaseContext
+from draftsmith.phases.steps import _free_name, draft_lengths, other_draft, path_names
+from draftsmith.store.scrub import Scrubber, from_names, to_names
+from draftsmith.work.pinning import with_weights
 
 
 def lengths(**trainer: object) -> tuple[int, ...]:
@@ -27,3 +32,37 @@ def test_a_further_draft_is_served_as_its_own_files_say(tmp_path: Path) -> None:
     (tmp_path / "draft-manifest.json").write_text(json.dumps({"method": "eagle3"}))
     assert other_draft(tmp_path, "dflash", 3) == {"method": "eagle3", "num_speculative_tokens": 3}
     assert other_draft(tmp_path / "nowhere", "eagle3", 2) == {"method": "eagle3", "num_speculative_tokens": 2}
+
+
+def test_drafts_anywhere_on_the_machine_are_names_in_the_evidence(tmp_path: Path) -> None:
+    """Otherwise the plan is refused when it is to be frozen, after the training."""
+    standing = {"method": "eagle3", "model": "/home/somebody/drafts/one", "num_speculative_tokens": 2}
+    further = "/home/another/drafts/two"
+    context = PhaseContext(
+        run_id="r", folder=tmp_path / "w" / "runs" / "r", workspace=tmp_path / "w",
+        config=Config.model_validate({"compare": {"drafts": [further]}}), target=TargetFacts.model_construct(path="/models/m"),
+        sources=(), standing=standing, layer_ids=(), versions={},
+    )  # fmt: skip
+    names = path_names(context)
+    arms = to_names([standing, {"model": further}, {"model": str(tmp_path / "w" / "drafts" / "three")}], names)
+    assert Scrubber.of(names).finds(arms) == []
+    assert arms[2]["model"] == "{workspace}/drafts/three"
+    assert from_names(arms, names)[0] == standing
+
+
+def test_further_drafts_of_one_name_are_told_apart() -> None:
+    arms = [Arm(name="standing", role="standing"), Arm(name="mine", role="other")]
+    assert _free_name("/a/mine", arms) == "mine-2"
+    assert _free_name("/a/other/draft", arms) == "other"
+    assert _free_name("/a/new#1/", arms) == "new-1"
+
+
+def test_a_drafts_weights_are_part_of_its_arm(tmp_path: Path) -> None:
+    arm = Arm(name="mine", role="other", spec_config={"method": "eagle3", "model": str(tmp_path)})
+    assert with_weights(arm) == arm
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    first = with_weights(arm)
+    (tmp_path / "model.safetensors").write_bytes(b"two")
+    assert first.draft_sha256
+    assert with_weights(arm) != first
+    assert with_weights(first) == first, "what the training said of its draft stays"

@@ -179,6 +179,9 @@ def test_two_commands_at_once_do_not_disturb_each_other(travelled: Travelled) ->
     wait_for(lambda: world.counted()["submitted", "train"] or first.poll() is not None, "training")
     second = world.call("train", code=4)
     assert "another process is carrying out" in second.stderr
+    third = world.call("train", "--start-phase", "corpus", code=4)
+    assert "another process is carrying out" in third.stderr
+    assert world.counted()["started", None] == 1, "what is refused leaves no word to discard finished work later"
     assert first.poll() is None
     world.kill(first)
     world.call("train")
@@ -194,6 +197,20 @@ def test_a_job_that_ended_while_nobody_looked_is_not_repeated(travelled: Travell
     world.call("train")
     assert world.counted()["submitted", "train"] == 1
     assert world.counted()["phase_done", "train"] == 1
+
+
+def test_a_training_killed_while_it_clears_up_is_not_repeated(travelled: Travelled) -> None:
+    """By then the hidden states are gone, or half of them: nothing could be trained from the rest."""
+    world = travelled.to("compare")
+    for event in sorted(world.folder().glob("journal/[0-9]*.json")):
+        value: dict[str, Any] = json.loads(event.read_text())
+        if (value["kind"], value["phase"]) == ("phase_done", "train"):
+            event.unlink()
+    (world.folder() / "phases" / "train" / "result.json").unlink()
+    world.call("train")
+    assert world.counted()["submitted", "train"] == 2
+    made = world.done("train")["result"]["outputs"]["draft_sha256"]
+    assert made == travelled.results["train"]["outputs"]["draft_sha256"]  # type: ignore[index]
 
 
 def test_start_phase_does_that_phase_anew_and_what_it_needs(travelled: Travelled) -> None:

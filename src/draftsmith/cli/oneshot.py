@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 import time
@@ -20,10 +21,13 @@ from draftsmith.contract.errors import ConfigError, InputError
 from draftsmith.contract.job import JobResult
 from draftsmith.kit.files import private_dir, sha256_file
 from draftsmith.loop.base import Console, Loop
-from draftsmith.loop.driver import outputs_exist, results
+from draftsmith.loop.driver import alone, outputs_exist, results
 from draftsmith.phases.base import PhaseContext
 from draftsmith.phases.pipeline import PIPELINE
 from draftsmith.store.runs import Run, RunRecord, Store, new_run_id
+
+LOGS = (("corpus", "hard_log"), ("compare", "general_log"))
+INTERPRETERS = (("engine", "python"), ("trainer", "python"))
 
 
 def override(config: Config, settings: list[str]) -> Config:
@@ -76,7 +80,7 @@ def open_loop(
         raise InputError(f"no phase {start_phase!r}", f"phases: {', '.join(PIPELINE)}")
     target = require_target(config)
     paths = resolve_sources(sources)
-    config, further = _with_hard_log(config)
+    config, further = absolute(config)
     sources_sha = digest({path: _source_id(path) for path in paths} | further | {"options": profile_options or {}})
     workspace = private_dir(Path(config.workspace).resolve())
     key = digest(
@@ -104,7 +108,9 @@ def open_loop(
     if not run.events():
         run.append("started", standing=serving.current())
     if start_phase:
-        run.append("started", restart=start_phase, discards=discarded(run, start_phase), standing=serving.current())
+        with alone(run.folder):  # what another process carries out is not discarded under its hands
+            discards = discarded(run, start_phase)
+            run.append("started", restart=start_phase, discards=discards, standing=serving.current())
     options = {"sources_sha256": sources_sha, "profile": profile_options or {}}
     return Loop(
         run=run,
@@ -199,14 +205,37 @@ def resolve_sources(sources: list[str]) -> list[str]:
     return [s if "://" in s or s == "-" else os.path.abspath(s) for s in sources]
 
 
-def _with_hard_log(config: Config) -> tuple[Config, dict[str, str]]:
-    """The configuration with the hard log as an absolute path, and what identifies that log."""
-    given = config.corpus.hard_log
-    if given is None:
-        return config, {}
-    [path] = resolve_sources([given])
-    corpus = config.corpus.model_copy(update={"hard_log": path})
-    return config.model_copy(update={"corpus": corpus}), {f"hard {path}": _source_id(path)}
+def absolute(config: Config) -> tuple[Config, dict[str, str]]:
+    """The configuration with absolute paths, since jobs run in folders of their own, and what identifies its logs.
+
+    Raises InputError for a setting whose file or folder is not there: said now, not after the training.
+    """
+    changed: dict[str, dict[str, Any]] = {}
+    identity: dict[str, str] = {}
+    for section, name in LOGS:
+        if (given := getattr(getattr(config, section), name)) is not None:
+            [path] = resolve_sources([given])
+            if "://" not in path and not Path(path).exists() and not glob.glob(path):
+                raise InputError(f"{section}.{name}: {given} does not exist", "correct its path, or leave it out")
+            changed.setdefault(section, {})[name] = path
+            identity[f"{name.removesuffix('_log')} {path}"] = _source_id(path)
+    if config.trainer.warm_start:
+        changed.setdefault("trainer", {})["warm_start"] = _draft_folder("trainer.warm_start", config.trainer.warm_start)
+    if config.compare.drafts:
+        drafts = tuple(_draft_folder("compare.drafts", given) for given in config.compare.drafts)
+        changed.setdefault("compare", {})["drafts"] = drafts
+    for section, name in INTERPRETERS:
+        given = getattr(getattr(config, section), name)
+        if given and "/" in given:
+            changed.setdefault(section, {})[name] = os.path.abspath(given)
+    sections = {name: getattr(config, name).model_copy(update=values) for name, values in changed.items()}
+    return config.model_copy(update=sections), identity
+
+
+def _draft_folder(setting: str, given: str) -> str:
+    if not Path(given, "config.json").is_file():
+        raise InputError(f"{setting}: {given} is no folder of a draft", "name the folder that holds its config.json")
+    return os.path.abspath(given)
 
 
 def _source_id(path: str) -> str:

@@ -33,7 +33,7 @@ def drive(loop: Loop) -> JobResult | None:
     Raises the error of a failed phase, WaitingError if the operator declined, or RefusedError if another process
     is at it; the same run continues later.
     """
-    with _alone(loop.run):
+    with alone(loop.run.folder):
         processes.sweep(loop.run.processes)
         for phase in to_clear(loop.run.events()):
             end_job(loop, phase)
@@ -74,14 +74,14 @@ def _now(loop: Loop) -> PhaseContext:
 
 
 @contextlib.contextmanager
-def _alone(run: Run) -> Iterator[None]:
-    """The kernel gives the lock back when its holder ends, however it ends."""
-    with (run.folder / "lock").open("w") as lock:
+def alone(folder: Path) -> Iterator[None]:
+    """Raise RefusedError if another process is at work in `folder`. The kernel gives the lock back however its holder ends."""
+    with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RefusedError(
-                f"another process is carrying out {run.record.run_id}", "wait for its end, or stop it first"
+                f"another process is carrying out {folder.name}", "wait for its end, or stop it first"
             ) from None
         yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from draftsmith.contract.job import JobResult
 from draftsmith.contract.measure import Arm, OperatingPoint
 from draftsmith.kit.files import read_json
 from draftsmith.phases.base import Gate, JobPlan, PhaseContext
+from draftsmith.store.scrub import home
 
 MANIFEST = "draft-manifest.json"
 RECORDED = "recorded"
@@ -29,7 +31,11 @@ def _common(context: PhaseContext) -> dict[str, Any]:
 
 def path_names(context: PhaseContext) -> dict[str, str]:
     """Name -> path prefix: how paths of this machine are written in the evidence."""
-    return {"{run}": str(context.folder), "{workspace}": str(context.workspace), "{target}": context.target.path}
+    known = {"{run}": str(context.folder), "{workspace}": str(context.workspace), "{target}": context.target.path}
+    known |= home()
+    models = [str((context.standing or {}).get("model")), *context.config.compare.drafts]
+    outside = {m for m in models if m.startswith("/") and not any(Path(m).is_relative_to(p) for p in known.values())}
+    return known | {f"{{draft{number}}}": path for number, path in enumerate(sorted(outside), start=1)}
 
 
 def _identity(context: PhaseContext, *parts: str) -> dict[str, Any]:
@@ -253,14 +259,7 @@ def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
         arms.append(Arm(name=f"{method}-k{k}", role="candidate", spec_config=config, draft_sha256=sha))
     for folder in settings.drafts:
         config = {"model": folder, **other_draft(Path(folder), method, max(settings.k_values))}
-        name = folder.rstrip("/").rsplit("/", 1)[-1]
-        arms.append(
-            Arm(
-                name=name if name != "draft" else folder.rstrip("/").rsplit("/", 2)[-2],
-                role="other",
-                spec_config=config,
-            )
-        )
+        arms.append(Arm(name=_free_name(folder, arms), role="other", spec_config=config))
     hope = context.results["profile"].figures.get("ngram_tokens_per_step")
     if settings.ngram and (hope is None or hope > NGRAM_HOPELESS):
         ngram = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
@@ -268,6 +267,15 @@ def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
     if settings.suffix:
         arms.append(Arm(name="suffix", role="trainless", spec_config={"method": "suffix"}))
     return tuple(arms)
+
+
+def _free_name(folder: str, arms: Sequence[Arm]) -> str:
+    """Of a further draft: its folder's name, or the one above for a folder named `draft`; told apart from those there."""
+    path = Path(folder)
+    name = (path.parent.name if path.name == "draft" else path.name).replace("#", "-") or "draft"
+    taken = {arm.name for arm in arms}
+    return next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(arms) + 3))) if n not in taken)
+
 
 
 def draft_lengths(config: Config) -> tuple[int, ...]:

@@ -144,6 +144,12 @@ def environment_secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted(values, key=lambda value: (-len(value), value)))
 
 
+def home() -> dict[str, str]:
+    """Name and path of this account's folder; empty where it has none of its own."""
+    path = os.path.expanduser("~")
+    return {"{home}": path} if path.startswith("/") and path.rstrip("/") else {}
+
+
 def to_names(value: Any, names: Mapping[str, str]) -> Any:
     """`value` (text or JSON) with every path prefix of `names` replaced by its name, the longest prefix first."""
     ordered = sorted(((p.rstrip("/"), n) for n, p in names.items() if p.rstrip("/")), key=lambda item: -len(item[0]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import time
@@ -21,6 +20,7 @@ from draftsmith.report.page import render_report
 from draftsmith.report.parts import ReportParts
 from draftsmith.report.summary import summary_md
 from draftsmith.store.evidence import BundleParts, CommandRecord, verify_bundle, write_bundle
+from draftsmith.store.scrub import home
 
 FAMILY = "comparison"
 
@@ -50,7 +50,7 @@ def publish_comparison(folder: Path) -> Path:
             trials=parts.trials,
             facts=parts.facts,
             decision=parts.decision,
-            names={**request.get("names", {}), "{home}": os.path.expanduser("~")},
+            names=home() | request.get("names", {}),
         ),
     )
     report = verify_bundle(bundle)

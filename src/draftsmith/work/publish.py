@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from draftsmith.report.parts import PhaseTiming, ReportParts
 from draftsmith.report.sol import SolInputs
 from draftsmith.report.summary import summary_md
 from draftsmith.store.evidence import BundleParts, CommandRecord, verify_bundle, write_bundle
+from draftsmith.store.scrub import home
 from draftsmith.work.job import Job, Outputs, run_job
 from draftsmith.work.sizes import draft_bytes, kv_bytes_per_token
 
@@ -60,7 +60,7 @@ def publish(plan: dict[str, Any]) -> Outputs:
             corpus=parts.corpus,
             draft=parts.draft,
             training=parts.training,
-            names={name: str(path) for name, path in plan["names"].items()} | {"{home}": os.path.expanduser("~")},
+            names=home() | {name: str(path) for name, path in plan["names"].items()},
         ),
     )
     report = verify_bundle(bundle)
