@@ -379,3 +379,17 @@ def test_the_page_names_every_variable_with_its_default() -> None:
     defaults = {PREFIX + name: getattr(usual, field) / factor for name, (field, factor, _, _) in NUMBERS.items()}
     assert {name: float(shown[name]) for name in defaults} == defaults
     assert shown[PREFIX + "SAMPLE_BY"] == usual.by
+
+
+def test_where_no_further_thread_can_start_the_client_is_answered_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    place = Place(tmp_path)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert place.post(chat())[0].json()["choices"]
+    monkeypatch.undo()
+    place.post(chat())
+    assert place.close() == {"failed_recording": 1, "recorded": 1}

@@ -137,17 +137,24 @@ class Recorder:
         exchange.size = 0
 
     def submit(self, exchange: Exchange) -> None:
-        """Hand a finished request to the writer, or drop it if the writer is behind."""
-        if self._writer is None:
-            # Not before the first request: a server may fork its workers after the application is built.
-            self._writer = threading.Thread(target=self._write, name="draftsmith-capture", daemon=True)
-            self._writer.start()
-            atexit.register(self.close)
+        """Hand a finished request to the writer, or drop it if the writer is behind or cannot be. Never raises."""
         try:
+            if self._writer is None:
+                self._start()
             self._queue.put_nowait(exchange)
         except queue.Full:
             self._here["dropped"] += 1
             self.release(exchange)
+        except RuntimeError:  # no further thread: the limit of the machine, or the interpreter is ending
+            self._here["failed_recording"] += 1
+            self.release(exchange)
+
+    def _start(self) -> None:
+        """Not before the first request: a server may fork its workers after the application is built."""
+        writer = threading.Thread(target=self._write, name="draftsmith-capture", daemon=True)
+        writer.start()
+        self._writer = writer
+        atexit.register(self.close)
 
     def close(self) -> None:
         """Write what is waiting, within a few seconds, and end the writer. Harmless twice."""
