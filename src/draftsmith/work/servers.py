@@ -49,15 +49,18 @@ def serving(
 
         job.progress("starting servers", 0, len(names), "servers")
         with ThreadPoolExecutor(at_once) as pool:
-            waiting: set[Future[None]] = {pool.submit(bring_up, name) for name in names}
-            done, pending = wait(waiting, return_when=FIRST_EXCEPTION)
-            failed = next((f.exception() for f in done if f.exception()), None)
-            if failed is not None:
-                for future in pending:
+            waiting: set[Future[None]] = set()
+            try:
+                waiting.update(pool.submit(bring_up, name) for name in names)
+                done, _ = wait(waiting, return_when=FIRST_EXCEPTION)
+                if (failed := next((f.exception() for f in done if f.exception()), None)) is not None:
+                    raise failed
+            except BaseException:  # also told to stop: nobody waits for servers that are not wanted any more
+                for future in waiting:
                     future.cancel()
                 for server in list(servers.values()):
                     engine.stop(server)
-                raise failed
+                raise
         yield {name: servers[name] for name in names}
 
 
