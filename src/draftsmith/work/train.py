@@ -16,7 +16,7 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import RefusedError, TrainerError
 from draftsmith.kit import gpu
-from draftsmith.kit.files import private_dir, read_lines, write_atomic
+from draftsmith.kit.files import private_dir, read_json, read_lines, write_atomic, write_json
 from draftsmith.traffic.reading import iter_rows, open_corpus
 from draftsmith.traffic.target_tokens import TargetTokens
 from draftsmith.traffic.vocabulary import choose_draft_vocab, load_token_freq, mapping
@@ -34,6 +34,7 @@ from draftsmith.work.job import Job, Outputs, run_job
 from draftsmith.work.subprocess import run_module
 
 STOPPED = 3
+DONE = "trained.json"
 
 
 def body(job: Job) -> Outputs:
@@ -65,6 +66,9 @@ def body(job: Job) -> Outputs:
         warm_start=_parent(config, target, job.own),
     )
     trainer = wiring.trainer(config)
+    done = job.workdir / DONE
+    if done.exists() and Path(plan["out"]).is_dir():
+        return _finish(job, config, task, done)
     if job.rank:
         return _assist(job, config, trainer.steps(task)[-1])
     for path, text in trainer.files(task).items():
@@ -100,9 +104,6 @@ def body(job: Job) -> Outputs:
     errors = [finding.sentence for finding in report.findings if finding.level == "error"]
     if errors:
         raise RefusedError(f"the trained draft does not pass lint: {'; '.join(errors)}", "see `draftsmith lint` on it")
-    if not config.corpus.keep_hidden_states:
-        shutil.rmtree(plan["states"], ignore_errors=True)
-        shutil.rmtree(Path(task.workdir) / "data", ignore_errors=True)
     figures = {
         "epochs": [score.model_dump(mode="json") for score in found],
         "chosen_epoch": chosen.epoch,
@@ -115,7 +116,18 @@ def body(job: Job) -> Outputs:
         "settings": trainer.shown(task),
         "lint_warnings": [finding.sentence for finding in report.findings if finding.level == "warn"],
     }
-    return {"draft": plan["out"], "draft_sha256": draft.weights_sha256, "metrics": str(trainer.metrics(task))}, figures
+    outputs = {"draft": plan["out"], "draft_sha256": draft.weights_sha256, "metrics": str(trainer.metrics(task))}
+    write_json(done, {"outputs": outputs, "figures": figures})
+    return _finish(job, config, task, done)
+
+
+def _finish(job: Job, config: Config, task: TrainingTask, done: Path) -> Outputs:
+    """Delete what was only needed for the training. Killed in the middle of that, a job goes on here and trains nothing anew."""
+    if not config.corpus.keep_hidden_states and not job.rank:
+        shutil.rmtree(job.plan["states"], ignore_errors=True)
+        shutil.rmtree(Path(task.workdir) / "data", ignore_errors=True)
+    found: dict[str, dict[str, Any]] = read_json(done)
+    return found["outputs"], found["figures"]
 
 
 def _assist(job: Job, config: Config, step: Step) -> Outputs:
