@@ -72,7 +72,7 @@ class World:
             for block in range(blocks):
                 for order, arm in enumerate(self.plan.arms):
                     found.append(self.trial(point, block, order, arm.name, "own"))
-                    if arm.role in ("standing", "candidate") or arm.name == self.plan.baseline:
+                    if arm.role in ("standing", "candidate", "other") or arm.name == self.plan.baseline:
                         found.append(self.trial(point, block, order, arm.name, "general"))
                 if self.aa:
                     found += [self.trial(point, block, 8 + i, f"{self.plan.baseline}#{'ab'[i]}", "aa") for i in (0, 1)]

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from campaign import PROMPTS, World, plan_of
+from campaign import PROMPTS, STANDING, World, plan_of
 
-from draftsmith.contract.measure import RequestSample, Trial
+from draftsmith.contract.measure import Arm, RequestSample, Trial
 from draftsmith.contract.verdict import Decision, Guard
 from draftsmith.verdict.guards import tail_quantile
 
 FAST = {"standing": 0.045, "no-spec": 0.060, "tailored": 0.0265}
 Change = Callable[[Trial], Trial]
+K = "num_speculative_tokens"
 
 
 def on_candidate(change: Change, traffic: str = "own") -> Change:
@@ -185,3 +186,11 @@ def test_healthy_drafts_are_not_failed_by_small_samples() -> None:
         decision = World(plan_of(), FAST, seed=seed, block_noise=0.03).decide(3)
         pair = next(p for p in decision.pairs if p.candidate == "tailored")
         assert [g.name for g in pair.guards if not g.passed] == []
+
+
+def test_a_further_draft_is_asked_what_it_forgot_like_the_candidate() -> None:
+    """It can be promoted too, and nobody knows what traffic it was made for."""
+    further = Arm(name="tailored", role="other", spec_config={"method": "eagle3", "model": "d", K: 3})
+    decision = World(plan_of(STANDING, further), FAST, general={"standing": 0.045, "tailored": 0.3}).decide(3)
+    assert (decision.outcome, decision.winner) == ("LOSS", None)
+    assert "guard forgetting failed" in decision.reason

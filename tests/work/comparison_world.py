@@ -59,6 +59,7 @@ class Bench:
             row.get("params", {}).pop("max_tokens", None)
         self.prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
         self.out = base / "comparison"
+        self.figures: dict[str, Any] = {}
         self.env: dict[str, str] = {"FAKE_VLLM": json.dumps({"step_ms": 4, "first_ms": 6})}
 
     def serve(self, *flags: str) -> str:
@@ -98,7 +99,7 @@ class Bench:
             self.patch.setenv(name, value)
         self.patch.setenv("PYTHONPATH", str(SOURCE))
         self.patch.chdir(self.base)
-        self.patch.setattr(comparison, "_wait", self._in_place)
+        self.patch.setattr(comparison, "run_here", self._in_place)
         self.patch.setattr(vllm_metrics, "SETTLE_POLL_S", 0.01)
         self.patch.setattr(vllm, "POLL_S", 0.02)
         self.patch.setattr(replay, "BACKOFF_S", 0.0)
@@ -112,12 +113,13 @@ class Bench:
         value: dict[str, Any] = json.loads("{" + told.getvalue().split("\n{")[-1].removeprefix("{"))
         return value
 
-    def _in_place(self, folder: Path, console: Any, config: Any) -> None:
+    def _in_place(self, _: str, request: Path, console: Any) -> None:
         """The job in this process: its progress goes to the console as it would from its file."""
-        running = Job(folder, json.loads((folder / "plan.json").read_text()))
+        folder = request.parent
+        running = Job(folder, json.loads(request.read_text()))
         for name in ("stdout.log", "stderr.log"):
             (folder / name).touch()
-        body(running)
+        _, self.figures = body(running)
         if told := read_progress(folder):
             console.progress("compare", told)
 

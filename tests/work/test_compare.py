@@ -218,6 +218,8 @@ def test_a_running_server_that_is_replaced_meanwhile_is_not_measured_on(bench: B
     assert bench.lines() == []
 
 
+LENGTHS = '{"method": "ngram", "num_speculative_tokens": [2, 4]}'
+
 REFUSED = {
     "one arm": (["a=none"], "two arms", 2),
     "a name twice": (["a=none", "a=ngram"], "different names", 2),
@@ -228,6 +230,8 @@ REFUSED = {
     "suffix without its package": (["a=none", "b=suffix"], "arctic-inference", 3),
     "an unknown method": (["a=none", 'b={"method": "magic", "num_speculative_tokens": 2}'], "not known to vLLM", 3),
     "a flag twice": (["a=none", "b=ngram"], "decides itself", 2),
+    "a name that a list of lengths gives": (["a=none", "b-k2=ngram", f"b={LENGTHS}"], "names must be unique", 2),
+    "a name of a twin": (["a=none", "a#b=ngram"], "without '#'", 2),
 }
 
 
@@ -246,3 +250,31 @@ def test_a_folder_holds_one_comparison(bench: Bench) -> None:
         bench.compare(f"a={a}", f"b={b}")
         value = bench.compare(f"a={b}", f"b={a}", code=2)
     assert "holds another comparison (different: arms)" in value["error"]
+
+
+def test_what_is_told_is_of_the_arm_on_trial_and_every_block_asked_for_is_measured(bench: Bench) -> None:
+    """A reference stands before it. What looks up instead of drafting may find nothing: that is no fault of wiring."""
+    bench.env["FAKE_VLLM"] = json.dumps({"step_ms": 4, "first_ms": 6, "acceptance": {"ngram": 0.02}})
+    found = bench.compare(
+        "now=ngram", "off=none", 'new={"method": "ngram", "num_speculative_tokens": 5}',
+        more=("--target", str(bench.target), "--candidate", "new", "--blocks", "2"),
+    )  # fmt: skip
+    assert {trial["block"] for trial in bench.lines()} == {0, 1}, "although the preset limit is lower"
+    speedups = {pair["candidate"]: pair["speedup"] for pair in found["pairs"]}
+    assert set(speedups) == {"off", "new"}
+    assert bench.figures["speedup"] == speedups[found["winner"] or "new"]
+
+
+def test_a_comparison_is_not_gone_on_with_under_other_settings(bench: Bench) -> None:
+    """The engine's flags are in no arm, and yet they decide what was measured."""
+    with bench.running() as (a, _), bench.running() as (b, _):
+        bench.compare(f"a={a}", f"b={b}")
+        before = bench.lines()
+        for changed in ({"engine.flags": ["--block-size", "32"]}, {"compare.thresholds.min_gain": 0.2}):
+            value = bench.compare(f"a={a}", f"b={b}", code=2, **changed)
+            assert "begun with other settings" in value["error"]
+            assert value["next_step"]
+        own = bench.out / "prompts-own.jsonl"
+        own.write_bytes(own.read_bytes().replace(b'"max_tokens":8', b'"max_tokens":9', 1))
+        assert "begun with other prompts" in bench.compare(f"a={a}", f"b={b}", code=2)["error"]
+    assert bench.lines() == before

@@ -51,6 +51,9 @@ def parse_arms(
         for arm in _of(name, text, extra.get(name, ()), config):
             role = _role(arm, name == baseline, None if candidates is None else name in candidates)
             found.append(arm.model_copy(update={"role": role}))
+    known = [arm.name for arm in found]
+    if len(set(known)) < len(known) or any("#" in name for name in known):
+        raise InputError(f"arm names must be unique and without '#': {', '.join(known)}", "rename the arms")
     if sum(arm.role == "standing" for arm in found) > 1:
         raise InputError(f"the baseline {baseline!r} stands for several lengths", "give it one num_speculative_tokens")
     return found
@@ -163,6 +166,7 @@ def _role(arm: Arm, is_baseline: bool, is_candidate: bool | None) -> ArmRole:
     if plain and speculation(arm).get("method") in WITHOUT_DRAFT:
         return "trainless"
     return "candidate" if is_candidate is None else "other"
+
 
 
 def _lint(arm: Arm, config: Config) -> None:

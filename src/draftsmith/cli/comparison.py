@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from draftsmith import wiring
 from draftsmith.cli.arms import check_arms, parse_arms, path_names
-from draftsmith.contract import errors
+from draftsmith.cli.here import run_here
 from draftsmith.contract.config import Config
-from draftsmith.contract.errors import DraftsmithError, EngineStartError, InputError
-from draftsmith.contract.job import JobResult, JobSpec
+from draftsmith.contract.errors import InputError
 from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, OperatingPoint, Trial
 from draftsmith.contract.verdict import Decision
-from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, read_json, read_lines, sha256_file, write_json
 from draftsmith.loop.base import Console
+from draftsmith.store.scrub import home
 
 if TYPE_CHECKING:
     from draftsmith.traffic.prompts import Prompt, PromptSet
@@ -38,7 +35,7 @@ class Asked:
     candidates: list[str] | None = None
     concurrency: list[int] | None = None
     arrivals: bool = False
-    blocks: int = 3
+    blocks: int | None = None
     tuning: Path | None = None
 
 
@@ -65,7 +62,7 @@ def run_comparison(config: Config, prompts: Path, asked: Asked, out: Path, conso
     plan = {
         "config": config.model_dump(mode="json"),
         "target": config.target or "",
-        "weight_bytes": 0,
+        "weight_bytes": sum(path.stat().st_size for path in Path(config.target or "-").glob("*.safetensors")),
         "registry": str(folder / "processes"),
         "cwd": str(Path.cwd()),
         "arms": [arm.model_dump(mode="json") for arm in parsed],
@@ -76,14 +73,17 @@ def run_comparison(config: Config, prompts: Path, asked: Asked, out: Path, conso
     }
     _same_request(folder, plan)
     write_json(folder / "plan.json", plan)
-    _wait(folder, console, config)
+    run_here("compare", folder / "plan.json", console)
     publish_comparison(folder)
     return read_comparison(folder)
 
 
 def _settled(config: Config, asked: Asked, arms: list[Arm]) -> Config:
+    from draftsmith.cli.oneshot import absolute
+
+    config, _ = absolute(config)  # the job runs in a folder of its own
     loads = tuple(asked.concurrency or (() if asked.arrivals else config.compare.concurrency))
-    update: dict[str, Any] = {"blocks": asked.blocks, "concurrency": loads}
+    update: dict[str, Any] = {"concurrency": loads} | ({"blocks": asked.blocks} if asked.blocks else {})
     if all(arm.endpoint is not None for arm in arms):
         update["restart_every"] = 0
     target = str(Path(config.target).resolve()) if config.target else None
@@ -101,7 +101,7 @@ def _points(config: Config, asked: Asked, times: tuple[float, ...]) -> list[Oper
 
 
 def _names(config: Config, folder: Path, arms: list[Arm]) -> dict[str, str]:
-    known = {"{comparison}": str(folder), **({"{target}": config.target} if config.target else {})}
+    known = {"{comparison}": str(folder), **({"{target}": config.target} if config.target else {})} | home()
     return known | {name: path for name, path in path_names(arms).items() if path not in known.values()}
 
 
@@ -180,37 +180,6 @@ def _set(prompts: Any) -> PromptSet:
     from draftsmith.traffic.prompts import PromptSet
 
     return PromptSet(prompts=prompts, sha256=digest([p.model_dump(mode="json") for p in prompts]))
-
-
-def _wait(folder: Path, console: Console, config: Config) -> None:
-    import time
-
-    from draftsmith.loop.jobs import read_progress
-
-    processes.sweep(folder / "processes")
-    backend = wiring.backend(config.model_copy(update={"backend": Config().backend}), private_dir(folder / "backend"))
-    argv = (sys.executable, "-m", "draftsmith.work.compare", str(folder / "plan.json"))
-    handle = backend.submit(JobSpec(name=f"compare-{folder.name}", argv=argv, workdir=str(folder)))
-    try:
-        while (status := backend.poll([handle])[handle]).state in ("PENDING", "RUNNING", "UNKNOWN"):
-            if progress := read_progress(folder):
-                console.progress("compare", progress)
-            time.sleep(0.3)
-    except BaseException:
-        backend.cancel(handle)
-        raise
-    if status.state != "SUCCEEDED":
-        raise _explained(folder, status.detail)
-
-
-def _explained(folder: Path, detail: str) -> DraftsmithError:
-    """The error that the job explained, of its own kind, so that the exit code says whose turn it is."""
-    path = folder / "result.json"
-    result = JobResult.model_validate(read_json(path)) if path.exists() else None
-    message = (result.error if result else None) or detail
-    step = (result.next_step if result else None) or f"see {folder / 'stderr.log'}"
-    kind: type[DraftsmithError] = getattr(errors, (result.error_kind if result else None) or "", DraftsmithError)
-    return EngineStartError(message, next_step=step) if kind is EngineStartError else kind(message, step)
 
 
 def read_comparison(place: Path) -> Comparison:

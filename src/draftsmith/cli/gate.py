@@ -37,7 +37,9 @@ def compare(
         bool,
         typer.Option("--arrivals", help="open loop: also a point that sends each prompt at its arrival_s"),
     ] = False,
-    blocks: Annotated[int, typer.Option("--blocks", help="interleaved blocks to start with")] = 3,
+    blocks: Annotated[
+        int | None, typer.Option("--blocks", help="interleaved blocks to start with; default: as configured")
+    ] = None,
     tuning: Annotated[
         Path | None,
         typer.Option(

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from draftsmith import wiring
+from draftsmith.cli.here import run_here
 from draftsmith.cli.output import duration, say, show
 from draftsmith.cli.plan_request import read_profile, require_synthetic, settle
-from draftsmith.contract.base import digest
 from draftsmith.contract.config import Config
-from draftsmith.contract.errors import DraftsmithError, InputError
-from draftsmith.contract.job import JobResult, JobSpec
+from draftsmith.contract.errors import InputError
 from draftsmith.contract.plan import Plan, PlanCheck
-from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.loop.base import Console
-from draftsmith.loop.jobs import read_progress
 
 
 def make_plan(
@@ -56,8 +50,7 @@ def make_plan(
     if dry_run:
         show({"starts": effort.starts, "trials": effort.trials, "seconds": effort.seconds})
         return None
-    write_json(folder / "request.json", request)
-    _run(folder, request, console)
+    run_here("plan", write_json(folder / "request.json", request), console)
     return Plan.model_validate(read_json(folder / "plan.json"))
 
 
@@ -71,31 +64,6 @@ def _require_same(folder: Path, request: dict[str, Any]) -> None:
             f"{folder.name} holds points of another measurement (target, engine, K, concurrency, lengths or draft differ)",
             "give another --out, or delete that folder",
         )
-
-
-def _run(folder: Path, request: dict[str, Any], console: Console) -> None:
-    """The job on this machine; Ctrl-C stops it and its servers, and what is measured stays."""
-    processes.sweep(folder / "processes")
-    for name in ("result.json", "progress.json"):
-        (folder / name).unlink(missing_ok=True)
-    backend = wiring.backend(Config(), private_dir(folder / "backend"))
-    argv = (sys.executable, "-m", "draftsmith.work.plan", str(folder / "request.json"))
-    handle = backend.submit(
-        JobSpec(name=f"plan-{digest(request)[:12]}-{time.time_ns()}", argv=argv, workdir=str(folder))
-    )
-    try:
-        while (status := backend.poll([handle])[handle]).state in ("PENDING", "RUNNING", "UNKNOWN"):
-            if progress := read_progress(folder):
-                console.progress("plan", progress)
-            time.sleep(0.3)
-    except BaseException:
-        backend.cancel(handle)
-        raise
-    if status.state != "SUCCEEDED":
-        path = folder / "result.json"
-        result = JobResult.model_validate(read_json(path)) if path.exists() else None
-        message = (result.error if result else None) or status.detail
-        raise DraftsmithError(message, (result.next_step if result else None) or f"see {folder / 'stderr.log'}")
 
 
 def check_plan(config: Config, out: Path, run_id: str | None) -> PlanCheck:

@@ -112,6 +112,9 @@ class ComparisonPlan(Frozen):
     )
     seed: int = 0
     versions: dict[str, str] = Field(default_factory=dict)
+    settings_sha256: str | None = Field(
+        None, description="of the settings and paths behind the arms: what was begun with others is not gone on with"
+    )
 
     model_config = Frozen.model_config | {"populate_by_name": True, "serialize_by_alias": True}
 

@@ -29,6 +29,11 @@ def has_draft(arm: Arm) -> bool:
     return speculation(arm).get("method") not in WITHOUT_DRAFT
 
 
+def may_forget(arm: Arm) -> bool:
+    """Whether an arm on trial has to be seen on general traffic: its draft may be slow there. References have none."""
+    return arm.role in ("candidate", "other") and has_draft(arm)
+
+
 def speculation(arm: Arm) -> Mapping[str, Any]:
     """The speculative config, also of a command that spells it out; empty where there is none or it cannot be read."""
     if arm.spec_config is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from draftsmith.contract.measure import Arm, ComparisonPlan, OperatingPoint, Trial
 from draftsmith.contract.verdict import Interval, Outcome, PairResult
-from draftsmith.verdict.arms import has_draft, says_speculation
+from draftsmith.verdict.arms import may_forget, says_speculation
 from draftsmith.verdict.estimate import Cell, cells, rounded, tpot_logs
 from draftsmith.verdict.floor import NoiseFloor
 from draftsmith.verdict.guards import Checked, Sides, check_all, data_blocks, errors
@@ -118,8 +118,7 @@ def judge(bench: Bench, arm: Arm) -> Judged:
     settled = rule.settle(data)
     alpha = rule.alpha_at(data.blocks)
     own = bench.sides(bench.own, arm.name, {log.block for log in logs}, alpha)
-    forgets = arm.role == "candidate" and has_draft(arm)
-    general = bench.sides(bench.general, arm.name, every, alpha) if forgets else None
+    general = bench.sides(bench.general, arm.name, every, alpha) if may_forget(arm) else None
     checks = check_all(own, counts, general, bench.plan.thresholds)
     outcome, reason, more = _outcome(bench, arm, rule, data, settled, checks, own)
     result = PairResult(

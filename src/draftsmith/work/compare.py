@@ -15,21 +15,24 @@ import orjson
 from draftsmith import wiring
 from draftsmith.contract.base import canonical, digest
 from draftsmith.contract.config import Config
+from draftsmith.contract.errors import InputError
 from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, OperatingPoint, Trial
 from draftsmith.contract.verdict import Decision
 from draftsmith.kit.files import append_line, read_json, read_lines, write_atomic, write_json
+from draftsmith.report.parts import ReportParts
 from draftsmith.store.evidence import require_portable
 from draftsmith.store.scrub import to_names
 from draftsmith.traffic.prompts import Prompt
-from draftsmith.verdict.arms import has_draft
+from draftsmith.verdict.arms import has_draft, may_forget
 from draftsmith.verdict.decide import decide, primary_point
 from draftsmith.verdict.samples import bundle_digest
 from draftsmith.verdict.schedule import propose, schedule_sentence
+from draftsmith.verdict.validate import inspect_trials
 from draftsmith.work import warm
 from draftsmith.work.fleet import Fleet
 from draftsmith.work.job import Job, Outputs, run_job
 from draftsmith.work.measure import Answers, Endpoint, Slot, Traffic, measure_answers, with_divergence
-from draftsmith.work.pinning import pin_points, pin_prompts, sampling_seen
+from draftsmith.work.pinning import pin_points, pin_prompts, sampling_seen, with_weights
 from draftsmith.work.reach import Alone, Reach, Together
 
 Task = tuple[OperatingPoint, Traffic]
@@ -41,12 +44,14 @@ def body(job: Job) -> Outputs:
     decision = campaign.run()
     chosen = next((arm for arm in campaign.arms if arm.name == decision.winner), None)
     forecast = campaign.forecast_file
+    told = ReportParts(plan=campaign.plan, decision=decision)
+    pair = told.pair(told.leading.name if told.leading else None, decision.primary_point)
     figures = {
         "outcome": decision.outcome,
         "tier": decision.tier,
         "reason": decision.reason,
         "winner": decision.winner,
-        "speedup": next((p.speedup.model_dump() for p in decision.pairs if p.speedup), None),
+        "speedup": pair.speedup.model_dump() if pair and pair.speedup else None,
         "acceptance_length": {a.arm: a.acceptance_length for a in decision.arms if a.acceptance_length},
         "median_tpot_ms": {f"{a.arm}@{a.point}": a.median_tpot_s * 1000 for a in decision.arms if a.median_tpot_s},
         "schedule": propose(campaign.plan, decision),
@@ -59,6 +64,7 @@ def body(job: Job) -> Outputs:
         "facts": str(campaign.facts_file),
         "verdict": str(campaign.verdict_file),
         "winner_config": chosen.spec_config if chosen else None,
+        "winner_sha256": chosen.draft_sha256 if chosen else None,
     }
     return outputs, figures
 
@@ -69,7 +75,7 @@ class Campaign:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.config = Config.model_validate(job.plan["config"])
-        self.arms = [Arm.model_validate(arm) for arm in job.plan["arms"]]
+        self.arms = [with_weights(Arm.model_validate(arm)) for arm in job.plan["arms"]]
         pinned = pin_prompts(job, self.config)
         self.prompts, self.tuning, self.general = pinned["own"], pinned["tuning"].prompts, pinned["general"].prompts
         self.points = pin_points(job, len(self.prompts.prompts))
@@ -98,6 +104,7 @@ class Campaign:
         if not self.plan_file.exists():
             return
         self.plan = ComparisonPlan.model_validate(read_json(self.plan_file))
+        self._require_same()
         sha = digest(self.plan)
         read = [Trial.model_validate(orjson.loads(line)) for line in read_lines(self.samples_file)]
         per_block = sum(len(tasks) for _, tasks in self._visits(0))
@@ -109,6 +116,17 @@ class Campaign:
         if self.facts_file.exists():
             self.fleet.facts = [(arm, EngineFacts.model_validate(f)) for arm, f in read_json(self.facts_file)]
 
+    def _require_same(self) -> None:
+        """Blocks under other settings, other weights or other prompts would be averaged with those that are there."""
+        asked = self.plan.settings_sha256, self.plan.prompts_sha256, self.plan.general_prompts_sha256
+        now = self._settings_sha256(), self.prompts.sha256, self._general_sha256()
+        for what, before, after in zip(("settings", "prompts", "general prompts"), asked, now, strict=True):
+            if before not in (None, after):
+                raise InputError(
+                    f"this comparison was begun with other {what}",
+                    "go on with those it was begun with, or name another folder (in a run: --start-phase compare)",
+                )
+
     def _record(self, trial: Trial) -> None:
         append_line(self.samples_file, canonical_line(trial).rstrip("\n"))
         self.trials.append(trial)
@@ -117,9 +135,10 @@ class Campaign:
 
     def _unfinished(self, decision: Decision) -> bool:
         limits = self.plan.thresholds
-        return self._blocks() < min(limits.min_blocks, limits.max_blocks) or (
-            decision.need_more_blocks and self._blocks() < limits.max_blocks
-        )
+        here = [t for t in inspect_trials(self.plan, self.trials) if t.point == decision.primary_point]
+        spoiled = {t.block for t in here if t.invalid and t.traffic == "own"}  # measured again, as often as the gate allows
+        preset = max(limits.min_blocks, limits.max_blocks) + len(spoiled)
+        return self._blocks() < limits.min_blocks or (decision.need_more_blocks and self._blocks() < preset)
 
     def _session(self) -> Decision:
         """Measure as many blocks as one start of the servers may serve, and decide after each.
@@ -206,17 +225,32 @@ class Campaign:
             points=tuple(self.points),
             prompts_sha256=self.prompts.sha256,
             n_prompts=len(self.prompts.prompts),
-            general_prompts_sha256=digest([p.model_dump(mode="json") for p in self.general]) if self.general else None,
+            general_prompts_sha256=self._general_sha256(),
             thresholds=compare.thresholds.model_copy(update={"min_blocks": max(compare.blocks, 1)}),
             cache_regime="warm" if caching else "cold",
             restarts=bool(compare.restart_every) or not together,
             resident=together,
             sampling_seen=sampling_seen(self.prompts.prompts, self.points[0]),
             seed=self.config.corpus.seed,
+            settings_sha256=self._settings_sha256(),
             versions={told.engine: told.version or ""} | versions if told else versions,
         )
         require_portable(self.plan, self.names)
         write_json(self.plan_file, self.plan)
+
+    def _general_sha256(self) -> str | None:
+        return digest([p.model_dump(mode="json") for p in self.general]) if self.general else None
+
+    def _settings_sha256(self) -> str:
+        """Identity of what decides how servers are started and asked, as far as the frozen plan does not spell it out."""
+        config, kept = self.config, {"target": self.job.plan["target"], "baseline": self.job.plan["baseline"]}
+        settings = {
+            "engine": config.engine.model_dump(mode="json", exclude_defaults=True, exclude={"start_timeout_s"}),
+            "compare": config.compare.model_dump(mode="json", exclude_defaults=True, exclude={"dcgm_url", "api_key_env"}),
+            "arms": [arm.model_dump(mode="json", exclude_defaults=True) for arm in self.arms],
+            "points": [point.model_dump(mode="json", exclude_defaults=True) for point in self.points],
+        }
+        return digest(settings | kept)
 
     def _portable(self, arm: Arm) -> Arm:
         return Arm.model_validate(to_names(arm.model_dump(mode="json"), self.names))
@@ -238,7 +272,7 @@ class Campaign:
         warm.steady(lambda: self._measure(endpoint, few, point, slot)[0])
         if self.plan.cache_regime == "warm":
             self._measure(endpoint, self.prompts.prompts, point, slot)
-        if arm.role == "candidate" and arm.spec_config is not None and not self.trials:
+        if arm.role == "candidate" and has_draft(arm) and not self.trials:
             self._smoke(arm.name, endpoint)
 
     def _smoke(self, name: str, endpoint: Endpoint) -> None:
@@ -299,7 +333,7 @@ class Campaign:
         write_json(self.facts_file, [[arm, facts.model_dump(mode="json")] for arm, facts in self.fleet.facts])
 
     def _general_arms(self) -> list[str]:
-        names = [arm.name for arm in self.plan.arms if arm.role == "candidate" and has_draft(arm)]
+        names = [arm.name for arm in self.plan.arms if may_forget(arm)]
         return [self.plan.baseline, *names] if names else []
 
     def _blocks(self) -> int:
@@ -312,6 +346,7 @@ class Campaign:
 
     def _decision(self) -> Decision:
         return decide(self.plan, self.trials, self.fleet.facts, samples_sha256=bundle_digest(self.trials))
+
 
 
 def canonical_line(trial: Trial) -> str:

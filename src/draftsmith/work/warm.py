@@ -50,7 +50,7 @@ def families(arms: Sequence[Arm]) -> list[list[Arm]]:
 
 
 def median_tpot(trial: Trial) -> float:
-    """Seconds per token. Raises InputError if no request of the trial has one."""
+    """Seconds per token. Raises InputError if no request of the trial has one, or if answers come in one piece."""
     values = [s.tpot_s for s in trial.samples if s.tpot_s is not None]
     if not values:
         errors: dict[str, Any] = {s.error: 1 for s in trial.samples if s.error}
@@ -58,7 +58,13 @@ def median_tpot(trial: Trial) -> float:
             f"no request of arm {trial.arm} gave a time per token ({', '.join(errors) or 'answers of one token'})",
             "see the server's log, or give prompts with longer answers",
         )
-    return statistics.median(values)
+    found = statistics.median(values)
+    if found <= 0:
+        raise InputError(
+            f"arm {trial.arm} sends its answers in one piece, so there is no time per token",
+            "compare servers that stream: look for a proxy that buffers in front of them",
+        )
+    return found
 
 
 def smoke_test(arm: str, trial: Trial) -> None:
