@@ -33,7 +33,9 @@ def test_paths_become_absolute_and_a_log_is_known_by_its_content(here: Path) -> 
     assert found.compare.general_log == str(here / "general.jsonl")
     assert found.compare.drafts == (str(here / "mine"),)
     assert found.trainer.warm_start == str(here / "mine")
-    assert found.trainer.python == str(here / "venv/bin/python"), "as it stands: a link is part of a virtual environment"
+    assert found.trainer.python == str(here / "venv/bin/python"), (
+        "as it stands: a link is part of a virtual environment"
+    )
     assert found.engine.python == "python3", "a name is looked up, not placed"
     (here / "general.jsonl").write_text('{"other": 1}\n')
     assert absolute(given)[1] != identity

@@ -33,8 +33,8 @@ def plant(world: World, *, routes: bool = False) -> dict[str, int]:
             value["messages"][0]["content"] += f" {MAIL}"
             value["prompt_token_ids"][3:3] = encoded(world, f" {MAIL}")
             value["conversation"] = f"{MAIL}-{number}"
-            value["params"]             value["route"] = MAIL if routes else value["route"]
-|= {"user": MAIL}
+            value["params"] |= {"user": MAIL}
+            value["route"] = MAIL if routes else value["route"]
             planted[MAIL] += 1
         elif number % 7 == 5:
             value["completion"] = f"{TOKEN} {value['completion']}"

@@ -109,7 +109,11 @@ def test_general_traffic_is_redacted_where_traffic_is(tmp_path: Path) -> None:
     pytest.importorskip("datafog_core")
     pytest.importorskip("detect_secrets")
     log = tmp_path / "general.jsonl"
-    line = {"schema": "draftsmith_access_v1", "id": "g1", "messages": [{"role": "user", "content": f"Write to {MAIL}."}]}
+    line = {
+        "schema": "draftsmith_access_v1",
+        "id": "g1",
+        "messages": [{"role": "user", "content": f"Write to {MAIL}."}],
+    }
     log.write_text(json.dumps(line) + "\n")
     own = write_prompts(tmp_path / "own.jsonl", PromptSet(prompts=(prompt(0),), sha256=""))
     config = Config.model_validate({"corpus": {"redact": True}, "compare": {"general_log": str(log)}})

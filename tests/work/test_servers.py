@@ -21,10 +21,12 @@ class SlowEngine:
     def __init__(self) -> None:
         self.stopped = threading.Event()
         self.waited: list[str] = []
+        self.ended = threading.Event()
 
     def wait_ready(self, server: Any, timeout_s: float, on_stage: Any) -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
         self.waited.append("stopped" if self.stopped.wait(20) else "in vain")
+        self.ended.set()
 
     def stop(self, server: Any) -> None:
         self.stopped.set()
@@ -41,4 +43,5 @@ def test_a_job_told_to_stop_while_servers_start_does_not_wait_for_them(tmp_path:
             pytest.fail("it never becomes ready")
     finally:
         signal.signal(signal.SIGUSR1, before)
+    assert engine.ended.wait(30)
     assert engine.waited == ["stopped"]

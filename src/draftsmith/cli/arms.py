@@ -168,7 +168,6 @@ def _role(arm: Arm, is_baseline: bool, is_candidate: bool | None) -> ArmRole:
     return "candidate" if is_candidate is None else "other"
 
 
-
 def _lint(arm: Arm, config: Config) -> None:
     model = Path(str((arm.spec_config or {}).get("model", "")))
     if not config.target or not (model / "config.json").is_file():

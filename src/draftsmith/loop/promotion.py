@@ -97,7 +97,8 @@ def _require_weights(winner: dict[str, Any], compared: str | None) -> None:
     """Raise RefusedError if the winner's draft is not the one that was compared: its folder may be the operator's own."""
     if compared is not None and weights_sha256(Path(winner["model"])) != compared:
         raise RefusedError(
-            "the weights of the winner's draft were changed since the comparison", "compare again: --start-phase compare"
+            "the weights of the winner's draft were changed since the comparison",
+            "compare again: --start-phase compare",
         )
 
 

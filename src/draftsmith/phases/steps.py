@@ -277,7 +277,6 @@ def _free_name(folder: str, arms: Sequence[Arm]) -> str:
     return next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(arms) + 3))) if n not in taken)
 
 
-
 def draft_lengths(config: Config) -> tuple[int, ...]:
     """How many tokens the candidate proposes at once, one arm each. A block draft is at home with its whole block only."""
     settings = config.compare.k_values

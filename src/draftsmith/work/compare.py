@@ -136,7 +136,9 @@ class Campaign:
     def _unfinished(self, decision: Decision) -> bool:
         limits = self.plan.thresholds
         here = [t for t in inspect_trials(self.plan, self.trials) if t.point == decision.primary_point]
-        spoiled = {t.block for t in here if t.invalid and t.traffic == "own"}  # measured again, as often as the gate allows
+        spoiled = {
+            t.block for t in here if t.invalid and t.traffic == "own"
+        }  # measured again, as often as the gate allows
         preset = max(limits.min_blocks, limits.max_blocks) + len(spoiled)
         return self._blocks() < limits.min_blocks or (decision.need_more_blocks and self._blocks() < preset)
 
@@ -246,7 +248,9 @@ class Campaign:
         config, kept = self.config, {"target": self.job.plan["target"], "baseline": self.job.plan["baseline"]}
         settings = {
             "engine": config.engine.model_dump(mode="json", exclude_defaults=True, exclude={"start_timeout_s"}),
-            "compare": config.compare.model_dump(mode="json", exclude_defaults=True, exclude={"dcgm_url", "api_key_env"}),
+            "compare": config.compare.model_dump(
+                mode="json", exclude_defaults=True, exclude={"dcgm_url", "api_key_env"}
+            ),
             "arms": [arm.model_dump(mode="json", exclude_defaults=True) for arm in self.arms],
             "points": [point.model_dump(mode="json", exclude_defaults=True) for point in self.points],
         }
@@ -346,7 +350,6 @@ class Campaign:
 
     def _decision(self) -> Decision:
         return decide(self.plan, self.trials, self.fleet.facts, samples_sha256=bundle_digest(self.trials))
-
 
 
 def canonical_line(trial: Trial) -> str:

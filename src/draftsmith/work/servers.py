@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -33,13 +34,19 @@ def serving(
         servers: dict[str, Server] = {}
         names = list(specs)
         ready = 0
+        leaving = threading.Event()
 
         def bring_up(name: str) -> None:
             nonlocal ready
+            if leaving.is_set():
+                return
             wanted = specs[name]
             server = engine.start(wanted, job.workdir / "servers") if isinstance(wanted, ServerSpec) else wanted()
             stack.callback(engine.stop, server)
             servers[name] = server
+            if leaving.is_set():  # it came up while the others were being stopped
+                engine.stop(server)
+                return
 
             def stage(text: str, elapsed_s: float) -> None:
                 job.progress("starting servers", ready, len(names), "servers", f"{name}: {text} ({elapsed_s:.0f} s)")
@@ -56,6 +63,7 @@ def serving(
                 if (failed := next((f.exception() for f in done if f.exception()), None)) is not None:
                     raise failed
             except BaseException:  # also told to stop: nobody waits for servers that are not wanted any more
+                leaving.set()
                 for future in waiting:
                     future.cancel()
                 for server in list(servers.values()):
