@@ -276,7 +276,7 @@ class Campaign:
         warm.steady(lambda: self._measure(endpoint, few, point, slot)[0])
         if self.plan.cache_regime == "warm":
             self._measure(endpoint, self.prompts.prompts, point, slot)
-        if arm.role == "candidate" and has_draft(arm) and not self.trials:
+        if arm.role == "candidate" and arm.spec_config is not None and has_draft(arm) and not self.trials:
             self._smoke(arm.name, endpoint)
 
     def _smoke(self, name: str, endpoint: Endpoint) -> None:
