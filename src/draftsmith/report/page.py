@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass
 
 from draftsmith.contract.context import Context, Measured
-from draftsmith.report import plots, plots_draft, plots_traffic, tables
+from draftsmith.report import plots, plots_draft, plots_traffic, tables, tables_draft, tables_machine, tables_traffic
+from draftsmith.report.cells import TONE, Table
 from draftsmith.report.next_lever import next_levers
 from draftsmith.report.numbers import (
     base_context,
@@ -23,7 +24,6 @@ from draftsmith.report.numbers import (
 )
 from draftsmith.report.parts import ReportParts
 from draftsmith.report.story import decision_path
-from draftsmith.report.tables import Table
 from draftsmith.report.templates import template
 
 __all__ = ["render_report"]
@@ -61,7 +61,7 @@ def render_report(parts: ReportParts) -> str:
             hardware=hardware_name(parts),
             created=_date(parts.created_unix_s),
             decision=told,
-            tone=tables.TONE[told.outcome] if told else "soft",
+            tone=TONE[told.outcome] if told else "soft",
             headline=_headline(parts),
             sections=sections,
             path=decision_path(parts),
@@ -175,7 +175,9 @@ def _ceiling(parts: ReportParts) -> tuple[Exhibit, ...]:
         "Above 100 %, weights are read from a cache or the bandwidth is understated."
     )
     return _kept(
-        _plot_table("Share of the memory-traffic ceiling", how, tables.speed_of_light(parts), _everywhere(parts))
+        _plot_table(
+            "Share of the memory-traffic ceiling", how, tables_machine.speed_of_light(parts), _everywhere(parts)
+        )
     )
 
 
@@ -194,12 +196,12 @@ def _traffic(parts: ReportParts) -> tuple[Exhibit, ...]:
             plots_traffic.expected_acceptance(parts),
             context,
         ),
-        _plot_table("Length figures", "As counted in the log.", tables.traffic(parts), context, wide=False),
-        _plot_table("Other facts of the log", "", tables.traffic_facts(parts), context, wide=False),
+        _plot_table("Length figures", "As counted in the log.", tables_traffic.traffic(parts), context, wide=False),
+        _plot_table("Other facts of the log", "", tables_traffic.traffic_facts(parts), context, wide=False),
         _plot_table(
             "Trainless methods, all figures",
             "AL counts steps that drafted; tokens per step counts all steps.",
-            tables.trainless(parts),
+            tables_traffic.trainless(parts),
             context,
         ),
     )
@@ -215,9 +217,11 @@ def _draft(parts: ReportParts) -> tuple[Exhibit, ...]:
             context,
             wide=True,
         ),
-        _plot_table("Corpus", "Held-out rows are never trained on.", tables.corpus(parts), corpus_context, wide=False),
-        _plot_table("Corpus, what was left out", "", tables.corpus_facts(parts), corpus_context, wide=False),
-        _plot_table("Draft", "", tables.draft(parts), context),
+        _plot_table(
+            "Corpus", "Held-out rows are never trained on.", tables_draft.corpus(parts), corpus_context, wide=False
+        ),
+        _plot_table("Corpus, what was left out", "", tables_draft.corpus_facts(parts), corpus_context, wide=False),
+        _plot_table("Draft", "", tables_draft.draft(parts), context),
     )
 
 
@@ -226,10 +230,10 @@ def _machine(parts: ReportParts) -> tuple[Exhibit, ...]:
         _plot_table(
             "What the engine said",
             "From its own log, per arm. Arms are comparable only if the modes agree.",
-            tables.engine_facts(parts),
+            tables_machine.engine_facts(parts),
             _everywhere(parts),
         ),
-        _plot_table("Wall time by phase", "", tables.timings(parts), base_context(parts)),
+        _plot_table("Wall time by phase", "", tables_machine.timings(parts), base_context(parts)),
     )
 
 
