@@ -21,7 +21,12 @@ class Jobs(NamedTuple):
 
 
 NO_JOBS = Jobs()
-StartPhase = Annotated[str | None, typer.Option("--start-phase", help="run again from this phase on")]
+StartPhase = Annotated[
+    str | None,
+    typer.Option(
+        "--start-phase", help="run again from this phase on: profile, corpus, capture, train, compare, promote, publish"
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="go on from phase to phase without asking")]
 BackendName = Annotated[
     str | None, typer.Option("--backend", help="where jobs run: local, slurm or kubernetes; default: as configured")
@@ -191,7 +196,7 @@ def rollback(
     settings: o.Settings = None,
     json: o.Json = False,
 ) -> None:
-    """Restore the standing configuration and champion from before the last promotion."""
+    """Restore the standing configuration and champion from before the last promotion. The server reads it when it starts."""
     from draftsmith import wiring
     from draftsmith.loop import promotion
 
@@ -249,13 +254,14 @@ def report(
     workspace: o.Workspace = None,
     json: o.Json = False,
 ) -> None:
-    """Write the evidence bundle and report.html of a run again, once it has come to a comparison."""
+    """Write the evidence bundle and report.html of a run from what it has so far, and say which phases are missing."""
     from draftsmith.cli.oneshot import get_run
     from draftsmith.cli.present import republish
 
     found = get_run(o.configuration(config, workspace=workspace), run_id)
-    path = republish(found)
-    show({"report": str(path)}, f"report: {path}")
+    path, missing = republish(found)
+    note = f"\nnot in it, because they are not done: {', '.join(missing)}" if missing else ""
+    show({"report": str(path), "missing": missing}, f"report: {path}{note}")
 
 
 def teardown(

@@ -9,9 +9,10 @@ from typing import Any
 
 import orjson
 
+from draftsmith.contract.errors import InputError
 from draftsmith.contract.measure import ComparisonPlan, Trial
 from draftsmith.contract.verdict import Decision
-from draftsmith.kit.files import read_json, read_lines, write_json
+from draftsmith.kit.files import read_json, read_lines
 from draftsmith.store.runs import Run
 from draftsmith.verdict.divergence import Divergence, divergences, sentence
 from draftsmith.verdict.schedule import propose, schedule_sentence
@@ -89,16 +90,20 @@ def explanation(run: Run) -> tuple[dict[str, Any], str]:
     return value, "\n".join(lines)
 
 
-def republish(run: Run) -> Path:
-    """Write bundle and report of a run from what is there now. Returns the report's path."""
+def republish(run: Run) -> tuple[Path, list[str]]:
+    """Write bundle and report of a run from what is there now. Returns the report's path and the phases not in it.
+
+    Raises InputError if no phase is done yet.
+    """
     from draftsmith.cli.oneshot import context_of
     from draftsmith.loop.driver import results
-    from draftsmith.phases.pipeline import JOBS
+    from draftsmith.phases.pipeline import JOBS, PIPELINE
     from draftsmith.work.publish import publish
 
-    context = context_of(run, results(run))
-    plan = JOBS["publish"].plan(context).plan
-    folder = context.phase_dir("publish")
-    write_json(folder / "plan.json", plan)
-    outputs, _ = publish(plan)
-    return Path(outputs["report"])
+    done = results(run)
+    if not done:
+        raise InputError(
+            f"{run.record.run_id} has nothing to report yet: no phase is done", "let it go on: `draftsmith run`"
+        )
+    outputs, _ = publish(JOBS["publish"].plan(context_of(run, done)).plan)
+    return Path(outputs["report"]), [phase for phase in PIPELINE[:-1] if phase not in done]

@@ -21,7 +21,12 @@ class HistoryEntry(BaseModel):
 
 
 class ServiceState(BaseModel):
-    """See seeds' contract `specdec_service_v1`. `standing_config` is the engine's speculative config, None = off."""
+    """What is known of one served model, and what happened to it.
+
+    `standing_config` is the engine's speculative config that serves now, None = off; `champion_draft` the folder of its
+    draft, None = it needs none. `last_ab_verdict` is the outcome of the last comparison, whether it promoted or not.
+    `history` is oldest first. A change replaces the file atomically.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, serialize_by_alias=True)
 
