@@ -103,7 +103,7 @@ def settle(
     measured = {
         "target": target.sha256,
         "versions": {key: value for key, value in versions(config).items() if key in ("vllm", "device")},
-        "engine": config.engine.model_dump(mode="json", exclude={"python", "start_timeout_s"}),
+        "engine": config.engine.model_dump(mode="json", exclude_defaults=True, exclude={"python", "start_timeout_s"}),
         "ks": checked_ks(ks),
         "concurrencies": loads,
         "repeats": repeats,

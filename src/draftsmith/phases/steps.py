@@ -39,9 +39,11 @@ def path_names(context: PhaseContext) -> dict[str, str]:
 
 
 def _identity(context: PhaseContext, *parts: str) -> dict[str, Any]:
-    """What makes a job the same job: the target, the versions and the named sections of the configuration."""
-    config = context.config.model_dump(mode="json")
-    sections = {part: config[part] for part in parts}
+    """What makes a job the same job: the target, the versions and the named sections of the configuration.
+
+    Settings that have their default are left out, so that a setting which is added later does not change what is known.
+    """
+    sections = {part: getattr(context.config, part).model_dump(mode="json", exclude_defaults=True) for part in parts}
     return {"target": context.target.sha256, "versions": context.versions, "config": sections}
 
 
@@ -232,7 +234,10 @@ class Publish:
             "out": str(context.folder / "bundle"),
             "standing": context.standing,
         }
-        identity = {"verdict": result_digest(done["compare"]), "promote": done.get("promote", {}).get("outputs")}
+        identity = {
+            "verdict": result_digest(done["compare"]) if "compare" in done else None,
+            "promote": done.get("promote", {}).get("outputs"),
+        }
         return JobPlan(self.module, plan, identity)
 
     def collect(self, context: PhaseContext, result: JobResult) -> Gate:
