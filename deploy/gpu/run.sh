@@ -2,7 +2,8 @@
 # On the GPU host: joins the parts beside this script, installs, and runs Draftsmith with the arguments given.
 #
 #   run.sh                                    installs and says what the host has (draftsmith doctor)
-#   run.sh run --config draftsmith.toml ...   any draftsmith command; `--target` defaults to the packed model
+#   run.sh run --config draftsmith.toml ...   any draftsmith command; those of the loop get the packed model as `--target`,
+#                                             unless -t, -c or a draftsmith.toml here names a target
 #   run.sh --shell COMMAND ...                any command, with the installed packages on its path
 #
 # HOME_DIR is where everything goes (default: the folder `installed` beside this script). Installing again is not needed and not
@@ -30,6 +31,12 @@ export VLLM_CACHE_ROOT=${VLLM_CACHE_ROOT:-$home/cache} PYTHONUNBUFFERED=1
 [ ! -d "$home/model" ] || export DRAFTSMITH_TARGET=${DRAFTSMITH_TARGET:-$home/model}
 if [ "${1:-}" = --shell ]; then shift; exec "$@"; fi
 [ $# -gt 0 ] || set -- doctor
+# Only where nobody names a target: on the command line, in a configuration that is named, or in the one that lies here.
 target=()
-case " $* " in *" --target "*|*" --config "*) ;; *) [ -z "${DRAFTSMITH_TARGET:-}" ] || target=(--target "$DRAFTSMITH_TARGET") ;; esac
-case $1 in doctor|run|train|oneshot) exec "$python" -m draftsmith "$@" "${target[@]}" ;; *) exec "$python" -m draftsmith "$@" ;; esac
+[ -z "${DRAFTSMITH_TARGET:-}" ] || target=(--target "$DRAFTSMITH_TARGET")
+for word in "$@"; do case $word in -t*|--target|--target=*|-c*|--config|--config=*) target=() ;; esac; done
+! grep -qs '^[[:space:]]*target[[:space:]]*=' draftsmith.toml || target=()
+case $1 in
+  doctor|plan|run|corpus|capture|train|promote|scaffold) exec "$python" -m draftsmith "$@" "${target[@]}" ;;
+  *) exec "$python" -m draftsmith "$@" ;;
+esac

@@ -81,3 +81,45 @@ def test_what_was_packed_runs_on_a_host_without_a_network(tmp_path: Path) -> Non
     assert broken.returncode == 1
     assert "copy the parts again" in broken.stderr or "do not join" in broken.stderr
     assert not (tmp_path / "other").exists(), "an installation is complete or not there"
+
+
+PACKED = ["--target", "/packed/model"]
+
+
+@pytest.mark.parametrize(
+    ("given", "toml", "added"),
+    [
+        ([], "", PACKED),
+        (["run", "--profile", "log.jsonl"], "", PACKED),
+        (["corpus", "-p", "log.jsonl"], "[trainer]\nepochs = 2\n", PACKED),
+        (["run", "--target", "mine"], "", []),
+        (["run", "--target=mine"], "", []),
+        (["run", "-t", "mine"], "", []),
+        (["run", "-tmine"], "", []),
+        (["doctor", "-c", "mine.toml"], "", []),
+        (["doctor", "--config=mine.toml"], "", []),
+        (["run"], 'target = "mine"\n', []),
+        (["status"], "", []),
+    ],
+    ids=str,
+)
+def test_the_packed_model_is_the_target_where_nobody_names_one(
+    given: list[str], toml: str, added: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    shown = tmp_path / "python"
+    shown.write_text('#!/bin/sh\n[ "$1" = -c ] || printf "%s\\n" "$@"\n')
+    shown.chmod(0o700)
+    if toml:
+        (tmp_path / "draftsmith.toml").write_text(toml)
+    environment = {
+        **os.environ,
+        "HOME_DIR": str(tmp_path / "home"),
+        "PYTHON": str(shown),
+        "DRAFTSMITH_TARGET": PACKED[1],
+    }
+    done = subprocess.run(
+        ["bash", str(DEPLOY / "run.sh"), *given], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.split("\n")[:-1] == ["-m", "draftsmith", *(given or ["doctor"]), *added], done.stderr
