@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -12,11 +13,16 @@ import httpx
 import psutil
 import pytest
 
+from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.errors import EngineLostError, EngineStartError
 from draftsmith.engines import vllm_metrics
-from draftsmith.engines.base import Server, ServerSpec
+from draftsmith.engines.base import CaptureSpec, Server, ServerSpec
 from draftsmith.engines.vllm import VllmEngine
 from draftsmith.kit import processes
+from draftsmith.kit.files import private_dir
+from draftsmith.traffic.replay import Request
+from draftsmith.work import states
+from draftsmith.work.probe_plan import CapturedRow, ProbePlan, engine_logprobs
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 READY_S = 600.0
@@ -88,6 +94,45 @@ def test_a_flag_that_does_not_exist_is_named(engine: VllmEngine, target: Path, t
     with pytest.raises(EngineStartError, match="does not know the flag --no-such-flag"):
         engine.wait_ready(server, READY_S)
     assert processes.members(server.process.record) == []
+
+
+def test_states_of_sampled_answers_are_proved_by_the_engines_own_log_probabilities(
+    engine: VllmEngine, target: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    from draftsmith.work.probe import probe
+
+    depth = json.loads((target / "config.json").read_text())["num_hidden_layers"]
+    capture = CaptureSpec(layer_ids=(2, depth // 2, depth), storage=str(tmp_path / "incoming"))
+    spec = ServerSpec(model=str(target), capture=capture, enforce_eager=True, cpu_kv_gib=1, max_model_len=512)
+    server = engine.start(spec, tmp_path / "logs")
+    engine.wait_ready(server, READY_S)
+    asked = [
+        Request(f"r{n}", [{"role": "user", "content": text}], params={"temperature": 0.8, "seed": n}, max_tokens=40)
+        for n, text in enumerate(
+            ("Tell me of rivers.", "Name three birds and what they eat.", "Hello!", "Why is it so?")
+        )
+    ]
+    answers: list[AccessRecord] = []
+    states.capture(asked, server, private_dir(tmp_path / "states"), 4, lambda reply: answers.append(reply.record))
+    assert [record.error for record in answers] == [None] * 4
+    fed = [Request(r.id, prompt_token_ids=[*(r.prompt_token_ids or ()), *(r.output_token_ids or ())][:-1], max_tokens=1)
+           for r in answers]  # fmt: skip
+    told = states.logprobs(fed, server, 4)
+    engine.stop(server)
+    rows = [
+        CapturedRow(
+            file=str(states.states_path(tmp_path / "states", r.id)), prompt_ids=tuple(r.prompt_token_ids or ()),
+            output_ids=tuple(r.output_token_ids or ()), greedy=False, concurrency=4,
+            prompt_logprobs=engine_logprobs(told[r.id]),
+        )
+        for r in answers
+    ]  # fmt: skip
+    plan = ProbePlan(target=str(target), layer_ids=capture.layer_ids, rows=tuple(rows))
+    report = probe(plan)
+    assert report.passed, report
+    mixed = [row.model_copy(update={"prompt_logprobs": rows[0].prompt_logprobs}) for row in rows]
+    assert not probe(plan.model_copy(update={"rows": tuple(mixed)})).passed
 
 
 def alive(process: psutil.Process) -> bool:

@@ -5,7 +5,7 @@
     -m draftsmith.work.train_speculators ...      writes a checkpoint and its metrics, one an epoch
 
 FAKE_TRAINER in the environment is a JSON object: acceptance (list, by position), epoch_s (time of an epoch), exit_code,
-wrong_map (true: ids where offsets belong).
+wrong_map (true: ids where offsets belong), stopped ({reason, hint}: the watch ends it after its epochs).
 A checkpoint is a well-formed EAGLE3 head for the target with random weights: every check of the folder is real.
 """
 
@@ -99,6 +99,10 @@ def main(argv: list[str]) -> int:
     if settings.get("exit_code"):
         return int(settings["exit_code"])
     train(argv, settings)
+    if settings.get("stopped"):
+        with Path(flag(argv, "--metrics")[0]).open("a") as out:
+            out.write(json.dumps({"stopped": settings["stopped"]}) + "\n")
+        return 3
     return 0
 
 

@@ -58,6 +58,8 @@ def test_every_prompt_becomes_a_record_with_exact_ids(prompts: Path, tmp_path: P
     last: JobProgress = shown[-1]
     assert (last.done, last.total) == (6, 6)
     assert all("n" not in body for body in server.seen), "one answer is recorded, so one is asked for"
+    assert {body["temperature"] for body in server.seen} == {0}
+    assert {r.params["temperature"] for r in records} == {0}, "that it was greedy by default is written down"
 
 
 def test_a_lost_server_leaves_a_log_that_is_continued_even_after_a_torn_line(prompts: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from draftsmith.contract.errors import EngineLostError, InputError
 
 RETRIES = 3
 BACKOFF_S = 1.0  # before the first retry, doubled for each further one
+UNLESS_SAID: dict[str, Any] = {"temperature": 0}  # a request that says nothing of its sampling is answered greedily
 RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 FATAL_AFTER = 8  # connection failures in a row before the server counts as gone
 
@@ -63,10 +64,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Reply:
-    """The record of one request, and the raw `kv_transfer_params` of its response, if any."""
+    """The record of one request, and the raw `kv_transfer_params` and `prompt_logprobs` of its response, if any."""
 
     record: AccessRecord
     transfer: dict[str, Any] | None = None
+    prompt_logprobs: list[Any] | None = None
 
 
 @dataclass
@@ -220,6 +222,7 @@ class _Answer:
     usage: Usage = field(default_factory=Usage)
     spec: SpecStats | None = None
     transfer: dict[str, Any] | None = None
+    prompt_logprobs: list[Any] | None = None
 
     def add(self, event: dict[str, Any], now: float) -> None:
         if event.get("error"):
@@ -250,6 +253,7 @@ class _Answer:
             self.first_s = now if self.first_s is None else self.first_s
             self.last_s = now
         self.finish = choice.get("finish_reason") or self.finish
+        self.prompt_logprobs = choice.get("prompt_logprobs") or self.prompt_logprobs
 
 
 async def _stream(client: httpx.AsyncClient, request: Request, target: Target) -> Reply:
@@ -282,7 +286,7 @@ async def _stream(client: httpx.AsyncClient, request: Request, target: Target) -
         finish_reason=answer.finish,
         spec=answer.spec,
     )
-    return Reply(record, answer.transfer)
+    return Reply(record, answer.transfer, answer.prompt_logprobs)
 
 
 async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
@@ -304,7 +308,7 @@ def _payload(line: bytes) -> bytes | None:
 
 
 def _body(request: Request, target: Target) -> tuple[str, dict[str, Any]]:
-    body: dict[str, Any] = {"temperature": 0, **request.params}
+    body: dict[str, Any] = UNLESS_SAID | request.params
     body |= {"model": target.model, "stream": target.stream} | target.extra
     if target.stream:
         body["stream_options"] = {"include_usage": True}
@@ -322,7 +326,9 @@ def _body(request: Request, target: Target) -> tuple[str, dict[str, Any]]:
 
 
 def _logged_params(request: Request) -> dict[str, Any]:
-    return request.params | ({"max_tokens": request.max_tokens} if request.max_tokens is not None else {})
+    """As sent: that an answer was greedy by default can be told later only if it is written down now."""
+    limit = {"max_tokens": request.max_tokens} if request.max_tokens is not None else {}
+    return UNLESS_SAID | request.params | limit
 
 
 def spec_stats(event: dict[str, Any]) -> SpecStats | None:

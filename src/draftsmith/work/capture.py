@@ -1,7 +1,8 @@
 """Job: corpus rows -> hidden states of the target, and the probe that must pass before any training.
 
 States are asked for the row's own token ids without the last one (nothing is predicted from it). Rows whose states
-were captured while they were answered are not asked for again.
+were captured while they were answered are not asked for again. Of rows that are probed and were not answered greedily
+the engine is also asked what it thinks of each token.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from typing import Any
 from draftsmith import wiring
 from draftsmith.contract.config import Config
 from draftsmith.contract.draft import TargetFacts
-from draftsmith.contract.errors import EngineError, InputError
+from draftsmith.contract.errors import EngineError
 from draftsmith.engines.base import CaptureSpec
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.traffic.reading import CorpusRow, iter_rows, open_corpus
 from draftsmith.traffic.replay import Reply, Request
 from draftsmith.work import states
 from draftsmith.work.job import Job, Outputs, run_job
-from draftsmith.work.probe_plan import CapturedRow, ProbePlan, ProbeReport
+from draftsmith.work.probe_plan import CapturedRow, ProbePlan, ProbeReport, engine_logprobs, greedy
 from draftsmith.work.servers import one, serving
 from draftsmith.work.subprocess import run_module
 
@@ -45,15 +46,19 @@ def body(job: Job) -> Outputs:
     states.require_space(folder, tokens * len(layers) * target.hidden_size * 2)
     began = time.monotonic()
     serving_s = 0.0
-    if missing:
+    chosen = _probed(rows)
+    sampled = [row for row in chosen if not greedy(json.loads(row.params))]
+    told: dict[str, list[Any]] = {}
+    if missing or sampled:
         capture = CaptureSpec(layer_ids=layers, storage=str(incoming))
         spec = wiring.server_spec(config, target.path, capture=capture, eager=True)
         engine = wiring.engine(config, Path(plan["registry"]))
         with serving(job, engine, {"capture": spec}, config.engine.start_timeout_s) as servers:
             began_capture = time.monotonic()
             _capture(job, missing, one(servers), folder, config.engine.max_num_seqs)
-            serving_s = time.monotonic() - began_capture
-    report = _probe(job, config, target, rows, folder, layers)
+            serving_s = time.monotonic() - began_capture if missing else 0.0
+            told = states.logprobs(map(_fed, sampled), one(servers), config.engine.max_num_seqs)
+    report = _probe(job, config, target, chosen, folder, layers, told)
     figures = {
         "rows": len(rows),
         "captured_rows": len(missing),
@@ -97,8 +102,7 @@ def _capture(job: Job, missing: list[CorpusRow], server: Any, folder: Path, conc
             failed.append(reply.record.error)
         job.progress("capturing hidden states", done, total, "tokens")
 
-    requests = (Request(row.id, prompt_token_ids=row.input_ids[:-1].tolist(), max_tokens=1) for row in missing)
-    states.capture(requests, server, folder, concurrency, count)
+    states.capture(map(_fed, missing), server, folder, concurrency, count)
     if failed:
         raise EngineError(
             f"{len(failed)} of {len(missing)} rows could not be captured ({failed[0]})",
@@ -106,16 +110,32 @@ def _capture(job: Job, missing: list[CorpusRow], server: Any, folder: Path, conc
         )
 
 
-def _probe(
-    job: Job, config: Config, target: TargetFacts, rows: list[CorpusRow], folder: Path, layers: tuple[int, ...]
-) -> dict[str, Any]:
-    """Run the probe in the engine's interpreter on a spread of rows, the longest included. Fails closed."""
-    if not rows:
-        return {"passed": True, "checks": []}  # more shards than rows
+def _fed(row: CorpusRow) -> Request:
+    """The tokens of a row that the model is fed, to be looked at and not answered."""
+    return Request(row.id, prompt_token_ids=row.input_ids[:-1].tolist(), max_tokens=1)
+
+
+def _probed(rows: list[CorpusRow]) -> list[CorpusRow]:
+    """A spread of rows by length, the longest last."""
     ordered = sorted(rows, key=lambda row: (len(row.input_ids), row.id))
     step = max(1, len(ordered) // PROBED_ROWS)
-    chosen = {row.row: row for row in [*ordered[::step][: PROBED_ROWS - 1], ordered[-1]]}.values()
-    longest = len(ordered[-1].input_ids) - 1
+    return list({row.row: row for row in [*ordered[::step][: PROBED_ROWS - 1], *ordered[-1:]]}.values())
+
+
+def _probe(
+    job: Job,
+    config: Config,
+    target: TargetFacts,
+    chosen: list[CorpusRow],
+    folder: Path,
+    layers: tuple[int, ...],
+    told: dict[str, list[Any]],
+) -> dict[str, Any]:
+    """Run the probe in the engine's interpreter on the chosen rows. `told`: the engine's log probabilities of rows by id,
+    for those whose answers prove nothing by themselves. Fails closed.
+    """
+    if not chosen:
+        return {"passed": True, "checks": []}  # more shards than rows
     plan = ProbePlan(
         target=target.path,
         layer_ids=layers,
@@ -124,18 +144,19 @@ def _probe(
                 file=str(states.states_path(folder, row.id)),
                 prompt_ids=tuple(row.input_ids[: row.prompt_tokens].tolist()),
                 output_ids=tuple(row.input_ids[row.prompt_tokens :].tolist()),
-                greedy=json.loads(row.params).get("temperature", 0) == 0,
+                greedy=row.id not in told,
                 concurrency=config.engine.max_num_seqs,
+                prompt_logprobs=engine_logprobs(told[row.id]) if row.id in told else None,
             )
             for row in chosen
         ),
-        longest_tokens=longest,
+        longest_tokens=len(chosen[-1].input_ids) - 1,
     )
     job.progress("probing the captured states", 0, len(plan.rows), "rows")
     report = run_probe(plan, private_dir(job.workdir / "probe"), config.engine.python, Path(job.plan["registry"]))
     if not report.passed:
         wrong = "; ".join(check.sentence for check in report.checks if not check.passed)
-        raise InputError(
+        raise EngineError(
             f"the capture is wrong: {wrong or 'the probe gave no reason'}",
             "nothing was trained; check the engine's version and the layer ids, then capture again",
         )

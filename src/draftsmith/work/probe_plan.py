@@ -9,6 +9,25 @@ from pydantic import Field
 
 from draftsmith.contract.base import Frozen
 
+# Parameters with which a greedy answer is still the likeliest one, token by token: the value that changes nothing, or any.
+NEUTRAL = {"temperature": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
+WITHOUT_EFFECT = frozenset(
+    {
+        "max_tokens", "max_completion_tokens", "stop", "stop_token_ids", "include_stop_str_in_output", "seed", "n", "top_p",
+        "top_k", "min_p", "logprobs", "top_logprobs", "prompt_logprobs", "stream", "stream_options", "tools",
+        "parallel_tool_calls", "skip_special_tokens", "return_token_ids", "add_generation_prompt", "chat_template_kwargs",
+    }
+)  # fmt: skip
+
+
+def greedy(params: Mapping[str, Any]) -> bool:
+    """Whether every answer token must be the likeliest: temperature 0, and nothing that moves or forbids tokens.
+
+    No for parameters that are not known here, and for a request that does not say its temperature: a server has defaults.
+    """
+    said = {name: value for name, value in params.items() if value is not None and name not in WITHOUT_EFFECT}
+    return "temperature" in said and all(name in NEUTRAL and value == NEUTRAL[name] for name, value in said.items())
+
 
 class CapturedRow(Frozen):
     """One captured request. The file holds `hidden_states [T, layers, H]` and `token_ids [T]`.
@@ -20,7 +39,7 @@ class CapturedRow(Frozen):
     file: str
     prompt_ids: tuple[int, ...]
     output_ids: tuple[int, ...] = ()
-    greedy: bool = Field(True, description="the answer was decoded at temperature 0")
+    greedy: bool = Field(True, description="the answer was decoded at temperature 0, and nothing else moved it")
     concurrency: int = Field(1, description="requests in flight when this one was captured")
     prompt_logprobs: tuple[dict[int, float] | None, ...] | None = Field(
         None, description="the engine's: entry t maps token ids to the log probability of standing at t; None unknown"

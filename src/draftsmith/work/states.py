@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from draftsmith.contract.errors import EngineError, PrerequisiteError
 from draftsmith.engines.base import Server
@@ -67,3 +68,24 @@ def capture(
         on_reply(reply)
 
     replay(requests, target, Pacing(concurrency), keep)
+
+
+def logprobs(requests: Iterable[Request], server: Server, concurrency: int) -> dict[str, list[Any]]:
+    """The engine's `prompt_logprobs` of each request's own tokens, by id. What the server captures meanwhile is deleted.
+
+    Raises EngineError if the engine does not tell.
+    """
+    target = Target(server.url, server.spec.served_name, stream=False, extra=CAPTURE | {"prompt_logprobs": 0})
+    told: dict[str, list[Any]] = {}
+
+    def keep(reply: Reply) -> None:
+        if reply.record.error is not None or not reply.prompt_logprobs:
+            raise EngineError(
+                f"the engine did not tell its log probabilities ({reply.record.error or 'none in its answer'})",
+                "run again; they prove states of answers that were not decoded greedily",
+            )
+        _wait_for_file(reply).unlink()
+        told[reply.record.id] = reply.prompt_logprobs
+
+    replay(requests, target, Pacing(concurrency), keep)
+    return told

@@ -8,6 +8,8 @@ Tokens come at fixed times whatever the machine does meanwhile. FAKE_VLLM in the
     step_cost        {method: how much longer a step takes with this draft} (1.2)
     token_cost       {method: how much longer for each drafted token} (0)
     fail             {role: log file to print and exit 1 with}; role: capture, plain or the method
+    says             {role: a line of the log}
+    state_shift      hidden states are those of the layer so many above (0)
     start_ms         time before the port opens (0)
     pause_file       while this file exists no request is answered
     no_metrics       true: a server that only answers, without /metrics and /version
@@ -55,6 +57,8 @@ class Settings:
         self.start_s = given.get("start_ms", 0) / 1000
         self.acceptance = given.get("acceptance", {}).get(self.method, 0.2 if self.method == "ngram" else 0.9)
         self.fail: str | None = given.get("fail", {}).get(self.role)
+        self.says: str | None = given.get("says", {}).get(self.role)
+        self.layers = [layer + given.get("state_shift", 0) * (layer != max(self.layers)) for layer in self.layers]
         self.pause = Path(given["pause_file"]) if "pause_file" in given else None
         self.silent = bool(given.get("no_metrics"))
         if self.spec.get("rejection_sample_method") == "synthetic":
@@ -276,6 +280,12 @@ class Api(BaseHTTPRequestHandler):
         chosen = np.ascontiguousarray(states[:, self.server.settings.layers])
         part = path.with_suffix(".part")
         save_file({"hidden_states": chosen, "token_ids": np.array(ids, np.int64)}, part)
+        try:
+            with part.open("rb+") as written:
+                os.fsync(written.fileno())
+        except OSError as error:  # as in the engine: a connector that cannot write takes the engine along
+            say(f"OSError: {error}")
+            os._exit(1)
         part.rename(path)
         return str(path)
 
@@ -348,6 +358,8 @@ def announce(options: argparse.Namespace, settings: Settings) -> None:
     say(
         f"(EngineCore pid={pid}) INFO {stamp} [core.py:402] init engine (profile, create kv cache, warmup model) took 1 s"
     )
+    if settings.says:
+        say(f"(EngineCore pid={pid}) INFO {stamp} [llm_base_proposer.py:1350] {settings.says}")
     say(f"INFO:     Started server process [{pid}]")
 
 
