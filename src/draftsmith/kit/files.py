@@ -56,14 +56,35 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, text: str) -> None:
-    """Append one line and fsync; a torn last line is the reader's to skip (see `read_lines`)."""
+    """Append one line and fsync; a torn last line is the reader's to skip (see `read_lines`, `cut_torn_line`)."""
     private_dir(path.parent)
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
     try:
-        os.write(handle, text.encode() + b"\n")
+        _write(handle, text.encode() + b"\n")
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _write(handle: int, data: bytes) -> None:
+    """All of it: on a disk that fills up the first part is written without an error."""
+    while data:
+        data = data[os.write(handle, data) :]
+
+
+def cut_torn_line(path: Path) -> None:
+    """Remove an unfinished last line, so that the next one does not grow onto it."""
+    if not path.exists():
+        return
+    with path.open("rb+") as log:
+        end = place = log.seek(0, os.SEEK_END)
+        while place > 0:
+            log.seek(place - 1)
+            if log.read(1) == b"\n":
+                break
+            place -= 1
+        if place != end:
+            log.truncate(place)
 
 
 class LineLog:
@@ -80,7 +101,7 @@ class LineLog:
 
     def add(self, text: str) -> None:
         """Append one line."""
-        os.write(self._handle, text.encode() + b"\n")
+        _write(self._handle, text.encode() + b"\n")
         if time.monotonic() - self._synced > self._sync_every_s:
             os.fsync(self._handle)
             self._synced = time.monotonic()

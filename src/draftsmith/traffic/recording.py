@@ -12,7 +12,7 @@ import orjson
 
 from draftsmith.contract.errors import InputError, PrerequisiteError
 from draftsmith.contract.job import JobProgress
-from draftsmith.kit.files import LineLog, read_lines
+from draftsmith.kit.files import LineLog, cut_torn_line, read_lines
 from draftsmith.traffic.replay import Pacing, Reply, Request, Target, replay, served_model
 
 DROPPED_PARAMS = ("stream", "stream_options", "n", "model", "messages")
@@ -40,7 +40,7 @@ def record(
     if api_key_env and not key:
         raise PrerequisiteError(f"the environment has no {api_key_env}", "export it, or leave --api-key-env out")
     done = answered_ids(out)
-    _cut_torn_line(out)
+    cut_torn_line(out)
     count = sum(1 for _ in read_requests(prompts, limit, max_tokens))
     target = Target(endpoint, model or served_model(endpoint, key), api_key=key)
     figures = {"answered": 0, "failed": 0, "skipped": 0, "prompt_tokens": 0, "output_tokens": 0}
@@ -120,19 +120,3 @@ def read_requests(prompts: Path, limit: int | None, max_tokens: int | None) -> I
                 f"{prompts.name} line {number} is not a prompt ({type(error).__name__})",
                 "each line is a JSON object with `messages` or `prompt_token_ids`",
             ) from None
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Remove an unfinished last line, so that the next one does not grow onto it."""
-    if not path.exists():
-        return
-    with path.open("rb+") as log:
-        data_end = log.seek(0, os.SEEK_END)
-        position = data_end
-        while position > 0:
-            log.seek(position - 1)
-            if log.read(1) == b"\n":
-                break
-            position -= 1
-        if position != data_end:
-            log.truncate(position)

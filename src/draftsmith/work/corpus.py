@@ -18,13 +18,13 @@ from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import ConfigError, InputError
 from draftsmith.contract.profile import WorkloadProfile
 from draftsmith.engines.base import CaptureSpec
-from draftsmith.kit.files import append_line, private_dir, read_json, read_lines
+from draftsmith.kit.files import LineLog, append_line, cut_torn_line, private_dir, read_json, read_lines
 from draftsmith.traffic.answers import answered, triage
 from draftsmith.traffic.corpus import build_corpus
 from draftsmith.traffic.importers import read_records
 from draftsmith.traffic.matching import hard_examples
 from draftsmith.traffic.redaction import Redactor
-from draftsmith.traffic.replay import Reply, Request
+from draftsmith.traffic.replay import UNLESS_SAID, Reply, Request
 from draftsmith.traffic.target_tokens import TargetTokens
 from draftsmith.work import states
 from draftsmith.work.job import Job, Outputs, run_job
@@ -151,6 +151,20 @@ def _hard(settings: CorpusConfig) -> tuple[str, frozenset[str]] | None:
     return settings.hard_log, frozenset(found)
 
 
+def _forget_failures(path: Path) -> None:
+    """Leave what was answered: a request that failed, perhaps because its engine was killed, is asked again."""
+    cut_torn_line(path)
+    if all(record.error in (None, REDACTED) for record in _answers(path)):
+        return
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    with LineLog(part) as kept:
+        for record in _answers(path):
+            if record.error in (None, REDACTED):
+                kept.add(canonical(record))
+    part.replace(path)
+
+
 def _answers(path: Path) -> Iterator[AccessRecord]:
     for line in read_lines(path):
         yield AccessRecord.model_validate(orjson.loads(line))
@@ -165,6 +179,7 @@ def _answer(
     redactor: Redactor | None,
 ) -> None:
     """Let the target answer what is missing from `answers`, capturing hidden states in the same pass."""
+    _forget_failures(answers)
     done = {record.id for record in _answers(answers)}
     missing = [record for record_id, record in asked.items() if record_id not in done]
     if not missing:
@@ -186,8 +201,9 @@ def _answer(
             new = AccessRecord(id=record.id, error=REDACTED)
             states.states_path(folder, record.id).unlink(missing_ok=True)
         elif record.error is None:
+            wanted = asked[record.id]
             new = answered(
-                asked[record.id],
+                wanted.model_copy(update={"params": UNLESS_SAID | wanted.params}),
                 prompt_ids=record.prompt_token_ids or [],
                 output_ids=record.output_token_ids or [],
                 text=record.completion,
