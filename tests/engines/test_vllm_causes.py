@@ -46,6 +46,7 @@ def test_recorded_failures_are_recognised(recorded: Recorded, name: str, said: s
         ),
         ("ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`", "KV cache"),
         ("RuntimeError: operator torchvision::nms does not exist", "torchvision"),
+        ("OSError: [Errno 28] No space left on device: '/cache/vllm/torch_compile_cache'", "the disk is full"),
         ("ModuleNotFoundError: No module named 'arctic_inference'", "lacks the module arctic_inference"),
         ("KeyError: 'model.layers.0.midlayer.weight'", "does not have: model.layers.0.midlayer.weight"),
         ("safetensors.SafetensorError: Error while deserializing header: HeaderTooLarge", "damaged"),

@@ -52,6 +52,11 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "leave the port out to have a free one chosen, or stop what listens there",
     ),
     (
+        r"No space left on device|Disk quota exceeded",
+        "the disk is full",
+        "free space: for hidden states in the workspace, for compiled code in VLLM_CACHE_ROOT, and in the temporary folder",
+    ),
+    (
         r"per-request-spec-decode-metrics requires speculative decoding",
         "per-request metrics were asked of a server that does not speculate",
         "remove --per-request-spec-decode-metrics from engine.flags",

@@ -28,7 +28,8 @@ def serving(
 
     A server is a specification, or a function that starts it in the engine's registry and returns at once.
 
-    Raises EngineStartError as soon as one cannot start; the others are stopped.
+    Raises EngineStartError as soon as one cannot start; the others are stopped. Where what is done with them ends in an
+    EngineError because a server went away, EngineLostError names the cause.
     """
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
@@ -69,7 +70,12 @@ def serving(
                 for server in list(servers.values()):
                     engine.stop(server)
                 raise
-        yield {name: servers[name] for name in names}
+        try:
+            yield {name: servers[name] for name in names}
+        except EngineError:
+            for server in servers.values():  # one that is gone says why, better than the request that failed
+                engine.require_alive(server)
+            raise
 
 
 def one(servers: dict[str, Server]) -> Server:
