@@ -28,7 +28,7 @@ from draftsmith.verdict.decide import decide, primary_point
 from draftsmith.verdict.samples import bundle_digest
 from draftsmith.verdict.schedule import propose, schedule_sentence
 from draftsmith.verdict.validate import inspect_trials
-from draftsmith.work import warm
+from draftsmith.work import loaded, warm
 from draftsmith.work.fleet import Fleet
 from draftsmith.work.job import Job, Outputs, run_job
 from draftsmith.work.measure import Answers, Endpoint, Slot, Traffic, measure_answers, with_divergence
@@ -277,7 +277,19 @@ class Campaign:
         if self.plan.cache_regime == "warm":
             self._measure(endpoint, self.prompts.prompts, point, slot)
         if arm.role == "candidate" and arm.spec_config is not None and has_draft(arm) and not self.trials:
+            self._check_loaded(arm.name)
             self._smoke(arm.name, endpoint)
+
+    def _check_loaded(self, name: str) -> None:
+        """What the engine parsed, against what was asked and against the baseline: said before anything is measured."""
+        facts = dict(self.fleet.facts)  # of the latest start of each arm
+        arm = next(arm for arm in self.arms if arm.name == name)
+        baseline = facts.get(self.plan.baseline)
+        if arm.command is not None or arm.endpoint is not None or name not in facts or baseline is None:
+            return
+        loaded.require_as_asked(arm, facts[name])
+        if differs := loaded.differences(baseline, facts[name]):
+            self.job.say(f"the engine's own configuration of {name} is not that of {self.plan.baseline}: {differs}")
 
     def _smoke(self, name: str, endpoint: Endpoint) -> None:
         """32 short answers through a draft, before anything is measured: is it accepted at all?"""
