@@ -4,11 +4,7 @@ one promoted, and nothing left behind."""
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,74 +12,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from containers import Containers, containers_in
 from fake_cluster import Object
-from world import ROLE_FILES, ClusterWorld, rules
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "fakes"))
-
 from tiny_target import prompts as prompt_lines
-from tiny_target import write_target
+from world import ROLE_FILES, ClusterWorld, rules
 
 from draftsmith.contract.errors import RunInterruptedError
 from draftsmith.contract.measure import OperatingPoint
 from draftsmith.engines import vllm_log
-from draftsmith.engines.base import free_port
 from draftsmith.engines.vllm import VllmEngine
 from draftsmith.serving.canary import Canaries
 from draftsmith.serving.canary_text import ArmObjects, ArmPlan
 from draftsmith.traffic.prompts import Prompt
 from draftsmith.work.measure import Endpoint, Slot, measure
 
-SITE = Path(__file__).parent.parent / "fakes" / "vllm_site"
 MTP = {"method": "mtp", "num_speculative_tokens": 3}
 POINT = OperatingPoint(name="c2", concurrency=2, primary=True)
 
 
-class Containers:
-    """Executes the server of a canary's container, with a small model in the place of the mounted one."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.target = write_target(folder / "target")
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
-        self.urls: dict[str, str] = {}
-
-    def url(self, arm: ArmObjects, pod: Object) -> str:
-        """Where the pod is reached; starts it the first time."""
-        [container] = pod["spec"]["containers"]
-        name = pod["metadata"]["name"]
-        if name in self.urls:
-            return self.urls[name]
-        port = free_port()
-        flags = [str(self.target) if word == "/models/base" else word for word in container["args"]]
-        flags = [f"--port={port}" if word.startswith("--port=") else word for word in flags]
-        defaults = ["--host", "127.0.0.1", "--max-model-len", "512", "--max-num-seqs", "4"]
-        env = {**os.environ, "PYTHONPATH": str(SITE), "FAKE_VLLM": json.dumps({"step_ms": 6, "first_ms": 5})}
-        with self.log_file(name).open("wb") as log:
-            self.running[name] = subprocess.Popen(
-                [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flags, *defaults],
-                stdout=log, stderr=log, env=env,
-            )  # fmt: skip
-        self.urls[name] = f"http://127.0.0.1:{port}"
-        return self.urls[name]
-
-    def log_file(self, pod: str) -> Path:
-        return self.folder / f"{pod}.log"
-
-    def log(self, pod: Object) -> str:
-        return self.log_file(pod["metadata"]["name"]).read_text()
-
-    def close(self) -> None:
-        for process in self.running.values():
-            process.kill()
-            process.wait()
-
-
 @pytest.fixture
 def containers(tmp_path: Path) -> Iterator[Containers]:
-    made = Containers(tmp_path)
-    yield made
-    made.close()
+    with containers_in(tmp_path) as made:
+        yield made
 
 
 def wait_for(url: str) -> None:

@@ -214,6 +214,8 @@ def test_a_draft_that_no_volume_holds_is_found_first(world: ClusterWorld) -> Non
     arms = (ARMS[0], ArmPlan("eagle3", {**DRAFT, "model": "/home/me/draft"}))
     with pytest.raises(PrerequisiteError, match="cannot see the draft at /home/me/draft"):
         world.canaries().start("r1", arms)
+    with pytest.raises(PrerequisiteError, match="cannot see the draft at /tmp/draft"):  # empty in every new pod
+        world.canaries(paths={"/home/me": "/tmp"}).start("r1", arms)
     mapped = world.canaries(paths={"/home/me": "/models/drafts"}).plan("r1", arms)
     assert "/models/drafts/draft" in mapped.text()
 

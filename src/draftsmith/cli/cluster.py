@@ -34,6 +34,7 @@ def dry_run(loop: Loop, choice: Choice) -> None:
     texts, problem = plan_texts(loop), None
     try:
         check_ahead(loop)
+        check_canaries(loop)
     except DraftsmithError as error:
         problem = error
     value: dict[str, Any] = {
@@ -51,6 +52,25 @@ def dry_run(loop: Loop, choice: Choice) -> None:
     if problem:
         say(f"error: {problem.message}\nnext:  {problem.next_step}")
         raise typer.Exit(problem.exit_code)
+
+
+def check_canaries(loop: Loop) -> None:
+    """Whether the cluster would take the canaries of the comparison to come, asked before anything is trained.
+
+    Creates nothing. Raises RefusedError, InputError or PrerequisiteError for what stands against it.
+    """
+    from draftsmith import wiring
+    from draftsmith.loop.driver import results
+    from draftsmith.phases.steps import on_canaries
+    from draftsmith.serving.canary_text import ArmPlan
+
+    context = loop.context
+    if not on_canaries(context.config) or "compare" in results(loop.run):
+        return
+    draft = {"method": context.config.trainer.method, "model": str(context.phase_dir("train") / "draft")}
+    arms = [ArmPlan("standing", context.standing), ArmPlan("draft", draft)]
+    canaries = wiring.canaries(context.config, context.workspace)
+    canaries.check(canaries.plan(context.run_id, arms, check=False))
 
 
 def stop_cluster_jobs(run: Run, understood: bool) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from draftsmith.cli import options as o
-from draftsmith.cli.cluster import dry_run, place_text, stop_cluster_jobs
+from draftsmith.cli.cluster import FLAG, check_canaries, dry_run, place_text, stop_cluster_jobs
 from draftsmith.cli.output import RunConsole, duration, say, show
 
 
@@ -136,6 +136,7 @@ def _drive(
     from draftsmith.cli.doctor import require_ready
     from draftsmith.cli.oneshot import open_loop, place_jobs
     from draftsmith.loop.driver import drive
+    from draftsmith.phases.steps import on_canaries
 
     config = o.configuration(file, target=target, sources=profile, workspace=workspace, settings=settings)
     config, choice = place_jobs(config, jobs.backend, jobs.scheduler)
@@ -158,6 +159,10 @@ def _drive(
     if choice.kind != "local" and not jobs.understood:
         dry_run(loop, choice)
         return
+    if on_canaries(config) and stop_after in (None, "promote"):
+        check_canaries(loop)
+        if not jobs.understood:
+            say(f"compare and promote use the cluster: without {FLAG} the run stops before them")
     drive(loop)
     finish(loop.run.folder)
 

@@ -24,6 +24,7 @@ from draftsmith.loop.base import Console, Loop
 from draftsmith.loop.driver import alone, outputs_exist, results
 from draftsmith.phases.base import PhaseContext
 from draftsmith.phases.pipeline import PIPELINE
+from draftsmith.phases.steps import on_canaries
 from draftsmith.store.runs import Run, RunRecord, Store, new_run_id
 
 LOGS = (("corpus", "hard_log"), ("compare", "general_log"))
@@ -111,7 +112,7 @@ def open_loop(
         with alone(run.folder):  # what another process carries out is not discarded under its hands
             discards = discarded(run, start_phase)
             run.append("started", restart=start_phase, discards=discards, standing=serving.current())
-    options = {"sources_sha256": sources_sha, "profile": profile_options or {}}
+    options = {"sources_sha256": sources_sha, "profile": profile_options or {}, "allow_cluster": allow_cluster}
     return Loop(
         run=run,
         context=context_of(run, options=options),
@@ -120,6 +121,7 @@ def open_loop(
         console=console,
         ask=ask,
         stop_after=stop_after,
+        here=backend_here(run),
     )
 
 
@@ -141,6 +143,15 @@ def run_backend(run: Run, *, allow_cluster: bool = False) -> Backend:
     folders = [run.folder.parent.parent, Path(record.target), *(path.parent for path in local)]
     config = parse_config(record.config, "run.json")
     return wiring.backend(config, private_dir(run.folder / "backend"), allow_cluster=allow_cluster, folders=folders)
+
+
+def backend_here(run: Run) -> Backend | None:
+    """Where jobs run that have to run beside this process; None if all of a run do."""
+    config = parse_config(run.record.config, "run.json")
+    if config.backend.kind == "local" or not on_canaries(config):
+        return None
+    local = config.model_copy(update={"backend": Config().backend})
+    return wiring.backend(local, private_dir(run.folder / "backend-here"))
 
 
 def discarded(run: Run, start_phase: str) -> list[str]:

@@ -134,6 +134,11 @@ class CompareConfig(Frozen):
         1,
         description="blocks between server restarts; 0 = start once, then tier `draft` unless thresholds.start_noise is set",
     )
+    canaries: bool = Field(
+        True,
+        description="with serving.kind kubernetes: the arms are copies of what serves, in the cluster; false: servers that the "
+        "job starts itself",
+    )
     dcgm_url: str | None = Field(
         None, description="/metrics of a DCGM exporter: clocks and power of GPUs on another machine; default: NVML here"
     )

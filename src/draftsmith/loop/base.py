@@ -33,7 +33,7 @@ class Console(Protocol):
 
 @dataclass(frozen=True)
 class Loop:
-    """What a run is carried out with."""
+    """What a run is carried out with. `here`: runs what has to run beside this process (None = `backend`)."""
 
     run: Run
     context: PhaseContext
@@ -42,4 +42,5 @@ class Loop:
     console: Console
     ask: bool
     stop_after: str | None = None
+    here: Backend | None = None
     sleep: Callable[[float], None] = time.sleep

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -36,6 +37,7 @@ from draftsmith.loop.base import Loop
 from draftsmith.phases.base import JobPlan, PhaseContext
 from draftsmith.phases.pipeline import JOBS
 from draftsmith.phases.shards import merge_shards
+from draftsmith.phases.steps import on_canaries
 from draftsmith.store.runs import Run
 
 POLL_S = 0.3
@@ -64,8 +66,9 @@ def job_spec(context: PhaseContext, phase: str, module: str, gpus: int) -> JobSp
 
 
 def specs(context: PhaseContext) -> dict[str, JobSpec]:
-    """The jobs of all phases that have no result yet, in order."""
-    waiting = [phase for phase in JOBS if phase not in context.results]
+    """The jobs for the back end, of all phases that have no result yet, in order."""
+    here = {"compare"} if on_canaries(context.config) else set()
+    waiting = [phase for phase in JOBS if phase not in context.results and phase not in here]
     return {phase: job_spec(context, phase, JOBS[phase].module, JOBS[phase].gpus) for phase in waiting}
 
 
@@ -82,6 +85,8 @@ def living(backend: Backend, name: str) -> str | None:
 
 def run_job(loop: Loop, phase: str, job: JobPlan) -> JobResult:
     """Submit (or adopt) the job and wait for its end. A lost job is started again, a bounded number of times."""
+    if job.here and loop.here is not None:
+        loop = replace(loop, backend=loop.here)
     workdir = private_dir(loop.context.phase_dir(phase))
     name = job_name(loop.context.run_id, phase)
     if (ended := _ended_unseen(loop, name, workdir, job)) is not None:
@@ -117,11 +122,12 @@ def stop_jobs(run: Run, backend: Backend) -> list[str]:
 
 def end_job(loop: Loop, phase: str) -> None:
     """Cancel the job of a phase if it lives, and wait until it does not: its folder is about to be removed."""
-    look = partial(living, loop.backend, job_name(loop.context.run_id, phase))
-    if phase in JOBS and (handle := patiently(loop, phase, look)) is not None:
-        loop.backend.cancel(handle)
-        while patiently(loop, phase, look) is not None:
-            loop.sleep(POLL_S)
+    for backend in filter(None, (loop.backend, loop.here)):
+        look = partial(living, backend, job_name(loop.context.run_id, phase))
+        if phase in JOBS and (handle := patiently(loop, phase, look)) is not None:
+            backend.cancel(handle)
+            while patiently(loop, phase, look) is not None:
+                loop.sleep(POLL_S)
 
 
 def patiently(loop: Loop, phase: str, ask: Callable[[], _Answer]) -> _Answer:

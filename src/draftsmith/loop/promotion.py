@@ -16,7 +16,7 @@ from draftsmith.contract.job import JobResult
 from draftsmith.contract.state import ServiceState
 from draftsmith.contract.verdict import Decision
 from draftsmith.kit.files import private_dir, read_json, sha256_file
-from draftsmith.loop.served import check_served
+from draftsmith.loop.served import check_served, check_unchanged
 from draftsmith.phases.base import Gate, PhaseContext
 from draftsmith.serving.base import Serving
 from draftsmith.store.runs import Run
@@ -36,6 +36,7 @@ def promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResul
         _write(context, state, "kept", run, decision, context.standing, None)
         return _result(False, context.standing, f"standing configuration kept: {reason}")
     check_served(context.config.serving.endpoint, context.standing)
+    check_unchanged(serving, compare.outputs.get("served"))
     winner = dict(compare.outputs["winner_config"] or {})
     _require_weights(winner, compare.outputs.get("winner_sha256"))
     draft = _settle_draft(context, winner)

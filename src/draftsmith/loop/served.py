@@ -1,4 +1,4 @@
-"""Is what serves still what was compared? Asked of the served endpoint before a switch."""
+"""Is what serves still what was compared? Asked of the served endpoint, and of where it is served, before a switch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from draftsmith.contract.errors import RefusedError
 from draftsmith.engines import vllm_metrics
+from draftsmith.serving.base import Serving
 
 SPECULATION = "vllm:spec_decode"
 
@@ -25,4 +26,16 @@ def check_served(endpoint: str | None, standing: dict[str, Any] | None) -> None:
         raise RefusedError(
             f"the served endpoint runs {seen} speculation, but {expected} it was compared",
             "compare again against what serves now",
+        )
+
+
+def check_unchanged(serving: Serving, compared: str | None) -> None:
+    """Raise RefusedError if something but the speculative config differs from what was compared.
+
+    `compared` None: the comparison was not made on copies of what serves.
+    """
+    if compared is not None and serving.fingerprint() != compared:
+        raise RefusedError(
+            "the image, arguments, variables or resources of what serves were changed since the comparison",
+            "compare again against what serves now: --start-phase compare",
         )

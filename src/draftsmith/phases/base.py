@@ -38,12 +38,16 @@ class PhaseContext:
 
 @dataclass(frozen=True)
 class JobPlan:
-    """A job to run: `python -m module plan.json`. `inputs` identify it: the same inputs are not run twice."""
+    """A job to run: `python -m module plan.json`. `inputs` identify it: the same inputs are not run twice.
+
+    `here`: it is a client of servers elsewhere and runs beside the driver, wherever the other jobs run.
+    """
 
     module: str
     plan: dict[str, Any]
     inputs: dict[str, Any]
     gpus: int = 0
+    here: bool = False
 
 
 @dataclass(frozen=True)

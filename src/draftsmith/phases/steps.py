@@ -201,13 +201,15 @@ class Compare:
             "points": [point.model_dump(mode="json") for point in operating_points(context)],
             "corpus": context.output("corpus", "corpus"),
             **arrivals(context),
+            **canaries(context),
         }
-        identity = _identity(context, "engine", "compare") | {
+        there = on_canaries(context.config)
+        identity = _identity(context, "engine", "compare", *(("serving",) if there else ())) | {
             "draft": context.output("train", "draft_sha256"),
             "rows": context.output("corpus", "rows_sha256"),
             "standing": context.standing,
         }
-        return JobPlan(self.module, plan, identity, self.gpus)
+        return JobPlan(self.module, plan, identity, 0 if there else self.gpus, here=there)
 
     def collect(self, context: PhaseContext, result: JobResult) -> Gate:
         """See Phase. A loss is a good answer: the loop goes on to keep the standing configuration and publish."""
@@ -328,3 +330,17 @@ def arrivals(context: PhaseContext) -> dict[str, Any]:
     if settings.arrivals == "closed":
         return {}
     return {"arrivals": {"point": RECORDED, "speed": settings.arrival_speed, "sources": list(context.sources)}}
+
+
+def on_canaries(config: Config) -> bool:
+    """Whether the arms are canaries in the cluster that serves, rather than servers of the job."""
+    return config.serving.kind == "kubernetes" and config.compare.canaries
+
+
+def canaries(context: PhaseContext) -> dict[str, Any]:
+    """What the job needs to start canaries; empty where it starts servers of its own."""
+    if not on_canaries(context.config):
+        return {}
+    allowed = bool(context.options.get("allow_cluster"))
+    asked = {"experiment": context.run_id, "workspace": str(context.workspace), "allow_cluster": allowed}
+    return {"canaries": asked}

@@ -59,6 +59,7 @@ from draftsmith.serving.standing import Standing, read_standing, require_copyabl
 
 TOKEN = f"{DOMAIN}/token"
 DRY = "read the plan, then add --i-understand-this-uses-the-cluster"
+CHANGED = "compare again, against what serves now: --start-phase compare"
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,12 @@ class Canaries:
 
     # -- before anything is created ---------------------------------------------------------------------------------
 
-    def plan(self, experiment: str, arms: Sequence[ArmPlan], *, check: bool = True) -> CanaryPlan:
+    def plan(
+        self, experiment: str, arms: Sequence[ArmPlan], *, check: bool = True, node: str | None = None
+    ) -> CanaryPlan:
         """What would be created. Reads the cluster and changes nothing. `check` False: the node is not looked for.
+
+        `node`: that of an earlier start, taken again where nodes are looked for and the options name none.
 
         Raises InputError, RefusedError or PrerequisiteError for whatever stands against it.
         """
@@ -114,13 +119,13 @@ class Canaries:
         with translated("list Services and Deployments"):
             services = self._api.list(SERVICES, options.namespace).items
             deployments = self._api.list(DEPLOYMENTS, options.namespace).items
-        node = self._node(standing, len(arms)) if check and options.check_node else options.node
+        place = self._node(standing, len(arms), node) if check and options.check_node else options.node
         now = self._api.clock.unix()
         mapped = [ArmPlan(arm.name, in_containers(arm.spec_config, options.paths), arm.flags) for arm in arms]
-        objects = tuple(render_arm(standing, arm, options, experiment, node, now) for arm in mapped)
+        objects = tuple(render_arm(standing, arm, options, experiment, place, now) for arm in mapped)
         for arm in objects:
             require_unrouted(pod_of(arm)["metadata"]["labels"], services, deployments)
-        return CanaryPlan(experiment, standing, objects, render_staging(options, experiment), node)
+        return CanaryPlan(experiment, standing, objects, render_staging(options, experiment), place)
 
     def check(self, plan: CanaryPlan) -> None:
         """Raises PrerequisiteError or InputError if the cluster would not take the plan now. Creates nothing."""
@@ -142,22 +147,32 @@ class Canaries:
     # -- up and down ------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def up(self, experiment: str, arms: Sequence[ArmPlan]) -> Iterator[dict[str, CanaryServer]]:
-        """All arms together, ready, on one node; gone on the way out, whatever the way.
+    def up(
+        self, experiment: str, arms: Sequence[ArmPlan], *, node: str | None = None, served: str | None = None
+    ) -> Iterator[dict[str, CanaryServer]]:
+        """All arms together, ready, on one node; gone on the way out, whatever the way. Arguments as of `start`.
 
-        Raises RefusedError when dry, PrerequisiteError or EngineStartError if an arm does not become ready.
+        Raises RefusedError when dry or changed, PrerequisiteError or EngineStartError if an arm does not become ready.
         """
         self._refuse_when_dry("start canaries")
         with unwinding(lambda: self.down(experiment)):
-            yield self.start(experiment, arms)
+            yield self.start(experiment, arms, node=node, served=served)
 
-    def start(self, experiment: str, arms: Sequence[ArmPlan]) -> dict[str, CanaryServer]:
-        """Create all arms and wait until they serve. They stay until `down`, or the end of their lifetime."""
+    def start(
+        self, experiment: str, arms: Sequence[ArmPlan], *, node: str | None = None, served: str | None = None
+    ) -> dict[str, CanaryServer]:
+        """Create all arms and wait until they serve. They stay until `down`, or the end of their lifetime.
+
+        `node` and `served` hold a further start to what the first one was: see `plan` and CanaryServer.
+        """
         self._refuse_when_dry("start canaries")
         self.sweep()
         with unwinding(lambda: self.down(experiment), only_on_error=True):
             self._removal.remove(experiment)  # what an earlier attempt of this experiment left
-            plan = self.plan(experiment, arms)
+            plan = self.plan(experiment, arms, node=node)
+            copied = plan.standing.fingerprint()
+            if served not in (None, copied):
+                raise RefusedError(f"{self._deploy} was changed while it was compared", CHANGED)
             self.check(plan)
             self._ledger.intend(
                 Intent.of(experiment, self._options, [a.name for a in plan.arms], self._api.clock.unix())
@@ -166,7 +181,7 @@ class Canaries:
                 self._create(plan)
             names = plan.standing.command.values("--served-model-name")
             model = names[-1] if names else plan.standing.command.model
-            return Readiness(self._api, self._options, experiment, plan.arms, model, self._endpoint).wait()
+            return Readiness(self._api, self._options, experiment, plan.arms, model, self._endpoint, copied).wait()
 
     def down(self, experiment: str, *, volumes: bool = False) -> list[str]:
         """Remove everything with the experiment's label; returns what was there. Harmless if it is gone.
@@ -211,7 +226,7 @@ class Canaries:
 
     # -- steps ------------------------------------------------------------------------------------------------------
 
-    def _node(self, standing: Standing, arms: int) -> str:
+    def _node(self, standing: Standing, arms: int, again: str | None) -> str:
         options = self._options
         with translated("look for an idle node (list nodes and pods of the cluster)"):
             nodes = self._api.list(NODES, None).items
@@ -220,7 +235,7 @@ class Canaries:
             nodes,
             pods,
             options,
-            named=options.node,
+            named=options.node or again,
             gpu_resource=options.gpu_resource,
             gpus=arms * standing.amount(options.gpu_resource),
             selector={**(standing.pod_spec.get("nodeSelector") or {}), **options.node_selector},

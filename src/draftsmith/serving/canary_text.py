@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ from draftsmith.contract.errors import PrerequisiteError, RefusedError
 from draftsmith.kit.kube import CLAIMS, JOBS, PODS, Object, Resource
 from draftsmith.serving.base import SpecConfig
 from draftsmith.serving.kubernetes_options import ServingOptions
-from draftsmith.serving.standing import Standing
+from draftsmith.serving.standing import Standing, mounted
 
 CONTAINER = "server"
 CACHE, TMP = "/draftsmith-cache", "/tmp"  # noqa: S108 - inside the container, an emptyDir of its own
@@ -181,14 +182,15 @@ def _mapped(path: str, paths: dict[str, str]) -> str:
     return path
 
 
-def require_visible(config: SpecConfig, mounts: list[str], what: str) -> None:
-    """Raise PrerequisiteError if the draft is a folder that no volume of the container holds."""
+def require_visible(config: SpecConfig, mounts: Mapping[str, bool], what: str) -> None:
+    """Raise PrerequisiteError if the draft is a folder that no volume of the container holds. `mounts`: see `mounted`."""
     model = (config or {}).get("model")
     if not isinstance(model, str) or not model.startswith("/"):
         return
-    if not any(posixpath.commonpath([model, mount or "/"]) == (mount or "/") for mount in mounts):
+    around = [mount for mount in mounts if posixpath.commonpath([model, mount or "/"]) == (mount or "/")]
+    if not around or not mounts[max(around, key=len)]:
         raise PrerequisiteError(
-            f"{what} cannot see the draft at {model}: none of its volumes is mounted there",
+            f"{what} cannot see the draft at {model}: no volume that could hold it is mounted there",
             "put drafts on a volume that it mounts, and map the folder in serving.options.paths",
         )
 
@@ -201,7 +203,7 @@ def _pod(standing: Standing, arm: ArmPlan, options: ServingOptions, experiment: 
     if node:
         nodes["kubernetes.io/hostname"] = node
     volumes, mounts = _volumes(standing, options, experiment)
-    require_visible(arm.spec_config, [mount["mountPath"].rstrip("/") for mount in mounts], f"arm {arm.name}")
+    require_visible(arm.spec_config, mounted(volumes, mounts), f"arm {arm.name}")
     affinity = (standing.pod_spec.get("affinity") or {}).get("nodeAffinity")
     pod |= {
         **placement,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,9 +72,15 @@ class Standing:
         words = [word.value for word in self.command.with_spec(None).words]
         return digest(seen | {"words": words})
 
-    def mounts(self) -> list[str]:
-        """Folders that come from volumes, in the container."""
-        return [mount["mountPath"].rstrip("/") for mount in self.container.get("volumeMounts") or []]
+    def mounts(self) -> dict[str, bool]:
+        """See `mounted`."""
+        return mounted(self.pod_spec.get("volumes") or [], self.container.get("volumeMounts") or [])
+
+
+def mounted(volumes: Sequence[Object], mounts: Sequence[Object]) -> dict[str, bool]:
+    """Folders of a container that come from volumes, and whether they hold what was put there before it began."""
+    empty = {volume["name"] for volume in volumes if "emptyDir" in volume}
+    return {mount["mountPath"].rstrip("/"): mount["name"] not in empty for mount in mounts}
 
 
 def read_standing(item: Object, options: ServingOptions) -> Standing:

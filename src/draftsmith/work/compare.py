@@ -29,7 +29,8 @@ from draftsmith.verdict.samples import bundle_digest
 from draftsmith.verdict.schedule import propose, schedule_sentence
 from draftsmith.verdict.validate import inspect_trials
 from draftsmith.work import loaded, warm
-from draftsmith.work.fleet import Fleet
+from draftsmith.work.canary_fleet import CanaryFleet
+from draftsmith.work.fleet import Fleet, Servers
 from draftsmith.work.job import Job, Outputs, run_job
 from draftsmith.work.measure import Answers, Endpoint, Slot, Traffic, measure_answers, with_divergence
 from draftsmith.work.pinning import pin_points, pin_prompts, sampling_seen, with_weights
@@ -66,6 +67,8 @@ def body(job: Job) -> Outputs:
         "winner_config": chosen.spec_config if chosen else None,
         "winner_sha256": chosen.draft_sha256 if chosen else None,
     }
+    if campaign.fleet.served:
+        outputs["served"] = campaign.fleet.served
     return outputs, figures
 
 
@@ -81,13 +84,20 @@ class Campaign:
         self.points = pin_points(job, len(self.prompts.prompts))
         self.names: dict[str, str] = job.plan.get("names", {})
         self.engine = wiring.engine(self.config, Path(job.plan["registry"]))
-        self.fleet = Fleet(job, self.config, self.engine, job.plan["target"], job.plan.get("weight_bytes", 0))
+        self.fleet = self._fleet()
         out = job.workdir
         self.plan_file, self.samples_file = out / "plan-frozen.json", out / "samples.jsonl"
         self.facts_file, self.verdict_file = out / "facts.json", out / "verdict.json"
         self.forecast_file = out / "forecast.json"
         self.plan: ComparisonPlan
         self.trials: list[Trial] = []
+
+    def _fleet(self) -> Servers:
+        """Canaries in a cluster if the plan asks for them, otherwise servers of this job."""
+        job = self.job
+        if job.plan.get("canaries"):
+            return CanaryFleet(job, self.config, self.engine)
+        return Fleet(job, self.config, self.engine, job.plan["target"], job.plan.get("weight_bytes", 0))
 
     def run(self) -> Decision:
         """Measure until the gate has its answer; returns it and leaves it in verdict.json."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -30,8 +31,29 @@ CPU_PROCESS_GIB = 3.0  # resident size of one CPU server beside its weights and 
 RESERVE_GIB = 2.0
 
 
-class Fleet:
+class Servers(Protocol):
     """Arms by name, and how to reach them. `facts` gains an entry for every server start."""
+
+    facts: list[tuple[str, EngineFacts]]
+
+    @property
+    def served(self) -> str | None:
+        """Fingerprint of the standing deployment that the servers are copies of; None if they are of none."""
+        ...
+
+    def together(self, arms: Sequence[Arm]) -> bool:
+        """Whether the servers of all arms are up at once."""
+        ...
+
+    def up(self, arms: Mapping[str, Arm]) -> AbstractContextManager[dict[str, Endpoint]]:
+        """Servers of these arms, ready; stopped on every way out."""
+        ...
+
+
+class Fleet:
+    """Servers of this job, on this machine, and those of the user that run already. See Servers."""
+
+    served: str | None = None
 
     def __init__(self, job: Job, config: Config, engine: VllmEngine, target: str, weight_bytes: int) -> None:
         self.job, self.config, self.engine, self.target = job, config, engine, target
@@ -127,10 +149,7 @@ class Fleet:
     def _external(self, arm: Arm) -> Endpoint:
         """A server that runs already. What it does not publish (counters, version, start) stays unknown."""
         url = (arm.endpoint or "").rstrip("/").removesuffix("/v1")
-        name = self.config.compare.api_key_env
-        key = os.environ.get(name) if name else None
-        if name and not key:
-            raise PrerequisiteError(f"the environment has no {name}", "export it, or leave compare.api_key_env out")
+        key = api_key(self.config)
         try:
             model = served_model(url, key)
         except InputError as error:
@@ -145,6 +164,15 @@ class Fleet:
         facts = EngineFacts(version=who.version, start_id=start_id, max_model_len=who.max_model_len)
         self.facts.append((arm.name, facts))
         return Endpoint(url, who.model or model, start_id, counted=counted, process_start=who.start_id, api_key=key)
+
+
+def api_key(config: Config) -> str | None:
+    """The key of servers that are not started here, if they want one. Raises PrerequisiteError if it is not there."""
+    name = config.compare.api_key_env
+    key = os.environ.get(name) if name else None
+    if name and not key:
+        raise PrerequisiteError(f"the environment has no {name}", "export it, or leave compare.api_key_env out")
+    return key
 
 
 def _counts(url: str) -> bool:

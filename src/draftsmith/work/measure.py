@@ -29,7 +29,7 @@ class Endpoint:
     """A running server, as a trial sees it.
 
     `counted`: it publishes the engine's counters. `process_start`: the start time that they carry, where another one
-    would mean another server.
+    would mean another server. `node`: where it runs, if that is not this machine.
     """
 
     url: str
@@ -39,6 +39,7 @@ class Endpoint:
     counted: bool = True
     process_start: str | None = None
     api_key: str | None = field(default=None, repr=False)
+    node: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def measure_answers(
     began = time.time()
     pacing = Pacing(point.concurrency, open_loop=point.open_loop)
     target = Target(endpoint.url, endpoint.model, api_key=endpoint.api_key, again=False)
-    with Meter(dcgm_url) as meter:
+    with Meter(dcgm_url, node=endpoint.node) as meter:
         wall_s, peak = replay(requests_of(prompts, point), target, pacing, keep)
     counters = engine.diff(before, engine.counters(endpoint.url)) if before else SpecCounters()
     suffix = "" if slot.traffic == "own" else f"/{slot.traffic}"
@@ -121,7 +122,7 @@ def measure_answers(
         arm=slot.arm,
         point=point.name,
         traffic=slot.traffic,
-        node=hardware.node(),
+        node=endpoint.node or hardware.node(),
         engine_start_id=endpoint.start_id,
         started_unix_s=began,
         wall_s=wall_s,

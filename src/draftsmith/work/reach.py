@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from draftsmith.contract.measure import Arm
-from draftsmith.work.fleet import Fleet
+from draftsmith.work.fleet import Servers
 from draftsmith.work.measure import Endpoint
 
 OnReady = Callable[[Arm, Endpoint], None]
@@ -42,7 +42,7 @@ class Together:
 class Alone:
     """One server at a time. `on_ready` warms it up."""
 
-    fleet: Fleet
+    fleet: Servers
     arms: Mapping[str, Arm]
     on_ready: OnReady
     start_s: float = 0.0
