@@ -3,7 +3,8 @@ watches, JSON patch with `test`, dry runs, access reviews, removal with grace an
 Jobs and Deployments. The world moves one step whenever somebody looks, so nothing waits on the wall.
 
 `faults` answer in place of the server; `rules` (of Roles) are enforced; `behaviour` says what becomes of a pod:
-ready, unplaced, pull, crash, evicted, or run (its command is executed here).
+ready, unplaced, pull, crash, evicted, or run (its command is executed here), and `rollout` what becomes of a Deployment's
+new pods: ready, pull, unplaced, evicted (one is, and is replaced), late (the deadline passes) or never.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ Object = dict[str, Any]
 Key = tuple[str, str, str]  # plural, namespace, name
 KINDS = {"pods": "Pod", "services": "Service", "persistentvolumeclaims": "PersistentVolumeClaim", "nodes": "Node",
          "jobs": "Job", "deployments": "Deployment", "inferenceservices": "InferenceService"}  # fmt: skip
+
+TOLD = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: no GPU"}
+UNPLACED: Object = {"phase": "Pending", "conditions": [TOLD]}
+EVICTED: Object = {"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory", "conditions": []}
 
 
 class RefusedCallError(Exception):
@@ -148,16 +153,21 @@ class FakeCluster:
             self._updated((plural, namespace, name), item)
 
     def holds(self) -> dict[str, Any]:
-        """What is in the cluster, for comparison: names of everything but a Deployment's pods, and specs that last."""
+        """The whole store, for comparison: specs and marks of everything, without what the server itself counts. Pods of
+        a Deployment, whose names change with every rollout, stand together."""
         found: dict[str, Any] = {}
         with self.lock:
-            for (plural, namespace, name), item in self.objects.items():
-                owners = [o["kind"] for o in item["metadata"].get("ownerReferences", ())]
-                if plural == "pods" and "Deployment" in owners:
+            for (plural, namespace, name), item in sorted(self.objects.items()):
+                meta, spec = item["metadata"], copy.deepcopy(item.get("spec"))
+                if plural == "pods":
+                    spec.pop("nodeName", None)
+                owners = [f"{owner['kind']} {owner['name']}" for owner in meta.get("ownerReferences", ())]
+                if plural == "pods" and owners and owners[0].startswith("Deployment "):
+                    found.setdefault(f"pods/{namespace}/of {owners[0]}", []).append(spec)
                     continue
-                keep = plural not in ("pods", "nodes")
-                found[f"{plural}/{namespace}/{name}"] = copy.deepcopy(item.get("spec")) if keep else None
-                found[f"{plural}/{namespace}/{name} labels"] = item["metadata"].get("labels")
+                marks = {key: copy.deepcopy(meta.get(key)) for key in ("labels", "annotations", "finalizers")}
+                marks |= {"owners": owners, "going": meta.get("deletionTimestamp")}
+                found[f"{plural}/{namespace}/{name}"], found[f"{plural}/{namespace}/{name} marks"] = spec, marks
         return found
 
     def _store(self, key: Key, item: Object, event: str) -> None:
@@ -233,20 +243,21 @@ class FakeCluster:
             return
         owner = next((d for d in self.objects.values() if d["kind"] == "Deployment" and _owned(pod, d)), None)
         if owner is not None:  # its controller moves it, unless it cannot start
-            if self.rollout(owner) == "pull" and "status" not in pod:
+            fate = self.rollout(owner) if "status" not in pod else ""
+            if fate == "pull":
                 waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
                 self._set(key, pod, _pod("Pending", waiting))
+            if fate == "unplaced":
+                self._set(key, pod, UNPLACED)
+            if fate == "evicted" and not self.steps.get(f"{owner['metadata']['generation']} lost"):
+                self.steps[f"{owner['metadata']['generation']} lost"] = 1
+                self._set(key, pod, EVICTED)
+                self._pod_of(owner, owner["spec"]["template"], "Deployment")
             return
         fate, uid = self.behaviour(pod), pod["metadata"]["uid"]
         step = self.steps[uid] = self.steps.get(uid, 0) + 1
         if fate == "unplaced":
-            told = {
-                "type": "PodScheduled",
-                "status": "False",
-                "reason": "Unschedulable",
-                "message": "0/1 nodes: no GPU",
-            }
-            self._set(key, pod, {"phase": "Pending", "conditions": [told]})
+            self._set(key, pod, UNPLACED)
             return
         selected = (pod["spec"].get("nodeSelector") or {}).get("kubernetes.io/hostname", "node-a")
         pod["spec"]["nodeName"] = selected
@@ -266,13 +277,7 @@ class FakeCluster:
             states = iter([_pod("Pending", {"waiting": {"reason": "ContainerCreating"}}),
                            _pod("Running", {"running": {"startedAt": "t1"}}), ready])  # fmt: skip
             if fate == "evicted":
-                gone = {
-                    "phase": "Failed",
-                    "reason": "Evicted",
-                    "message": "the node was low on memory",
-                    "conditions": [],
-                }
-                states = iter([ready, gone])
+                states = iter([ready, EVICTED])
         listed = list(states)
         self._set(key, pod, listed[min(step, len(listed)) - 1])
 
@@ -301,10 +306,12 @@ class FakeCluster:
 
     def _finish_roll(self, deployment: Object) -> None:
         meta, wanted = deployment["metadata"], deployment["spec"].get("replicas", 1)
-        template = deployment["spec"]["template"]["spec"]
+        template, kept = deployment["spec"]["template"]["spec"], 0
         for key, pod in list(self.objects.items()):
             if key[0] == "pods" and _owned(pod, deployment):
-                if pod["spec"]["containers"] == template["containers"]:
+                lost = pod.get("status", {}).get("phase") == "Failed" or pod["metadata"].get("deletionTimestamp")
+                if pod["spec"]["containers"] == template["containers"] and kept < wanted and not lost:
+                    kept += 1
                     pod["spec"]["nodeName"] = "node-s"
                     self._set(key, pod, _pod("Running", {"running": {"startedAt": "t"}}, ready=True))
                 else:
@@ -320,7 +327,7 @@ class FakeCluster:
             return
         fate, uid = self.rollout(deployment), f"{meta['uid']}{meta['generation']}"
         step = self.steps[uid] = self.steps.get(uid, 0) + 1
-        if step > 2 and fate == "ready":
+        if step > 2 and fate in ("ready", "evicted"):
             self._finish_roll(deployment)
             return
         counts = {"replicas": wanted + 1, "updatedReplicas": wanted - 1, "availableReplicas": wanted}

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import Containers, containers_in
+from containers import Containers, Forker, containers_in
 from fake_cluster import Object
 from tiny_target import prompts as prompt_lines
 from world import ROLE_FILES, ClusterWorld, rules
@@ -31,8 +31,8 @@ POINT = OperatingPoint(name="c2", concurrency=2, primary=True)
 
 
 @pytest.fixture
-def containers(tmp_path: Path) -> Iterator[Containers]:
-    with containers_in(tmp_path) as made:
+def containers(tmp_path: Path, forker: Forker) -> Iterator[Containers]:
+    with containers_in(tmp_path, forker) as made:
         yield made
 
 

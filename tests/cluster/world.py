@@ -111,10 +111,18 @@ class ClusterWorld:
         return args
 
     def unchanged(self) -> None:
-        """The cluster holds exactly what it held before; what is on its way out gets the time to go."""
-        for _ in range(3):
+        """The cluster holds exactly what it held before."""
+        assert self.settled() == self.before
+
+    def only_args_differ(self, args: list[str]) -> None:
+        """The cluster holds what it held before, but for the arguments of the served container and of its pods."""
+        assert self.settled() == served_with(self.before, lambda spec: spec["containers"][0].update(args=args))
+
+    def settled(self) -> dict[str, Any]:
+        """What the cluster holds, once what is on its way out had the time to go."""
+        for _ in range(6):
             self.cluster.step()
-        assert self.cluster.holds() == self.before
+        return self.cluster.holds()
 
     def writes(self) -> list[str]:
         return [f"{c.verb} {c.plural}" for c in self.cluster.calls
@@ -122,6 +130,14 @@ class ClusterWorld:
 
     def close(self) -> None:
         self.cluster.close()
+
+
+def served_with(held: dict[str, Any], change: Callable[[Object], object]) -> dict[str, Any]:
+    """What a cluster held, with another pod spec of the served deployment, which its pods follow."""
+    expected = copy.deepcopy(held)
+    for spec in (expected["deployments/serve/chat"]["template"]["spec"], *expected["pods/serve/of Deployment chat"]):
+        change(spec)
+    return expected
 
 
 def fate_of(arm: str, fate: str) -> Callable[[Object], str]:

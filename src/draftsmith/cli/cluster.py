@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from draftsmith.loop.base import Loop
     from draftsmith.store.runs import Run
 
+AFTER_COMPARE = (None, "compare", "promote", "publish")  # runs to be stopped after these compare
 FLAG = "--i-understand-this-uses-the-cluster"
 
 
@@ -34,7 +35,7 @@ def dry_run(loop: Loop, choice: Choice) -> None:
     texts, problem = plan_texts(loop), None
     try:
         check_ahead(loop)
-        check_canaries(loop)
+        check_serving(loop)
     except DraftsmithError as error:
         problem = error
     value: dict[str, Any] = {
@@ -54,8 +55,8 @@ def dry_run(loop: Loop, choice: Choice) -> None:
         raise typer.Exit(problem.exit_code)
 
 
-def check_canaries(loop: Loop) -> None:
-    """Whether the cluster would take the canaries of the comparison to come, asked before anything is trained.
+def check_serving(loop: Loop) -> None:
+    """Whether the cluster that serves would take the canaries and the promotion to come, asked before anything is trained.
 
     Creates nothing. Raises RefusedError, InputError or PrerequisiteError for what stands against it.
     """
@@ -65,7 +66,10 @@ def check_canaries(loop: Loop) -> None:
     from draftsmith.serving.canary_text import ArmPlan
 
     context = loop.context
-    if not on_canaries(context.config) or "compare" in results(loop.run):
+    done, promotes = results(loop.run), loop.stop_after in (None, "promote", "publish")
+    if context.config.serving.kind == "kubernetes" and promotes and "promote" not in done:
+        wiring.kubernetes_serving(context.config, context.workspace).check()
+    if not on_canaries(context.config) or loop.stop_after not in AFTER_COMPARE or "compare" in done:
         return
     draft = {"method": context.config.trainer.method, "model": str(context.phase_dir("train") / "draft")}
     arms = [ArmPlan("standing", context.standing), ArmPlan("draft", draft)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from draftsmith.cli import options as o
-from draftsmith.cli.cluster import FLAG, check_canaries, dry_run, place_text, stop_cluster_jobs
+from draftsmith.cli.cluster import AFTER_COMPARE, FLAG, check_serving, dry_run, place_text, stop_cluster_jobs
 from draftsmith.cli.output import RunConsole, duration, say, show
 
 
@@ -159,10 +159,9 @@ def _drive(
     if choice.kind != "local" and not jobs.understood:
         dry_run(loop, choice)
         return
-    if on_canaries(config) and stop_after in (None, "promote"):
-        check_canaries(loop)
-        if not jobs.understood:
-            say(f"compare and promote use the cluster: without {FLAG} the run stops before them")
+    check_serving(loop)
+    if on_canaries(config) and not jobs.understood and stop_after in AFTER_COMPARE:
+        say(f"compare and promote use the cluster: without {FLAG} the run stops before them")
     drive(loop)
     finish(loop.run.folder)
 

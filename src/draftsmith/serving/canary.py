@@ -193,6 +193,11 @@ class Canaries:
         self._ledger.forget(experiment)
         return removed
 
+    def tidy(self, experiment: str) -> None:
+        """Remove what an attempt of this experiment is on record to have left, if the cluster may be touched."""
+        if self._allowed and any(intent.experiment == experiment for intent in self._ledger.intents()):
+            self.down(experiment)
+
     def keep(self, experiment: str) -> None:
         """Let started canaries outlive this process: only `down`, or the end of their lifetime, removes them."""
         self._ledger.keep(experiment)

@@ -25,6 +25,7 @@ from draftsmith.serving.kubernetes_options import ServingOptions
 
 SAME_PROCESS_S = 1.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+ROUNDS = 3
 REMOVED = (SERVICES, JOBS, PODS)  # in this order: no traffic to what is about to go
 
 
@@ -118,9 +119,15 @@ class Removal:
     def _remove(self, select: Selection, volumes_of: str | bool) -> list[str]:
         removed: list[str] = []
         for resource in REMOVED:
-            for item in self._api.list(resource, self._options.namespace, select).items:
-                removed.append(f"{resource.kind}/{item['metadata']['name']}")
-                self._delete(resource, item)
+            for _ in range(ROUNDS):  # a removal that met a conflict is asked for again
+                found = self._api.list(resource, self._options.namespace, select).items
+                names = [f"{resource.kind}/{item['metadata']['name']}" for item in found]
+                removed += [name for name in names if name not in removed]
+                here = [item for item in found if not item["metadata"].get("deletionTimestamp")]
+                for item in here:
+                    self._delete(resource, item)
+                if not here:
+                    break
         if removed:
             self._confirm(select)
         if volumes_of:

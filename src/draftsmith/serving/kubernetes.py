@@ -10,18 +10,23 @@ Laws:
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
 from draftsmith.contract.base import Frozen, canonical
-from draftsmith.contract.cluster import explain, require_name
-from draftsmith.contract.errors import BackendError, RefusedError
+from draftsmith.contract.cluster import (
+    KSERVE_PERMISSIONS,
+    PROMOTE_PERMISSIONS,
+    RBAC_HINT,
+    Permission,
+    explain,
+    require_name,
+)
+from draftsmith.contract.errors import BackendError, PrerequisiteError, RefusedError
 from draftsmith.kit.files import read_json, write_atomic, write_json
-from draftsmith.kit.kube import NODES, PODS, ApiError, KubeApi, Object, Selection
-from draftsmith.kit.kube_watch import TimeIsUpError, follow
+from draftsmith.kit.kube import DEPLOYMENTS, NODES, PODS, ApiError, KubeApi, Object
 from draftsmith.serving.base import SpecConfig
 from draftsmith.serving.canary import DRY
 from draftsmith.serving.canary_check import free_on, is_usable
@@ -29,12 +34,12 @@ from draftsmith.serving.canary_removal import translated
 from draftsmith.serving.canary_text import from_containers, in_containers, require_visible
 from draftsmith.serving.kubernetes_options import ServingOptions
 from draftsmith.serving.promotion_text import Words, json_patch, patch_text, values_text, wanted_words, words_of
-from draftsmith.serving.rollout import Rollout, deployment_rollout, hopeless, inference_service_rollout, needs_spare
+from draftsmith.serving.rollout import needs_spare
+from draftsmith.serving.rollout_watch import RolloutWatch
 from draftsmith.serving.standing import PRESETS, Owner, Standing, owner_of, read_standing
 from draftsmith.serving.vllm_arguments import ServerCommand
 
 CONFLICTS = 5
-LOOK_AT_PODS_S = 5.0
 CHANGED = "see what it is now (draftsmith canary plan), and compare again against what serves now"
 
 
@@ -61,6 +66,7 @@ class KubernetesServing:
         self._allowed = allow_cluster
         self._resource = PRESETS[options.preset].resource
         self._file = folder / f"switch-{deploy}.json"
+        self._watch = RolloutWatch(api, options, self._resource, deploy)
 
     def current(self) -> SpecConfig:
         """What the arguments say, with draft folders as they are here. Raises InputError if they are not understood."""
@@ -80,6 +86,15 @@ class KubernetesServing:
             return values_text(standing, command, owner.name)
         return patch_text(standing, json_patch(standing, self._words(standing, command)))
 
+    def check(self) -> None:
+        """Whether a promotion could be made here, asked long before there is one. Changes nothing.
+
+        Raises PrerequisiteError if these credentials may not; where a patch is never made they need not.
+        """
+        owner = owner_of(self._read().item)
+        if owner is None or self._may_patch(owner):
+            self._require_rights()
+
     def switch(self, expected: SpecConfig, new: SpecConfig) -> None:
         """See Serving; returns once every pod serves `new`.
 
@@ -96,6 +111,7 @@ class KubernetesServing:
         require_visible(command.spec_config, standing.mounts(), f"the served container of {standing.name}")
         if not self._allowed:
             raise RefusedError(f"dry run: would patch {self._resource.kind} {self._deploy}", DRY)
+        self._require_rights()
         self._require_room(standing)
         words = self._words(standing, command)
         note = SwitchNote(
@@ -159,6 +175,22 @@ class KubernetesServing:
             "apply the values above and run again: what serves then is recognised",
         )
 
+    def _require_rights(self) -> None:
+        """All of them: with only some, the arguments would be patched and what becomes of them not seen."""
+        ours = self._resource == DEPLOYMENTS
+        with translated("ask for permissions"):
+            missing = [
+                str(each) for each in (PROMOTE_PERMISSIONS if ours else KSERVE_PERMISSIONS) if not self._may(each)
+            ]
+        if missing:
+            raise PrerequisiteError(
+                f"these credentials may not {', '.join(missing)} in namespace {self._options.namespace}", RBAC_HINT
+            )
+
+    def _may(self, permission: Permission) -> bool:
+        name = self._deploy if permission.resource == self._resource else ""
+        return self._api.allowed(permission.verb, permission.resource, self._options.namespace, name=name)
+
     def _require_room(self, standing: Standing) -> None:
         """A rolling update without a spare GPU waits for ever."""
         gpus = standing.amount(self._options.gpu_resource)
@@ -207,56 +239,25 @@ class KubernetesServing:
 
     def _follow(self, note: SwitchNote) -> None:
         try:
-            told = self._rollout(note.new)
+            told = self._watch.wait(note.new)
         except ApiError as error:
             step = "run the same command again: it goes on from here, and takes it back if it fails"
             raise BackendError(explain(error, "follow the rollout").message, step) from error
         if told.state == "done":
             write_json(self._file, note.model_copy(update={"state": "done"}))
             return
+        if told.state == "changed":
+            raise RefusedError(
+                f"{self._deploy} was changed by somebody else during its rollout; it is left as it is", CHANGED
+            )
         self._patch(self._read(), note.new, note.old)
         write_json(self._file, note.model_copy(update={"state": "taken_back"}))
-        back = self._rollout(note.old)
+        back = self._watch.wait(note.old)
         state = "the old configuration serves" if back.state == "done" else f"the old one is coming back: {back.detail}"
         raise BackendError(
             f"the rollout of {self._deploy} failed and was taken back ({told.detail}); {state}",
             "see the logs of the failed pods; the draft may not load in this image",
         )
-
-    def _rollout(self, words: Words) -> Rollout:
-        """Wait for the end of a rollout. Raises ApiError if these credentials may not look."""
-        clock, look = self._api.clock, self._resource.kind == "Deployment"
-        next_look = clock.monotonic() if look else float("inf")
-
-        def decide(items: Sequence[Object]) -> Rollout | None:
-            nonlocal next_look
-            if not items:
-                return Rollout("failed", "it was removed meanwhile")
-            told = deployment_rollout(items[0]) if look else inference_service_rollout(items[0])
-            if told.state == "going" and clock.monotonic() >= next_look:
-                next_look = clock.monotonic() + LOOK_AT_PODS_S
-                why = hopeless(self._pods(items[0]), words.get("args", []))
-                told = Rollout("failed", why) if why else told
-            return None if told.state == "going" else told
-
-        try:
-            select = Selection(fields=f"metadata.name={self._deploy}")
-            return follow(
-                self._api, self._resource, self._options.namespace, select, self._options.rollout_timeout_s, decide
-            )
-        except TimeIsUpError as late:
-            if late.error is not None:
-                raise late.error from None
-            item = late.objects[0] if late.objects else None
-            detail = (
-                "" if item is None else (deployment_rollout(item) if look else inference_service_rollout(item)).detail
-            )
-            return Rollout("failed", f"not ready after {self._options.rollout_timeout_s:g} s: {detail}")
-
-    def _pods(self, item: Object) -> tuple[Object, ...]:
-        wanted = (item["spec"].get("selector") or {}).get("matchLabels") or {}
-        labels = ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
-        return self._api.list(PODS, self._options.namespace, Selection(labels=labels)).items if labels else ()
 
 
 def _is_test(error: ApiError) -> bool:

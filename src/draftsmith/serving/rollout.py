@@ -12,9 +12,10 @@ from draftsmith.kit.kube import Object
 
 @dataclass(frozen=True)
 class Rollout:
-    """`done`: every pod that serves is a new one. `failed`: it will not get there by itself. `detail` says why."""
+    """`done`: every pod that serves is a new one. `failed`: it will not get there by itself. `changed`: it is another
+    one by now, of somebody else. `detail` says why."""
 
-    state: Literal["going", "done", "failed"]
+    state: Literal["going", "done", "failed", "changed"]
     detail: str = ""
 
 
@@ -62,6 +63,12 @@ def hopeless(pods: Sequence[Object], args: list[str]) -> str | None:
         if found.stage == "stuck" or (found.stage == "ended" and found.restarts >= 2):
             return f"pod {pod['metadata']['name']}: {found.detail}"
     return None
+
+
+def unplaced(pods: Sequence[Object]) -> str:
+    """Why a pod has no node; empty if all have one."""
+    views = (view(pod) for pod in pods if not pod["metadata"].get("deletionTimestamp"))
+    return next((f"; {found.detail}" for found in views if found.stage == "unplaced"), "")
 
 
 def needs_spare(item: Object) -> bool:

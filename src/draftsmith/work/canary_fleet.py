@@ -7,7 +7,7 @@ copied and on which node (`canaries.json`); later ones are held to it, also afte
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from draftsmith import wiring
@@ -17,7 +17,7 @@ from draftsmith.contract.errors import DraftsmithError, EngineLostError, Prerequ
 from draftsmith.contract.measure import Arm, EngineFacts
 from draftsmith.engines import vllm_log, vllm_metrics
 from draftsmith.engines.vllm import VllmEngine, healthy
-from draftsmith.kit.files import read_json, write_json
+from draftsmith.kit.files import private_dir, read_json, write_atomic, write_json
 from draftsmith.serving.canary import Canaries
 from draftsmith.serving.canary_ready import CanaryServer
 from draftsmith.serving.canary_text import ArmPlan
@@ -61,6 +61,10 @@ class CanaryFleet:
         """Whether all arms are up at once: the cluster says whether a node has room for them."""
         return self.config.compare.resident != "no"
 
+    def tidy(self) -> None:
+        """See fleet.Servers."""
+        self.canaries.tidy(self.experiment)
+
     @contextmanager
     def up(self, arms: Mapping[str, Arm]) -> Iterator[dict[str, Endpoint]]:
         """All of `arms` together; gone from the cluster on the way out, whatever the way.
@@ -74,9 +78,8 @@ class CanaryFleet:
             self._settle(next(iter(servers.values())))
             try:
                 yield {name: self._endpoint(servers[name]) for name in arms}
-            except EngineLostError:
-                self._explain(servers)
-                raise
+            except EngineLostError as lost:
+                raise self._explained(servers, lost) from None
 
     def _settle(self, first: CanaryServer) -> None:
         self._copied = Copied(node=first.node, served=first.served)
@@ -109,11 +112,17 @@ class CanaryFleet:
                 )
             clock.sleep(LOOK_S)
 
-    def _explain(self, servers: dict[str, CanaryServer]) -> None:
-        """Raise EngineLostError with what the cluster knows of a canary that does not answer any more, if it does."""
+    def _explained(self, servers: dict[str, CanaryServer], lost: EngineLostError) -> EngineLostError:
+        """What the cluster knows of a canary that does not answer any more. Their logs are kept: they go with the pods."""
+        told = lost.message
         try:
             self.canaries.require_alive(servers)
         except EngineLostError as known:
-            raise EngineLostError(known.message, "run again: finished blocks are kept") from None
+            told = known.message
         except DraftsmithError:
-            return  # nobody could look: the loss itself is the message
+            pass  # nobody could look
+        folder = private_dir(self.job.workdir / "servers")
+        for server in servers.values():
+            with suppress(DraftsmithError):
+                write_atomic(folder / f"{server.pod}.log", self.canaries.log(server))
+        return EngineLostError(told, f"run again: finished blocks are kept. The engines' logs are in {folder}")

@@ -101,6 +101,7 @@ class Campaign:
 
     def run(self) -> Decision:
         """Measure until the gate has its answer; returns it and leaves it in verdict.json."""
+        self.fleet.tidy()
         self._resume()
         decision = self._decision() if self.trials else None
         while decision is None or self._unfinished(decision):

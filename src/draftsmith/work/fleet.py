@@ -41,6 +41,10 @@ class Servers(Protocol):
         """Fingerprint of the standing deployment that the servers are copies of; None if they are of none."""
         ...
 
+    def tidy(self) -> None:
+        """Stop what an earlier attempt left running, if anybody else would not."""
+        ...
+
     def together(self, arms: Sequence[Arm]) -> bool:
         """Whether the servers of all arms are up at once."""
         ...
@@ -60,6 +64,9 @@ class Fleet:
         self.weight_bytes = weight_bytes
         self.facts: list[tuple[str, EngineFacts]] = []
         self._starts = itertools.count(1)
+
+    def tidy(self) -> None:
+        """Nothing: processes of an earlier attempt are stopped before the job begins."""
 
     def together(self, arms: Sequence[Arm]) -> bool:
         """Whether all servers can be resident. On a GPU the share of a rendered one shrinks; of a full command it cannot."""
