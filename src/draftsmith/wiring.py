@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from draftsmith.contract.config import Config
-from draftsmith.contract.errors import ConfigError
+from draftsmith.contract.errors import ConfigError, PrerequisiteError
 
 if TYPE_CHECKING:
     from draftsmith.backends.base import Backend
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from draftsmith.trainers.base import Trainer
 
 SERVED_NAME = "target"
+ENVIRONMENT = "environment"  # among the versions: where jobs find engine and trainer, if not here
 
 
 def engine(config: Config, registry: Path) -> VllmEngine:
@@ -111,6 +112,46 @@ def backend(config: Config, state_dir: Path, *, allow_cluster: bool = False, fol
         options = with_folders(parse_options(config.backend.options), folders)
         return SlurmBackend(state_dir, options, allow_cluster=allow_cluster)
     return kubernetes_backend(config, state_dir, allow_cluster=allow_cluster)
+
+
+def environment_of_jobs(config: Config) -> str:
+    """The image or interpreter in which jobs find engine and trainer; empty where they use what is installed here."""
+    options = config.backend.options
+    image = {"slurm": "container_image", "kubernetes": "image"}.get(config.backend.kind)
+    return str(options.get(image) or options.get("python") or "") if image else ""
+
+
+def versions(config: Config, *, inside: bool = False) -> dict[str, str]:
+    """Versions that decide what a run makes, as far as they can be told here; those of an image it tells itself.
+
+    `inside`: asked by a job in its own environment. The engine's are read in its own interpreter. Raises
+    PrerequisiteError if jobs would use an engine of here that is not there.
+    """
+    from importlib import metadata
+
+    import draftsmith
+    from draftsmith.engines import vllm_features
+
+    known = {"draftsmith": draftsmith.__version__}
+    if not inside and (apart := environment_of_jobs(config)):
+        return known | {ENVIRONMENT: Path(apart).name if apart.startswith("/") else apart}
+    look = vllm_features.installation if config.backend.kind == "local" else vllm_features.installed
+    try:
+        found = look(config.engine.python)
+        known |= {"vllm": found.version, "device": found.device}
+    except PrerequisiteError:
+        if not inside:  # an image may hold the trainer alone
+            raise
+    for name in ("speculators", "torch"):
+        try:
+            known[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    if config.trainer.kind == "specforge":
+        from draftsmith.trainers.specforge_env import packages
+
+        known |= packages(config.trainer.python or sys.executable)
+    return known
 
 
 def check_backend_options(config: Config) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from draftsmith.backends.kubernetes_detect import Bridge, find_bridge
 from draftsmith.backends.slurm_commands import NEEDED, SlurmCommands
 from draftsmith.contract.errors import ConfigError, DraftsmithError
 
@@ -24,7 +24,8 @@ _LOOK_S = 10.0
 class Facts:
     """What was seen. `slurm_missing`: commands that are not installed. `slurm_says`: partitions, or why sinfo failed.
 
-    `bridge`: objects by which Slurm schedules the pods of a Kubernetes cluster (slurm-bridge, Slinky).
+    `bridge`: objects by which Slurm schedules the pods of a Kubernetes cluster (slurm-bridge), and `bridge_says` why
+    nobody can tell.
     """
 
     slurm_missing: tuple[str, ...] = ()
@@ -34,16 +35,22 @@ class Facts:
     kubeconfig: str | None = None
     slurm_variables: tuple[str, ...] = ()
     bridge: tuple[str, ...] = ()
+    bridge_says: str = ""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Where jobs go. `why` is one sentence; `seen` is what else was found."""
+    """Where jobs go. `why` is one sentence; `seen` is what else was found.
+
+    `asked` is (kind, scheduler) as somebody said them, `auto` where it was looked for: the same words are the same
+    request, also on a day when something else is seen.
+    """
 
     kind: Kind
     scheduler: Scheduler
     why: str
     seen: tuple[str, ...] = ()
+    asked: tuple[str, str] = ("auto", "auto")
 
 
 def choose(
@@ -67,13 +74,21 @@ def choose(
                 f"scheduler {asked!r} is reached through the back end {_REACHED[asked]!r}, not {kind!r}",
                 "leave one of the two out",
             )
-        return Choice(_REACHED[asked], _word(asked), "as asked")
+        return Choice(_REACHED[asked], _word(asked), "as asked", asked=(_REACHED[asked], asked))
     if kind == "kubernetes":
-        seen = facts()
-        if _is_bridged(seen):
-            return Choice("kubernetes", "slurm-on-kubernetes", _bridge(seen), _described(seen))
-        return Choice("kubernetes", "kubernetes", "as asked; no sign of Slurm as its scheduler", _described(seen))
-    return Choice("slurm", "slurm", "as asked") if kind == "slurm" else Choice("local", "auto", "as asked")
+        return _on_kubernetes(facts())
+    if kind == "slurm":
+        return Choice("slurm", "slurm", "as asked", asked=("slurm", "slurm"))
+    return Choice("local", "auto", "as asked", asked=("local", "auto"))
+
+
+def _on_kubernetes(seen: Facts) -> Choice:
+    """A cluster was asked for, and nobody said who places its pods."""
+    asked = ("kubernetes", "auto")
+    if _is_bridged(seen):
+        return Choice("kubernetes", "slurm-on-kubernetes", _bridge(seen), _described(seen), asked)
+    why = "who places its pods could not be found out" if seen.bridge_says else "no sign of Slurm as its scheduler"
+    return Choice("kubernetes", "kubernetes", f"as asked; {why}", _described(seen), asked)
 
 
 def detect(seen: Facts) -> Choice:
@@ -92,16 +107,20 @@ def detect(seen: Facts) -> Choice:
     return Choice("local", "auto", "no scheduler was found", about)
 
 
-def look(environment: Mapping[str, str] | None = None) -> Facts:
-    """Gather the facts: looks at this machine, and asks sinfo. Starts and changes nothing."""
+def look(environment: Mapping[str, str] | None = None, options: Mapping[str, Any] | None = None) -> Facts:
+    """Gather the facts: looks at this machine, asks sinfo and the API server. Starts and changes nothing.
+
+    `options` of the back end may name a kubeconfig and a context of their own.
+    """
     env = os.environ if environment is None else environment
     commands = SlurmCommands(timeout_s=_LOOK_S)
     answers, says = _ask_slurm(commands)
     in_pod = bool(env.get("KUBERNETES_SERVICE_HOST"))
-    named = [path for path in env.get("KUBECONFIG", "").split(os.pathsep) if path] or [
-        os.path.join(env.get("HOME", "/"), ".kube", "config")
-    ]
+    own, context = (str(value) if (value := (options or {}).get(key)) else None for key in ("kubeconfig", "context"))
+    usual = [path for path in env.get("KUBECONFIG", "").split(os.pathsep) if path]
+    named = [own] if own else usual or [os.path.join(env.get("HOME", "/"), ".kube", "config")]
     kubeconfig = next((path for path in named if Path(path).is_file()), None)
+    bridge = find_bridge(own, context) if in_pod or kubeconfig else Bridge()
     return Facts(
         slurm_missing=tuple(commands.missing()),
         slurm_answers=answers,
@@ -109,7 +128,8 @@ def look(environment: Mapping[str, str] | None = None) -> Facts:
         in_pod=in_pod,
         kubeconfig=kubeconfig,
         slurm_variables=tuple(sorted(name for name in env if name.startswith("SLURM_") and name != "SLURM_CONF")),
-        bridge=_bridge_objects() if in_pod or kubeconfig else (),
+        bridge=bridge.objects,
+        bridge_says=bridge.says,
     )
 
 
@@ -122,15 +142,6 @@ def _ask_slurm(commands: SlurmCommands) -> tuple[bool, str]:
         return False, error.message
     names = sorted({line.strip() for line in lines if line.strip()})
     return bool(names), f"partitions {', '.join(names)}" if names else "it has no partition"
-
-
-def _bridge_objects() -> tuple[str, ...]:
-    """Signs of Slurm as the scheduler of the Kubernetes cluster. None if nobody can be asked: it can be said by hand."""
-    try:
-        module = importlib.import_module("draftsmith.backends.kubernetes_detect")
-        return tuple(module.bridge_objects())
-    except (ImportError, DraftsmithError, OSError):
-        return ()
 
 
 def _is_bridged(seen: Facts) -> bool:
@@ -148,7 +159,15 @@ def _described(seen: Facts) -> tuple[str, ...]:
     if len(seen.slurm_missing) == len(NEEDED):
         slurm = "not installed"
     kubernetes = "inside a pod" if seen.in_pod else seen.kubeconfig or "no kubeconfig, not inside a pod"
-    return (f"Slurm: {slurm}", f"Kubernetes: {kubernetes}")
+    told = (f"Slurm: {slurm}", f"Kubernetes: {kubernetes}")
+    if not (seen.in_pod or seen.kubeconfig):
+        return told
+    if seen.bridge_says:
+        return (
+            *told,
+            f"slurm-bridge: cannot tell ({seen.bridge_says}); --scheduler slurm-on-kubernetes says it is there",
+        )
+    return (*told, f"slurm-bridge: {', '.join(seen.bridge) or 'no sign of it'}")
 
 
 def _check(word: str | None, known: tuple[str, ...], option: str) -> None:

@@ -17,6 +17,7 @@ from draftsmith.contract.errors import DraftsmithError, PrerequisiteError
 
 MIN_MEMORY_GIB = 6.0
 MIN_DISK_GIB = 5.0
+LEFT_TO_JOBS = "jobs"
 BREAKING = ("torchvision", "torchaudio", "torchcodec")
 
 
@@ -31,7 +32,9 @@ class Check:
 
 
 def examine(config: Config) -> list[Check]:
-    """All checks."""
+    """All checks of this machine. Where jobs run elsewhere, those that this machine has to pass for them."""
+    if config.backend.kind != "local":
+        return _control_plane(config)
     return [
         *_interpreter(),
         *_engine(config),
@@ -45,13 +48,29 @@ def examine(config: Config) -> list[Check]:
     ]
 
 
-def require_ready(config: Config) -> None:
-    """Raise PrerequisiteError naming everything that is missing. Fails closed, before anything is started."""
-    missing = [check for check in examine(config) if check.level == "missing" and check.name != "target"]
+def _control_plane(config: Config) -> list[Check]:
+    """What is needed here to hand jobs on. On a cluster whose nodes see the same interpreters, those are looked into too."""
+    from draftsmith import wiring
+
+    apart = wiring.environment_of_jobs(config)
+    shared = () if apart else (*_engine(config), *_trainer(config), *_redaction(config))
+    found = [*_interpreter(), *shared, *_disk(config), *_target(config)]
+    left = ("engine, trainer, GPU, memory and ports", f", in {apart}") if apart else ("GPU, memory and ports", "")
+    sentence = (
+        f"jobs run on {config.backend.kind}: {left[0]} are not looked for here; each job finds out itself{left[1]}"
+    )
+    return [*found, Check(LEFT_TO_JOBS, "ok", sentence)]
+
+
+def require_ready(config: Config) -> list[Check]:
+    """Every check that passed. Raises PrerequisiteError naming everything that is missing, before anything is started."""
+    found = examine(config)
+    missing = [check for check in found if check.level == "missing" and check.name != "target"]
     if missing:
         raise PrerequisiteError(
             "; ".join(check.sentence for check in missing), "; ".join(dict.fromkeys(c.next_step for c in missing))
         )
+    return found
 
 
 def _interpreter() -> Iterator[Check]:
@@ -60,10 +79,10 @@ def _interpreter() -> Iterator[Check]:
 
 
 def _engine(config: Config) -> Iterator[Check]:
-    from draftsmith.engines.vllm_features import features, installation
+    from draftsmith.engines.vllm_features import features, installation, installed
 
     try:
-        found = installation(config.engine.python)
+        found = (installation if config.backend.kind == "local" else installed)(config.engine.python)
         known = features(found.version, found.device)
     except DraftsmithError as error:
         yield Check("engine", "missing", error.message, error.next_step)

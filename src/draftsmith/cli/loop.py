@@ -133,16 +133,19 @@ def _drive(
     stop_after: str | None = None,
     jobs: Jobs = NO_JOBS,
 ) -> None:
-    from draftsmith.cli.doctor import require_ready
-    from draftsmith.cli.oneshot import open_loop, place_jobs
+    from draftsmith.cli.doctor import LEFT_TO_JOBS, require_ready
+    from draftsmith.cli.oneshot import backend_words, open_loop, place_jobs, place_of
     from draftsmith.loop.driver import drive
     from draftsmith.phases.steps import on_canaries
 
     config = o.configuration(file, target=target, sources=profile, workspace=workspace, settings=settings)
+    said = config.backend
     config, choice = place_jobs(config, jobs.backend, jobs.scheduler)
     if choice.kind != "local" or jobs.backend or jobs.scheduler:
         say(place_text(choice))
-    require_ready(config)
+    for check in require_ready(config):
+        if check.name == LEFT_TO_JOBS:
+            say(f"checks   {check.sentence}")
     console = RunConsole(ask=not yes)
     loop = open_loop(
         config,
@@ -154,8 +157,13 @@ def _drive(
         stop_after=stop_after,
         new=new,
         allow_cluster=jobs.understood,
+        backend_words=backend_words(said, choice),
     )
     say(f"run      {loop.run.record.run_id} in {loop.run.folder}")
+    begun = place_of(loop.run, choice)
+    if begun is not choice:
+        say(place_text(begun))
+        choice = begun
     if choice.kind != "local" and not jobs.understood:
         dry_run(loop, choice)
         return

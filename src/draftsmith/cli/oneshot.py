@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
-import sys
 import time
-from importlib import metadata
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from draftsmith import wiring
 from draftsmith.backends.base import Backend
 from draftsmith.backends.detect import Choice, choose, look
 from draftsmith.contract.base import digest
-from draftsmith.contract.config import Config, parse_config
+from draftsmith.contract.config import BackendConfig, Config, parse_config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import ConfigError, InputError
 from draftsmith.contract.job import JobResult
@@ -73,8 +73,12 @@ def open_loop(
     new: bool = False,
     profile_options: dict[str, Any] | None = None,
     allow_cluster: bool = False,
+    backend_words: dict[str, Any] | None = None,
 ) -> Loop:
-    """A loop over the run of this request, finished or not, or over a new run."""
+    """A loop over the run of this request, finished or not, or over a new run.
+
+    `backend_words`: the back end as the request says it, where what was settled is not what was said.
+    """
     if mode != "oneshot":
         raise ConfigError(f"mode {mode!r} is not available", "use --mode oneshot; schedule it to run repeatedly")
     if start_phase and start_phase not in PIPELINE:
@@ -84,13 +88,9 @@ def open_loop(
     config, further = absolute(config)
     sources_sha = digest({path: _source_id(path) for path in paths} | further | {"options": profile_options or {}})
     workspace = private_dir(Path(config.workspace).resolve())
-    key = digest(
-        {
-            "target": target.sha256,
-            "sources": sources_sha,
-            "config": config.model_dump(mode="json", exclude_defaults=True),
-        }
-    )
+    words = config.model_dump(mode="json", exclude_defaults=True)
+    words |= {"backend": backend_words} if backend_words else {}
+    key = digest({"target": target.sha256, "sources": sources_sha, "config": words})
     store = Store(workspace)
     serving = wiring.serving(config, workspace, allow_cluster=allow_cluster)
     run = None if new else store.find(key)
@@ -127,13 +127,34 @@ def open_loop(
 
 def place_jobs(config: Config, backend: str | None, scheduler: str | None) -> tuple[Config, Choice]:
     """The configuration with its back end and scheduler settled, and why they are the ones. Raises ConfigError."""
-    choice = choose(backend, scheduler, (config.backend.kind, config.backend.scheduler), look)
+    options = config.backend.options if config.backend.kind != "slurm" else {}  # a kubeconfig of its own
+    choice = choose(backend, scheduler, (config.backend.kind, config.backend.scheduler), partial(look, options=options))
     settled: dict[str, Any] = {"kind": choice.kind, "scheduler": choice.scheduler}
     if choice.kind != config.backend.kind:
         settled["options"] = {} if config.backend.kind != "local" else config.backend.options
     config = config.model_copy(update={"backend": config.backend.model_copy(update=settled)})
     wiring.check_backend_options(config)
     return config, choice
+
+
+def backend_words(said: BackendConfig, choice: Choice) -> dict[str, Any] | None:
+    """The back end as a part of the request; None if it is the one that was settled.
+
+    A place that was looked for is no part of the request: what is found may change from one day to the next, and a run
+    goes on where its jobs are.
+    """
+    if choice.asked == (choice.kind, choice.scheduler):
+        return None
+    kind, scheduler = choice.asked
+    return said.model_dump(mode="json", exclude_defaults=True) | {"kind": kind, "scheduler": scheduler}
+
+
+def place_of(run: Run, choice: Choice) -> Choice:
+    """Where the jobs of a run go: `choice`, or where they went when it began, and why."""
+    begun = parse_config(run.record.config, "run.json").backend
+    if (begun.kind, begun.scheduler) == (choice.kind, choice.scheduler):
+        return choice
+    return replace(choice, kind=begun.kind, scheduler=begun.scheduler, why="as when this run began")
 
 
 def run_backend(run: Run, *, allow_cluster: bool = False) -> Backend:
@@ -185,28 +206,10 @@ def context_of(
         sources=record.profile,
         standing=[event.data.get("standing") for event in run.events() if event.kind == "started"][-1],
         layer_ids=config.trainer.layers or default_layers(target.num_layers),
-        versions=versions(config),
+        versions=wiring.versions(config),
         results=results or {},
         options=options or {"sources_sha256": "", "profile": {}},
     )
-
-
-def versions(config: Config) -> dict[str, str]:
-    """Versions that decide what a run makes. The engine's is read in its own interpreter."""
-    from draftsmith.engines.vllm_features import installation
-
-    found = installation(config.engine.python)
-    known = {"draftsmith": draftsmith.__version__, "vllm": found.version, "device": found.device}
-    for name in ("speculators", "torch"):
-        try:
-            known[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    if config.trainer.kind == "specforge":
-        from draftsmith.trainers.specforge_env import packages
-
-        known |= packages(config.trainer.python or sys.executable)
-    return known
 
 
 def resolve_sources(sources: list[str]) -> list[str]:

