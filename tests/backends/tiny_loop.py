@@ -43,7 +43,7 @@ class Tiny:
 
 
 class Said:
-    def phase_started(self, phase: str, title: str, reused: bool) -> None:
+    def phase_started(self, phase: str, title: str, reused_from: str | None) -> None:
         print("started", phase, flush=True)
 
     def progress(self, phase: str, progress: JobProgress) -> None:

@@ -35,13 +35,20 @@ def inputs(phase: str, config: Config) -> dict[str, Any]:
 def test_it_holds_the_target_the_versions_the_inputs_and_what_was_set() -> None:
     common = {"target": "target", "versions": {"vllm": "0.32.0"}}
     config = Config.model_validate(DECIDED)
-    assert inputs("profile", config) == common | {"config": {}, "sources": "log"}
-    assert inputs("corpus", config) == common | {"config": {"corpus": {"max_rows": 100}}, "profile": "p"}
-    assert inputs("capture", config) == common | {"config": {}, "rows": "r", "layers": [2, 4, 5]}
+    assert inputs("profile", config) == common | {"config": {}, "sources": "log", "redact": False}
+    assert inputs("corpus", config) == common | {
+        "config": {"corpus": {"max_rows": 100}, "engine": {}},
+        "profile": "p",
+        "sources": "log",
+        "layers": [2, 4, 5],
+        "draft_vocab": None,
+    }
+    assert inputs("capture", config) == common | {"config": {"engine": {}}, "rows": "r", "layers": [2, 4, 5]}
     assert inputs("train", config) == common | {
-        "config": {"trainer": {"epochs": 4}},
+        "config": {"trainer": {"epochs": 4}, "corpus": {"max_rows": 100}, "engine": {}},
         "rows": "r",
         "layers": [2, 4, 5],
+        "parent": None,
     }
     assert inputs("compare", config) == common | {
         "config": {"engine": {}, "compare": {"thresholds": {"min_gain": 0.05}}},

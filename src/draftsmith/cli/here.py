@@ -14,8 +14,8 @@ from draftsmith.contract.job import JobResult, JobSpec
 from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, read_json
 from draftsmith.loop.base import Console
-from draftsmith.loop.driver import alone
 from draftsmith.loop.jobs import POLL_S, read_progress
+from draftsmith.loop.lock import alone
 
 
 def run_here(name: str, request: Path, console: Console) -> None:

@@ -21,7 +21,9 @@ from draftsmith.contract.errors import ConfigError, InputError
 from draftsmith.contract.job import JobResult
 from draftsmith.kit.files import private_dir, sha256_file
 from draftsmith.loop.base import Console, Loop
-from draftsmith.loop.driver import alone, outputs_exist, results
+from draftsmith.loop.driver import results
+from draftsmith.loop.lock import alone
+from draftsmith.loop.reuse import outputs_exist
 from draftsmith.phases.base import PhaseContext
 from draftsmith.phases.pipeline import PIPELINE
 from draftsmith.phases.steps import on_canaries
@@ -107,7 +109,7 @@ def open_loop(
         )
         run = store.create(record)
     if not run.events():
-        run.append("started", standing=serving.current())
+        run.append("started", standing=serving.current(), new=new)
     if start_phase:
         with alone(run.folder):  # what another process carries out is not discarded under its hands
             discards = discarded(run, start_phase)

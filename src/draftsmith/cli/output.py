@@ -106,9 +106,9 @@ class RunConsole:
         self.progress_line = Progress()
         self.said = ""
 
-    def phase_started(self, phase: str, title: str, reused: bool) -> None:
+    def phase_started(self, phase: str, title: str, reused_from: str | None) -> None:
         """See loop.driver.Console."""
-        say(f"{phase:8} {title}{' (same inputs: reused)' if reused else ''}")
+        say(f"{phase:8} {title}{f' (same inputs: taken over from {reused_from})' if reused_from else ''}")
 
     def progress(self, phase: str, progress: JobProgress) -> None:
         """See loop.driver.Console."""

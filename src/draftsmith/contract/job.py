@@ -65,3 +65,4 @@ class JobResult(Frozen):
     next_step: str | None = None
     error_kind: str | None = Field(None, description="class name from the error tree")
     wall_s: float = 0.0
+    reused_from: str | None = Field(None, description="run whose job made this, where it was taken over from one")

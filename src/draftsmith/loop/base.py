@@ -17,8 +17,8 @@ from draftsmith.store.runs import Run
 class Console(Protocol):
     """What the driver tells the operator."""
 
-    def phase_started(self, phase: str, title: str, reused: bool) -> None:
-        """A phase begins, or its earlier result is used."""
+    def phase_started(self, phase: str, title: str, reused_from: str | None) -> None:
+        """A phase begins, or what an earlier run made from the same inputs is used."""
 
     def progress(self, phase: str, progress: JobProgress) -> None:
         """A job moved on."""

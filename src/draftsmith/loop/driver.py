@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from draftsmith.backends.base import ClusterBackend
 from draftsmith.contract.base import digest
-from draftsmith.contract.errors import RefusedError, WaitingError
+from draftsmith.contract.errors import WaitingError
 from draftsmith.contract.job import JobResult
 from draftsmith.kit import processes
 from draftsmith.loop.advance import Step, advance, completed, finished, to_clear
 from draftsmith.loop.base import Loop
 from draftsmith.loop.jobs import end_job, living, patiently, run_job, specs
+from draftsmith.loop.lock import alone
 from draftsmith.loop.promotion import promote
+from draftsmith.loop.reuse import take_over
 from draftsmith.phases.base import PhaseContext
 from draftsmith.phases.pipeline import JOBS, PIPELINE
 from draftsmith.store.runs import Run
@@ -73,19 +71,6 @@ def _now(loop: Loop) -> PhaseContext:
     return replace(loop.context, results=results(loop.run))
 
 
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Raise RefusedError if another process is at work in `folder`. The kernel gives the lock back however its holder ends."""
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RefusedError(
-                f"another process is carrying out {folder.name}", "wait for its end, or stop it first"
-            ) from None
-        yield
-
-
 def _advance(loop: Loop) -> JobResult | None:
     while True:
         events = loop.run.events()
@@ -116,15 +101,15 @@ def _perform(loop: Loop, step: Step) -> None:
     phase = str(step.phase)
     began = time.monotonic()
     if step.kind == "promote":
-        loop.console.phase_started(phase, "promote, or keep the standing configuration", reused=False)
+        loop.console.phase_started(phase, "promote, or keep the standing configuration", reused_from=None)
         result, gate = promote(loop.run, loop.context, loop.serving)
         inputs = ""
     else:
         job = JOBS[phase].plan(loop.context)
         inputs = digest({"module": job.module, **job.inputs})
-        earlier = _earlier(loop.run, phase, inputs)
-        loop.console.phase_started(phase, JOBS[phase].title, reused=earlier is not None)
-        result = earlier or run_job(loop, phase, job)
+        taken = take_over(loop.run, phase, inputs)
+        loop.console.phase_started(phase, JOBS[phase].title, reused_from=taken.reused_from if taken else None)
+        result = taken or run_job(loop, phase, job)
         gate = JOBS[phase].collect(loop.context, result)
     loop.run.append(
         "phase_done",
@@ -136,23 +121,6 @@ def _perform(loop: Loop, step: Step) -> None:
         result=result.model_dump(mode="json"),
     )
     loop.console.phase_ended(phase, gate, result.wall_s or time.monotonic() - began)
-
-
-def _earlier(run: Run, phase: str, inputs: str) -> JobResult | None:
-    """The result of the same job with the same inputs, if this run has one and its outputs are still there."""
-    for event in reversed(run.events()):
-        if event.kind == "cleared" and event.phase == phase:
-            return None
-        if event.kind == "phase_done" and event.phase == phase and event.data.get("inputs") == inputs:
-            result = JobResult.model_validate(event.data["result"])
-            if outputs_exist(result):
-                return result
-    return None
-
-
-def outputs_exist(result: JobResult) -> bool:
-    """Whether every file and folder that a job says it made is still there."""
-    return all(Path(v).exists() for v in result.outputs.values() if isinstance(v, str) and v.startswith("/"))
 
 
 def summary(run: Run) -> list[dict[str, Any]]:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from draftsmith.contract.base import digest
 from draftsmith.contract.config import Config
 from draftsmith.contract.job import JobResult
 from draftsmith.contract.measure import Arm, OperatingPoint
-from draftsmith.kit.files import read_json
+from draftsmith.kit.files import read_json, sha256_file
 from draftsmith.phases.base import Gate, JobPlan, PhaseContext
 from draftsmith.store.scrub import home
 
@@ -47,6 +48,14 @@ def _identity(context: PhaseContext, *parts: str) -> dict[str, Any]:
     return {"target": context.target.sha256, "versions": context.versions, "config": sections}
 
 
+def _parent_sha256(folder: str | None) -> str | None:
+    """The draft of a warm start by its files: another one may lie under the same path later."""
+    if folder is None:
+        return None
+    files = [path for path in Path(folder).iterdir() if path.suffix in (".safetensors", ".json")]
+    return digest({path.name: sha256_file(path) for path in files})
+
+
 class Profile:
     """Measure the traffic."""
 
@@ -63,7 +72,8 @@ class Profile:
             "out": str(out / "workload-profile.json"),
             **context.options.get("profile", {}),
         }
-        return JobPlan(self.module, plan, _identity(context) | {"sources": context.options["sources_sha256"]})
+        names = {"redact": context.config.corpus.redact}  # routes are renamed then
+        return JobPlan(self.module, plan, _identity(context) | {"sources": context.options["sources_sha256"]} | names)
 
     def collect(self, context: PhaseContext, result: JobResult) -> Gate:
         """See Phase."""
@@ -102,7 +112,12 @@ class Corpus:
             "states": str(context.phase_dir("capture") / "states"),
             **context.options.get("profile", {}),
         }
-        identity = _identity(context, "corpus") | {"profile": context.output("profile", "profile_sha256")}
+        identity = _identity(context, "corpus", "engine") | {
+            "profile": context.output("profile", "profile_sha256"),
+            "sources": context.options["sources_sha256"],
+            "layers": list(context.layer_ids),
+            "draft_vocab": context.config.trainer.draft_vocab,
+        }
         return JobPlan(self.module, plan, identity, self.gpus)
 
     def collect(self, context: PhaseContext, result: JobResult) -> Gate:
@@ -133,7 +148,7 @@ class Capture:
             "corpus": context.output("corpus", "corpus"),
             "states": context.output("corpus", "states"),
         }
-        identity = _identity(context) | {
+        identity = _identity(context, "engine") | {
             "rows": context.output("corpus", "rows_sha256"),
             "layers": list(context.layer_ids),
         }
@@ -163,9 +178,10 @@ class Train:
             "states": context.output("capture", "states"),
             "out": str(context.phase_dir(self.name) / "draft"),
         }
-        identity = _identity(context, "trainer") | {
+        identity = _identity(context, "trainer", "corpus", "engine") | {
             "rows": context.output("corpus", "rows_sha256"),
             "layers": list(context.layer_ids),
+            "parent": _parent_sha256(context.config.trainer.warm_start),
         }
         return JobPlan(self.module, plan, identity, self.gpus)
 

@@ -48,7 +48,7 @@ def publish(plan: dict[str, Any]) -> Outputs:
         BundleParts(
             family=family,
             run_id=plan["run_id"],
-            source=_source(plan, target),
+            source=_source(plan, target) | _taken_over(results),
             summary_md=summary_md(parts),
             report_html=render_report(parts),
             commands=list(_commands(plan, results)),
@@ -93,7 +93,11 @@ def report_parts(plan: dict[str, Any], target: TargetFacts, results: dict[str, J
         trials=[Trial.model_validate(line) for line in _lines(output("compare", "samples"))],
         decision=Decision.model_validate(read_json(verdict)) if verdict else None,
         facts=[(arm, EngineFacts.model_validate(f)) for arm, f in read_json(facts)] if facts else (),
-        timings=[PhaseTiming(name, result.wall_s) for name, result in results.items() if result.wall_s],
+        timings=[
+            PhaseTiming(name, result.wall_s, f"taken over from {result.reused_from}" if result.reused_from else "")
+            for name, result in results.items()
+            if result.wall_s
+        ],
         hardware={"device": hardware.describe()},
         sol=SolInputs(
             weight_bytes=target.weight_bytes,
@@ -116,6 +120,12 @@ def _source(plan: dict[str, Any], target: TargetFacts) -> dict[str, str]:
         "standing configuration": orjson.dumps(plan.get("standing")).decode(),
         "method": f"{config.trainer.method}, layers {plan['layer_ids']} (after k layers)",
     }
+
+
+def _taken_over(results: dict[str, JobResult]) -> dict[str, str]:
+    """Phases whose jobs ran in an earlier run: their commands and logs are that run's evidence."""
+    found = {name: result.reused_from for name, result in results.items() if result.reused_from}
+    return {"taken over": ", ".join(f"{name} from {run}" for name, run in found.items())} if found else {}
 
 
 def _commands(plan: dict[str, Any], results: dict[str, JobResult]) -> Iterator[CommandRecord]:
