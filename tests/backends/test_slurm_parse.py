@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from draftsmith.backends.shell import parse_exit
 from draftsmith.backends.slurm_check import check_nodes
 from draftsmith.backends.slurm_commands import refusal
 from draftsmith.backends.slurm_judge import judge_shards
@@ -18,7 +19,6 @@ from draftsmith.backends.slurm_parse import (
     meaning,
     parse_limit,
     parse_sacct,
-    parse_shell_exit,
     parse_sinfo,
     parse_squeue,
     parse_submitted,
@@ -139,7 +139,7 @@ def test_gpus_are_counted(gres: str, gpus: int) -> None:
 
 def test_small_texts() -> None:
     assert [parse_limit(t) for t in ("1-00:00:00", "30:00", "infinite", "n/a")] == [86400, 1800, None, None]
-    assert [parse_shell_exit(t) for t in ("0\n", "137", "", "x")] == [0, -9, None, None]
+    assert [parse_exit(t) for t in ("0\n", "137", "", "x")] == [0, -9, None, None]
     assert parse_submitted("12;cluster\n") == "12"
     assert parse_sacct("7_3|CANCELLED by 0|0:9\n") == [Row("7", "3", "CANCELLED", exit_code=-9)]
     with pytest.raises(ValueError, match="instead of a job id"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -13,8 +12,6 @@ from places import CI, OK, SLEEP, WRITE, SlurmPlace, until
 
 from draftsmith.backends.notes import JobNote, Notes
 from draftsmith.backends.slurm import SlurmBackend
-from draftsmith.backends.slurm_commands import SlurmCommands
-from draftsmith.backends.slurm_nodes import drained, give_back
 from draftsmith.contract.errors import BackendError, PrerequisiteError, RefusedError
 from draftsmith.contract.job import JobStatus
 
@@ -215,37 +212,52 @@ def node_state() -> str:
     return tell("sinfo", "-h", "-p", "main", "-o", "%T").strip()
 
 
-def test_a_node_is_drained_only_when_acknowledged_and_comes_back_after_a_failure(slurm: SlurmPlace) -> None:
-    commands, node = SlurmCommands(), os.uname().nodename.split(".")[0]
-    with pytest.raises(RefusedError), drained(commands, slurm.root, node, "a test", acknowledged=False):
-        raise AssertionError("not reached")
+def drain_reason() -> str:
+    return tell("sinfo", "-h", "-p", "main", "-o", "%E").strip()
+
+
+def compared(slurm: SlurmPlace, name: str, code: str) -> str:
+    """A comparison on a node that is named for it."""
+    slurm.backend = slurm.with_options(quiet_nodes=[os.uname().nodename.split(".")[0]])
+    return slurm.run(f"{name}.compare", code)
+
+
+def test_a_node_is_drained_for_a_comparison_only_when_it_is_named_and_comes_back_after_a_failure(
+    slurm: SlurmPlace,
+) -> None:
+    plain = slurm.run("n0.compare", SLEEP)
+    slurm.started("n0.compare")
+    assert "drain" not in node_state()
+    slurm.backend.cancel(plain)
+    slurm.end_of(plain)
+
+    handle = compared(slurm, "n1", SLEEP.replace("600", "1") + "; raise SystemExit(3)")
+    slurm.started("n1.compare")
+    assert "drain" in node_state()
+    assert drain_reason() == "draftsmith:n1.compare"
+
+    assert slurm.end_of(handle).state == "FAILED"
+    assert "drain" not in node_state()
+    assert not slurm.file("n1.compare", "drained_node").exists()
+
+
+def test_a_node_whose_comparison_was_killed_with_its_shell_is_given_back_at_the_next_look(slurm: SlurmPlace) -> None:
+    handle = compared(slurm, "n2", SLEEP)
+    slurm.started("n2.compare")
+    tell("scancel", "--full", "--signal=KILL", handle.split("@")[0])
+    until(lambda: not tell("squeue", "-h", "--states=running"))
+    assert "drain" in node_state(), "nobody was left to resume it"
+
+    assert slurm.end_of(handle).state in {"FAILED", "CANCELLED"}
     assert "drain" not in node_state()
 
-    def work() -> None:
-        with drained(commands, slurm.root, node, "a test", acknowledged=True):
-            assert "drain" in node_state()
-            raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        work()
-    assert "drain" not in node_state()
-
-
-def test_a_node_left_drained_by_a_crash_is_given_back_and_a_strangers_is_not(slurm: SlurmPlace) -> None:
-    commands, node = SlurmCommands(), os.uname().nodename.split(".")[0]
-    crashed = drained(commands, slurm.root, node, "a test", acknowledged=True)
-    crashed.__enter__()
-
-    with contextlib.suppress(PrerequisiteError):  # the controller may need a moment until it uses the node again
-        slurm.run("n1.train", OK)
-    assert "drain" not in node_state(), "the next submission gives it back first"
-    assert give_back(SlurmCommands(), slurm.root) == []
-
-    tell("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=maintenance")
+def test_a_node_that_somebody_else_drains_meanwhile_stays_drained(slurm: SlurmPlace) -> None:
+    handle = compared(slurm, "n3", SLEEP.replace("600", "2"))
+    slurm.started("n3.compare")
+    tell("scontrol", "update", f"NodeName={os.uname().nodename.split('.')[0]}", "State=DRAIN", "Reason=maintenance")
     try:
-        with pytest.raises(RefusedError, match="already"), drained(commands, slurm.root, node, "x", acknowledged=True):
-            raise AssertionError("not reached")
-        assert give_back(commands, slurm.root) == []
-        assert "drain" in node_state()
+        slurm.end_of(handle)
+        assert drain_reason() == "maintenance"
     finally:
-        tell("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        tell("scontrol", "update", f"NodeName={os.uname().nodename.split('.')[0]}", "State=RESUME")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from draftsmith.backends.shell import environment_file
 from draftsmith.backends.slurm_options import SlurmOptions, parse_options, with_folders
-from draftsmith.backends.slurm_text import batch_script, environment_file, slurm_time
+from draftsmith.backends.slurm_text import batch_script, slurm_time
 from draftsmith.contract.errors import ConfigError, InputError
 from draftsmith.contract.job import JobSpec
 

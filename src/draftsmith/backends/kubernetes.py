@@ -16,16 +16,9 @@ from pathlib import Path
 from draftsmith.backends.base import LIVE, CouldNotLookError, read_result
 from draftsmith.backends.kubernetes_judge import Evidence, has_ended, judge, living
 from draftsmith.backends.kubernetes_options import JobOptions
-from draftsmith.backends.kubernetes_text import (
-    ENVIRONMENT,
-    EXIT_CODE,
-    environment_file,
-    job_manifest,
-    job_object_name,
-    pod_of,
-    to_yaml,
-)
+from draftsmith.backends.kubernetes_text import job_manifest, job_object_name, pod_of, to_yaml
 from draftsmith.backends.notes import JobNote, Notes, check_name, make_handle, may_adopt, split_handle
+from draftsmith.backends.shell import ENVIRONMENT, EXIT_CODE, environment_file, noted_exit
 from draftsmith.contract.cluster import JOB_NAME, JOB_PERMISSIONS, RBAC_HINT, WORKDIR, explain, require_name, selector
 from draftsmith.contract.errors import BackendError, InputError, PrerequisiteError, RefusedError
 from draftsmith.contract.job import JobSpec, JobStatus
@@ -129,13 +122,7 @@ class KubernetesBackend:
     def cancel(self, handle: str) -> None:
         """See Backend. Removes the Job with exactly this uid; the cluster ends its pod."""
         self._refuse_when_dry(f"remove {handle}")
-        uid, name = split_handle(handle)
-        try:
-            note = self._notes.read(name)
-        except CouldNotLookError:
-            note = None
-        if note is not None and note.handle == handle:
-            self._notes.update(note.model_copy(update={"cancelled": True}))
+        uid, name = self._notes.cancelled(handle)
         self._delete(name, uid)
 
     # -- asking -----------------------------------------------------------------------------------------------------
@@ -184,7 +171,7 @@ class KubernetesBackend:
         settled = now - self._since.setdefault(handle, now) >= self._options.settle_s
         if job is not None and job["metadata"].get("deletionTimestamp") and not (job.get("status") or {}).get("ready"):
             settled = False  # its pod may still be writing
-        status = judge(Evidence(read_result(folder), job, pod, _noted_exit(folder), note.cancelled, settled))
+        status = judge(Evidence(read_result(folder), job, pod, noted_exit(folder), note.cancelled, settled))
         if status.state not in LIVE and status.state != "UNKNOWN":
             self._ended[handle] = status
         return status
@@ -270,13 +257,3 @@ def _unix(item: Object) -> float:
     from datetime import datetime
 
     return datetime.fromisoformat(str(item["metadata"]["creationTimestamp"])).timestamp()
-
-
-def _noted_exit(folder: Path) -> int | None:
-    try:
-        code = int((folder / EXIT_CODE).read_text(encoding="ascii"))
-    except (FileNotFoundError, ValueError):
-        return None
-    except OSError as error:
-        raise CouldNotLookError(f"{folder / EXIT_CODE}: {error.strerror}") from error
-    return 128 - code if code > 128 else code  # a shell reports a signal n as 128 + n

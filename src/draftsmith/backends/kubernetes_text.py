@@ -1,7 +1,7 @@
 """The batch/v1 Job of a job: an object from a pure function, nothing is asked or read here.
 
-The object never holds the job's variables, only where they lie: `job.env`, private to its owner, on the volume that
-holds the job's folder. Whoever may read Jobs in the namespace reads none of them.
+The object never holds the job's variables, only where they lie, on the volume that holds the job's folder. Whoever may
+read Jobs in the namespace reads none of them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shlex
 
 from draftsmith.backends.base import RESULT, STDERR, STDOUT
 from draftsmith.backends.kubernetes_options import JobOptions
+from draftsmith.backends.shell import ENVIRONMENT, EXIT_CODE, run_child
 from draftsmith.contract.cluster import (
     JOB_NAME,
     WORKDIR,
@@ -23,32 +24,18 @@ from draftsmith.contract.cluster import (
     slug,
     slurm_annotations,
 )
-from draftsmith.contract.errors import ConfigError, InputError
+from draftsmith.contract.errors import ConfigError
 from draftsmith.contract.job import JobSpec
 from draftsmith.kit.kube import Object
 
-ENVIRONMENT = "job.env"
-EXIT_CODE = "exit_code"
 CONTAINER = "job"
 TMP = "/tmp"  # noqa: S108 - inside the container, an emptyDir of its own
 
-# The program runs as a child, so that the shell lives on to note the exit code: an evicted or removed pod takes its
-# status with it. `wait` returns early for a signal, which is handed on; hence the loop.
-_RUN = """\
+_START = """\
 umask 077
 export DRAFTSMITH_JOB_DIR={workdir}
 cd {workdir} || exit 1
 {environment}rm -f {result} {exit_code}
-child=
-trap '[ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
-{command} >> {stdout} 2>> {stderr} &
-child=$!
-while :; do
-  wait "$child"; code=$?
-  kill -0 "$child" 2>/dev/null || break
-done
-printf '%s\\n' "$code" > {exit_code}
-exit "$code"
 """
 
 
@@ -60,14 +47,6 @@ def job_object_name(name: str) -> str:
 def run_id_of(name: str) -> str:
     """`<run-id>` of `<run-id>.<phase>`."""
     return name.rsplit(".", 1)[0]
-
-
-def environment_file(spec: JobSpec) -> str:
-    """Shell text of `job.env`: the job's variables. Raises InputError for a name the shell cannot hold."""
-    for key in spec.env:
-        if not key.isidentifier() or not key.isascii():
-            raise InputError(f"{key!r} is not the name of an environment variable", "rename or remove it")
-    return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in sorted(spec.env.items()))
 
 
 def job_manifest(spec: JobSpec, options: JobOptions) -> Object:
@@ -110,15 +89,13 @@ def pod_of(job: Object) -> Object:
 def script(spec: JobSpec, options: JobOptions) -> str:
     """The shell text of the container."""
     argv = (options.python, *spec.argv[1:]) if options.python else spec.argv
-    return _RUN.format(
+    start = _START.format(
         workdir=_quoted(spec.workdir),
         environment=f". ./{ENVIRONMENT} || exit 1\n" if spec.env else "",
-        command=" ".join(_quoted(word) for word in argv),
         result=RESULT,
         exit_code=EXIT_CODE,
-        stdout=STDOUT,
-        stderr=STDERR,
     )
+    return start + run_child(f"{' '.join(_quoted(word) for word in argv)} >> {STDOUT} 2>> {STDERR}")
 
 
 def _quoted(word: str) -> str:

@@ -64,6 +64,20 @@ class Notes:
         write_json(Path(note.spec.workdir) / NOTE, note)
         return note
 
+    def cancelled(self, handle: str) -> tuple[str, str]:
+        """Note that the end of this submission will have been asked for; returns (id, name). Raises InputError.
+
+        A note that cannot be read does not stand in the way of a cancel.
+        """
+        job_id, name = split_handle(handle)
+        try:
+            note = self.read(name)
+        except CouldNotLookError:
+            note = None
+        if note is not None and note.handle == handle:
+            self.update(note.model_copy(update={"cancelled": True}))
+        return job_id, name
+
     def read(self, name: str) -> JobNote | None:
         """The latest note of a name; None if there is none. Raises InputError, CouldNotLookError (unreadable)."""
         check_name(name)

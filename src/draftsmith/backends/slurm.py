@@ -15,6 +15,7 @@ from pathlib import Path
 
 from draftsmith.backends.base import LIVE, RESULT, CouldNotLookError, read_result
 from draftsmith.backends.notes import JobNote, Notes, make_handle, may_adopt, split_handle
+from draftsmith.backends.shell import ENVIRONMENT, EXIT_CODE, environment_file, noted_exit
 from draftsmith.backends.slurm_check import check_commands, check_nodes, look_at_nodes
 from draftsmith.backends.slurm_commands import SlurmCommands
 from draftsmith.backends.slurm_judge import Evidence, judge, judge_shards, merge_results
@@ -24,21 +25,11 @@ from draftsmith.backends.slurm_parse import (
     LIVE_STATES,
     Row,
     combine,
-    parse_shell_exit,
     parse_submitted,
 )
 from draftsmith.backends.slurm_queue import Rows, SlurmQueue
-from draftsmith.backends.slurm_text import (
-    ENVIRONMENT,
-    EXIT_CODE,
-    JOB_ID,
-    SCRIPT,
-    batch_script,
-    comment_of,
-    environment_file,
-    shard_dir,
-)
-from draftsmith.contract.errors import BackendError, DraftsmithError, InputError, RefusedError
+from draftsmith.backends.slurm_text import JOB_ID, SCRIPT, batch_script, comment_of, shard_dir
+from draftsmith.contract.errors import BackendError, DraftsmithError, RefusedError
 from draftsmith.contract.job import JobSpec, JobStatus
 from draftsmith.kit.clock import Clock, SystemClock
 from draftsmith.kit.files import private_dir, write_atomic, write_json
@@ -61,7 +52,6 @@ class SlurmBackend:
         self._clock = clock or SystemClock()
         self._commands = commands or SlurmCommands(self._options.command_timeout_s)
         self._queue = SlurmQueue(self._commands, self._options, self._clock)
-        self._root = root
         self._notes = Notes(root)
         self._ended: dict[str, JobStatus] = {}  # an end is judged once
         self._gone_since: dict[str, float] = {}
@@ -73,12 +63,12 @@ class SlurmBackend:
     def check(self, spec: JobSpec) -> None:
         """See ClusterBackend. In a dry run account, QOS and limits are not asked (with `sbatch --test-only`).
 
-        Outside of one, a node that a crash left drained is given back first.
+        Outside of one, a node that a killed job left drained is given back first.
         """
         self.plan_text(spec)
         check_commands(self._commands)
         if self._allowed:
-            give_back(self._commands, self._root)
+            self._give_back(spec)
         check_nodes(look_at_nodes(self._commands), spec, self._options)
         if self._allowed:
             self._commands.run(("sbatch", "--test-only", str(self._write_files(spec))))
@@ -132,13 +122,7 @@ class SlurmBackend:
     def cancel(self, handle: str) -> None:
         """See Backend. Cancels the job with exactly this id; Slurm ends everything the job started."""
         self._refuse_when_dry(f"cancel {handle}")
-        job_id, name = split_handle(handle)
-        try:
-            note = self._notes.read(name)
-        except CouldNotLookError:
-            note = None
-        if note is not None and note.handle == handle:
-            self._notes.update(note.model_copy(update={"cancelled": True}))
+        job_id, _ = self._notes.cancelled(handle)
         self._commands.run(("scancel", "--quiet", job_id))
         self._queue.expect_change()
 
@@ -152,13 +136,15 @@ class SlurmBackend:
                 mine = rows.get(job_id, [])
                 if any(row.state in LIVE_STATES for row in mine):
                     told = combine(mine)
+                    if told.state == "PENDING" and self._options.quiet_nodes and (note := self._notes.read(name)):
+                        self._give_back(note.spec)  # requeued: it may wait for the very node that it drained
                     found[handle] = JobStatus(state=told.state, detail=told.detail)
                     self._gone_since.pop(handle, None)
                 else:
                     gone.append((handle, job_id, self._notes.read(name)))
             except CouldNotLookError as error:
                 found[handle] = JobStatus(state="UNKNOWN", detail=str(error))
-            except InputError as error:
+            except DraftsmithError as error:
                 found[handle] = JobStatus(state="UNKNOWN", detail=error.message)
         unexplained = [job_id for _, job_id, note in gone if job_id not in rows and not self._explained(note)]
         told_later = self._queue.ended(unexplained)
@@ -178,8 +164,12 @@ class SlurmBackend:
             status = shards[0] if len(shards) == 1 else judge_shards(shards)
             if len(shards) > 1 and status.state == "SUCCEEDED":
                 self._merge(note.spec, folders)
+            if status.state not in LIVE and status.state != "UNKNOWN":
+                self._give_back(note.spec)
         except CouldNotLookError as error:
             return JobStatus(state="UNKNOWN", detail=str(error))
+        except DraftsmithError as error:  # an end is not told before the node is given back
+            return JobStatus(state="UNKNOWN", detail=f"{error.message}; {error.next_step}")
         except OSError as error:
             return JobStatus(state="UNKNOWN", detail=f"{error.filename}: {error.strerror}")
         if status.state not in LIVE and status.state != "UNKNOWN":
@@ -192,6 +182,11 @@ class SlurmBackend:
         if not path.exists():
             results = [result for folder in folders if (result := read_result(folder))]
             write_json(path, merge_results(results, [str(folder) for folder in folders]))
+
+    def _give_back(self, spec: JobSpec) -> None:
+        """Resume the node that a killed comparison left drained. Raises PrerequisiteError, BackendError."""
+        if self._allowed and self._options.quiet_nodes:
+            give_back(self._commands, Path(spec.workdir), comment_of(spec.name))
 
     def _explained(self, note: JobNote | None) -> bool:
         """Whether the job's own folder says how it ended, so that accounting need not be asked."""
@@ -266,13 +261,4 @@ def _evidence(note: JobNote, folder: Path, index: int, rows: Sequence[Row], sett
     mine = [row for row in rows if row.task in {"", str(index)}]
     told = combine(mine) if mine else None
     code = next((row.exit_code for row in mine if row.exit_code is not None), None)
-    return Evidence(read_result(folder), told, _noted_exit(folder) if code is None else code, note.cancelled, settled)
-
-
-def _noted_exit(folder: Path) -> int | None:
-    try:
-        return parse_shell_exit((folder / EXIT_CODE).read_text(encoding="ascii"))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise CouldNotLookError(f"{folder / EXIT_CODE}: {error.strerror}") from error
+    return Evidence(read_result(folder), told, noted_exit(folder) if code is None else code, note.cancelled, settled)

@@ -38,6 +38,11 @@ def check_nodes(nodes: Sequence[Node], spec: JobSpec, options: SlurmOptions) -> 
 
     NoRoomError if all is well and they are not idle.
     """
+    unknown = set(options.quiet_nodes) - {node.name for node in nodes}
+    if unknown:
+        raise PrerequisiteError(
+            f"the cluster has no node {', '.join(sorted(unknown))}", "correct backend.options.quiet_nodes"
+        )
     phase = options.phase(spec.name)
     partition, inside = _partition(nodes, phase.partition or options.partition)
     _check_limit(spec, options, partition, inside[0].limit_s)

@@ -1,70 +1,64 @@
-"""Taking one node out of service and giving it back. Never done unless asked for by name and acknowledged.
+"""Keeping other jobs off a node while a comparison runs there. Only nodes that `backend.options.quiet_nodes` names.
 
-The intent is on disk before the node is touched; whatever ends the work, an error or a crash, the node comes back:
-at once by `drained`, or at the next start by `give_back`. A node that someone else drained is never resumed.
+The job itself drains the node it landed on, and resumes it however its program ends. Which node that is lies in the job's
+folder before the node is touched, so that a job whose shell was killed is cleared up after: at the next look at it, or
+before the next submission. A node that someone else drained is left as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from draftsmith.backends.slurm_commands import SlurmCommands
-from draftsmith.contract.base import Frozen
-from draftsmith.contract.errors import BackendError, RefusedError
-from draftsmith.kit.files import private_dir, read_json, write_json
+from draftsmith.contract.errors import BackendError
 
-REASON = "draftsmith:"
+DRAINED = "drained_node"
+PHASE = "compare"  # training never drains a node: it may wait, a measurement may not be shared
+
+# `Reason=` is shown with who and when behind it, hence the patterns.
+_LINES = """\
+quiet=$SLURMD_NODENAME reason={reason}
+reason_of() {{ scontrol show node "$1" | sed -n 's/^ *Reason=//p'; }}
+give_back() {{
+  [ -f {file} ] || return 0
+  node=$(cat {file})
+  case "$(reason_of "$node")" in "$reason"*) scontrol update NodeName="$node" State=RESUME || return 0;; esac
+  rm -f {file}
+}}
+give_back  # after a requeue: an earlier start may have been killed
+case " {nodes} " in
+  *" $quiet "*)
+    if [ -z "$(reason_of "$quiet")" ]; then
+      trap give_back EXIT
+      printf '%s\\n' "$quiet" > {file}
+      scontrol update NodeName="$quiet" State=DRAIN Reason="$reason" || {{ echo "node $quiet may not be drained: see quiet_nodes" >&2; exit 1; }}
+    fi;;
+  *) echo "node $quiet is not among quiet_nodes: other jobs may come to it meanwhile" >&2;;
+esac"""
 
 
-class DrainNote(Frozen):
-    """A node that is drained, or is about to be, and why."""
-
-    node: str
-    reason: str
+def quiet_lines(nodes: Sequence[str], reason: str) -> list[str]:
+    """Shell lines that drain the node they run on, if it is one of `nodes`, until the shell ends."""
+    return [_LINES.format(nodes=" ".join(nodes), reason=shlex.quote(reason), file=DRAINED)]
 
 
-@contextmanager
-def drained(commands: SlurmCommands, root: Path, node: str, why: str, *, acknowledged: bool) -> Iterator[None]:
-    """Keep new jobs off `node` while the block runs, then resume it, also when the block fails.
+def give_back(commands: SlurmCommands, folder: Path, reason: str) -> str | None:
+    """Resume the node that a killed job left drained, if it is drained for that reason. Returns its name.
 
-    Jobs that run there go on. Raises RefusedError without the acknowledgement, or if the node is drained already.
+    Raises BackendError if it stays drained, or nobody could look.
     """
-    if not acknowledged:
-        raise RefusedError(
-            f"draining node {node} keeps other people's jobs off it",
-            "ask the operator of the cluster, then acknowledge the drain of this node",
-        )
-    if _reason(commands, node):
-        raise RefusedError(f"node {node} is drained or down already", "choose another node; this one is not touched")
-    note = DrainNote(node=node, reason=REASON + why.replace('"', "'"))
-    path = write_json(private_dir(root / "drained") / f"{node}.json", note)
     try:
-        commands.run(("scontrol", "update", f"NodeName={node}", "State=DRAIN", f"Reason={note.reason}"))
-        yield
-    finally:
-        _resume(commands, path, note)
-
-
-def give_back(commands: SlurmCommands, root: Path) -> list[str]:
-    """Resume what an interrupted Draftsmith left drained. Returns the nodes; raises BackendError if one stays."""
-    nodes = []
-    for path in sorted((root / "drained").glob("*.json")):
-        note = DrainNote.model_validate(read_json(path))
-        _resume(commands, path, note)
-        nodes.append(note.node)
-    return nodes
-
-
-def _resume(commands: SlurmCommands, path: Path, note: DrainNote) -> None:
-    if _reason(commands, note.node).startswith(note.reason):  # else it was never drained, or is someone else's now
-        commands.run(("scontrol", "update", f"NodeName={note.node}", "State=RESUME"))
-        if _reason(commands, note.node):
-            raise BackendError(
-                f"node {note.node} stays drained", f"run: scontrol update NodeName={note.node} State=RESUME"
-            )
-    path.unlink(missing_ok=True)
+        node = (folder / DRAINED).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    if node and _reason(commands, node).startswith(reason):
+        commands.run(("scontrol", "update", f"NodeName={node}", "State=RESUME"))
+        if _reason(commands, node):
+            raise BackendError(f"node {node} stays drained", f"run: scontrol update NodeName={node} State=RESUME")
+    (folder / DRAINED).unlink(missing_ok=True)
+    return node
 
 
 def _reason(commands: SlurmCommands, node: str) -> str:

@@ -14,6 +14,7 @@ from draftsmith.contract.errors import ConfigError
 # The last part of a job's name, `<run-id>.<phase>`.
 PhaseName = Literal["profile", "corpus", "capture", "train", "compare", "publish"]
 Word = Annotated[str, StringConstraints(pattern=r"^[^\s\"'\\#]+$")]
+NodeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Line = Annotated[str, StringConstraints(pattern=r"^[^\r\n]*$")]
 
 
@@ -64,6 +65,11 @@ class SlurmOptions(Frozen):
     requeue: bool = Field(True, description="let Slurm start the job again after preemption or a lost node; it resumes")
     warn_s: int = Field(60, ge=0, le=3600, description="SIGTERM so long before the time limit; 0 = no warning")
     require_idle: bool = Field(True, description="submit only while enough idle nodes could take the job")
+    quiet_nodes: tuple[NodeName, ...] = Field(
+        (),
+        description="nodes that you may keep other people's jobs off: the comparison drains the one it runs on, and resumes "
+        "it however it ends; needs an operator's right in Slurm",
+    )
     accounting: Literal["auto", "off"] = Field(
         "auto", description="off: never call sacct; result.json and squeue decide"
     )

@@ -127,14 +127,6 @@ def parse_exit(text: str) -> int | None:
     return -number if number else code
 
 
-def parse_shell_exit(text: str) -> int | None:
-    """An exit code as a shell counts: 137 is signal 9 (-9)."""
-    if not text.strip().isdigit():
-        return None
-    code = int(text)
-    return 128 - code if code > 128 else code
-
-
 def parse_sinfo(text: str) -> list[Node]:
     """Nodes of `sinfo --noheader --Node --format=SINFO_FORMAT`. Raises ValueError for a line of another shape."""
     nodes = []

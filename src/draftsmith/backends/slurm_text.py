@@ -1,7 +1,6 @@
 """The batch script of a job: text from pure functions, nothing is run or read here.
 
-The script is the whole truth of what a job asks for. It never holds the job's variables, only their names: the values
-lie in `job.env`, private to the owner, because Slurm keeps scripts where an administrator or a log may show them.
+The script is the whole truth of what a job asks for. It never holds the job's variables, only their names.
 """
 
 from __future__ import annotations
@@ -11,31 +10,16 @@ import shlex
 from pathlib import Path
 
 from draftsmith.backends.base import RESULT, STDERR, STDOUT
+from draftsmith.backends.shell import ENVIRONMENT, EXIT_CODE, TO_CHILD, run_child
+from draftsmith.backends.slurm_nodes import PHASE, quiet_lines
 from draftsmith.backends.slurm_options import PhaseOptions, SlurmOptions
 from draftsmith.contract.errors import ConfigError, InputError
 from draftsmith.contract.job import JobSpec
 
 SCRIPT = "job.sbatch"
-ENVIRONMENT = "job.env"
-EXIT_CODE = "exit_code"
 JOB_ID = "slurm_job_id"
 COMMENT = "draftsmith:"
 
-# The program runs as a child, so that the shell lives on to note the exit code: the only trace of an end on a site
-# without accounting. A signal to the shell is handed on; `wait` returns early then, hence the loop.
-_RUN = """\
-child=
-trap '{hand_on}' TERM
-{command} &
-child=$!
-while :; do
-  wait "$child"; code=$?
-  kill -0 "$child" 2>/dev/null || break
-done
-printf '%s\\n' "$code" > {exit_code}
-exit "$code"
-"""
-_TO_CHILD = '[ -z "$child" ] || kill -TERM "$child" 2>/dev/null'
 # srun answers SIGTERM by killing its tasks at once; asked this way, they receive the SIGTERM themselves.
 _TO_STEPS = 'scancel --quiet --signal=TERM "$SLURM_JOB_ID"'
 
@@ -56,17 +40,8 @@ def batch_script(spec: JobSpec, options: SlurmOptions) -> str:
     _check(spec, phase)
     parts = ["#!/bin/bash", *_directives(spec, options, phase), "", *_preamble(spec, options, phase)]
     command = _command(spec, options, phase)
-    hand_on = _TO_STEPS if command.startswith("srun ") else _TO_CHILD
-    run = _RUN.format(command=command, exit_code=EXIT_CODE, hand_on=hand_on)
-    return "\n".join(parts) + "\n" + run
-
-
-def environment_file(spec: JobSpec) -> str:
-    """Shell text of `job.env`: the job's variables. Raises InputError for a name the shell cannot hold."""
-    for key in spec.env:
-        if not key.isidentifier() or not key.isascii():
-            raise InputError(f"{key!r} is not the name of an environment variable", "rename or remove it")
-    return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in sorted(spec.env.items()))
+    hand_on = _TO_STEPS if command.startswith("srun ") else TO_CHILD
+    return "\n".join(parts) + "\n" + run_child(command, hand_on)
 
 
 def slurm_time(seconds: int) -> str:
@@ -145,6 +120,8 @@ def _preamble(spec: JobSpec, options: SlurmOptions, phase: PhaseOptions) -> list
             f"exec >> {STDOUT} 2>> {STDERR}",
         ]
     lines += [f"rm -f {RESULT} {EXIT_CODE}", f"printf '%s\\n' \"${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}\" > {JOB_ID}"]
+    if options.quiet_nodes and spec.name.endswith(f".{PHASE}"):
+        lines += quiet_lines(options.quiet_nodes, comment_of(spec.name))
     if phase.launcher == "torchrun":
         lines += ['head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)']
     return [*lines, *options.setup_lines]
