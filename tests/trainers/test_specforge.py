@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 import specforge_world as world
 import yaml
 from model_folders import write_plain, write_target
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from specforge.config.schema import Config as SpecforgeConfig  # a missing package fails these tests
 
 from draftsmith import wiring
@@ -134,6 +138,22 @@ def test_an_interpreter_without_it_is_named_with_what_to_install(
     )
     with pytest.raises(PrerequisiteError, match="SpecForge 0"):
         specforge_env.require_specforge(sys.executable)
+
+
+def test_the_documented_environment_is_the_one_that_specforge_asks_for() -> None:
+    """One command, one file of names and versions; SpecForge's own requirements are met by it."""
+    root = Path(__file__).parents[2]
+    lines = (root / "constraints" / "specforge.txt").read_text().split("\n")
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert all(re.fullmatch(r"[a-z0-9-]+==[\w.]+|#.*|", line) for line in lines), "names and versions only"
+    assert pins["specforge"] == specforge_env.VERSION
+    for text in metadata.requires("specforge") or []:
+        wanted = Requirement(text)
+        if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+            assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)], prereleases=True), text
+    page = (root / "docs" / "specforge.md").read_text()
+    assert f"--constraint constraints/specforge.txt specforge=={specforge_env.VERSION}" in page
+    assert "constraints/specforge.txt" in specforge_env.ADVICE
 
 
 def test_doctor_looks_for_the_chosen_trainer(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from draftsmith.contract.errors import PrerequisiteError
 VERSION = "0.2.0"
 NEEDED = ("specforge", "torch", "transformers")
 ADVICE = (
-    f"make an environment for it (python -m venv /opt/specforge; /opt/specforge/bin/pip install specforge=={VERSION}) "
-    "and set trainer.python = '/opt/specforge/bin/python'"
+    f"make an environment for it (python -m venv /opt/specforge; /opt/specforge/bin/pip install specforge=={VERSION}, with the "
+    "versions of constraints/specforge.txt; see docs/specforge.md) and set trainer.python = '/opt/specforge/bin/python'"
 )
 _ASK = (
     "import importlib.metadata as m, json, sys\nfound = {}\nfor n in sys.argv[1:]:\n"
