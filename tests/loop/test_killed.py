@@ -140,6 +140,7 @@ def test_an_engine_killed_while_capturing_is_named_and_the_rest_is_captured_late
     said, _ = driver.communicate(timeout=120)
     assert driver.returncode == 5, said
     assert "went away" in said
+    assert "killed (signal 9)" in said, "what ended it is named"
     assert "next:" in said
     captured = len(list(states.glob("*.safetensors")))
     assert captured >= 8
@@ -160,6 +161,42 @@ def test_an_engine_killed_while_measuring_is_an_error_and_no_verdict(travelled: 
     assert world.standing() is None
     world.run()
     assert world.done("compare")["result"]["figures"]["outcome"] == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize("whom", ["draftsmith", "the engine"])
+def test_killed_while_the_target_answers_only_what_is_missing_is_asked_again(whom: str, world: World) -> None:
+    lines = [json.loads(line) for line in world.log.read_text().rstrip("\n").split("\n")]
+    none = {"prompt_token_ids": None, "output_token_ids": None, "completion": None, "finish_reason": None, "usage": {}}
+    world.log.write_text("".join(json.dumps(line | none) + "\n" for line in lines))
+    driver = world.start("corpus", FAKE_VLLM='{"first_ms": 400}')
+
+    def answered() -> list[bytes]:
+        found = list(world.workspace.glob("runs/*/phases/corpus/answers.jsonl"))
+        return found[0].read_bytes().split(b"\n")[:-1] if found else []
+
+    wait_for(lambda: len(answered()) >= 8 or driver.poll() is not None, "eight answers")
+    if whom == "draftsmith":
+        world.kill(driver)
+    else:
+        kill_engine(world)
+        said, _ = driver.communicate(timeout=120)
+        assert driver.returncode == 5, said
+        assert "killed (signal 9)" in said
+    early = answered()
+    assert 8 <= len(early) < len(lines)
+    if whom == "the engine":  # a request that failed meanwhile
+        failed = json.loads(early[-1]) | {"error": "http_500", "output_token_ids": None}
+        path = world.folder() / "phases" / "corpus" / "answers.jsonl"
+        path.write_bytes(b"".join(line + b"\n" for line in [*early[:-1], json.dumps(failed).encode()]))
+        early = early[:-1]
+    world.call("corpus")
+    late = answered()
+    assert late[: len(early)] == early, "what was answered is not asked again"
+    assert len({json.loads(line)["id"] for line in late}) == len(late) == len(lines)
+    figures = world.done("corpus")["result"]["figures"]
+    assert figures["regenerated"] == len(lines)
+    assert "error" not in figures["dropped"]
+    assert world.alive() == []
 
 
 def kill_engine(world: World) -> None:

@@ -12,6 +12,8 @@ from conftest import Travelled
 from loop_world import World
 from tiny_target import write_target
 
+from draftsmith.phases.pipeline import PIPELINE
+
 LOGS = Path(__file__).parent.parent / "engines" / "logs"
 
 Change = Callable[[World], None]
@@ -147,22 +149,92 @@ def test_a_draft_that_is_never_accepted_is_not_measured(travelled: Travelled) ->
     assert world.standing() is None
 
 
-def test_training_that_fails_names_the_log(travelled: Travelled) -> None:
+@pytest.mark.parametrize(
+    ("exit_code", "said", "step"),
+    [(9, "training failed with exit code 9", "train.log"), (137, "was killed (often: out of memory)", "batch_tokens")],
+)
+def test_training_that_fails_says_how_and_goes_on(exit_code: int, said: str, step: str, travelled: Travelled) -> None:
     world = travelled.to("train")
-    done = world.call("train", code=5, FAKE_TRAINER='{"exit_code": 9}')
-    assert "training failed with exit code 9" in done.stderr
-    assert "train.log" in done.stderr
+    done = world.call("train", code=5, FAKE_TRAINER=json.dumps({"exit_code": exit_code}))
+    assert said in done.stderr
+    assert step in done.stderr
     world.call("train")
 
 
+def test_a_training_that_was_stopped_says_its_diagnosis(travelled: Travelled) -> None:
+    world = travelled.to("train")
+    stopped = {"reason": "train loss is nan", "hint": "lower trainer.learning_rate"}
+    done = world.call("train", code=5, FAKE_TRAINER=json.dumps({"stopped": stopped}))
+    assert "training was stopped: train loss is nan" in done.stderr
+    assert "next:  lower trainer.learning_rate" in done.stderr
+    assert world.counted()["phase_done", "train"] == 0
+
+
 # What cannot be written any more: a result, anything of a job, the command's own journal.
-@pytest.mark.parametrize(("full", "code"), [("workload-profile.json", 3), ("phases/profile/", 3), ("journal/", 3)])
-def test_a_full_disk_is_named_and_the_work_goes_on_after_it(full: str, code: int, travelled: Travelled) -> None:
+@pytest.mark.parametrize("full", ["workload-profile.json", "phases/profile/", "journal/"])
+def test_a_full_disk_is_named_and_the_work_goes_on_after_it(full: str, travelled: Travelled) -> None:
     world = travelled.to("profile")
-    done = world.call("corpus", code=code, FULL_DISK=full)
-    assert "No space left" in done.stderr or "could not write" in done.stderr
-    assert "next:  free space" in done.stderr
-    assert "Traceback" not in done.stderr
+    names_the_disk(world.call("corpus", code=3, FULL_DISK=full).stderr)
     assert world.counted()["phase_done", "profile"] == 0
     world.call("corpus")
     assert len(world.runs()) == 1
+
+
+def names_the_disk(said: str) -> None:
+    assert any(words in said for words in ("No space left", "could not write", " is full"))
+    assert "next:  free space" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("phase", "full", "command"),
+    [
+        ("corpus", "/.manifest.json", "corpus"),
+        ("train", "draft-manifest.json", "train"),
+        ("compare", "samples.jsonl", "run"),
+        ("publish", "MANIFEST.json", "run"),
+    ],
+)
+def test_a_disk_that_is_full_in_a_later_phase_costs_that_phase_alone(
+    phase: str, full: str, command: str, travelled: Travelled
+) -> None:
+    world = travelled.to(phase)
+    arguments = (command, "--yes") if command == "run" else (command,)
+    before = world.counted()
+    names_the_disk(world.call(*arguments, code=3, FULL_DISK=full).stderr)
+    assert world.counted()["phase_done", phase] == 0
+    assert world.alive() == []
+    world.call(*arguments)
+    after = world.counted()
+    assert after["phase_done", phase] == 1
+    assert len(world.runs()) == 1
+    for earlier in PIPELINE[: PIPELINE.index(phase)]:
+        if before["phase_done", earlier]:
+            assert after["submitted", earlier] == before["submitted", earlier], f"{earlier} is not repeated"
+
+
+def test_a_disk_that_the_engine_cannot_write_its_states_to_is_named(travelled: Travelled) -> None:
+    world = travelled.to("capture")
+    names_the_disk(world.call("capture", code=5, FULL_DISK="/incoming/").stderr)
+    assert world.alive() == []
+    world.call("capture")
+
+
+def test_a_state_that_cannot_be_written_leaves_the_promotion_to_be_completed(travelled: Travelled) -> None:
+    world = travelled.to("compare")
+    names_the_disk(world.run(code=3, FULL_DISK="service-state.json").stderr)
+    assert not (world.workspace / "service-state.json").exists()
+    world.run()
+    assert [entry["event"] for entry in world.state()["history"]] == ["kept"]
+    assert world.counted()["submitted", "compare"] == 1
+
+
+def test_a_draft_that_the_engine_loads_otherwise_is_not_measured(travelled: Travelled) -> None:
+    world = travelled.to("compare")
+    line = (
+        "Detected EAGLE model without its own lm_head in the checkpoint. Sharing target model lm_head weights with it."
+    )
+    done = world.run(code=5, FAKE_VLLM=json.dumps({"says": {"eagle3": line}}))
+    assert "it uses the target's lm head, the manifest says that the draft has its own" in done.stderr
+    assert not list(world.folder().glob("phases/compare/samples.jsonl"))
+    world.run()
