@@ -23,6 +23,7 @@ from draftsmith.contract.profile import (
     Distribution,
     ExpectedAcceptance,
     LengthBucket,
+    LoadSlice,
     Recommendation,
     Skipped,
     Source,
@@ -271,6 +272,14 @@ def profile() -> WorkloadProfile:
         peak_rate_per_s=3.1,
         concurrency_mean=1.4,
         concurrency_p90=4,
+        load_over_time=tuple(
+            LoadSlice(
+                start_unix_s=3600.0 * hour, seconds=3600.0, requests_per_s=0.2 + 0.1 * hour, concurrency=1.0 + hour
+            )
+            for hour in range(8)
+        ),
+        repetition_loop_share=0.02,
+        languages={"en": 0.8, "de": 0.2},
         multi_turn_share=0.21,
         prefix_reuse_share=0.33,
         tool_share=0.0,

@@ -75,6 +75,8 @@ def test_every_section_is_there(page: Page) -> None:
         "By length",
         "Share of the memory-traffic ceiling",
         "Trainless methods",
+        "Load over time",
+        "answers that end in a loop",
         "chosen epoch",
         "refused: near-duplicate",
         "What the engine said",
@@ -135,7 +137,7 @@ def test_colours_follow_the_page_in_light_and_dark(full: str) -> None:
 
 def test_plots_are_read_aloud_and_keep_their_text(page: Page) -> None:
     plots = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(plots) == 10
+    assert len(plots) == 11
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in plots)
     for unit in (
         "ms per token",

@@ -10,7 +10,7 @@ import pytest
 
 from draftsmith.traffic.acceptance import LOOKUP, OTHERS, Expected, expected
 from draftsmith.traffic.classes import CLASSES
-from draftsmith.traffic.observe import Sample
+from draftsmith.traffic.observe import Sample, loops_in_ids
 from draftsmith.traffic.simulate import SimCounts, simulate_ngram_many
 
 
@@ -63,3 +63,25 @@ def test_words_and_one_sided_samples_are_not_replayed() -> None:
     ids, none = np.arange(300, dtype=np.int32), np.empty(0, np.int32)
     made = [Sample(0, 1, ids, ids, words=True), Sample(0, 2, none, ids), Sample(0, 3, ids, none)]
     assert expected(made) == Expected()
+
+
+def test_answers_that_loop_are_told_apart_since_they_flatter() -> None:
+    calm = [one for one in samples(80) if not one.order % 2]
+    spin = np.array([7, 8, 9, 10, 11] * 40, np.int32)
+    wild = [replace(one, output=spin, looped=True) for one in calm[:20]]
+    found = next(row for row in expected([*calm, *wild]).overall if row.method == "ngram")
+    assert found.without_loops == pytest.approx(
+        next(row.tokens_per_step for row in expected(calm).overall if row.method == "ngram")
+    )
+    assert found.tokens_per_step is not None
+    assert found.without_loops is not None
+    assert found.tokens_per_step > 1.5 > found.without_loops
+    assert all(row.without_loops is None for row in expected(calm).overall)
+
+
+def test_a_loop_is_seen_in_token_ids_too() -> None:
+    rng = np.random.default_rng(0)
+    plain = rng.integers(0, 500, 150).astype(np.int32)
+    assert not loops_in_ids(plain)
+    assert not loops_in_ids(plain[:10])
+    assert loops_in_ids(np.concatenate([plain, np.tile(plain[:9], 6)]))

@@ -13,15 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from draftsmith.contract.errors import InputError
+from draftsmith.traffic import scan
 from draftsmith.traffic.importers import CATALOG, detect, read_records
 from draftsmith.traffic.importers import sources as sources_module
 from draftsmith.traffic.importers.base import SkipError
-from draftsmith.traffic.importers.normalise import BACKWARDS, normalise
+from draftsmith.traffic.importers.normalise import BACKWARDS, UNREADABLE, normalise
 from draftsmith.traffic.importers.reading import FileReader, Rejected, elements
 from draftsmith.traffic.profile import build_profile
 
 from .conftest import request
-from .test_importers import COUNTS, FULL
+from .test_importers import ASKED, CHAT, COUNTS, FULL
 from .test_sources import FILES
 
 GOOD = request(0)
@@ -104,6 +105,55 @@ def test_clocks_that_run_backwards_cost_the_time_not_the_record(write: Any) -> N
     assert survey(path)[1] == Counter({BACKWARDS: 1})
 
 
+def test_times_that_say_nothing_are_counted_and_cost_no_record(write: Any) -> None:
+    late = {"start_unix_s": 10.0, "latency_s": 2.0, "ttft_s": 5.0}
+    rows = [
+        request(1, timing=late),
+        request(2, timing={"start_unix_s": "soon"}),
+        {"prompt_tokens": 1, "completion_tokens": 2, "timestamp": "the day after"},
+        {"prompt_tokens": 1, "completion_tokens": 2, "timestamp": None},
+    ]
+    path = write("log.jsonl", rows)
+    records = list(read_records([str(path)]))
+    assert [record.timing and record.timing.ttft_s for record in records] == [None] * 4
+    assert survey(path) == (
+        4,
+        Counter({UNREADABLE: 2, BACKWARDS: 1}),
+        ["log.jsonl:1", "log.jsonl:2", "log.jsonl:3"],
+    )
+
+
+def spans(*changes: dict[str, Any]) -> dict[str, Any]:
+    """One export of several model calls, some of which cannot be used."""
+    usual = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 3, "gen_ai.usage.output_tokens": 4}
+    made = [{"spanId": f"s{n}", "attributes": {**usual, **change}} for n, change in enumerate(changes)]
+    return {"spans": [{**span, **span["attributes"].pop("span", {})} for span in made]}
+
+
+def test_one_bad_request_in_a_value_of_many_does_not_cost_the_others(write: Any) -> None:
+    bad = {"gen_ai.usage.input_tokens": -1}
+    failed = {"span": {"status": {"code": 2}}}
+    nothing = {"gen_ai.usage.input_tokens": None, "gen_ai.usage.output_tokens": None}
+    odd = {
+        "gen_ai.input.messages": [{"role": "user", "parts": 5, "tool_calls": [{"function": 5}]}],
+        "span": {"status": []},
+    }
+    log = write("otel.jsonl", [spans({}, bad, failed, nothing, odd, {})])
+    made, reasons, places = survey(log)
+    assert made == 3
+    assert reasons == Counter({"negative token count": 1, "failed request": 1, "no text and no counts": 1})
+    assert set(places) == {"otel.jsonl:1"}
+
+    good = {"type": "GENERATION", "startTime": "2023-11-14T22:13:20Z", "usageDetails": {"input": 7, "output": 3}}
+    broken = [{**good, "level": "ERROR"}, {**good, "usageDetails": {"input": "many"}}]
+    made, reasons, _ = survey(write("langfuse.jsonl", [{"observations": [good, *broken, {"type": "SPAN"}, good]}]))
+    assert (made, reasons) == (2, Counter({"failed request": 1, "token count is not a number": 1}))
+
+    rows = {"0": {"in_len": 1, "out_len": 2}, "1": {"in_len": 0.5, "out_len": 2}, "2": {"in_len": 3, "out_len": 4}}
+    made, reasons, _ = survey(write("burst.jsonl", [rows]))
+    assert (made, reasons) == (2, Counter({"token count is not a whole number": 1}))
+
+
 def test_formats_may_be_mixed_in_one_folder_and_in_one_file(write: Any, tmp_path: Path) -> None:
     write("mixed.jsonl", [FULL["plain"], COUNTS["precounted"], FULL["litellm"], GOOD])
     (tmp_path / "trace.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,5,6\n1,2\n")
@@ -168,6 +218,41 @@ def test_what_was_rejected_is_written_aside_on_request(write: Any, tokenizer: Pa
         {"reason": "unknown format", "where": "log.jsonl:3", "raw": '{"hello": "world"}'},
     ]
     assert {one.reason: one.lines for one in found.skipped} == {row["reason"]: (row["where"],) for row in rows}
+
+
+@pytest.mark.parametrize("way", ["lines", "list", "packed", "workers"])
+def test_requests_that_came_before_are_written_aside_too(
+    way: str, write: Any, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [GOOD, request(1), request(0, said="Said later."), request(2)]
+    path = write("log.jsonl", rows)
+    if way == "list":
+        path.write_text(json.dumps(rows))
+    elif way == "packed":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    elif way == "workers":
+        monkeypatch.setattr(scan, "PARALLEL_FROM", 0)
+    aside = tmp_path / "rejects.jsonl"
+    found = build_profile([str(path)], tokenizer=tokenizer, rejects=aside, workers=2)
+    assert found.n_requests == 3
+    (row,) = (json.loads(line) for line in aside.read_bytes().split(b"\n") if line)
+    assert (row["reason"], row["where"]) == ("duplicate request id", "log.jsonl:3")
+    assert json.loads(row["raw"]) == rows[2]
+
+
+def test_batch_prompts_that_repeat_are_written_aside(write: Any, tokenizer: Path, tmp_path: Path) -> None:
+    prompts = [
+        {"custom_id": "q1", "body": {"messages": ASKED}},
+        {"custom_id": "q1", "body": {"messages": ASKED, "n": 1}},
+    ]
+    write("a-prompts.jsonl", prompts)
+    write("b-answers.jsonl", [{"custom_id": "q1", "response": CHAT, "error": None}])
+    aside = tmp_path.parent / f"{tmp_path.name}-rejects.jsonl"
+    found = build_profile([str(tmp_path)], tokenizer=tokenizer, rejects=aside)
+    assert found.n_requests == 1
+    (row,) = (json.loads(line) for line in aside.read_bytes().split(b"\n") if line)
+    assert (row["reason"], row["where"]) == ("duplicate request id", "a-prompts.jsonl:2")
+    assert json.loads(row["raw"]) == prompts[1]
 
 
 json_values = st.recursive(

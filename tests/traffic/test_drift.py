@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from draftsmith.cli.app import app
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.profile import WorkloadProfile
 from draftsmith.traffic.drift import compare
@@ -63,6 +65,22 @@ def test_a_handful_of_requests_cannot_be_judged(profiled: Any) -> None:
     report = compare(profiled("a.jsonl", log(300)), profiled("b.jsonl", log(5)))
     assert report.drifted is None
     assert "too few records" in report.sentence
+
+
+def test_the_command_says_what_moved_and_its_code_says_whether(profiled: Any, tmp_path: Path) -> None:
+    rng = random.Random(5)
+    queries = [request(n, f"SELECT name FROM users WHERE id = {rng.randrange(10**6)}") for n in range(400)]
+    places = []
+    for name, rows in (("then", log(600)), ("later", log(400, seed=2)), ("now", queries)):
+        places.append(tmp_path / f"{name}.json")
+        places[-1].write_text(profiled(f"{name}.jsonl", rows).model_dump_json(by_alias=True))
+    then, later, now = map(str, places)
+    same = CliRunner().invoke(app, ["drift", then, later])
+    assert (same.exit_code, "no drift" in same.output) == (0, True)
+    moved = CliRunner().invoke(app, ["drift", then, now])
+    assert moved.exit_code == 1
+    assert "content classes moved" in moved.output
+    assert "sql +100 points" in moved.output
 
 
 def test_bench_shapes_cannot_drift() -> None:

@@ -219,6 +219,26 @@ def test_vllm_logs_give_prompts_and_ids_but_never_answers(tmp_path: Path) -> Non
     assert record.completion is None
 
 
+@pytest.mark.parametrize("prompt", ["[INST] Who are you? [/INST]", '{"name": "Ada"}', "{half", "[1, 2]"])
+def test_a_prompt_that_begins_like_json_is_text(prompt: str, write: Any) -> None:
+    rows = [
+        {"prompt": prompt, "completion": SAID},
+        {"custom_id": "q", "body": {"prompt": prompt}},
+        {"custom_id": "p", "body": {"prompt": [prompt], "temperature": 1}},
+    ]
+    records = read(write("log.jsonl", rows))
+    assert [record.messages for record in records] == [[{"role": "user", "content": prompt}]] * 3
+    assert records[2].params == {"temperature": 1}
+
+
+def test_several_prompts_in_one_request_are_counted_not_cut_to_the_first(write: Any) -> None:
+    reasons: list[str] = []
+    rows = [{"custom_id": "a", "body": {"prompt": ["one", "two"]}}, {"custom_id": "b", "body": {"prompt": [[1, 2]]}}]
+    records = read(write("log.jsonl", rows), on_skip=lambda reason, where, raw: reasons.append(f"{reason} {where}"))
+    assert [record.prompt_token_ids for record in records] == [[1, 2]]
+    assert reasons == ["several prompts in one request log.jsonl:1"]
+
+
 def test_tool_results_and_calls_are_kept_as_text(tmp_path: Path) -> None:
     call = {"type": "tool_call", "name": "clock", "arguments": {"zone": "UTC"}}
     result = {"type": "tool_call_response", "id": "1", "result": {"hour": 5}}

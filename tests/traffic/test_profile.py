@@ -133,6 +133,26 @@ def test_arrivals_and_concurrency_come_from_the_clock(write: Any, tokenizer: Pat
     assert found.concurrency_mean == pytest.approx(6.0, rel=0.05)
 
 
+def test_the_load_is_told_over_time(write: Any, tokenizer: Path) -> None:
+    quiet = [{"start_unix_s": 1.7e9 + n, "latency_s": 1.0} for n in range(240)]
+    busy = [{"start_unix_s": 1.7e9 + 240 + n / 4, "latency_s": 2.0} for n in range(960)]
+    rows = [request(n, timing=timing) for n, timing in enumerate(quiet + busy)]
+    found = build_profile([str(write("a.jsonl", rows))], tokenizer=tokenizer)
+    slices = found.load_over_time
+    assert len(slices) == 48
+    assert [round(one.start_unix_s - slices[0].start_unix_s) for one in slices] == list(range(0, 480, 10))
+    assert {one.seconds for one in slices[:-1]} == {10.0}
+    assert [one.requests_per_s for one in slices[2:22]] == [1.0] * 20
+    assert [one.requests_per_s for one in slices[26:46]] == [4.0] * 20
+    assert [one.concurrency for one in slices[2:22]] == pytest.approx([1.0] * 20)
+    assert [one.concurrency for one in slices[26:46]] == pytest.approx([8.0] * 20)
+    assert any(line.startswith("over time: ") and "in 48 x 10 s" in line for line in lines(found))
+    untimed = build_profile([str(write("b.jsonl", log(20)))], tokenizer=tokenizer)
+    (path,) = [write("c.jsonl", [{"prompt_tokens": 3, "completion_tokens": 4}] * 9)]
+    assert build_profile([str(path)]).load_over_time == ()
+    assert sum(one.requests_per_s * one.seconds for one in untimed.load_over_time) == pytest.approx(20)
+
+
 def test_one_stray_date_does_not_stretch_the_log(write: Any, tokenizer: Path) -> None:
     times = [{"start_unix_s": 1.7e9 + n * 0.5} for n in range(2000)] + [{"start_unix_s": 3.0}]
     rows = [request(n, timing=timing) for n, timing in enumerate(times)]
@@ -175,6 +195,14 @@ def test_answers_that_loop_are_noticed(write: Any, tokenizer: Path) -> None:
     rows = [request(0, "I am sure that it is fine. " * 30), request(1), request(2), request(3)]
     found = build_profile([str(write("a.jsonl", rows))], tokenizer=tokenizer)
     assert found.repetition_loop_share == pytest.approx(0.25)
+    long = [request(n, prose(random.Random(n), 60)) for n in range(10)]
+    wild = [request(n, "I am sure that it is fine. " * 60) for n in range(10, 16)]
+    found = build_profile([str(write("b.jsonl", [*long, *wild]))], tokenizer=tokenizer)
+    assert all((row.without_loops or 9.0) < (row.tokens_per_step or 0.0) for row in found.expected_acceptance)
+    told = found.recommended_spec_decode.evidence
+    assert told["suffix_tokens_per_step"] == pytest.approx(
+        next(row.without_loops for row in found.expected_acceptance if row.method == "suffix"), abs=1e-3
+    )
 
 
 def test_rejected_lines_are_written_aside_privately(write: Any, tokenizer: Path, tmp_path: Path) -> None:
@@ -194,7 +222,14 @@ def test_a_limit_stops_early_and_progress_is_told(write: Any, tokenizer: Path) -
 
 def test_no_text_of_the_traffic_stands_in_the_profile(write: Any, tokenizer: Path) -> None:
     secret = "xylophone"
-    rows = [request(n, f"The {secret} plays.", params={"stop": [secret], "user": secret}) for n in range(5)]
+    own: dict[str, Any] = {
+        "stop": [secret],
+        "user": secret,
+        f"of {secret}": 1,
+        "tool_choice": secret,
+        "response_format": {"type": secret},
+    }
+    rows = [request(n, f"The {secret} plays.", params={**own, "reasoning_effort": [secret]}) for n in range(5)]
     found = build_profile([str(write("a.jsonl", rows))], tokenizer=tokenizer)
     assert secret not in found.model_dump_json()
 

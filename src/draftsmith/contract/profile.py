@@ -48,6 +48,18 @@ class BenchShape(Frozen):
     concurrency: int | None = None
 
 
+class LoadSlice(Frozen):
+    """How busy one stretch of the log was. Slices are of equal length and follow each other without a gap.
+
+    `concurrency`: requests in flight on average; None where the log has no latencies.
+    """
+
+    start_unix_s: float
+    seconds: float
+    requests_per_s: float
+    concurrency: float | None = None
+
+
 class ExpectedAcceptance(Frozen):
     """What a trainless method would reach on this traffic, simulated on its real token ids."""
 
@@ -55,6 +67,10 @@ class ExpectedAcceptance(Frozen):
     num_speculative_tokens: int
     acceptance_length: float | None = Field(description="bonus token included, over steps that drafted")
     tokens_per_step: float | None = Field(description="over all steps")
+    without_loops: float | None = Field(
+        None,
+        description="tokens_per_step without the answers that end in a repetition loop, which flatter it; None = there are none",
+    )
     draft_rate: float | None = Field(None, description="share of steps that had a proposal")
     settings: dict[str, Any] = Field(default_factory=dict)
     output_tokens: int = 0
@@ -115,6 +131,7 @@ class WorkloadProfile(Frozen):
     peak_rate_per_s: float | None = None
     concurrency_mean: float | None = None
     concurrency_p90: float | None = None
+    load_over_time: tuple[LoadSlice, ...] = Field((), description="arrivals and concurrency over the log's own time")
     multi_turn_share: float | None = None
     prefix_reuse_share: float | None = None
     tool_share: float | None = None

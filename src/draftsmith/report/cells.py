@@ -44,6 +44,8 @@ def word(value: object) -> str:
         return "not said"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {item}" for key, item in value.items()) or "not said"
     if isinstance(value, tuple):
         return "; ".join(str(item) for item in value) or "none"
     if isinstance(value, int):

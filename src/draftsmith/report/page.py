@@ -189,6 +189,13 @@ def _traffic(parts: ReportParts) -> tuple[Exhibit, ...]:
     )
     return _kept(
         _plot("Lengths", "Shares of requests by length.", plots_traffic.traffic_lengths(parts), context, wide=True),
+        _plot(
+            "Load over time",
+            "Mean of each slice of the log; the operating point should lie where most requests are.",
+            plots_traffic.traffic_load(parts),
+            context,
+            wide=True,
+        ),
         _plot("Content classes", "Share of requests by class.", plots_traffic.traffic_classes(parts), context),
         _plot(
             "Trainless methods, simulated",

@@ -46,6 +46,31 @@ def _slanted(labels: int) -> dict[str, Any]:
     return {} if labels < 9 else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
 
 
+def traffic_load(parts: ReportParts) -> str | None:
+    """Arrivals and requests in flight over the log's own time."""
+    slices = parts.profile.load_over_time if parts.profile else ()
+    if len(slices) < 2:
+        return None
+    span = slices[-1].start_unix_s + slices[-1].seconds - slices[0].start_unix_s
+    unit, size = next(
+        ((u, s) for u, s in (("days", 86400), ("hours", 3600), ("minutes", 60)) if span >= 3 * s), ("s", 1)
+    )
+    edges = [(one.start_unix_s - slices[0].start_unix_s) / size for one in slices] + [span / size]
+    told: list[tuple[str, list[float], str]] = [("requests per s", [s.requests_per_s for s in slices], "arm0")]
+    if all(s.concurrency is not None for s in slices):
+        told.append(("requests in flight", [s.concurrency or 0.0 for s in slices], "arm1"))
+
+    def paint(figure: Any) -> None:
+        both = figure.subplots(1, len(told), squeeze=False)[0]
+        for axes, (label, values, colour) in zip(both, told, strict=True):
+            axes.stairs(values, edges, fill=True, color=PAINT[colour], alpha=0.75)
+            axes.set_ylim(bottom=0)
+            axes.set_ylabel(label)
+            axes.set_xlabel(f"{unit} since the log began")
+
+    return draw("load", "Arrivals and requests in flight over time", paint, WIDE)
+
+
 def traffic_classes(parts: ReportParts) -> str | None:
     """The mix of content classes."""
     mix = sorted((parts.profile.content_class_mix if parts.profile else {}).items(), key=lambda item: -item[1])

@@ -33,6 +33,7 @@ def engine_facts(parts: ReportParts) -> Table | None:
         ("max model length, tokens", "max_model_len"),
         ("max sequences", "max_num_seqs"),
         ("prefix caching", "prefix_caching"),
+        ("other settings", "settings"),
         ("KV cache, tokens", "kv_tokens"),
         ("speculation method", "spec_method"),
         ("draft tokens (K)", "num_speculative_tokens"),

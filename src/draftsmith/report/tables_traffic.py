@@ -35,6 +35,8 @@ def traffic_facts(parts: ReportParts) -> Table | None:
         ("prompt tokens that repeat a prefix", percent(p.prefix_reuse_share)),
         ("requests with tools", percent(p.tool_share)),
         ("requests with structured output", percent(p.structured_output_share)),
+        ("answers that end in a loop, which flatter acceptance", percent(p.repetition_loop_share)),
+        ("languages", ", ".join(f"{name} {percent(share)}" for name, share in list(p.languages.items())[:4]) or DASH),
         *(
             (f"parameter refused under speculation: {k}", f"{count(n)} requests")
             for k, n in p.rejected_by_speculation.items()

@@ -43,6 +43,8 @@ def expected(samples: Sequence[Sample], routes: Collection[str] = ()) -> Expecte
         if not one.words and len(one.prompt) and len(one.output) > 1:
             grouped.setdefault(CLASSES[one.code], []).append(one)
     total: dict[_Run, SimCounts] = {}
+    calm: dict[_Run, SimCounts] = {}
+    looped: dict[_Run, SimCounts] = {}
     by_class: dict[str, dict[_Run, SimCounts]] = {}
     by_route: dict[str, dict[_Run, SimCounts]] = {}
     for name, mine in grouped.items():
@@ -53,7 +55,11 @@ def expected(samples: Sequence[Sample], routes: Collection[str] = ()) -> Expecte
                     tables.append(by_route.setdefault(one.route if one.route in routes else OTHERS, {}))
                 for table in tables:
                     table[run] = table.get(run, SimCounts()) + counts
-    return Expected(_measured(total), _told(by_class), _told(by_route))
+                if one.looped:
+                    looped[run] = looped.get(run, SimCounts()) + counts
+                else:
+                    calm[run] = calm.get(run, SimCounts()) + counts
+    return Expected(_measured(total, calm if looped else {}), _told(by_class), _told(by_route))
 
 
 def _told(groups: dict[str, dict[_Run, SimCounts]]) -> dict[str, tuple[ExpectedAcceptance, ...]]:
@@ -70,13 +76,16 @@ def _replays(pairs: list[tuple[Any, Any]]) -> dict[_Run, list[SimCounts]]:
     return found
 
 
-def _measured(runs: dict[_Run, SimCounts]) -> tuple[ExpectedAcceptance, ...]:
+def _measured(runs: dict[_Run, SimCounts], calm: dict[_Run, SimCounts] | None = None) -> tuple[ExpectedAcceptance, ...]:
+    """`calm`: the same without answers that loop, where some do."""
+    rest = calm or {}
     return tuple(
         ExpectedAcceptance(
             method=method,
             num_speculative_tokens=k,
             acceptance_length=counts.acceptance_length,
             tokens_per_step=counts.tokens_per_step,
+            without_loops=rest[method, k].tokens_per_step if (method, k) in rest else None,
             draft_rate=counts.draft_rate,
             settings=dict(LOOKUP) if method == "ngram" else {"approximated": True},
             output_tokens=counts.output_tokens,

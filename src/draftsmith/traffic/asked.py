@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter as Tally
 from typing import Any
 
 REFUSED_WHILE_SPECULATING = ("min_p", "logit_bias")
+NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+OTHER = "(another)"
+# Words that the APIs define. Another word in their place is a client's own, and may tell of it.
+WORDS = {
+    "tool_choice": frozenset({"auto", "none", "required"}),
+    "reasoning_effort": frozenset({"none", "minimal", "low", "medium", "high", "xhigh"}),
+    "response_format": frozenset({"text", "json_object", "json_schema", "structural_tag"}),
+}
 
 
 def structured(params: dict[str, Any]) -> bool:
@@ -19,13 +28,13 @@ def structured(params: dict[str, Any]) -> bool:
 def shown_parameters(params: dict[str, Any]) -> list[tuple[str, str]]:
     """Parameters as text; values that could hold user text are reduced to their kind."""
     out = []
-    for key, value in params.items():
+    for name, value in params.items():
+        key = name if NAME.fullmatch(name) else OTHER
+        word = value.get("type") if isinstance(value, dict) else value
         if isinstance(value, bool | int | float):
             out.append((key, str(value)))
-        elif isinstance(value, str) and key in ("tool_choice", "reasoning_effort"):
-            out.append((key, value[:24]))
-        elif isinstance(value, dict) and key == "response_format":
-            out.append((key, str(value.get("type"))[:24]))
+        elif isinstance(word, str) and word in WORDS.get(key, ()):
+            out.append((key, word))
         elif value not in (None, [], {}):
             out.append((key, "set"))
     return out

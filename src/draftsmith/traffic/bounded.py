@@ -15,6 +15,7 @@ _SALTS = tuple(
     np.uint64(one) for one in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
 )
 _MAX_BINS = 100_000
+MOST_SLICES = 48
 
 
 class Seen:
@@ -127,6 +128,31 @@ class Clock:
             "peak_rate_per_s": float(grouped.max() / (window * self.width)),
         }
         return {**empty, **found, **self._concurrency(int(low), int(high))}
+
+    def slices(self) -> list[tuple[float, float, float, float | None]]:
+        """(start, length, requests a second, requests in flight) of at most MOST_SLICES equal stretches of the log."""
+        if self.timed < 2:
+            return []
+        bins = np.array(sorted(self.starts))
+        times = np.array([self.starts[one] for one in bins.tolist()], float)
+        low, high = _central(bins, times)
+        if high == low:
+            return []
+        step = -(-(high - low + 1) // MOST_SLICES)
+        count = -(-(high - low + 1) // step)
+        inside = (bins >= low) & (bins <= high)
+        arrived = np.bincount((bins[inside] - low) // step, times[inside], minlength=count)
+        busy = np.zeros(count)
+        for one, seconds in self._busy_bins().items():
+            if low <= one <= high:
+                busy[(one - low) // step] += seconds
+        found: list[tuple[float, float, float, float | None]] = []
+        for at in range(count):
+            # The last slice may reach beyond the log: only what the log covers counts.
+            covered = (min(low + (at + 1) * step, high + 1) - low - at * step) * self.width
+            at_once = float(busy[at] / covered * self.timed / self.lasting) if self.lasting else None
+            found.append(((low + at * step) * self.width, covered, float(arrived[at] / covered), at_once))
+        return found
 
     def _concurrency(self, low: int, high: int) -> dict[str, float | None]:
         if not self.lasting:

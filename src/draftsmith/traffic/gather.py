@@ -24,7 +24,8 @@ _HOLD = 24
 _FIT = 1500
 
 Columns = dict[str, NDArray[Any]]
-OnDuplicate = Callable[[int, int], None]
+OnDuplicate = Callable[[int, int, bytes], None]
+"""Hears the file, the line, and the bytes (where they are kept) of a request whose id came before."""
 
 
 @dataclass
@@ -92,7 +93,7 @@ class Gathered:
                     self._fits[kind, code] = fit(features[mine], truth[mine])
 
     def _fold(self, batch: Batch) -> None:
-        keep = self._first_of_id(batch.columns)
+        keep = self._first_of_id(batch)
         columns = {name: values[keep] for name, values in batch.columns.items()}
         self.parameters.update(batch.parameters)
         self.languages.update(batch.languages)
@@ -113,10 +114,11 @@ class Gathered:
                 self.samples.append(sample)
             self.fingerprint.add_tokens(sample)
 
-    def _first_of_id(self, columns: Columns) -> NDArray[np.bool_]:
-        again = self._ids.check_and_add(columns["id"])
-        for file, line in zip(columns["file"][again].tolist(), columns["line"][again].tolist(), strict=True):
-            self.on_duplicate(file, line)
+    def _first_of_id(self, batch: Batch) -> NDArray[np.bool_]:
+        again = self._ids.check_and_add(batch.columns["id"])
+        for row in np.flatnonzero(again).tolist():
+            file, line = int(batch.columns["file"][row]), int(batch.columns["line"][row])
+            self.on_duplicate(file, line, batch.raw[row] if batch.raw else b"")
         return ~again
 
     def _turns(self, columns: Columns) -> None:

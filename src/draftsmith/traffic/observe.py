@@ -44,7 +44,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Sample:
-    """Token ids (or hashed words, if `words`) of one sampled record."""
+    """Token ids (or hashed words, if `words`) of one sampled record. `looped`: its answer ends in a repetition loop."""
 
     code: int
     order: int
@@ -52,11 +52,15 @@ class Sample:
     output: NDArray[np.int32]
     words: bool = False
     route: str = ""
+    looped: bool = False
 
 
 @dataclass
 class Batch:
-    """What one block of records left. Columns have one value a record; `prefixes` several (owner row, hash, share)."""
+    """What one block of records left. Columns have one value a record; `prefixes` several (owner row, hash, share).
+
+    `raw`: the bytes of each record where they may have to be written aside, else empty.
+    """
 
     columns: dict[str, NDArray[Any]]
     routes: list[str]
@@ -64,6 +68,7 @@ class Batch:
     languages: Tally[str]
     prefixes: tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.float64]]
     samples: list[Sample] = field(default_factory=list)
+    raw: list[bytes] = field(default_factory=list)
 
 
 class Observer:
@@ -81,6 +86,7 @@ class Observer:
         self._languages: Tally[str] = Tally()
         self._prefixes: list[tuple[int, int, float]] = []
         self._samples: list[Sample] = []
+        self._raw: list[bytes] = []
         self._waiting: list[tuple[str, int, str]] = []
         self._waiting_size = 0
         self._counted: dict[str, list[tuple[int, int]]] = {"counted_in": [], "counted_out": []}
@@ -101,6 +107,8 @@ class Observer:
         if luck < self._sampling.ids_share:
             self._sample(fields, messages, said, code, line)
         self._parameters.update(shown_parameters(params))
+        if "raw" in fields:
+            self._raw.append(fields["raw"])
         whole, before = self._chain(row, messages, prompt_ids, fields.get("prefix_blocks"))
         usage, timing = fields["usage"], fields.get("timing") or {}
         self._rows.append(
@@ -147,7 +155,8 @@ class Observer:
                 columns[column][list(rows)] = tokens
         owners, hashes, shares = zip(*self._prefixes, strict=True) if self._prefixes else ((), (), ())
         prefixes = (np.array(owners, np.int64), np.array(hashes, np.uint64), np.array(shares, np.float64))
-        batch = Batch(columns, list(self._routes), self._parameters, self._languages, prefixes, self._samples)
+        raw = self._raw if len(self._raw) == len(self._rows) else []
+        batch = Batch(columns, list(self._routes), self._parameters, self._languages, prefixes, self._samples, raw)
         self._clear()
         return batch
 
@@ -220,7 +229,8 @@ class Observer:
                 self._samples.append(Sample(code, line, asked, _words(said), words=True))
             return
         mine, theirs = (np.array(ids, np.int32) if ids else _EMPTY for ids in (prompt, output))
-        self._samples.append(Sample(code, line, mine, theirs, route=fields.get("route") or ""))
+        looped = loops(said) if said else loops_in_ids(theirs)
+        self._samples.append(Sample(code, line, mine, theirs, route=fields.get("route") or "", looped=looped))
 
     def _chain(self, row: int, messages: Any, ids: Any, blocks: Any) -> tuple[int, int]:
         """Prefix hashes of a prompt, each with the share of the prompt it covers. Returns (whole prompt, earlier turn)."""
@@ -287,6 +297,14 @@ def loops(said: str) -> bool:
     """Whether an answer ends in a loop: its last words stand at least four times in its tail."""
     tail = said[-600:]
     return len(said) >= 96 and tail.count(said[-24:]) >= 4 and bool(said[-24:].strip())
+
+
+def loops_in_ids(ids: NDArray[np.int32]) -> bool:
+    """The same of token ids, where the log has no text: the last eight stand at least four times in the last 200."""
+    if len(ids) < 32:
+        return False
+    windows = np.lib.stride_tricks.sliding_window_view(ids[-200:], 8)
+    return int((windows == ids[-8:]).all(axis=1).sum()) >= 4
 
 
 def _sizes(messages: Any) -> tuple[int, int, int, bool]:

@@ -13,6 +13,7 @@ from draftsmith.contract.errors import InputError
 from draftsmith.contract.profile import (
     ClassProfile,
     ExpectedAcceptance,
+    LoadSlice,
     Skipped,
     Source,
     WorkloadProfile,
@@ -65,7 +66,7 @@ def build_profile(
     sampling = _sampling(files, exact)
     skips = Skips()
     gathered = Gathered(
-        on_duplicate=lambda file, line: skips("duplicate request id", f"{files[file].file.name}:{line}", b""),
+        on_duplicate=lambda file, line, raw: skips("duplicate request id", f"{files[file].file.name}:{line}", raw),
         can_guess=counter is not None and not sampling.exact,
     )
     job = Job(tokenizer, sampling, keep_raw=rejects is not None, format=format)
@@ -154,6 +155,7 @@ def _assemble(
         sampling_parameters=_parameters(gathered),
         rejected_by_speculation=asked.refused(gathered.parameters),
         **times,
+        load_over_time=_load(gathered),
         multi_turn_share=gathered.continued / n if text else None,
         prefix_reuse_share=_reuse(gathered),
         tool_share=flags[observe.TOOL] / n if text else None,
@@ -238,6 +240,18 @@ def _routes(gathered: Gathered, acceptance: dict[str, tuple[ExpectedAcceptance, 
             )
         )
     return tuple(sorted(found, key=lambda one: -one.n_requests))
+
+
+def _load(gathered: Gathered) -> tuple[LoadSlice, ...]:
+    return tuple(
+        LoadSlice(
+            start_unix_s=start,
+            seconds=length,
+            requests_per_s=round(rate, 6),
+            concurrency=None if at_once is None else round(at_once, 4),
+        )
+        for start, length, rate, at_once in gathered.clock.slices()
+    )
 
 
 def _how(gathered: Gathered) -> Counts:

@@ -73,7 +73,10 @@ class Evidence:
 
 
 def _best(rows: Sequence[ExpectedAcceptance], method: str | None) -> float | None:
-    return max((row.tokens_per_step or 0.0 for row in rows if method in (None, row.method)), default=None)
+    """Of the methods asked for. Answers that loop flatter them, and are no reason to serve one."""
+    rates = (row.tokens_per_step if row.without_loops is None else row.without_loops for row in rows
+             if method in (None, row.method))  # fmt: skip
+    return max((rate or 0.0 for rate in rates), default=None)
 
 
 def has_mtp(target: dict[str, Any] | None) -> int:

@@ -96,6 +96,8 @@ def scan(
     on_progress: OnProgress | None = None,
 ) -> tuple[Source, ...]:
     """Read all files once. Returns what each gave. Raises InputError for unreadable files or a foreign tokenizer."""
+    for one in files:
+        one.reader.keep_raw = job.keep_raw
     known = [one.file.size for one in files]
     total = sum(size or 0 for size in known) if all(size is not None for size in known) else None
     report = _Progress(on_progress, total)
@@ -248,7 +250,7 @@ def _start(job: Job) -> None:
 def _work(task: _Task) -> _Done:
     assert _observer is not None and _job is not None  # noqa: S101, PT018  # the pool runs _start first
     data = task.data if task.data is not None else read_range(task.path, task.offset, task.length)
-    reader = FileReader("lines", named(_job.format))
+    reader = FileReader("lines", named(_job.format), keep_raw=_job.keep_raw)
     rejected: list[tuple[str, int, bytes]] = []
     # Streamed chunks in between other lines are joined within a block only.
     for number, found in chain(reader.block(task.first_line, data), reader.end()):

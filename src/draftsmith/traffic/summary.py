@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SKIPS_SHOWN = 8
 ROUTES_SHOWN = 12
+BARS = "▁▂▃▄▅▆▇█"
 _COUNTED = {
     "exact": "every token counted",
     "estimated": "lengths estimated from a counted sample",
@@ -36,7 +37,7 @@ def render(profile: WorkloadProfile) -> Group:
 
 def lines(profile: WorkloadProfile) -> list[str]:
     """What the tables leave out, one plain sentence a line; the recommendation last."""
-    found = [_arrivals(profile), _habits(profile), _refused(profile)]
+    found = [_arrivals(profile), _load(profile), _habits(profile), _refused(profile)]
     found += [
         f"skipped {one.count}: {one.reason} ({', '.join(one.lines[:3])})" for one in profile.skipped[:SKIPS_SHOWN]
     ]
@@ -101,6 +102,25 @@ def _arrivals(profile: WorkloadProfile) -> str:
     if profile.concurrency_mean is not None:
         text += f"; at once: {profile.concurrency_mean:.3g} on average, p90 {profile.concurrency_p90 or 0:.3g}"
     return text
+
+
+def _load(profile: WorkloadProfile) -> str:
+    """Arrivals over time as a row of bars, and between what the load moved."""
+    slices = profile.load_over_time
+    if len(slices) < 2:
+        return ""
+    rates = [one.requests_per_s for one in slices]
+    bars = "".join(BARS[round((len(BARS) - 1) * rate / max(rates))] for rate in rates)
+    text = f"over time: {bars} {min(rates):.3g} to {max(rates):.3g}/s in {len(slices)} x {_span(slices[0].seconds)}"
+    known = [one.concurrency for one in slices if one.concurrency is not None]
+    return text + (f"; at once {min(known):.3g} to {max(known):.3g}" if known else "")
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def _habits(profile: WorkloadProfile) -> str:

@@ -8,7 +8,7 @@ order, in any process. It raises `SkipError` with a reason when the value is its
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -16,13 +16,20 @@ from typing import Any, Literal
 import orjson
 
 Fields = dict[str, Any]
-"""AccessRecord fields as plain values. One extra key, `prefix_blocks`, carries prefix hashes where only those are logged."""
+"""AccessRecord fields as plain values, and three more: `prefix_blocks` (prefix hashes where only those are logged), `pair_key`
+(joins batch prompts and answers) and, where rejected values are written aside, `raw` (the bytes of the value)."""
 
 Kind = Literal["json", "csv", "text"]
+SHAPE = "unexpected shape"
+# The importers trust the shape they matched; a value that breaks that trust is the file's fault.
+SHAPE_ERRORS = (AttributeError, TypeError, ValueError, KeyError, IndexError, OverflowError, RecursionError)
 
 
 class SkipError(Exception):
-    """A value that cannot be used. `reason` is short, closed in vocabulary and holds no text of the value."""
+    """A value that cannot be used. `reason` is short, closed in vocabulary and holds no text of the value.
+
+    Raised, it stands for the whole value. An importer whose values hold many requests yields it for one of them instead.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -35,9 +42,20 @@ class Importer:
 
     name: str
     matches: Callable[[Any], bool]
-    records: Callable[[Any], Iterator[Fields]]
+    records: Callable[[Any], Iterator[Fields | SkipError]]
     kind: Kind = "json"
     lacks: tuple[str, ...] = ()
+
+
+def each(rows: Iterable[Any], read: Callable[[Any], Fields]) -> Iterator[Fields | SkipError]:
+    """`read` of every row of one value. A row that cannot be used gives its reason, and does not cost the others."""
+    for row in rows:
+        try:
+            yield read(row)
+        except SkipError as skip:
+            yield skip
+        except SHAPE_ERRORS:
+            yield SkipError(SHAPE)
 
 
 def count(value: Any) -> int | None:
@@ -59,6 +77,10 @@ def count(value: Any) -> int | None:
     if number > 1 << 31:
         raise SkipError("token count out of range")
     return number
+
+
+NO_MOMENT = "no moment"
+"""Stands for a start that was written but cannot be read, so that it is counted and not taken for absent."""
 
 
 def seconds(value: Any) -> float | None:
@@ -117,11 +139,11 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def timing(start: Any, *, end: Any = None, first: Any = None, latency_s: Any = None) -> dict[str, float | None] | None:
-    """Timing fields from moments; None without a start. `normalise` judges clocks that run backwards."""
+def timing(start: Any, *, end: Any = None, first: Any = None, latency_s: Any = None) -> dict[str, Any] | None:
+    """Timing fields from moments; None without a start. `normalise` judges clocks that run backwards or say nothing."""
     begin = seconds(start)
     if begin is None:
-        return None
+        return None if start is None or start == "" else {"start_unix_s": NO_MOMENT}
     stop, token = seconds(end), seconds(first)
     latency = duration(latency_s) if latency_s is not None else (stop - begin if stop is not None else None)
     return {"start_unix_s": begin, "latency_s": latency, "ttft_s": token - begin if token is not None else None}
@@ -178,9 +200,15 @@ def mapping(value: Any) -> dict[str, Any]:
 
 def messages(value: Any) -> list[dict[str, Any]] | None:
     """A list of chat messages, from a list (also inside a string) or one prompt string; None if there are none."""
-    if isinstance(value, str) and not value.lstrip().startswith(("[", "{")):
-        return [{"role": "user", "content": value}] if value else None
-    value = embedded(value)
+    if isinstance(value, str):
+        # A prompt may begin like JSON (`[INST] ...`) or be JSON that is no list of messages.
+        inside = embedded(value) if value.lstrip().startswith(("[", "{")) else value
+        listed = _listed(inside) if isinstance(inside, dict | list) else None
+        return listed or ([{"role": "user", "content": value}] if value and inside not in ({}, []) else None)
+    return _listed(value)
+
+
+def _listed(value: Any) -> list[dict[str, Any]] | None:
     if isinstance(value, dict):
         value = value.get("messages") or value.get("prompt") or ([value] if "role" in value else None)
     if isinstance(value, str):

@@ -11,6 +11,7 @@ from draftsmith.traffic.importers.base import (
     SkipError,
     answer,
     count,
+    each,
     embedded,
     mapping,
     messages,
@@ -71,19 +72,18 @@ def _envoy(row: Any) -> Iterator[Fields]:
     }
 
 
-def _langfuse(document: Any) -> Iterator[Fields]:
+def _langfuse(document: Any) -> Iterator[Fields | SkipError]:
     trace = mapping(document.get("trace"))
     rows = document.get("observations") if "observations" in document else [document]
     generations = [row for row in rows if isinstance(row, dict) and row.get("type") == "GENERATION"]
     if not generations:
         raise SkipError("trace without a generation")
-    for row in generations:
-        if row.get("level") == "ERROR":
-            continue
-        yield _langfuse_generation(row, trace)
+    yield from each(generations, lambda row: _langfuse_generation(row, trace))
 
 
 def _langfuse_generation(row: dict[str, Any], trace: dict[str, Any]) -> Fields:
+    if row.get("level") == "ERROR":
+        raise SkipError("failed request")
     output = embedded(row.get("output")) if str(row.get("output") or "")[:1] in "[{" else row.get("output")
     choice = output.get("message", output) if isinstance(output, dict) else output
     counted = usage(row.get("usageDetails") or row.get("usage") or {})

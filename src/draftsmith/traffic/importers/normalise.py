@@ -8,7 +8,8 @@ from typing import Any
 from draftsmith.traffic.importers.base import Fields, SkipError, count, text
 
 BACKWARDS = "clock ran backwards (kept without that time)"
-"""The one reason that does not drop a record."""
+UNREADABLE = "time that cannot be read (kept without it)"
+"""The two reasons that do not drop a record."""
 NAMES = ("id", "conversation", "model", "route", "finish_reason", "content_class")
 
 
@@ -77,14 +78,13 @@ def _check_timing(fields: Fields) -> str | None:
     start, latency, first = (_number(raw.get(key)) for key in ("start_unix_s", "latency_s", "ttft_s"))
     if start is None:
         fields["timing"] = None
-        return None
+        return UNREADABLE if raw.get("start_unix_s") is not None else None
     note = None
     if latency is not None and latency < 0:
         latency, note = None, BACKWARDS
-    if first is not None and first < 0:
+    latest = math.inf if latency is None else latency * 1.001 + 1e-3
+    if first is not None and not 0 <= first <= latest:
         first, note = None, BACKWARDS
-    elif first is not None and latency is not None and first > latency * 1.001 + 1e-3:
-        first = None
     fields["timing"] = {"start_unix_s": start, "latency_s": latency, "ttft_s": first}
     return note
 

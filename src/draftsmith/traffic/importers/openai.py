@@ -23,11 +23,13 @@ def request_fields(body: dict[str, Any]) -> Fields:
     prompt = body.get("messages")
     if prompt is None:
         prompt = body.get("prompt", body.get("input"))
+    if isinstance(prompt, list) and prompt and all(isinstance(item, str | list) for item in prompt):
+        if len(prompt) > 1:
+            raise SkipError("several prompts in one request")
+        prompt = prompt[0]
     fields: Fields = {"params": parameters(body), "model": _name(body.get("model"))}
     if isinstance(prompt, list) and prompt and all(type(item) is int for item in prompt):
         fields["prompt_token_ids"] = prompt
-    elif isinstance(prompt, list) and prompt and all(isinstance(item, str) for item in prompt):
-        fields["messages"] = messages(prompt[0])
     else:
         fields["messages"] = messages(prompt)
     return fields

@@ -17,6 +17,7 @@ from draftsmith.traffic.importers.base import (
     Importer,
     SkipError,
     count,
+    each,
     embedded,
     mapping,
     messages,
@@ -62,19 +63,17 @@ def _otlp(value: Any) -> Any:
     return inner
 
 
-def _records(document: Any) -> Iterator[Fields]:
-    found, failed = 0, 0
-    for span in _spans(document):
-        attributes = _attributes(span)
-        if not _is_model_call(attributes):
-            continue
-        if _failed(span):
-            failed += 1
-            continue
-        found += 1
-        yield _span_fields(span, attributes)
-    if not found:
-        raise SkipError("failed request" if failed else "no model call among the spans")
+def _records(document: Any) -> Iterator[Fields | SkipError]:
+    calls = [span for span in _spans(document) if _is_model_call(_attributes(span))]
+    if not calls:
+        raise SkipError("no model call among the spans")
+    yield from each(calls, _call)
+
+
+def _call(span: dict[str, Any]) -> Fields:
+    if _failed(span):
+        raise SkipError("failed request")
+    return _span_fields(span, _attributes(span))
 
 
 _MODEL_CALL = ("chat", "text_completion", "generate_content", "completion")

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from draftsmith.traffic.importers.base import Fields, Importer, SkipError
+from draftsmith.traffic.importers.base import SHAPE, SHAPE_ERRORS, Fields, Importer, SkipError
 from draftsmith.traffic.importers.catalog import find, importer
 from draftsmith.traffic.importers.normalise import normalise
 
@@ -36,13 +36,14 @@ class FileReader:
     """Reads the blocks of one file in order. `wanted` fixes the format; otherwise each value is recognised.
 
     `counts` is format -> records. Streamed chunks that belong together are joined across values, which is why a reader is
-    kept for the whole file when `stateful`.
+    kept for the whole file when `stateful`. With `keep_raw` the bytes of a value go along as the field `raw`.
     """
 
     shape: str
     wanted: Importer | None = None
     counts: dict[str, int] = field(default_factory=dict)
     header: list[str] | None = None
+    keep_raw: bool = False
     _pending: list[Any] = field(default_factory=list)
     _pending_at: int = 0
 
@@ -126,18 +127,27 @@ class FileReader:
         if one is None:
             yield number, Rejected("log line without a request" if kind == "text" else "unknown format", raw)
             return
-        try:
-            for fields in one.records(value):
+        found = one.records(value)
+        while True:
+            try:
+                fields = next(found, None)
+                if isinstance(fields, SkipError):
+                    raise fields  # one request among several: the next ones are still read
+                if fields is None:
+                    return
                 note = normalise(fields)
-                self.counts[one.name] = self.counts.get(one.name, 0) + 1
-                if note:
-                    yield number, Rejected(note, raw, kept=True)
-                yield number, fields
-        except SkipError as skip:
-            yield number, Rejected(skip.reason, raw)
-        except (AttributeError, TypeError, ValueError, KeyError, IndexError, OverflowError, RecursionError):
-            # The importers trust the shape they matched; a value that breaks that trust is the file's fault.
-            yield number, Rejected("unexpected shape", raw)
+            except SkipError as skip:
+                yield number, Rejected(skip.reason, raw)
+                continue  # after its own error a generator is at its end
+            except SHAPE_ERRORS:
+                yield number, Rejected(SHAPE, raw)
+                continue
+            self.counts[one.name] = self.counts.get(one.name, 0) + 1
+            if note:
+                yield number, Rejected(note, raw, kept=True)
+            if self.keep_raw:
+                fields["raw"] = raw
+            yield number, fields
 
     def _which(self, value: Any, kind: str) -> Importer | None:
         if self.wanted is not None:

@@ -77,11 +77,12 @@ def _pair(item: Located, pairing: Pairing | None, on_skip: OnSkip) -> Located | 
     fields = item.fields
     if pairing is None or fields.get("pair_key") is None:
         return item
+    raw = fields.pop("raw", b"")  # the database holds JSON
     if fields.get("completion") is None and fields.get("messages"):
         if not pairing.add({**fields, "where": item.where}):
-            on_skip("duplicate request id", item.where, b"")
+            on_skip("duplicate request id", item.where, raw)
         return None
-    return Located(pairing.join(fields), item.where, item.file, item.line)
+    return Located(pairing.join(fields) | {"raw": raw}, item.where, item.file, item.line)
 
 
 def first_format(one: OpenFile) -> str | None:

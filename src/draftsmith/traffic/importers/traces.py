@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from draftsmith.traffic.importers.base import Fields, Importer, SkipError, count, duration, timing
+from draftsmith.traffic.importers.base import Fields, Importer, SkipError, count, duration, each, timing
 
 
 def _counts(prompt: Any, completion: Any) -> dict[str, int | None]:
@@ -37,23 +37,22 @@ def _mooncake(row: Any) -> Iterator[Fields]:
     }
 
 
-def _burst(row: Any) -> Iterator[Fields]:
+def _burst(row: Any) -> Fields:
     """One request of a BurstGPT replay. `record_time` is when it ended, on a clock with an arbitrary zero."""
     end, latency = duration(row.get("record_time")), duration(row.get("total_chunk_time"))
     first = duration(row.get("first_chunk_time"))
     known = end is not None and latency is not None
-    yield {
+    return {
         "usage": _counts(row.get("in_len"), row.get("out_len")),
         "timing": {"start_unix_s": end - latency, "latency_s": latency, "ttft_s": first} if known else None,  # type: ignore[operator]
     }
 
 
-def _burst_document(document: Any) -> Iterator[Fields]:
+def _burst_document(document: Any) -> Iterator[Fields | SkipError]:
     rows = [row for row in document.values() if isinstance(row, dict)]
     if not rows or "in_len" not in rows[0]:
         raise SkipError("server statistics, not requests")
-    for row in rows:
-        yield from _burst(row)
+    yield from each(rows, _burst)
 
 
 def _is_numbered(document: Any) -> bool:
