@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from corpus_service import VOCAB, Service
+from corpus_service import VOCAB, WORDS, Service
 
 from draftsmith.contract.config import CorpusConfig
 from draftsmith.contract.errors import InputError, PrerequisiteError
-from draftsmith.contract.profile import Distribution, Recommendation, WorkloadProfile
+from draftsmith.contract.profile import Distribution, LengthBucket, Recommendation, WorkloadProfile
 from draftsmith.traffic import spill
 from draftsmith.traffic.corpus import answered, build_corpus, iter_rows, needs_answers, open_corpus, storage_estimate
 from draftsmith.traffic.target_tokens import TargetTokens
@@ -129,6 +130,45 @@ def test_max_rows_keeps_the_mix_and_follows_the_profile(
     assert manifest.dropped["over_max_rows"] == 36
     assert abs(train["sql"] - train["chat"]) <= 1
     assert manifest.class_weights["chat"] > 1 > manifest.class_weights["sql"]
+
+
+def test_rows_weigh_what_the_profiles_classes_and_lengths_ask_for(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("draftsmith.traffic.classes.classify", lambda record: record.route)
+    draw = random.Random(3)
+    for number in range(240):
+        answer = " ".join(draw.choices(WORDS, k=30 if number % 3 == 0 else 4))
+        question = " ".join(draw.choices(WORDS, k=8))
+        service.ask(question, answer=answer, route="sql" if number % 2 else "chat")
+    halves = tuple(LengthBucket(low=low, high=high, share=0.5) for low, high in ((0, 64), (64, None)))
+    profile = WorkloadProfile(
+        n_requests=100, input_tokens=Distribution(), output_tokens=Distribution(), osl_buckets=halves,
+        content_class_mix={"sql": 0.2, "chat": 0.8},
+        recommended_spec_decode=Recommendation(method="eagle3", rationale="test"),
+    )  # fmt: skip
+
+    def shares(name: str, *, weighted: bool) -> tuple[float, float]:
+        """Of the training rows: share of chat, and of long answers."""
+        rows = list(iter_rows(tmp_path / name, "train"))
+        weights = [row.weight if weighted else 1.0 for row in rows]
+        chat = sum(w for row, w in zip(rows, weights, strict=True) if row.content_class == "chat")
+        long = sum(w for row, w in zip(rows, weights, strict=True) if row.loss_mask.sum() >= 64)
+        return chat / sum(weights), long / sum(weights)
+
+    manifest = service.build(tmp_path / "all", profile=profile)
+    assert shares("all", weighted=True) == (pytest.approx(0.8, abs=0.01), pytest.approx(0.5, abs=0.01))
+    assert shares("all", weighted=False) == (pytest.approx(0.5, abs=0.05), pytest.approx(1 / 3, abs=0.05))
+    assert manifest.length_weights["output"]["64-"] > 1 > manifest.length_weights["output"]["0-64"]
+    assert {row.weight for row in iter_rows(tmp_path / "all", "heldout")} == {1.0}
+
+    service.build(tmp_path / "some", CorpusConfig(max_rows=80), profile=profile)
+    chat, long = shares("some", weighted=False)
+    assert (chat, long) == (pytest.approx(0.8, abs=0.02), pytest.approx(0.5, abs=0.1)), "what is drawn follows both"
+    assert shares("some", weighted=True) == (pytest.approx(0.8, abs=0.02), pytest.approx(0.5, abs=0.02))
+
+    service.build(tmp_path / "plain")
+    assert {row.weight for row in iter_rows(tmp_path / "plain")} == {1.0}
 
 
 def test_hard_rows_come_first_when_asked(service: Service, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_without_redaction_the_same_search_finds_it(world: World) -> None:
 
 
 def test_after_a_run_with_zero_retention_no_byte_tells_of_the_traffic(world: World) -> None:
-    plant(world)
+    plant(world, routes=True)
     world.configure(corpus={"retention": "zero"})
     world.run()
     assert [e["kind"] for e in world.events()][-1] == "finished"

@@ -43,7 +43,7 @@ def profile(
 
     from draftsmith.kit.files import write_json
     from draftsmith.traffic.profile import build_profile
-    from draftsmith.traffic.redaction import Redactor
+    from draftsmith.traffic.redaction import shown_names
     from draftsmith.traffic.summary import render
 
     settled = o.configuration(config, target=target)
@@ -68,7 +68,7 @@ def profile(
         rejects=rejects,
         on_progress=progress,
         target_config=read_json(folder / "config.json") if folder and (folder / "config.json").exists() else None,
-        rename=Redactor().name if settled.corpus.redact else None,
+        rename=shown_names(settled.corpus),
     )
     line.clear()
     write_json(out, found)

@@ -7,7 +7,7 @@
 
 Columns of rows.parquet: row (int), id, conversation, split ('train' | 'validation' | 'heldout'), content_class, time_s (nullable),
 input_ids (list<int32>, prompt then answer, the engine's own ids), prompt_tokens (int: the loss mask is 0 before it and 1
-from it on), params (JSON text of the sampling parameters), messages (JSON text; held-out rows need it to be replayed;
+from it on), weight (float: how much a training row counts for the corpus to have the profile's mix; 1 elsewhere), params (JSON text of the sampling parameters), messages (JSON text; held-out rows need it to be replayed;
 null in zero-retention mode).
 """
 
@@ -50,7 +50,13 @@ class CorpusManifest(Frozen):
     dropped: dict[str, int] = Field(default_factory=dict, description="reason -> rows refused")
     cut: dict[str, int] = Field(default_factory=dict, description="reason -> rows shortened")
     regenerated: int = Field(0, description="answers made anew by the target")
-    class_weights: dict[str, float] = Field(default_factory=dict)
+    class_weights: dict[str, float] = Field(
+        default_factory=dict, description="what a training row of each class counts for the profile's class mix"
+    )
+    length_weights: dict[str, dict[str, float]] = Field(
+        default_factory=dict,
+        description="`input` and `output`: bucket of tokens -> mean weight of its training rows, matched together with the classes",
+    )
     max_length: int
     split_by: tuple[str, ...] = ("conversation", "time")
     seed: int = 0

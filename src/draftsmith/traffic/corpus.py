@@ -95,12 +95,11 @@ def build_corpus(
         spill = _gather(records, Spill(shop / "rows"), limits, tokens, check, counts, report)
         drawn = spill.rows
         _add(mined, spill, limits, check, counts)
-        mix = profile.content_class_mix if profile else None
         decision = select(
             spill,
             config,
             specials=tokens.specials,
-            mix=mix,
+            profile=profile,
             hard_share=hard_share,
             drawn=drawn,
             on_progress=report,
@@ -127,6 +126,7 @@ def build_corpus(
             cut=dict(sorted(counts.cut.items())),
             regenerated=regenerated,
             class_weights=decision.class_weights,
+            length_weights=decision.length_weights,
             max_length=limits.max_length,
             seed=config.seed,
             capture_bytes_estimate=storage_estimate(captured, layers, target.hidden_size, state_bytes),
@@ -234,6 +234,7 @@ def _chosen(chunk: pl.DataFrame, decision: Decision, written: int) -> pl.DataFra
         pl.Series("id", decision.ids[first:last], dtype=pl.String),
         pl.Series("conversation", decision.conversations[first:last], dtype=pl.String),
         pl.Series("split", decision.splits[first:last], dtype=pl.String),
+        pl.Series("weight", decision.weights[first:last], dtype=pl.Float64),
     ).filter(pl.col("split").is_not_null())
     rows = pl.int_range(written, written + pl.len(), dtype=pl.Int64).alias("row")
     return frame.with_columns(rows, pl.col("prompt_tokens").cast(pl.Int32)).select(COLUMNS)

@@ -120,12 +120,13 @@ def choose(
     seed: int,
     *,
     weight: Mapping[str, float] | None = None,
+    odds: Sequence[float] | None = None,
     first: Sequence[float | None] | None = None,
     first_share: float = 0.0,
 ) -> list[int]:
     """Places of `total` rows, drawn by hash of their name so that every stratum keeps its (weighted) share.
 
-    With `first_share`, that part of every quota goes to the rows with the lowest number in `first` (the hardest).
+    `odds`: of each row, against the others of its stratum. With `first_share`, that part of every quota goes to the rows with the lowest number in `first` (the hardest).
     The same rows come back for the same seed; places are ascending.
     """
     quota = quotas(Counter(strata), weight or {}, total)
@@ -135,10 +136,15 @@ def choose(
     chosen: list[int] = []
     for stratum, places in members.items():
         take = quota.get(stratum, 0)
-        drawn = sorted(places, key=lambda place: (unit_hash(names[place], seed), place))
+        drawn = sorted(places, key=lambda place: (_turn(names[place], seed, odds[place] if odds else 1.0), place))
         hard = _hardest(places, first or [], round(take * first_share))
         chosen += [*hard, *[p for p in drawn if p not in set(hard)]][:take]
     return sorted(chosen)
+
+
+def _turn(name: str, seed: int, odds: float) -> float:
+    """When a row is drawn, without replacement: the first of exponential clocks that run as fast as the odds are."""
+    return -math.log1p(-unit_hash(name, seed)) / max(odds, 1e-9)
 
 
 def _hardest(places: Sequence[int], numbers: Sequence[float | None], count: int) -> list[int]:

@@ -17,7 +17,7 @@ from draftsmith.kit.files import read_json, sha256_file
 from draftsmith.traffic.splits import SPLITS
 
 COLUMNS = (
-    "row", "id", "conversation", "split", "content_class", "time_s", "input_ids", "prompt_tokens", "params", "messages",
+    "row", "id", "conversation", "split", "content_class", "time_s", "input_ids", "prompt_tokens", "weight", "params", "messages",
 )  # fmt: skip
 
 
@@ -33,6 +33,7 @@ class CorpusRow:
     time_s: float | None
     input_ids: NDArray[np.int32]
     prompt_tokens: int
+    weight: float
     params: str
     messages: str | None
 
@@ -64,7 +65,10 @@ def iter_rows(folder: Path, split: str | None = None, *, batch: int = 4096) -> I
 
     if split is not None and split not in SPLITS:
         raise InputError(f"{split!r} is not a split", f"use one of {', '.join(SPLITS)}")
-    scan = pl.scan_parquet(folder / "rows.parquet").select(COLUMNS)
+    scan = pl.scan_parquet(folder / "rows.parquet")
+    if "weight" not in scan.collect_schema():  # built before rows had one
+        scan = scan.with_columns(weight=pl.lit(1.0))
+    scan = scan.select(COLUMNS)
     total = int(scan.select(pl.len()).collect().item())
     for start in range(0, total, batch):
         frame = scan.slice(start, batch).collect()

@@ -15,8 +15,9 @@ from functools import cache
 from typing import Any
 
 from draftsmith.contract.access import AccessRecord, Usage
+from draftsmith.contract.config import CorpusConfig
 from draftsmith.contract.errors import PrerequisiteError
-from draftsmith.traffic.rows import Row, asked, key64, sampling
+from draftsmith.traffic.rows import Row, asked, pseudonym, sampling
 from draftsmith.traffic.target_tokens import TargetTokens
 
 # Dates and postal codes are left out: they are everywhere and rarely identify anyone by themselves.
@@ -114,7 +115,14 @@ class Redactor:
 
     def name(self, name: str) -> str:
         """`name`, or a hash where it holds something: gateways like to name conversations by the user's address."""
-        return f"{key64(name.encode()):016x}" if self.find(name) else name
+        return pseudonym(name) if self.find(name) else name
+
+
+def shown_names(settings: CorpusConfig) -> Callable[[str], str] | None:
+    """How the routes of a profile are named: hashed under zero retention, since gateways name them by users; else as redaction says."""
+    if settings.retention == "zero":
+        return pseudonym
+    return Redactor().name if settings.redact else None
 
 
 def _mapped(value: Any, change: Callable[[str], str]) -> Any:

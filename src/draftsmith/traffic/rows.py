@@ -103,8 +103,8 @@ def to_row(record: AccessRecord, limits: Limits) -> Row | Refused:
     own, parents = dialogue_keys(record)
     conversation = record.conversation or None
     return Row(
-        id=record.id if limits.keep_text else _pseudonym(record.id),
-        conversation=_pseudonym(conversation) if conversation and not limits.keep_text else conversation,
+        id=record.id if limits.keep_text else pseudonym(record.id),
+        conversation=pseudonym(conversation) if conversation and not limits.keep_text else conversation,
         content_class=content_class(record),
         time_s=record.timing.start_unix_s if record.timing else None,
         input_ids=both[: limits.max_length].astype(np.int32),
@@ -144,7 +144,8 @@ def sampling(params: dict[str, Any], keep_text: bool = True) -> dict[str, Any]:
     return kept if keep_text else {name: v for name, v in kept.items() if isinstance(v, bool | int | float)}
 
 
-def _pseudonym(name: str) -> str:
+def pseudonym(name: str) -> str:
+    """A hash in place of a name: the same for the same name."""
     return f"{key64(name.encode()):016x}"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from draftsmith.contract.config import CorpusConfig
+from draftsmith.contract.profile import WorkloadProfile
 from draftsmith.traffic import dedup, matching, splits
 from draftsmith.traffic.rows import Ids, key64
 from draftsmith.traffic.spill import Spill, ragged
@@ -20,13 +21,15 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Decision:
-    """Per spilled row, by its number: the name to keep, its conversation, and its split (None = dropped)."""
+    """Per spilled row, by its number: the name to keep, its conversation, its split (None = dropped) and its weight."""
 
     ids: list[str]
     conversations: list[str]
     splits: list[str | None]
+    weights: list[float]
     dropped: Counter[str]
     class_weights: dict[str, float]
+    length_weights: dict[str, dict[str, float]]
 
 
 def select(
@@ -34,7 +37,7 @@ def select(
     config: CorpusConfig,
     *,
     specials: frozenset[int],
-    mix: Mapping[str, float] | None,
+    profile: WorkloadProfile | None,
     hard_share: float,
     drawn: int,
     on_progress: Progress,
@@ -59,13 +62,58 @@ def select(
     _exact(frame, split, reason)
     _near(spill, split, reason, templates, config.near_duplicate_threshold, on_progress)
     classes = frame["content_class"].to_list()
+    mix = profile.content_class_mix if profile else None
     weights = matching.class_weights(
         Counter(c for c, s, w in zip(classes, split, reason, strict=True) if s == splits.TRAIN and not w), mix
     )
-    _limit(frame, split, reason, config, weights if mix else {}, hard_share)
+    before = _weights(frame, split, reason, profile)
+    lengths = _length_weights(frame, split, reason, before, profile) if profile else {}
+    _limit(frame, split, reason, config, weights if mix else {}, before, hard_share)
     final = [None if why else name for name, why in zip(split, reason, strict=True)]
     splits.require_all(Counter(name for name in final if name), shares)
-    return Decision(ids, conversation, final, Counter(why for why in reason if why), weights)
+    after = _weights(frame, split, reason, profile)
+    return Decision(ids, conversation, final, after, Counter(why for why in reason if why), weights, lengths)
+
+
+def _weights(
+    frame: pl.DataFrame, split: list[str | None], reason: list[str | None], profile: WorkloadProfile | None
+) -> list[float]:
+    """Of every row: what it counts, so that the live training rows have the profile's classes and lengths; 1 for all others."""
+    found = [1.0] * len(split)
+    live = [p for p, name in enumerate(split) if name == splits.TRAIN and not reason[p]]
+    if profile is None or not live:
+        return found
+    classes, prompts, answers = (
+        frame[name].gather(live).to_list() for name in ("content_class", "prompt_tokens", "answer_tokens")
+    )
+    for place, weight in zip(live, matching.row_weights(classes, prompts, answers, profile).tolist(), strict=True):
+        found[place] = round(weight, 6)
+    return found
+
+
+def _length_weights(
+    frame: pl.DataFrame,
+    split: list[str | None],
+    reason: list[str | None],
+    weights: list[float],
+    profile: WorkloadProfile,
+) -> dict[str, dict[str, float]]:
+    """Mean weight of the live training rows of every length bucket of the profile that has any."""
+    told: dict[str, dict[str, float]] = {}
+    sides = (("input", "prompt_tokens", profile.isl_buckets), ("output", "answer_tokens", profile.osl_buckets))
+    for side, column, buckets in sides:
+        lengths = frame[column].to_list()
+        sums: dict[int, list[float]] = {}
+        for place, name in enumerate(split):
+            live = name == splits.TRAIN and not reason[place]
+            at = matching.bucket_of(lengths[place], buckets) if live else None
+            if at is not None:
+                sums.setdefault(at, []).append(weights[place])
+        told[side] = {
+            f"{buckets[at].low}-{buckets[at].high or ''}": round(sum(found) / len(found), 6)
+            for at, found in sorted(sums.items())
+        }
+    return {side: table for side, table in told.items() if table}
 
 
 def _distinct_ids(frame: pl.DataFrame, reason: list[str | None]) -> list[str]:
@@ -165,9 +213,10 @@ def _limit(
     reason: list[str | None],
     config: CorpusConfig,
     weights: Mapping[str, float],
+    row_weights: list[float],
     hard_share: float,
 ) -> None:
-    """Cut down to max_rows, every split and class keeping its share; training follows the profile's mix."""
+    """Cut down to max_rows, every split and class keeping its share; training follows the profile's classes and lengths."""
     live = [place for place, name in enumerate(split) if name and not reason[place]]
     if config.max_rows is None or len(live) <= config.max_rows:
         return
@@ -182,6 +231,7 @@ def _limit(
             max(room.get(name, 0), min(1, len(places))),
             config.seed,
             weight=weights if train else None,
+            odds=[row_weights[p] for p in places] if train else None,
             first=[hard[p] for p in places] if train else None,
             first_share=hard_share if train else 0.0,
         )

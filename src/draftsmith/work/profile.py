@@ -7,7 +7,7 @@ from pathlib import Path
 from draftsmith.contract.config import Config
 from draftsmith.kit.files import read_json, write_json
 from draftsmith.traffic.profile import build_profile
-from draftsmith.traffic.redaction import Redactor
+from draftsmith.traffic.redaction import shown_names
 from draftsmith.work.job import Job, Outputs, run_job
 
 
@@ -22,7 +22,7 @@ def body(job: Job) -> Outputs:
         rejects=Path(plan["rejects"]) if plan.get("rejects") else None,
         aa_shapes=plan.get("aa_shapes"),
         target_config=read_json(target / "config.json"),
-        rename=Redactor().name if Config.model_validate(plan["config"]).corpus.redact else None,
+        rename=shown_names(Config.model_validate(plan["config"]).corpus),
         on_progress=lambda done, total: job.progress("reading the traffic", done, total or None, "bytes"),
     )
     write_json(Path(plan["out"]), profile)
