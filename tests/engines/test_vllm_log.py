@@ -9,6 +9,14 @@ import pytest
 from draftsmith.engines import vllm_log as log
 
 Recorded = Callable[[str], str]
+SETTINGS = {
+    "data_parallel_size": "1",
+    "decode_context_parallel_size": "1",
+    "kv_cache_dtype": "auto",
+    "pipeline_parallel_size": "1",
+    "quantization": "None",
+    "tensor_parallel_size": "1",
+}
 
 
 def test_facts_of_an_ngram_server_on_cpu(recorded: Recorded) -> None:
@@ -28,6 +36,7 @@ def test_facts_of_an_ngram_server_on_cpu(recorded: Recorded) -> None:
         "max_model_len": 2048,
         "max_num_seqs": 32,
         "prefix_caching": False,
+        "settings": SETTINGS,
         "spec_method": "ngram",
         "num_speculative_tokens": 3,
         "sharing": (),
@@ -48,6 +57,21 @@ def test_facts_of_an_eagle3_server_on_cuda(recorded: Recorded) -> None:
         "Keeping separate lm_head weights from the target model.",
     ]
     assert "Truncating max_cudagraph_capture_size to 256" in facts.warnings
+
+
+def test_settings_hold_what_is_set_and_neither_names_nor_paths_nor_keys(recorded: Recorded) -> None:
+    told = log.facts(recorded("logs/capture-0.32.log"), "c").settings
+    assert (told["max_num_batched_tokens"], told["enable_chunked_prefill"]) == ("4096", "False")
+    assert told["kv_transfer_config"].startswith("sha256:")
+    assert not {"host", "port", "model", "served_model_name", "speculative_config"} & told.keys()
+    line = (
+        "(APIServer pid=1) INFO 11-21 22:01:08 [api_utils.py:286] non-default args: {'api_key': ['sk-1'], 'hf_token': 'hf-2', "
+        "'chat_template': '/home/maria/t.jinja', 'block_size': 32, 'tokenizer_mode': 'slow'}"
+    )
+    told = log.facts(line, "d").settings
+    assert told.keys() == {"chat_template", "block_size", "tokenizer_mode"}
+    assert (told["block_size"], told["tokenizer_mode"]) == ("32", "slow")
+    assert not [word for word in ("sk-1", "hf-2", "maria") if word in str(told)]
 
 
 def test_the_runner_is_v2_where_the_engine_says_so(recorded: Recorded) -> None:

@@ -50,6 +50,20 @@ def test_a_start_of_which_the_engine_said_nothing() -> None:
     assert decision.tier_reasons == ("no engine facts for a server start of tailored",)
 
 
+def test_arms_of_the_same_flags_must_say_the_same_of_their_settings() -> None:
+    quiet = {"tensor_parallel_size": "1"}
+    same = World(plan_of(), FAST).decide(
+        3, **{name: {"settings": quiet} for name in ("standing", "tailored", "no_spec")}
+    )
+    assert (same.tier, same.tier_reasons) == ("verdict", ())
+    other = {**quiet, "max_num_batched_tokens": "8192"}
+    reason = only_reason(World(plan_of(), FAST), standing={"settings": quiet}, tailored={"settings": other})
+    assert reason == "settings differ: max_num_batched_tokens is not said on standing, 8192 on tailored"
+    on_trial = CANDIDATE.model_copy(update={"flags": ("--max-num-batched-tokens", "8192")})
+    world = World(plan_of(STANDING, NO_SPEC, on_trial), FAST)
+    assert world.decide(3, standing={"settings": quiet}, tailored={"settings": other}).tier == "verdict"
+
+
 def test_an_eager_arm_by_its_log() -> None:
     decision = World(plan_of(), FAST).decide(3, tailored={"enforce_eager": True})
     assert decision.tier == "draft"

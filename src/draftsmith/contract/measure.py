@@ -136,6 +136,11 @@ class EngineFacts(Frozen):
     max_model_len: int | None = None
     max_num_seqs: int | None = None
     prefix_caching: bool | None = None
+    settings: dict[str, str] = Field(
+        default_factory=dict,
+        description="parallelism, cache and quantisation, and every argument that is not the default, without what names "
+        "the server, the speculation or a secret; values that are no plain word are hashed",
+    )
     spec_method: str | None = None
     num_speculative_tokens: int | None = None
     sharing: tuple[str, ...] = Field((), description="log lines on shared embeddings or lm_head")

@@ -6,6 +6,7 @@ A field that the log does not show is None. Nothing is assumed from the command 
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -28,6 +29,46 @@ SHARING = re.compile(
 RUNNER_V2 = "Using V2 Model Runner"
 RUNNER_V1 = "using the V1 model runner instead"
 INITIALISED = "init engine (profile"
+
+# Of the configuration the engine prints, defaults included: what the mode does not hold and times depend on.
+CONFIGURED = (
+    "quantization",
+    "kv_cache_dtype",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "data_parallel_size",
+    "decode_context_parallel_size",
+)
+# Arguments in which compared servers differ on purpose, or which are facts of their own.
+OWN = frozenset(
+    {
+        "host",
+        "port",
+        "uds",
+        "model",
+        "model_tag",
+        "served_model_name",
+        "speculative_config",
+        "spec_method",
+        "spec_model",
+        "spec_tokens",
+        "per_request_spec_decode_metrics",
+        "max_model_len",
+        "max_num_seqs",
+        "enable_prefix_caching",
+        "enforce_eager",
+        "dtype",
+        "gpu_memory_utilization",
+        "kv_cache_memory_bytes",
+        "middleware",
+        "worker_extension_cls",
+        "disable_log_stats",
+        "enable_log_requests",
+        "uvicorn_log_level",
+    }
+)
+SECRET = re.compile(r"key|token(?!s|izer)|password|secret|credential|ssl|header")
+PLAIN = re.compile(r"[\w.+-]{1,40}", re.ASCII)
 
 # A warning is kept if it can change speed or acceptance; machine-specific chatter would make equal servers differ.
 TELLING = (
@@ -119,11 +160,25 @@ def facts(text: str, start_id: str) -> EngineFacts:
         max_model_len=_number(named.get("max_seq_len")),
         max_num_seqs=_number(sequences),
         prefix_caching=_flag(named.get("enable_prefix_caching")),
+        settings=_settings(named, arguments),
         spec_method=_search(r"method='([^']+)'", speculative),
         num_speculative_tokens=_number(_search(r"num_spec_tokens=(\d+)", speculative)),
         sharing=_unique(message(line) for line in lines if SHARING.search(line)),
         warnings=_unique(message(line) for line in lines if _telling(line)),
     )
+
+
+def _settings(named: dict[str, str], arguments: dict[str, str]) -> dict[str, str]:
+    """What else was set, by the engine's own word, as far as two servers have to agree in it."""
+    found = {name: named[name] for name in CONFIGURED if name in named}
+    found |= {key.strip("'\""): value for key, value in arguments.items()}
+    return {key: _word(value) for key, value in sorted(found.items()) if key not in OWN and not SECRET.search(key)}
+
+
+def _word(value: str) -> str:
+    """A number, a switch or a name as it is; anything else (paths, nested settings) by its hash."""
+    bare = value.strip("'\"")
+    return bare if PLAIN.fullmatch(bare) else f"sha256:{hashlib.sha256(value.encode()).hexdigest()[:12]}"
 
 
 def config_diff(a: EngineFacts, b: EngineFacts) -> dict[str, tuple[Any, Any]]:

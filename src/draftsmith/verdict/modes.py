@@ -35,5 +35,21 @@ def mode_mismatch(facts: Mapping[str, Sequence[EngineFacts]]) -> list[str]:
     return sentences
 
 
+def settings_mismatch(facts: Mapping[str, Sequence[EngineFacts]]) -> list[str]:
+    """One sentence per setting (see `EngineFacts.settings`) in which arms, or starts of one arm, differ.
+
+    Engines that say nothing of their settings at all are not compared: the mode has judged their silence.
+    """
+    spoken = {arm: [fact for fact in found if fact.settings] for arm, found in facts.items()}
+    spoken = {arm: found for arm, found in spoken.items() if found}
+    sentences = []
+    for name in sorted({name for found in spoken.values() for fact in found for name in fact.settings}):
+        told = {arm: sorted({_word(fact.settings.get(name)) for fact in found}) for arm, found in spoken.items()}
+        if len({word for words in told.values() for word in words}) > 1:
+            parts = ", ".join(f"{' and '.join(words)} on {arm}" for arm, words in told.items())
+            sentences.append(f"settings differ: {name} is {parts}")
+    return sentences
+
+
 def _word(value: object) -> str:
     return "not said" if value is None else str(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, Trial
-from draftsmith.verdict.modes import mode_mismatch
+from draftsmith.verdict.modes import mode_mismatch, settings_mismatch
 from draftsmith.verdict.pair import Judged
 
 FEWEST_TRIALS = 3
@@ -32,6 +32,7 @@ def tier_reasons(
         *_node(used),
         *_eager(arms, used, facts),
         *_modes(arms, used, facts),
+        *_settings(arms, used, facts),
         *_pair_reasons(pairs),
     )
 
@@ -84,6 +85,17 @@ def _modes(arms: Sequence[Arm], used: Sequence[Trial], facts: Mapping[str, Engin
     reasons = [f"no engine facts for a server start of {arm}" for arm in silent]
     told = {arm: found for arm, found in _by_arm(arms, used, facts).items() if found}
     return reasons + [f"unmatched modes: {sentence}" for sentence in mode_mismatch(told)]
+
+
+def _settings(arms: Sequence[Arm], used: Sequence[Trial], facts: Mapping[str, EngineFacts]) -> list[str]:
+    """Arms that the plan starts with the same flags have to say the same of themselves.
+
+    Other flags, or a whole command, are what is on trial: there only starts of one arm are compared.
+    """
+    baseline, told = arms[0], _by_arm(arms, used, facts)
+    alike = [arm for arm in arms if arm.flags == baseline.flags and arm.command is None and baseline.command is None]
+    groups = [[arm.name for arm in alike], *([arm.name] for arm in arms if arm not in alike)]
+    return [sentence for names in groups for sentence in settings_mismatch({name: told[name] for name in names})]
 
 
 def _by_arm(
