@@ -57,6 +57,11 @@ def test_decide_and_verify_repeat_it_offline_and_find_any_change(bench: Bench) -
     found = bench.compare(f"a={bench.serve()}", "b=none", more=("--target", str(bench.target)))
     again = bench.call(["decide", str(bench.out / "samples.jsonl")])
     assert again | {"report": None} == found | {"report": None}
+    recorded = (bench.out / "samples.jsonl").read_bytes()
+    (bench.out / "samples.jsonl").write_bytes(recorded.replace(b'"wall_s":', b'"wall_s":1', 1))
+    noticed = bench.call(["decide", str(bench.out)])["recorded_differs"]
+    assert any(text.startswith("samples_sha256") for text in noticed)
+    (bench.out / "samples.jsonl").write_bytes(recorded)
     [bundle] = (bench.out / "bundle").glob("*/*")
     assert bench.call(["verify", str(bundle)])["verdict_matches"]
     samples = bundle / "samples.jsonl"

@@ -182,6 +182,22 @@ def _set(prompts: Any) -> PromptSet:
     return PromptSet(prompts=prompts, sha256=digest([p.model_dump(mode="json") for p in prompts]))
 
 
+def recorded_differences(place: Path, decision: Decision) -> list[str]:
+    """In what the verdict beside the samples differs from the one they give; empty if it is the same, or none is there."""
+    from draftsmith.store.bundle_check import verdict_differences
+
+    path = (place.parent if place.name == "samples.jsonl" else place) / "verdict.json"
+    if not path.is_file():
+        return []
+    try:
+        stored = read_json(path)
+    except ValueError:
+        stored = None
+    if not isinstance(stored, dict):
+        return ["verdict.json is torn or not JSON"]
+    return list(verdict_differences(stored, decision.model_dump(mode="json", by_alias=True)))
+
+
 def read_comparison(place: Path) -> Comparison:
     """Plan, samples and facts of a folder (or of its samples.jsonl), decided again.
 

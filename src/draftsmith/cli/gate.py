@@ -89,10 +89,14 @@ def decide(
     ],
     json: o.Json = False,
 ) -> None:
-    """Decide again from recorded samples. Nothing is measured; the same samples give the same verdict, bit for bit."""
-    from draftsmith.cli.comparison import read_comparison
+    """Decide again from recorded samples. Nothing is measured; the same samples give the same verdict, bit for bit.
 
-    _print(read_comparison(samples))
+    If the verdict that lies beside them is another one, it says so: samples were altered, taken away or added since.
+    """
+    from draftsmith.cli.comparison import read_comparison, recorded_differences
+
+    found = read_comparison(samples)
+    _print(found, differs=recorded_differences(samples, found.decision))
 
 
 def verify(
@@ -124,7 +128,7 @@ def verify(
     show(value, f"intact: {report.files} files; {outcome}\nmanifest sha256 {report.manifest_sha256}")
 
 
-def _print(found: Any, report: str | None = None) -> None:
+def _print(found: Any, report: str | None = None, differs: list[str] | None = None) -> None:
     from draftsmith.cli.present import comparison_text
     from draftsmith.verdict.divergence import divergences
     from draftsmith.verdict.schedule import propose, scheduled_config
@@ -138,4 +142,8 @@ def _print(found: Any, report: str | None = None) -> None:
         "divergence": [asdict(one) | {"share": one.share, "beyond_noise": one.beyond_noise} for one in told],
         "report": report,
     }
-    show(value, comparison_text(found.plan, found.decision, told) + (f"\nreport   {report}" if report else ""))
+    text = comparison_text(found.plan, found.decision, told) + (f"\nreport   {report}" if report else "")
+    if differs:
+        value |= {"recorded_differs": differs}
+        text += f"\nwarning  the verdict recorded beside these samples is another one: {'; '.join(differs)}"
+    show(value, text)

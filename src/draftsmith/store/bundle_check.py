@@ -135,7 +135,7 @@ def _with_verdict(report: VerifyReport, recompute: Recompute) -> VerifyReport:
             raise
         raise EvidenceError(f"{error.message} (altered: {', '.join(report.altered)})", error.next_step) from error
     again = recompute(plan, trials, facts)
-    differences = tuple(_differences(raw, again.model_dump(mode="json", by_alias=True)))
+    differences = tuple(verdict_differences(raw, again.model_dump(mode="json", by_alias=True)))
     same = canonical(raw) == canonical(again)
     return _replaced(report, matches=same, differences=differences, stored=stored, recomputed=again)
 
@@ -155,7 +155,8 @@ def _replaced(
     )
 
 
-def _differences(stored: Mapping[str, Any], again: Mapping[str, Any]) -> Iterator[str]:
+def verdict_differences(stored: Mapping[str, Any], again: Mapping[str, Any]) -> Iterator[str]:
+    """In what two verdicts (as JSON objects) differ, one sentence a field; nothing if they are the same bit for bit."""
     for key in sorted(stored.keys() | again.keys()):
         left, right = stored.get(key), again.get(key)
         if canonical(left) == canonical(right):
