@@ -207,7 +207,7 @@ def _traffic(parts: ReportParts) -> tuple[Exhibit, ...]:
         _plot_table("Other facts of the log", "", tables_traffic.traffic_facts(parts), context, wide=False),
         _plot_table(
             "Trainless methods, all figures",
-            "AL counts steps that drafted; tokens per step counts all steps.",
+            "AL counts steps that drafted; tokens per step counts all steps. Without loops: leaving out answers that end in one.",
             tables_traffic.trainless(parts),
             context,
         ),

@@ -58,6 +58,7 @@ def trainless(parts: ReportParts) -> Table | None:
             str(e.num_speculative_tokens),
             f"{e.acceptance_length:.2f}" if e.acceptance_length else DASH,
             f"{e.tokens_per_step:.2f}" if e.tokens_per_step else DASH,
+            f"{e.without_loops:.2f}" if e.without_loops else DASH,
             percent(e.draft_rate),
             count(e.output_tokens),
         )
@@ -65,5 +66,5 @@ def trainless(parts: ReportParts) -> Table | None:
         + [(c.name, c.expected_acceptance) for c in profile.classes]
         for e in found
     ]
-    head = ("traffic", "method", "K", "AL", "tokens / step", "steps with a proposal", "simulated tokens")
-    return table(head, rows, range(2, 7))
+    head = ("traffic", "method", "K", "AL", "tokens / step", "without loops", "with a proposal", "simulated tokens")
+    return table(head, rows, range(2, 8))

@@ -107,8 +107,7 @@ class Observer:
         if luck < self._sampling.ids_share:
             self._sample(fields, messages, said, code, line)
         self._parameters.update(shown_parameters(params))
-        if "raw" in fields:
-            self._raw.append(fields["raw"])
+        self._raw.append(fields.get("raw", b""))
         whole, before = self._chain(row, messages, prompt_ids, fields.get("prefix_blocks"))
         usage, timing = fields["usage"], fields.get("timing") or {}
         self._rows.append(
@@ -155,7 +154,7 @@ class Observer:
                 columns[column][list(rows)] = tokens
         owners, hashes, shares = zip(*self._prefixes, strict=True) if self._prefixes else ((), (), ())
         prefixes = (np.array(owners, np.int64), np.array(hashes, np.uint64), np.array(shares, np.float64))
-        raw = self._raw if len(self._raw) == len(self._rows) else []
+        raw = self._raw if any(self._raw) else []
         batch = Batch(columns, list(self._routes), self._parameters, self._languages, prefixes, self._samples, raw)
         self._clear()
         return batch

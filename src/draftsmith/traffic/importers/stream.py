@@ -82,7 +82,7 @@ def _pair(item: Located, pairing: Pairing | None, on_skip: OnSkip) -> Located | 
         if not pairing.add({**fields, "where": item.where}):
             on_skip("duplicate request id", item.where, raw)
         return None
-    return Located(pairing.join(fields) | {"raw": raw}, item.where, item.file, item.line)
+    return Located({**pairing.join(fields), "raw": raw}, item.where, item.file, item.line)
 
 
 def first_format(one: OpenFile) -> str | None:
