@@ -184,7 +184,7 @@ def gate(data: Campaign, limits: Thresholds) -> tuple[str, int, bool]:
         floor = components(twins[:n])
         claimable = claimable_gain(floor, Rule.of(limits), restarts=restarts)
         rule = Rule.of(limits, share=CANDIDATE_SHARE, claimable=claimable)
-        found = spread(logs[:n], _start_noise(limits, floor.starts, floor.start_pairs))
+        found = spread(logs[:n], _start_noise(limits, floor.starts, floor.start_pairs), floor.blocks)
         assert found is not None
         call, known = rule.settle(found).call, found.starts_known
         if call != "open":

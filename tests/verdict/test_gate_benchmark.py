@@ -15,6 +15,7 @@ from campaign import World, plan_of
 
 from draftsmith.contract.measure import Arm
 from draftsmith.verdict.decide import decide
+from draftsmith.verdict.floor import noise_floor
 from draftsmith.verdict.sequential import BlockLog, Rule, spread
 
 ROOT = Path(__file__).parents[2]
@@ -55,14 +56,20 @@ def test_the_benchmark_decides_as_the_gate_does(bench: ModuleType) -> None:
     for seed in range(12):
         plan = plan_of()
         speeds = {"standing": 0.045, "no-spec": 0.06, "tailored": 0.045 / (1.0, 1.05, 1.5)[seed % 3]}
-        world = World(plan, speeds, seed=seed)
+        world = World(plan, speeds, seed=seed, aa=True)
         trials = world.trials(6)
         decision = decide(plan, trials, world.facts(trials), samples_sha256="x")
         pair = next(p for p in decision.pairs if p.candidate == "tailored")
         logs = [BlockLog(i, math.log(r), (f"a{i}",)) for i, r in enumerate(pair.block_ratios)]
-        data = spread(logs)
+        floor = noise_floor(plan, trials, "c1")
+        assert floor
+        assert floor.usable
+        data = spread(logs, equal_sd=floor.between_blocks)
         assert data
-        call = Rule.of(plan.thresholds, share=bench.CANDIDATE_SHARE).settle(data).call
+        rule = Rule.of(plan.thresholds, share=bench.CANDIDATE_SHARE, claimable=floor.smallest_claimable)
+        call = rule.settle(data).call
+        assert pair.speedup
+        assert pair.speedup.low == pytest.approx(math.exp(rule.settle(data).low), rel=1e-4)
         assert calls[call] == pair.outcome
         seen.add(call)
     assert len(seen) >= 2

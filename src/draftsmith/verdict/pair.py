@@ -61,6 +61,10 @@ class Bench:
         seen = (self.floor.between_starts if self.floor else None) or 0.0
         return StartNoise(max(declared, seen))
 
+    def equal_sd(self) -> float:
+        """How far one block's log ratio of equal servers lies from zero here; 0 where too few pairs say so."""
+        return self.floor.between_blocks if self.floor and self.floor.usable else 0.0
+
     def rule(self, arm: Arm) -> Rule:
         """The preset rule for one arm: its share of the error, and the floor's say in what may be claimed."""
         claimable = self.floor.smallest_claimable if self.floor and self.floor.usable else 0.0
@@ -110,7 +114,7 @@ def judge(bench: Bench, arm: Arm) -> Judged:
     """The pair's estimate, guards, outcome and one-sentence reason."""
     rule = bench.rule(arm)
     logs = bench.logs(bench.plan.baseline, arm.name, rule.last)
-    data = spread(logs, bench.start_noise())
+    data = spread(logs, bench.start_noise(), bench.equal_sd())
     every = bench.blocks(arm.name, logs, rule.last)
     counts = bench.sides(bench.own, arm.name, every, rule.alpha_at(min(len(every), rule.last)))
     if data is None:
@@ -237,7 +241,7 @@ def _slower_than_nothing(bench: Bench, arm: Arm, rule: Rule) -> str | None:
     for other in promotable(bench.plan):
         if other.role != "no_spec":
             continue
-        data = spread(bench.logs(other.name, arm.name, rule.last), bench.start_noise())
+        data = spread(bench.logs(other.name, arm.name, rule.last), bench.start_noise(), bench.equal_sd())
         if data is not None and data.mean + data.half_width(rule.alpha_at(data.blocks)) < 0:
             return f"{other.name}, without speculation, is {math.exp(-data.mean):.3f}x as fast as {arm.name}"
     return None

@@ -20,6 +20,7 @@ Call = Literal["faster", "not_faster", "open"]
 FIRST_SHARE = 0.2
 LAST_SHARE = 0.5
 FEWEST_GROUPS = 3
+LEAST_OF_EQUAL = 0.5
 
 
 def spend(blocks: int, first: int, last: int) -> float:
@@ -107,8 +108,11 @@ def start_groups(logs: Sequence[BlockLog]) -> list[list[float]]:
     return list(groups.values())
 
 
-def spread(logs: Sequence[BlockLog], start_noise: StartNoise | None = None) -> Spread | None:
+def spread(logs: Sequence[BlockLog], start_noise: StartNoise | None = None, equal_sd: float = 0.0) -> Spread | None:
     """Mean of the blocks with its error. None without blocks.
+
+    `equal_sd`: standard deviation of one block's log ratio between equal servers in the same blocks. Few blocks that agree
+    far better than those do so by luck, so the error is that of at least half of it.
 
     Three or more independent groups of server starts: the group means are the sample, so that noise between starts and
     between blocks are both in it. Fewer: noise between blocks comes from within the groups, and the starts need
@@ -118,19 +122,20 @@ def spread(logs: Sequence[BlockLog], start_noise: StartNoise | None = None) -> S
         return None
     groups = start_groups(logs)
     count, blocks = len(groups), len(logs)
+    least = LEAST_OF_EQUAL * equal_sd / math.sqrt(blocks)
     if count >= min(FEWEST_GROUPS, blocks) and count > 1:
         means = [sum(group) / len(group) for group in groups]
         mean = sum(means) / count
         variance = sum((value - mean) ** 2 for value in means) / (count - 1)
-        return Spread(mean, math.sqrt(variance / count), count - 1, count, blocks, None, count >= FEWEST_GROUPS)
+        error = max(math.sqrt(variance / count), least)
+        return Spread(mean, error, count - 1, count, blocks, None, count >= FEWEST_GROUPS)
     mean = sum(log.value for log in logs) / blocks
     freedom = blocks - count
     if freedom < 1:
         return Spread(mean, None, 0, count, blocks, None, False)
     inner = sum((value - sum(group) / len(group)) ** 2 for group in groups for value in group)
-    return Spread(
-        mean, math.sqrt(inner / freedom / blocks), freedom, count, blocks, start_noise, start_noise is not None
-    )
+    error = max(math.sqrt(inner / freedom / blocks), least)
+    return Spread(mean, error, freedom, count, blocks, start_noise, start_noise is not None)
 
 
 @dataclass(frozen=True)
