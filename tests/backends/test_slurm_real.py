@@ -255,6 +255,7 @@ def test_a_node_whose_comparison_was_killed_with_its_shell_is_given_back_at_the_
 def test_a_node_that_somebody_else_drains_meanwhile_stays_drained(slurm: SlurmPlace) -> None:
     handle = compared(slurm, "n3", SLEEP.replace("600", "2"))
     slurm.started("n3.compare")
+    until(lambda: drain_reason() == "draftsmith:n3.compare")
     tell("scontrol", "update", f"NodeName={os.uname().nodename.split('.')[0]}", "State=DRAIN", "Reason=maintenance")
     try:
         slurm.end_of(handle)

@@ -67,10 +67,11 @@ def body(job: Job) -> Outputs:
     )
     trainer = wiring.trainer(config)
     done = job.workdir / DONE
-    if done.exists() and Path(plan["out"]).is_dir():
+    trained = done.exists() and Path(plan["out"]).is_dir()
+    if job.rank:  # nobody is there to train with when rank 0 only has to clear up
+        return ({}, {"rank": job.rank}) if trained else _assist(job, config, trainer.steps(task)[-1])
+    if trained:
         return _finish(job, config, task, done)
-    if job.rank:
-        return _assist(job, config, trainer.steps(task)[-1])
     for path, text in trainer.files(task).items():
         write_atomic(Path(path), text)
     began = time.monotonic()
