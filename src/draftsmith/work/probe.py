@@ -223,6 +223,8 @@ def _logprobs(
     rows = [c for c in captures if c.row.prompt_logprobs is not None]
     if not rows:
         return []
+    if other := [c.number for c in rows if _of_other_ids(c)]:
+        return [_check("log probabilities", False, f"those of rows {other} are of other tokens")]
     gaps = {shift: [_gaps(c, reference, shift) for c in rows] for shift in (-1, 0, 1)}
     if not all(gaps[0]):
         return [_check("log probabilities", False, "a row has log probabilities for none of its tokens")]
@@ -242,6 +244,12 @@ def _logprobs(
             f"one token off the distance is {pooled[-1]:.3f} and {pooled[1]:.3f} nats",
         ),
     ]
+
+
+def _of_other_ids(capture: Capture) -> bool:
+    """Whether the engine spoke of other tokens: it always tells of the one that stands there, whatever else it lists."""
+    told = zip(capture.ids[1:], (capture.row.prompt_logprobs or ())[1:], strict=False)
+    return any(entry and token not in entry for token, entry in told)
 
 
 def _gaps(capture: Capture, reference: Reference, shift: int) -> list[float]:
