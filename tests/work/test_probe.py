@@ -138,6 +138,20 @@ def test_log_probabilities_prove_sampled_answers(capture: Capture) -> None:
     assert "answers" not in [check.name for check in report.checks]
 
 
+def test_log_probabilities_of_another_request_that_begins_alike_prove_nothing(capture: Capture) -> None:
+    plan = capture.told(capture.plan(capture.files()))
+    first, *rest = plan.rows
+    own = rest[0].prompt_logprobs or ()
+    alike = (
+        *own[: len(own) // 2],
+        *({token + 1: value for token, value in (e or {}).items()} for e in own[len(own) // 2 :]),
+    )
+    rows = (first, rest[0].model_copy(update={"prompt_logprobs": alike}), *rest[1:])
+    report = probe(plan.model_copy(update={"rows": rows}))
+    assert failed(report) == {"log probabilities"}, said(report)
+    assert "rows [1] are of other tokens" in said(report)
+
+
 @pytest.mark.parametrize("moved", [-1, 1])
 def test_a_layer_off_by_one(capture: Capture, moved: int) -> None:
     files = capture.files()
