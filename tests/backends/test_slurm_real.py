@@ -253,6 +253,7 @@ def test_a_node_whose_comparison_was_killed_with_its_shell_is_given_back_at_the_
 
 
 def test_a_node_that_somebody_else_drains_meanwhile_stays_drained(slurm: SlurmPlace) -> None:
+    until(lambda: node_state() == "idle")  # Slurm takes no job for a node that another one is still leaving
     handle = compared(slurm, "n3", SLEEP.replace("600", "2"))
     slurm.started("n3.compare")
     until(lambda: drain_reason() == "draftsmith:n3.compare")
