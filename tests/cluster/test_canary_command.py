@@ -90,3 +90,23 @@ def test_options_that_cannot_be_are_named(
     config = parse_config({"serving": {"kind": "kubernetes", "deploy": "chat", "options": options}})
     with pytest.raises(kind, match=said):
         wiring.serving(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"labels": {"team": "no such value!"}}, "not a label value"),
+        ({"labels": {"two words": "x"}}, "not the key of a label"),
+        ({"labels": {"example.com/": "x"}}, "not the key of a label"),
+        ({"node_selector": {"Example.com/gpu": "a"}}, "not the key of a label"),
+    ],
+)
+def test_what_is_no_label_is_named_for_canaries_and_for_jobs(
+    tmp_path: Path, options: dict[str, object], said: str
+) -> None:
+    canaries = parse_config({"serving": {"kind": "kubernetes", "deploy": "chat", "options": options}})
+    with pytest.raises(ConfigError, match=said):
+        wiring.serving(canaries, tmp_path)
+    jobs = parse_config({"backend": {"kind": "kubernetes", "options": options | {"image": "x"}}})
+    with pytest.raises(ConfigError, match=said):
+        wiring.check_backend_options(jobs)

@@ -20,7 +20,9 @@ from draftsmith.contract.errors import (
     RefusedError,
     RunInterruptedError,
 )
+from draftsmith.serving.canary import Canaries
 from draftsmith.serving.canary_text import ArmPlan
+from draftsmith.serving.kubernetes import KubernetesServing
 
 
 def test_arms_come_up_on_one_idle_node_and_are_gone_afterwards(world: ClusterWorld) -> None:
@@ -224,6 +226,9 @@ def test_a_draft_that_no_volume_holds_is_found_first(world: ClusterWorld) -> Non
 def test_a_name_that_is_none_is_refused_without_asking(world: ClusterWorld, name: str) -> None:
     with pytest.raises(InputError, match="not a name in Kubernetes"):
         world.canaries(namespace=name)
+    for kind in (Canaries, KubernetesServing):
+        with pytest.raises(InputError, match="not a name in Kubernetes"):
+            kind(world.api, world.options(), name, world.folder)
     assert world.cluster.calls == []
 
 

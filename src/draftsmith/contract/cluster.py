@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import BackendError, DraftsmithError, InputError, PrerequisiteError
@@ -35,6 +35,7 @@ BRIDGE_TAINT = (
 )
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL = re.compile(r"([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
 _DNS_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
@@ -58,6 +59,19 @@ class ClusterOptions(Frozen):
     priority_class: str | None = Field(None, description="priorityClassName of pods; choose one that never preempts")
     run_as_user: int = Field(1000, ge=1, description="user id of containers; never 0")
     run_as_group: int = Field(1000, ge=1, description="group id of containers")
+
+    @field_validator("labels", "node_selector")
+    @classmethod
+    def _are_labels(cls, labels: dict[str, str]) -> dict[str, str]:
+        for key, value in labels.items():
+            prefix, _, name = key.rpartition("/")
+            if not name or not _LABEL.fullmatch(name) or (prefix and not _DNS_NAME.fullmatch(prefix)):
+                raise ValueError(
+                    f"{key!r} is not the key of a label: a name of at most 63 letters, digits, '-', '_' and '.'"
+                )
+            if not _LABEL.fullmatch(value):
+                raise ValueError(f"{value!r} is not a label value: at most 63 letters, digits, '-', '_' and '.'")
+        return labels
 
 
 def slug(text: str, limit: int = 63) -> str:

@@ -16,6 +16,7 @@ from draftsmith.engines import vllm_causes, vllm_command, vllm_log, vllm_metrics
 from draftsmith.engines.base import Command, OnStage, Server, ServerSpec, Snapshot, free_port, require_free_port
 from draftsmith.engines.vllm_features import Features, Installation, features, installation
 from draftsmith.kit import processes
+from draftsmith.kit.certificates import trusted
 from draftsmith.kit.clock import Clock, SystemClock
 from draftsmith.kit.files import private_dir
 
@@ -137,7 +138,7 @@ class VllmEngine:
 def healthy(url: str) -> bool:
     """Whether /health answers 200."""
     try:
-        return httpx.get(f"{url}/health", timeout=HEALTH_TIMEOUT_S, trust_env=False).is_success
+        return httpx.get(f"{url}/health", timeout=HEALTH_TIMEOUT_S, trust_env=False, verify=trusted()).is_success
     except httpx.HTTPError:
         return False
 

@@ -13,6 +13,7 @@ import httpx
 from draftsmith.contract.errors import EngineError, EngineLostError
 from draftsmith.contract.measure import SpecCounters
 from draftsmith.engines.base import ServerIdentity, Snapshot
+from draftsmith.kit.certificates import trusted
 from draftsmith.kit.clock import Clock, SystemClock
 
 TIMEOUT_S = 10.0
@@ -156,7 +157,7 @@ def require_same(url: str, expected: ServerIdentity) -> None:
 
 def _get(url: str, path: str) -> httpx.Response:
     try:
-        answer = httpx.get(url.rstrip("/") + path, timeout=TIMEOUT_S, trust_env=False)
+        answer = httpx.get(url.rstrip("/") + path, timeout=TIMEOUT_S, trust_env=False, verify=trusted())
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise EngineLostError(f"{url} does not answer ({type(error).__name__})", NEXT_STEP) from None
     if answer.status_code != httpx.codes.OK:

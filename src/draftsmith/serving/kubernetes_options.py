@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.cluster import ClusterOptions
@@ -60,16 +60,6 @@ class ServingOptions(ClusterOptions):
         False, description="patch a deployment that Helm or an operator owns; never one that GitOps owns"
     )
     endpoint: str = Field("http://{service}.{namespace}.svc:{port}", description="how a canary's Service is reached")
-
-    @field_validator("labels")
-    @classmethod
-    def _are_labels(cls, labels: dict[str, str]) -> dict[str, str]:
-        import re
-
-        wrong = [v for v in labels.values() if not re.fullmatch(r"([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?", v)]
-        if wrong:
-            raise ValueError(f"{wrong[0]!r} is not a label value: at most 63 letters, digits, '-', '_' and '.'")
-        return labels
 
 
 def parse_serving_options(data: dict[str, Any]) -> ServingOptions:

@@ -18,6 +18,7 @@ import orjson
 
 from draftsmith.contract.access import AccessRecord, SpecStats, Timing, Usage
 from draftsmith.contract.errors import EngineLostError, InputError
+from draftsmith.kit.certificates import trusted
 
 RETRIES = 3
 BACKOFF_S = 1.0  # before the first retry, doubled for each further one
@@ -84,7 +85,7 @@ def served_model(endpoint: str, api_key: str | None = None) -> str:
     """Name of the first model the server lists. Raises InputError if it cannot be asked."""
     url = Target(endpoint, "").url("models")
     try:
-        answer = httpx.get(url, headers=_headers(api_key), timeout=20)
+        answer = httpx.get(url, headers=_headers(api_key), timeout=20, verify=trusted(environment=True))
         answer.raise_for_status()
         return str(answer.json()["data"][0]["id"])
     except (httpx.HTTPError, ValueError, LookupError) as error:
@@ -120,7 +121,9 @@ async def _replay(
     limit = max(pacing.concurrency, 1)
     pool = httpx.Limits(max_connections=None if pacing.open_loop else limit, max_keepalive_connections=limit)
     state = _State()
-    async with httpx.AsyncClient(timeout=target.timeout_s, limits=pool, headers=_headers(target.api_key)) as client:
+    async with httpx.AsyncClient(
+        timeout=target.timeout_s, limits=pool, headers=_headers(target.api_key), verify=trusted(environment=True)
+    ) as client:
         began = time.monotonic()
 
         async def one(request: Request) -> None:

@@ -11,6 +11,7 @@ import httpx
 import psutil
 
 from draftsmith.kit import bandwidth, gpu, hardware
+from draftsmith.kit.certificates import trusted
 
 EVERY_S = 0.25
 TIMEOUT_S = 2.0
@@ -75,7 +76,8 @@ class Meter:
             found = [] if self.node else gpu.read()
         else:
             with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL, ValueError):
-                found = gpu.parse_dcgm(httpx.get(self.dcgm_url, timeout=TIMEOUT_S, trust_env=False).text)
+                answer = httpx.get(self.dcgm_url, timeout=TIMEOUT_S, trust_env=False, verify=trusted())
+                found = gpu.parse_dcgm(answer.text)
         if found:
             self.readings.append(found)
         return bool(found)
