@@ -39,6 +39,7 @@ from draftsmith.traffic.prompts import Prompt, pinned, write_prompts
 from draftsmith.traffic.recording import read_requests
 
 POLL_S = 1.0
+BATCHES = 2  # full batches that a trial under load has at least
 NGRAM = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
 
 
@@ -137,7 +138,8 @@ def shuffled(draft: Path, out: Path) -> Path:
 
 def prepare(trick: Trick, options: argparse.Namespace) -> Path:
     """Write the campaign's plan, once. Returns its folder."""
-    folder = private_dir((options.out / trick.name).resolve())
+    load = "" if options.concurrency == 1 else f"-c{options.concurrency}"
+    folder = private_dir((options.out / f"{trick.name}{load}").resolve())
     if (folder / "plan.json").exists():
         return folder
     compare = CompareConfig(
@@ -148,8 +150,16 @@ def prepare(trick: Trick, options: argparse.Namespace) -> Path:
     )
     config = Config(target=str(options.target.resolve()), compare=compare)
     paths = {"{target}": str(options.target.resolve()), "{campaign}": str(folder), **trick.names}
-    point = OperatingPoint(name="c1", concurrency=1, max_tokens=trick.tokens, sampling={"temperature": 0}, primary=True)
-    prompts = write_prompts(folder / "chosen.jsonl", choose(options.prompts, options.seen, trick.prompts))
+    at_once = options.concurrency
+    point = OperatingPoint(
+        name=f"c{at_once}",
+        concurrency=at_once,
+        max_tokens=trick.tokens,
+        sampling={"temperature": 0},
+        primary=True,
+    )
+    count = max(trick.prompts, BATCHES * at_once)
+    prompts = write_prompts(folder / "chosen.jsonl", choose(options.prompts, options.seen, count))
     write_json(
         folder / "plan.json",
         {
@@ -292,6 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--draft", type=Path)
     parser.add_argument("--seen", type=Path, help="rows that the draft was trained on (JSON lines with messages)")
     parser.add_argument("--number", type=int, default=1, help="which A/A campaign")
+    parser.add_argument("--concurrency", type=int, default=1, help="requests in flight")
     parser.add_argument("--k", type=int, default=3, help="tokens that a draft proposes")
     parser.add_argument("--tokens", type=int, default=48, help="answer tokens at most, where answers are long")
     parser.add_argument("--start-noise", type=float, help="sd between starts that A/A campaigns have measured")
