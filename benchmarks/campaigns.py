@@ -146,7 +146,9 @@ def prepare(trick: Trick, options: argparse.Namespace) -> Path:
         blocks=trick.blocks,
         restart_every=trick.restart_every,
         general_prompts=trick.general,
-        thresholds=Thresholds(max_blocks=max(trick.most, trick.blocks), start_noise=trick.start_noise or None),
+        thresholds=Thresholds(
+            max_blocks=max(options.most or trick.most, trick.blocks), start_noise=trick.start_noise or None
+        ),
     )
     config = Config(target=str(options.target.resolve()), compare=compare)
     paths = {"{target}": str(options.target.resolve()), "{campaign}": str(folder), **trick.names}
@@ -158,7 +160,7 @@ def prepare(trick: Trick, options: argparse.Namespace) -> Path:
         sampling={"temperature": 0},
         primary=True,
     )
-    count = max(trick.prompts, BATCHES * at_once)
+    count = options.trial_prompts or max(trick.prompts, BATCHES * at_once)
     prompts = write_prompts(folder / "chosen.jsonl", choose(options.prompts, options.seen, count))
     write_json(
         folder / "plan.json",
@@ -303,6 +305,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seen", type=Path, help="rows that the draft was trained on (JSON lines with messages)")
     parser.add_argument("--number", type=int, default=1, help="which A/A campaign")
     parser.add_argument("--concurrency", type=int, default=1, help="requests in flight")
+    parser.add_argument("--trial-prompts", type=int, help="prompts of a trial; more of them average more of the noise")
+    parser.add_argument("--most", type=int, help="blocks at most, instead of the campaign's own limit")
     parser.add_argument("--k", type=int, default=3, help="tokens that a draft proposes")
     parser.add_argument("--tokens", type=int, default=48, help="answer tokens at most, where answers are long")
     parser.add_argument("--start-noise", type=float, help="sd between starts that A/A campaigns have measured")

@@ -7,7 +7,6 @@
 DIR is that of tenants.py. Arms of a tenant: no speculation, the same once more on a server of its own (A/A over starts),
 and its four drafts: matched and generic, EAGLE3 and DFlash. The two plain servers serve all tenants. Each (tenant,
 concurrency) is a comparison of its own, with its own number of held-out prompts, so that every trial takes about as long.
-At concurrencies 4 and 16 only the matched drafts are measured.
 Blocks go round all comparisons until the time is over; within a block every arm is measured once, the plain one twice.
 A comparison's folder holds plan-frozen.json, samples.jsonl, facts.json and verdict.json: `draftsmith decide FOLDER` recomputes it.
 One server start serves all blocks, so no result is above tier `draft`.
@@ -41,10 +40,8 @@ from draftsmith.work.measure import Endpoint, Slot, measure
 
 PLAIN, TWIN = "no-spec", "no-spec-twin"
 LOOK_S = 1.0
-MOST_BLOCKS = 8  # preset, as the rule that looks after every block wants it
 SETTLE_S = 0.05
 WARM = 4
-SHORT = (4, 16)  # concurrencies at which the twin and the generic drafts are left out, for more blocks in the same time
 FEWEST, BATCHES = 8, 2  # prompts of a trial: at least so many, and so many full batches
 
 
@@ -138,17 +135,14 @@ class Comparison:
     """One tenant at one concurrency."""
 
     def __init__(
-        self, out: Path, tenant: str, concurrency: int, prompts: list[Prompt], servers: dict[str, Any]
+        self, out: Path, tenant: str, concurrency: int, prompts: list[Prompt], servers: dict[str, Any], most: int
     ) -> None:
         self.tenant, self.concurrency, self.prompts = tenant, concurrency, prompts
         self.folder = private_dir(out / "compared" / f"{tenant}-c{concurrency}")
         self.endpoints = {}
         self.facts = []
         arms = []
-        named = arm_names(tenant, servers)
-        if concurrency in SHORT:  # in between: only what is asked of the matched drafts
-            named = [pair for pair in named if pair[0] != TWIN and not pair[0].startswith("generic")]
-        for name, key in named:
+        for name, key in arm_names(tenant, servers):
             told = servers[key]
             facts = EngineFacts.model_validate(told["facts"])
             spec = dict(told["spec_config"]) if told["spec_config"] else None
@@ -164,7 +158,7 @@ class Comparison:
             points=(OperatingPoint(name=f"c{concurrency}", concurrency=concurrency, primary=True),),
             prompts_sha256=digest([prompt.model_dump(mode="json") for prompt in prompts]),
             n_prompts=len(prompts),
-            thresholds=Thresholds(min_blocks=3, max_blocks=MOST_BLOCKS),
+            thresholds=Thresholds(min_blocks=3, max_blocks=max(3, most)),
             restarts=False,
         )
         write_json(self.folder / "plan-frozen.json", self.plan)
@@ -217,7 +211,7 @@ def measure_all(options: argparse.Namespace) -> None:
     for concurrency in options.concurrency:
         for tenant in options.tenants:
             if prompts := pick(out, tenant, concurrency, options.trial_s, options.tpot_ms / 1000):
-                comparisons.append(Comparison(out, tenant, concurrency, prompts, servers))
+                comparisons.append(Comparison(out, tenant, concurrency, prompts, servers, options.rounds))
     warmed: set[str] = set()
     took: dict[int, float] = {}
     for number in range(options.rounds):
@@ -315,7 +309,9 @@ def main() -> None:
     parser.add_argument("--kv-gib", type=float, default=1.5)
     parser.add_argument("--at-once", type=int, default=7, help="servers that start at the same time")
     parser.add_argument("--seconds", type=float, default=480.0)
-    parser.add_argument("--rounds", type=int, default=MOST_BLOCKS)
+    parser.add_argument(
+        "--rounds", type=int, default=8, help="blocks at most; the rule that looks after every one wants it beforehand"
+    )
     parser.add_argument("--trial-s", type=float, default=0.8)
     parser.add_argument(
         "--tpot-ms", type=float, default=2.2, help="rough time per token, to choose the number of prompts"

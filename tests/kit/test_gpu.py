@@ -40,6 +40,7 @@ def library(count: int = 1) -> types.SimpleNamespace:
         NVML_TEMPERATURE_GPU=0,
         nvmlDeviceGetCount=lambda: count,
         nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetUUID=lambda device: f"GPU-{'abc'[device]}0",
         nvmlDeviceGetClockInfo=lambda device, kind: {1: 1755, 2: 2619}[kind],
         nvmlDeviceGetTemperature=refuse,
         nvmlDeviceGetPowerUsage=lambda device: 350_000,
@@ -55,6 +56,22 @@ def test_nvml_tells_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
         {"sm_clock_mhz": 1755, "memory_clock_mhz": 2619, "power_w": 350, "memory_gib": 8, "busy": 0.5, "slowed": 0}
     ], "an idle GPU is not slowed down, and what it does not tell is left out"
     assert gpu.free_gib() == 72
+
+
+@pytest.mark.parametrize(
+    ("chosen", "seen"),
+    [(None, [0, 1, 2]), ("1", [1]), ("2,0", [2, 0]), ("GPU-c", [2]), ("0,7,1", [0]), ("-1", []), ("", [])],
+)
+def test_only_the_gpus_of_this_process_are_read(
+    chosen: str | None, seen: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = library(3)
+    told.nvmlDeviceGetPowerUsage = lambda device: 1000 * device
+    monkeypatch.setattr(gpu, "_nvml", lambda: told)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert [reading["power_w"] for reading in gpu.read()] == seen
 
 
 def test_without_a_gpu_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

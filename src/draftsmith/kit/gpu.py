@@ -9,6 +9,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from draftsmith.kit.hardware import visible
+
 Reading = dict[str, float]
 """One GPU at one moment: `sm_clock_mhz`, `memory_clock_mhz`, `temperature_c`, `power_w`, `memory_gib`, `busy` (0..1),
 `slowed` (1 where power or heat holds the clocks down). A value that the source does not tell is left out."""
@@ -42,14 +44,19 @@ def _nvml() -> Any:
 
 
 def read() -> list[Reading]:
-    """Every GPU that NVML shows; empty without pynvml, a driver or a GPU. Takes about a millisecond a GPU."""
+    """Every GPU this process may use; empty without pynvml, a driver or a GPU. Takes about a millisecond a GPU."""
     nvml = _nvml()
     if nvml is None:
         return []
     try:
-        return [dict(_values(nvml, nvml.nvmlDeviceGetHandleByIndex(i))) for i in range(nvml.nvmlDeviceGetCount())]
+        return [dict(_values(nvml, device)) for device in _devices(nvml)]
     except nvml.NVMLError:
         return []
+
+
+def _devices(nvml: Any) -> list[Any]:
+    every = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+    return [every[index] for index in visible([str(nvml.nvmlDeviceGetUUID(device)) for device in every])]
 
 
 def _values(nvml: Any, device: Any) -> Iterator[tuple[str, float]]:
@@ -68,13 +75,12 @@ def _values(nvml: Any, device: Any) -> Iterator[tuple[str, float]]:
 
 
 def free_gib() -> float | None:
-    """Free memory of the emptiest GPU, or None without NVML."""
+    """Free memory of the emptiest GPU that this process may use, or None without NVML."""
     nvml = _nvml()
     if nvml is None:
         return None
     try:
-        handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-        return max((nvml.nvmlDeviceGetMemoryInfo(h).free / 2**30 for h in handles), default=None)
+        return max((nvml.nvmlDeviceGetMemoryInfo(device).free / 2**30 for device in _devices(nvml)), default=None)
     except nvml.NVMLError:
         return None
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,16 +25,39 @@ def describe() -> str:
 
 
 def gpu_names() -> list[str]:
-    """Names of NVIDIA GPUs, empty without any (or without its driver's tool)."""
+    """Names of the NVIDIA GPUs that this process may use, empty without any (or without the driver's tool)."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
-    command = [tool, "--query-gpu=name", "--format=csv,noheader"]
+    command = [tool, "--query-gpu=uuid,name", "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return [line.strip() for line in answer.stdout.splitlines() if line.strip()] if answer.returncode == 0 else []
+    if answer.returncode != 0:
+        return []
+    found = [line.partition(",") for line in answer.stdout.splitlines() if line.strip()]
+    return [found[index][2].strip() for index in visible([uuid.strip() for uuid, _, _ in found])]
+
+
+def visible(uuids: Sequence[str]) -> list[int]:
+    """Which of the machine's GPUs `CUDA_VISIBLE_DEVICES` leaves to this process, by number; the driver lists more.
+
+    Read as CUDA does: numbers or beginnings of UUIDs, and what follows an entry that fits no GPU is not seen either.
+    """
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return list(range(len(uuids)))
+    seen: list[int] = []
+    for entry in (part.strip() for part in chosen.split(",")):
+        if entry.isdigit():
+            index = int(entry)
+        else:
+            index = next((n for n, uuid in enumerate(uuids) if entry and uuid.startswith(entry)), len(uuids))
+        if index >= len(uuids):
+            break
+        seen.append(index)
+    return seen
 
 
 def cpu_name() -> str:
