@@ -105,7 +105,7 @@ def command(options: argparse.Namespace, verb: str, tenant: str, kind: str) -> l
     out = options.out.resolve()
     log = out / (f"log-{tenant}.jsonl" if kind == "matched" else f"log-generic-{tenant}.jsonl")
     settings = [f"--set={item}" for item in options.set]
-    if kind == "matched":
+    if kind == "matched" and verb == "run":  # only then is the generic draft there
         settings.append(f"--set=compare.drafts={json.dumps([str(out / f'generic-{tenant}')])}")
     return [
         *(sys.executable, "-m", "draftsmith", verb, "--target", str(options.target), "--profile", str(log)),
