@@ -217,7 +217,7 @@ def _last(messages: Sequence[dict[str, Any]]) -> str:
 def run(trick: Trick, options: argparse.Namespace) -> int:
     """Measure one campaign, showing progress. Returns 0 if its outcome is one of the right ones."""
     folder = prepare(trick, options)
-    if not (folder / "verdict.json").exists() and not (folder / "result.json").exists():
+    if not (folder / "verdict.json").exists():
         processes.sweep(folder / "processes")
         load = watch(
             subprocess.Popen([sys.executable, "-m", "draftsmith.work.compare", str(folder / "plan.json")]), folder
