@@ -40,7 +40,7 @@ from draftsmith.traffic.recording import read_requests
 
 POLL_S = 1.0
 BATCHES = 2  # full batches that a trial under load has at least
-NGRAM = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
+NGRAM = {"method": "ngram", "prompt_lookup_max": 4, "prompt_lookup_min": 2}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def win(options: argparse.Namespace) -> Trick:
 
 def ngram(options: argparse.Namespace) -> Trick:
     """N-gram speculation, which reads an acceptance length above 2 on mathematics and still costs time."""
-    arms = (no_spec(), Arm(name="ngram", role="trainless", spec_config=NGRAM))
+    spec = NGRAM | {"num_speculative_tokens": options.k}
+    arms = (no_spec(), Arm(name="ngram", role="trainless", spec_config=spec))
     right = ("LOSS", "INCONCLUSIVE")
     return Trick("ngram", arms, right, tokens=options.tokens, start_noise=options.start_noise)
 
@@ -139,6 +140,7 @@ def shuffled(draft: Path, out: Path) -> Path:
 def prepare(trick: Trick, options: argparse.Namespace) -> Path:
     """Write the campaign's plan, once. Returns its folder."""
     load = "" if options.concurrency == 1 else f"-c{options.concurrency}"
+    load += "" if options.k == 3 else f"-k{options.k}"
     folder = private_dir((options.out / f"{trick.name}{load}").resolve())
     if (folder / "plan.json").exists():
         return folder
@@ -307,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--concurrency", type=int, default=1, help="requests in flight")
     parser.add_argument("--trial-prompts", type=int, help="prompts of a trial; more of them average more of the noise")
     parser.add_argument("--most", type=int, help="blocks at most, instead of the campaign's own limit")
-    parser.add_argument("--k", type=int, default=3, help="tokens that a draft proposes")
+    parser.add_argument("--k", type=int, default=3, help="tokens that the draft or the lookup proposes")
     parser.add_argument("--tokens", type=int, default=48, help="answer tokens at most, where answers are long")
     parser.add_argument("--start-noise", type=float, help="sd between starts that A/A campaigns have measured")
     options = parser.parse_args(arguments)

@@ -196,6 +196,13 @@ def test_what_cannot_be_read_is_an_error_that_names_the_file(
     assert ("altered" in caught.value.message) is not resealed
 
 
+def test_the_folder_of_a_run_says_where_its_bundle_lies(tmp_path: Path) -> None:
+    made = write_bundle(tmp_path / "run" / "bundle", parts())
+    with pytest.raises(EvidenceError, match="holds one") as caught:
+        verify_bundle(tmp_path / "run")
+    assert caught.value.next_step == f"draftsmith verify {made}"
+
+
 def test_an_unfinished_bundle_is_no_bundle(bundle: Path, tmp_path: Path) -> None:
     (bundle / "MANIFEST.json").unlink()
     with pytest.raises(EvidenceError, match="never finished"):

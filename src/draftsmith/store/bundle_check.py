@@ -102,6 +102,9 @@ def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
     """File name -> {"sha256", "bytes"}. Raises EvidenceError if there is none, or if it is not of this schema."""
     file = path / MANIFEST
     if not file.is_file():
+        inside = sorted(path.glob(f"bundle/*/*/{MANIFEST}"))
+        if inside:  # the folder of a run or of a comparison
+            raise EvidenceError(f"{path} is no bundle, but holds one", f"draftsmith verify {inside[-1].parent}")
         what = "is no folder" if not path.is_dir() else f"has no {MANIFEST}: the bundle was never finished"
         raise EvidenceError(f"{path} {what}", "name the folder <family>/<run-id> of a finished run")
     data = _json(file)

@@ -20,7 +20,7 @@ Call = Literal["faster", "not_faster", "open"]
 FIRST_SHARE = 0.2
 LAST_SHARE = 0.5
 FEWEST_GROUPS = 3
-LEAST_OF_EQUAL = 0.5
+LEAST_OF_EQUAL = 0.75
 
 
 def spend(blocks: int, first: int, last: int) -> float:
@@ -112,7 +112,7 @@ def spread(logs: Sequence[BlockLog], start_noise: StartNoise | None = None, equa
     """Mean of the blocks with its error. None without blocks.
 
     `equal_sd`: standard deviation of one block's log ratio between equal servers in the same blocks. Few blocks that agree
-    far better than those do so by luck, so the error is that of at least half of it.
+    better than those do so by luck, so the error is that of at least three quarters of it.
 
     Three or more independent groups of server starts: the group means are the sample, so that noise between starts and
     between blocks are both in it. Fewer: noise between blocks comes from within the groups, and the starts need
