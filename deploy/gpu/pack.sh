@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Packs all that Draftsmith needs on a GPU host without a network, in parts of a size that a transfer allows.
 #
-#   deploy/gpu/pack.sh DEST [--python 3.12] [--platform manylinux_2_28_x86_64] [--part-mib 56] [--model FOLDER]
+#   deploy/gpu/pack.sh DEST [--python 3.12] [--platform manylinux_2_31_x86_64] [--part-mib 56] [--model FOLDER]
 #                           [--without FILE] [--requirements FILE] [--dry-run]
 #
 # DEST gets part-00, part-01, ... and run.sh. On the host: put them in one folder and start run.sh there (see docs/gpu.md).
@@ -11,7 +11,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd); root=$(cd "$here/../.." && pwd)
 requirements=$here/requirements.txt
-dest='' python=3.12 platform=manylinux_2_28_x86_64 part=56 model='' without='' dry=''
+dest='' python=3.12 platform=manylinux_2_31_x86_64 part=56 model='' without='' dry=''
 while [ $# -gt 0 ]; do
   case $1 in
     --python) python=$2; shift 2 ;;
@@ -33,11 +33,15 @@ command -v uv > /dev/null || { echo "uv is needed to resolve for another machine
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 # uv resolves for the host's Python and platform, pip downloads exactly what was resolved.
 arch=${platform#manylinux_*_*_}
-resolve=(uv pip compile --quiet --no-header --no-annotate --python-version "$python"
+# Wheels alone: nothing is built for another machine. vLLM 0.24 needs one that asks for glibc 2.31.
+resolve=(uv pip compile --quiet --no-header --no-annotate --only-binary :all: --python-version "$python"
   --python-platform "$arch-${platform%_"$arch"}" "$requirements" -o "$work/all.txt")
+# pip takes a platform literally: an older glibc's wheels have to be asked for one by one.
+minor=${platform#manylinux_2_}; minor=${minor%%_*}; tags=()
+for n in $(seq "$minor" -1 5); do tags+=(--platform "manylinux_2_${n}_$arch"); done
+for old in 2014 2010 1; do tags+=(--platform "manylinux${old}_$arch"); done
 fetch=(python3 -m pip download --quiet --no-deps --only-binary=:all: --python-version "$python" --implementation cp
-  --platform "$platform" --platform "manylinux_2_27_$arch" --platform "manylinux_2_17_$arch" --platform "manylinux2014_$arch"
-  --platform "manylinux1_$arch" --dest "$work/pack/wheels" -r "$work/wanted.txt")
+  "${tags[@]}" --dest "$work/pack/wheels" -r "$work/wanted.txt")
 if [ -n "$dry" ]; then
   printf 'resolve: %s\nleave out: %s\nfetch: %s\nmodel: %s\nparts: %s MiB each, in %s\n' \
     "${resolve[*]}" "${without:-nothing}" "${fetch[*]}" "${model:-none}" "$part" "$dest"
@@ -60,7 +64,7 @@ fi
 "${fetch[@]}"
 tar -C "$root" -cf "$work/pack/draftsmith.tar" --exclude='__pycache__' src benchmarks pyproject.toml README.md LICENSE
 [ -z "$model" ] || tar -C "$(dirname "$(realpath "$model")")" --transform "s,^[^/]*,model," -chf "$work/pack/model.tar" "$(basename "$(realpath "$model")")"
-(cd "$work/pack" && find . -type f -print0 | sort -z | xargs -0 sha256sum > SHA256SUMS)
+(cd "$work/pack" && find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum > SHA256SUMS)
 mkdir -p "$dest"; rm -f "$dest"/part-*
 tar -C "$work/pack" -cf - . | split -b "${part}M" -d -a 2 - "$dest/part-"
 cp "$here/run.sh" "$dest/run.sh"

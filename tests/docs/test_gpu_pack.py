@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -66,6 +68,11 @@ def test_what_was_packed_runs_on_a_host_without_a_network(tmp_path: Path) -> Non
     packed = call("bash", DEPLOY / "pack.sh", parts, *arguments, **offline)
     assert packed.returncode == 0, packed.stderr
     assert len(list(parts.glob("part-*"))) > 1, "no part is larger than asked"
+    joined = b"".join(part.read_bytes() for part in sorted(parts.glob("part-*")))
+    with tarfile.open(fileobj=io.BytesIO(joined)) as archive:
+        sums = archive.extractfile("./SHA256SUMS")
+        assert sums is not None
+        assert b"SHA256SUMS" not in sums.read(), "no file can hold its own hash"
 
     home = tmp_path / "home"
     look = "import packed_here, draftsmith; print(packed_here.WORD, draftsmith.__file__)"
