@@ -52,7 +52,11 @@ def python_with_pip() -> str | None:
     return next((str(p) for p in candidates if p and not call(p, "-m", "pip", "--version").returncode), None)
 
 
-@pytest.mark.skipif(shutil.which("uv") is None, reason="uv resolves for the other machine")
+TOOLS = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+"""uv and pip of the environment that the tests run in come first."""
+
+
+@pytest.mark.skipif(shutil.which("uv", path=TOOLS) is None, reason="uv resolves for the other machine")
 def test_what_was_packed_runs_on_a_host_without_a_network(tmp_path: Path) -> None:
     python = python_with_pip()
     if python is None:
@@ -61,7 +65,7 @@ def test_what_was_packed_runs_on_a_host_without_a_network(tmp_path: Path) -> Non
     (tmp_path / "wanted.txt").write_text("packed-here\n")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels"), "UV_NO_INDEX": "1",
+    offline = {"PATH": TOOLS, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels"), "UV_NO_INDEX": "1",
                "UV_FIND_LINKS": str(tmp_path / "wheels")}  # fmt: skip
     parts = tmp_path / "parts"
     arguments = ("--requirements", tmp_path / "wanted.txt", "--model", tmp_path / "model", "--part-mib", "1")
