@@ -60,7 +60,16 @@ def test_nvml_tells_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("chosen", "seen"),
-    [(None, [0, 1, 2]), ("1", [1]), ("2,0", [2, 0]), ("GPU-c", [2]), ("0,7,1", [0]), ("-1", []), ("", [])],
+    [
+        (None, [0, 1, 2]),
+        ("1", [1]),
+        ("2,0", [2, 0]),
+        ("GPU-c", [2]),
+        ("0,7,1", [0]),
+        ("-1", []),
+        ("", []),
+        ("MIG-7", [0, 1, 2]),
+    ],
 )
 def test_only_the_gpus_of_this_process_are_read(
     chosen: str | None, seen: list[int], monkeypatch: pytest.MonkeyPatch

@@ -44,9 +44,10 @@ def visible(uuids: Sequence[str]) -> list[int]:
     """Which of the machine's GPUs `CUDA_VISIBLE_DEVICES` leaves to this process, by number; the driver lists more.
 
     Read as CUDA does: numbers or beginnings of UUIDs, and what follows an entry that fits no GPU is not seen either.
+    A MIG instance does not say whose part it is: then every GPU counts.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is None:
+    if chosen is None or "MIG-" in chosen:
         return list(range(len(uuids)))
     seen: list[int] = []
     for entry in (part.strip() for part in chosen.split(",")):
