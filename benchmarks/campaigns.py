@@ -7,8 +7,9 @@
     python benchmarks/campaigns.py table --out DIR
 
 LOG is an access log or a file of prompts; rows whose last message is in ROWS, what the draft was trained on, are left
-out. Each campaign is a folder of DIR with plan, raw samples and verdict, and is continued if it was interrupted. `bad`
-is the draft with the rows of its weights shuffled. `python benchmarks/gate.py --record` reads the noise out of DIR/aa-*.
+out. Each campaign is a folder of DIR with plan, raw samples and verdict, and is continued if it was interrupted; its name
+tells --concurrency and --k where they are not 1 and 3. `bad` is the draft with the rows of its weights shuffled.
+`python benchmarks/gate.py --record` reads the noise out of DIR/aa-*.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from draftsmith.traffic.recording import read_requests
 
 POLL_S = 1.0
 BATCHES = 2  # full batches that a trial under load has at least
+K = 3
 NGRAM = {"method": "ngram", "prompt_lookup_max": 4, "prompt_lookup_min": 2}
 
 
@@ -139,9 +141,9 @@ def shuffled(draft: Path, out: Path) -> Path:
 
 def prepare(trick: Trick, options: argparse.Namespace) -> Path:
     """Write the campaign's plan, once. Returns its folder."""
-    load = "" if options.concurrency == 1 else f"-c{options.concurrency}"
-    load += "" if options.k == 3 else f"-k{options.k}"
-    folder = private_dir((options.out / f"{trick.name}{load}").resolve())
+    at_once = options.concurrency
+    name = trick.name + (f"-c{at_once}" if at_once != 1 else "") + (f"-k{options.k}" if options.k != K else "")
+    folder = private_dir((options.out / name).resolve())
     if (folder / "plan.json").exists():
         return folder
     compare = CompareConfig(
@@ -154,7 +156,6 @@ def prepare(trick: Trick, options: argparse.Namespace) -> Path:
     )
     config = Config(target=str(options.target.resolve()), compare=compare)
     paths = {"{target}": str(options.target.resolve()), "{campaign}": str(folder), **trick.names}
-    at_once = options.concurrency
     point = OperatingPoint(
         name=f"c{at_once}",
         concurrency=at_once,
@@ -309,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--concurrency", type=int, default=1, help="requests in flight")
     parser.add_argument("--trial-prompts", type=int, help="prompts of a trial; more of them average more of the noise")
     parser.add_argument("--most", type=int, help="blocks at most, instead of the campaign's own limit")
-    parser.add_argument("--k", type=int, default=3, help="tokens that the draft or the lookup proposes")
+    parser.add_argument("--k", type=int, default=K, help="tokens that the draft or the lookup proposes")
     parser.add_argument("--tokens", type=int, default=48, help="answer tokens at most, where answers are long")
     parser.add_argument("--start-noise", type=float, help="sd between starts that A/A campaigns have measured")
     options = parser.parse_args(arguments)

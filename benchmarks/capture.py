@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from draftsmith import wiring
@@ -106,7 +107,9 @@ def main() -> None:
     pairs = []
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
-        engines = {kind.__name__: kind(private_dir(work / "processes")) for kind in (VllmEngine, Stock)}
+        registry = private_dir(work / "processes")
+        engines = {"speculators": Stock(registry), "draftsmith": VllmEngine(registry)}
+        clients = {"speculators": partial(plain, data, len(ids)), "draftsmith": partial(ours, ids)}
         servers: dict[str, Server] = {}
         try:
             for name, engine in engines.items():
@@ -115,23 +118,17 @@ def main() -> None:
                 servers[name] = engine.start(spec, work / "servers")
             for name, engine in engines.items():
                 engine.wait_ready(servers[name], config.engine.start_timeout_s)
-            ours(ids[:WARM_ROWS], servers["VllmEngine"], private_dir(work / "warm"), concurrency)
+            ours(ids[:WARM_ROWS], servers["draftsmith"], private_dir(work / "warm"), concurrency)
             for number in range(options.rounds):
-                speeds = []
-                for client in ("plain", "ours"):
-                    folder = private_dir(work / client)
-                    if client == "plain":
-                        plain(data, len(ids), servers["Stock"], folder, concurrency)
-                    else:
-                        ours(ids, servers["VllmEngine"], folder, concurrency)
-                    speeds.append(speed(folder, tokens, len(ids)))
+                speeds = {}
+                for name, client in clients.items():
+                    folder = private_dir(work / name)
+                    client(servers[name], folder, concurrency)
+                    speeds[name] = speed(folder, tokens, len(ids))
                     shutil.rmtree(folder)
-                pairs.append(speeds[1] / speeds[0])
-                print(
-                    f"round {number + 1}: speculators {speeds[0]:,.0f}, draftsmith {speeds[1]:,.0f} tokens/s, "
-                    f"ratio {pairs[-1]:.2f}",
-                    flush=True,
-                )
+                pairs.append(speeds["draftsmith"] / speeds["speculators"])
+                shown = ", ".join(f"{name} {value:,.0f}" for name, value in speeds.items())
+                print(f"round {number + 1}: {shown} tokens/s, ratio {pairs[-1]:.2f}", flush=True)
         finally:
             for name, server in servers.items():
                 engines[name].stop(server)

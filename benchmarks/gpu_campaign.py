@@ -2,14 +2,13 @@
 
     python benchmarks/gpu_campaign.py serve   --out DIR --target FOLDER      starts the servers, stays until DIR/stop exists
     python benchmarks/gpu_campaign.py measure --out DIR --target FOLDER --seconds 480
-    python benchmarks/gpu_campaign.py table   --out DIR
 
 DIR is that of tenants.py. Arms of a tenant: no speculation, the same once more on a server of its own (A/A over starts),
 and its four drafts: matched and generic, EAGLE3 and DFlash. The two plain servers serve all tenants. Each (tenant,
 concurrency) is a comparison of its own, with its own number of held-out prompts, so that every trial takes about as long.
 Blocks go round all comparisons until the time is over; within a block every arm is measured once, the plain one twice.
 A comparison's folder holds plan-frozen.json, samples.jsonl, facts.json and verdict.json: `draftsmith decide FOLDER` recomputes it.
-One server start serves all blocks, so no result is above tier `draft`.
+One server start serves all blocks, so no result is above tier `draft`. gpu_report.py makes tables and a figure of them.
 """
 
 from __future__ import annotations
@@ -264,43 +263,10 @@ def warm(engine: VllmEngine, comparison: Comparison, warmed: set[str]) -> None:
         warmed.add(endpoint.url)
 
 
-# -- results ------------------------------------------------------------------------------------------------------------
-
-
-def table(options: argparse.Namespace) -> None:
-    """The verdicts as a Markdown table."""
-    print("| tenant | c | arm | blocks | prompts | median TPOT | AL | per position | speed-up [95 %] | outcome |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for tenant in options.tenants:
-        for concurrency in options.concurrency:
-            folder = options.out / "compared" / f"{tenant}-c{concurrency}"
-            if (folder / "verdict.json").exists():
-                rows(tenant, concurrency, read_json(folder / "verdict.json"), read_json(folder / "plan-frozen.json"))
-
-
-def rows(tenant: str, concurrency: int, verdict: dict[str, Any], plan: dict[str, Any]) -> None:
-    """One line an arm; the floor on the baseline's."""
-    pairs = {pair["candidate"]: pair for pair in verdict["pairs"]}
-    floor = verdict.get("aa_floor")
-    for arm in verdict["arms"]:
-        pair = pairs.get(arm["arm"])
-        speed = pair["speedup"] if pair else None
-        shown = f"{speed['value']:.3f} [{speed['low']:.3f}, {speed['high']:.3f}]" if speed else ""
-        if arm["arm"] == plan["baseline"]:
-            shown = f"baseline; A/A floor {floor:.1%}" if isinstance(floor, float) else "baseline"
-        length = f"{arm['acceptance_length']:.2f}" if arm["acceptance_length"] else ""
-        places = " / ".join(f"{value:.3f}" for value in arm["acceptance_by_position"])
-        tpot = f"{arm['median_tpot_s'] * 1000:.2f} ms" if arm["median_tpot_s"] else ""
-        blocks, outcome = arm.get("trials", ""), pair["outcome"] if pair else ""
-        print(
-            f"| {tenant} | {concurrency} | {arm['arm']} | {blocks} | {plan['n_prompts']} | {tpot} | {length} | {places} | {shown} | {outcome} |"
-        )
-
-
 def main() -> None:
     """Parse and dispatch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["serve", "measure", "table"])
+    parser.add_argument("step", choices=["serve", "measure"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--target", type=Path)
     parser.add_argument("--tenants", nargs="+", default=["extract_json", "math", "chat"])
@@ -317,7 +283,7 @@ def main() -> None:
         "--tpot-ms", type=float, default=2.2, help="rough time per token, to choose the number of prompts"
     )
     options = parser.parse_args()
-    {"serve": serve, "measure": measure_all, "table": table}[options.step](options)
+    {"serve": serve, "measure": measure_all}[options.step](options)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpu_campaign import PLAIN, TWIN
+
 from draftsmith.kit.files import read_json, read_lines
 from draftsmith.verdict.sequential import critical
 
-PLAIN, TWIN = "no-spec", "no-spec-twin"
 ORDER = (PLAIN, TWIN, "matched-eagle3", "generic-eagle3", "matched-dflash", "generic-dflash")
 LABELS = {
     TWIN: "equal server",
