@@ -30,14 +30,14 @@ from typing import Any
 import psutil
 
 import draftsmith
+from draftsmith.client.log import read_requests
 from draftsmith.contract.config import CompareConfig, Config
 from draftsmith.contract.job import JobProgress
 from draftsmith.contract.measure import Arm, ArmRole, OperatingPoint, Thresholds
 from draftsmith.contract.verdict import Decision
+from draftsmith.corpus.prompts import Prompt, pinned, write_prompts
 from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, read_json, read_lines, write_json
-from draftsmith.traffic.prompts import Prompt, pinned, write_prompts
-from draftsmith.traffic.recording import read_requests
 
 POLL_S = 1.0
 BATCHES = 2  # full batches that a trial under load has at least

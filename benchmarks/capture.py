@@ -22,12 +22,12 @@ from functools import partial
 from pathlib import Path
 
 from draftsmith import wiring
+from draftsmith.client.replay import Reply, Request
 from draftsmith.contract.config import Config
 from draftsmith.engines.base import CaptureSpec, Command, Server, ServerSpec
-from draftsmith.engines.vllm import VllmEngine
+from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.kit.files import private_dir, read_json
 from draftsmith.kit.hardware import describe
-from draftsmith.traffic.replay import Reply, Request
 from draftsmith.trainers.target import read_target
 from draftsmith.work import states
 from draftsmith.work.subprocess import environment

@@ -27,15 +27,15 @@ from draftsmith.contract.base import digest
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import DraftsmithError
 from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, OperatingPoint, Thresholds, Trial
-from draftsmith.engines import vllm_metrics
-from draftsmith.engines.vllm import VllmEngine
+from draftsmith.corpus.prompts import Prompt, heldout_prompts
+from draftsmith.engines.vllm import metrics as vllm_metrics
+from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.kit.files import append_line, private_dir, read_json, read_lines, write_json
 from draftsmith.phases.steps import other_draft
-from draftsmith.traffic.prompts import Prompt, heldout_prompts
 from draftsmith.verdict.decide import decide
 from draftsmith.verdict.samples import bundle_digest
-from draftsmith.work.compare import canonical_line
-from draftsmith.work.measure import Endpoint, Slot, measure
+from draftsmith.work.compare.campaign import canonical_line
+from draftsmith.work.compare.trial import Endpoint, Slot, measure
 
 PLAIN, TWIN = "no-spec", "no-spec-twin"
 LOOK_S = 1.0

@@ -31,16 +31,16 @@ from typing import Any
 import psutil
 
 from draftsmith import wiring
+from draftsmith.client.log import read_requests
+from draftsmith.client.replay import Pacing, Reply, Request, Target, replay
 from draftsmith.contract.config import Config
 from draftsmith.contract.measure import OperatingPoint
+from draftsmith.corpus.prompts import Prompt
 from draftsmith.engines.base import Server
-from draftsmith.engines.vllm import VllmEngine
+from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, read_json, write_atomic, write_json
-from draftsmith.traffic.prompts import Prompt
-from draftsmith.traffic.recording import read_requests
-from draftsmith.traffic.replay import Pacing, Reply, Request, Target, replay
-from draftsmith.work.measure import Endpoint, Slot, measure, sample
+from draftsmith.work.compare.trial import Endpoint, Slot, measure, sample
 
 ALLOWED = 0.03
 NGRAM = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4, "prompt_lookup_min": 2}

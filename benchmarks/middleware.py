@@ -30,17 +30,17 @@ from typing import Any
 from scipy import stats
 
 from draftsmith import wiring
+from draftsmith.client.replay import Pacing, Reply, Request, Target, replay
 from draftsmith.contract.config import Config
+from draftsmith.corpus.general import GENERAL_PROMPTS
 from draftsmith.engines.base import Server
-from draftsmith.engines.vllm import VllmEngine
+from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.kit.files import private_dir, read_json, read_lines
 from draftsmith.kit.hardware import describe
-from draftsmith.serving.capture import CaptureMiddleware
-from draftsmith.serving.capture_settings import CaptureSettings
-from draftsmith.traffic.general import GENERAL_PROMPTS
-from draftsmith.traffic.replay import Pacing, Reply, Request, Target, replay
+from draftsmith.recorder.middleware import CaptureMiddleware
+from draftsmith.recorder.settings import CaptureSettings
 
-MIDDLEWARE = "draftsmith.serving.capture.CaptureMiddleware"
+MIDDLEWARE = "draftsmith.recorder.middleware.CaptureMiddleware"
 ARMS = ("without", "recorded", "refused")
 KEYS = {"recorded": "benchmark-yes", "refused": "benchmark-no", "without": "benchmark-yes"}
 Times = dict[str, tuple[float, float]]

@@ -16,14 +16,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from draftsmith.client.log import record
 from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.measure import SpecCounters
 from draftsmith.engines.base import ServerSpec
-from draftsmith.engines.vllm import VllmEngine
+from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.kit.files import private_dir, read_json, read_lines, write_atomic
-from draftsmith.traffic.acceptance import LOOKUP
-from draftsmith.traffic.recording import record
-from draftsmith.traffic.simulate import SimCounts, simulate_ngram_many
+from draftsmith.profiling.acceptance import LOOKUP
+from draftsmith.profiling.simulate import SimCounts, simulate_ngram_many
 
 TENANTS = ("rewrite", "sql", "chat")
 

@@ -18,14 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from draftsmith import wiring
+from draftsmith.client.replay import Pacing, Reply, Request, Target, replay
 from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.config import Config
 from draftsmith.engines.base import CaptureSpec, Server
-from draftsmith.engines.vllm import VllmEngine
+from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.kit.files import private_dir
 from draftsmith.kit.hardware import describe
 from draftsmith.traffic.demo import demo_prompts
-from draftsmith.traffic.replay import Pacing, Reply, Request, Target, replay
 from draftsmith.trainers.target import read_target
 from draftsmith.work import states
 

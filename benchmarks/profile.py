@@ -31,8 +31,8 @@ import numpy as np
 import orjson
 import psutil
 
-from draftsmith.traffic.profile import build_profile
-from draftsmith.traffic.simulate import SimCounts, simulate_ngram_many, simulate_suffix_many
+from draftsmith.profiling.profile import build_profile
+from draftsmith.profiling.simulate import SimCounts, simulate_ngram_many, simulate_suffix_many
 from draftsmith.traffic.tokens import load_counter
 
 FRESH = 0.03

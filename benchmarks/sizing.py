@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from draftsmith import wiring
+from draftsmith.client.replay import Request
 from draftsmith.contract.config import Config, TrainerConfig
 from draftsmith.engines.base import CaptureSpec
-from draftsmith.engines.vllm import VllmEngine
+from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.kit import gpu, hardware
 from draftsmith.kit.files import append_line, private_dir, read_lines, write_json
-from draftsmith.traffic.replay import Request
 from draftsmith.trainers.base import TrainingTask
 from draftsmith.trainers.layers import default_layers
 from draftsmith.trainers.speculators import SpeculatorsTrainer
@@ -195,7 +195,7 @@ def train(options: argparse.Namespace, shape: Shape, out: Path) -> dict[str, Any
     if options.plain:
         own += ["--dense", "--freeze-head"]
     theirs[theirs.index("--log-freq") + 1] = "1"
-    command = [sys.executable, "-m", "draftsmith.work.train_speculators", *own, "--", *theirs]
+    command = [sys.executable, "-m", "draftsmith.work.inside.train_speculators", *own, "--", *theirs]
     command += ["--max-steps", str(options.steps)]
     began = time.monotonic()
     with Peak() as peak, (work / "log").open("w") as log:

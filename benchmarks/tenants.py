@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from draftsmith import wiring
+from draftsmith.client.log import record
 from draftsmith.contract.config import Config
-from draftsmith.engines.vllm import VllmEngine
+from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.kit.files import private_dir, read_json, read_lines, write_atomic, write_json
-from draftsmith.traffic.recording import record
 
 MAIN = ("extract_json", "math", "chat")
 

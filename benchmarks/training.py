@@ -35,7 +35,7 @@ def speed(run: Path, target: Path, own: tuple[str, ...], steps: int, batch: int)
             *(
                 sys.executable,
                 "-m",
-                "draftsmith.work.train_speculators",
+                "draftsmith.work.inside.train_speculators",
                 "--metrics",
                 str(out / "metrics.jsonl"),
                 *own,

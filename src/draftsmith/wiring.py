@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from draftsmith.backends.base import Backend
     from draftsmith.contract.cluster import ClusterOptions
     from draftsmith.engines.base import CaptureSpec, ServerSpec
-    from draftsmith.engines.vllm import VllmEngine
+    from draftsmith.engines.vllm.engine import VllmEngine
     from draftsmith.kit.kube import KubeApi
     from draftsmith.serving.base import Serving
-    from draftsmith.serving.canary import Canaries
-    from draftsmith.serving.kubernetes import KubernetesServing
-    from draftsmith.serving.kubernetes_options import ServingOptions
+    from draftsmith.serving.canary.canaries import Canaries
+    from draftsmith.serving.kubernetes.options import ServingOptions
+    from draftsmith.serving.kubernetes.serving import KubernetesServing
     from draftsmith.trainers.base import Trainer
 
 SERVED_NAME = "target"
@@ -28,7 +28,7 @@ ENVIRONMENT = "environment"  # among the versions: where jobs find engine and tr
 
 def engine(config: Config, registry: Path) -> VllmEngine:
     """The serving engine; what it starts is recorded in `registry`."""
-    from draftsmith.engines.vllm import VllmEngine
+    from draftsmith.engines.vllm.engine import VllmEngine
 
     return VllmEngine(registry)
 
@@ -47,7 +47,7 @@ def server_spec(
 ) -> ServerSpec:
     """One server of this configuration. `residents` servers share the machine's memory."""
     from draftsmith.engines.base import ServerSpec
-    from draftsmith.engines.gpu_memory import gpu_share
+    from draftsmith.engines.vllm.gpu_memory import gpu_share
 
     settings = config.engine
     flags = (*flags, *_kv_flags(config, target, residents))
@@ -72,8 +72,8 @@ def server_spec(
 
 def _kv_flags(config: Config, target: str, residents: int) -> tuple[str, ...]:
     """A fixed KV cache for servers that share a GPU: vLLM's memory profiling fails if another server starts beside it."""
-    from draftsmith.engines.gpu_memory import shared_kv_gib
-    from draftsmith.engines.vllm_features import installation
+    from draftsmith.engines.vllm.features import installation
+    from draftsmith.engines.vllm.gpu_memory import shared_kv_gib
     from draftsmith.kit import gpu
 
     if config.engine.gpu_kv_gib is None and residents == 1:
@@ -130,7 +130,7 @@ def versions(config: Config, *, inside: bool = False) -> dict[str, str]:
     from importlib import metadata
 
     import draftsmith
-    from draftsmith.engines import vllm_features
+    from draftsmith.engines.vllm import features as vllm_features
 
     known = {"draftsmith": draftsmith.__version__}
     if not inside and (apart := environment_of_jobs(config)):
@@ -193,7 +193,7 @@ def cluster(options: ClusterOptions) -> KubeApi:
 
 
 def _served(config: Config) -> tuple[ServingOptions, str]:
-    from draftsmith.serving.kubernetes_options import parse_serving_options
+    from draftsmith.serving.kubernetes.options import parse_serving_options
 
     if not config.serving.deploy:
         raise ConfigError("serving.deploy is not set", "name the served Deployment: --deployment, or serving.deploy")
@@ -202,7 +202,7 @@ def _served(config: Config) -> tuple[ServingOptions, str]:
 
 def canaries(config: Config, workspace: Path, *, allow_cluster: bool = False) -> Canaries:
     """Canaries of the served deployment. Raises ConfigError, PrerequisiteError."""
-    from draftsmith.serving.canary import Canaries
+    from draftsmith.serving.canary.canaries import Canaries
 
     options, deploy = _served(config)
     return Canaries(cluster(options), options, deploy, workspace / "kubernetes", allow_cluster=allow_cluster)
@@ -210,7 +210,7 @@ def canaries(config: Config, workspace: Path, *, allow_cluster: bool = False) ->
 
 def kubernetes_serving(config: Config, workspace: Path, *, allow_cluster: bool = False) -> KubernetesServing:
     """The standing configuration in a cluster. Raises ConfigError, PrerequisiteError."""
-    from draftsmith.serving.kubernetes import KubernetesServing
+    from draftsmith.serving.kubernetes.serving import KubernetesServing
 
     options, deploy = _served(config)
     return KubernetesServing(cluster(options), options, deploy, workspace / "kubernetes", allow_cluster=allow_cluster)

@@ -156,7 +156,7 @@ def test_every_command_takes_json() -> None:
 
 
 def test_new_files_in_a_folder_are_another_request(tmp_path: Path) -> None:
-    from draftsmith.cli.oneshot import _source_id
+    from draftsmith.api.runs import _source_id
 
     folder = tmp_path / "logs"
     folder.mkdir()

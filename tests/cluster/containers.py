@@ -20,7 +20,7 @@ from fake_cluster import Object  # noqa: E402
 from tiny_target import write_target  # noqa: E402
 
 from draftsmith.engines.base import free_port  # noqa: E402
-from draftsmith.serving.canary_text import ArmObjects  # noqa: E402
+from draftsmith.serving.canary.text import ArmObjects  # noqa: E402
 
 SITE = FAKES / "vllm_site"
 FORKING = """

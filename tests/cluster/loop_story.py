@@ -17,24 +17,24 @@ from tiny_target import prompts as prompt_lines
 from world import ClusterWorld
 
 from draftsmith import wiring
+from draftsmith.client import replay
 from draftsmith.contract.config import Config, parse_config
 from draftsmith.contract.job import JobResult
 from draftsmith.contract.measure import Trial
-from draftsmith.engines import vllm_metrics
+from draftsmith.corpus.prompts import Prompt, pinned, write_prompts
+from draftsmith.engines.vllm import metrics as vllm_metrics
+from draftsmith.engines.vllm.words import compact
 from draftsmith.kit.files import read_lines
 from draftsmith.loop.promotion import promote
 from draftsmith.phases.base import PhaseContext
 from draftsmith.phases.steps import Compare
-from draftsmith.serving.canary import Canaries
-from draftsmith.serving.kubernetes_options import parse_serving_options
-from draftsmith.serving.vllm_arguments import compact
+from draftsmith.serving.canary.canaries import Canaries
+from draftsmith.serving.kubernetes.options import parse_serving_options
 from draftsmith.store.runs import RunRecord, Store
-from draftsmith.traffic import replay
-from draftsmith.traffic.prompts import Prompt, pinned, write_prompts
 from draftsmith.trainers.lint_files import weights_sha256
 from draftsmith.trainers.target import read_target
-from draftsmith.work import canary_fleet
-from draftsmith.work.compare import body
+from draftsmith.work.compare import canary_fleet
+from draftsmith.work.compare.campaign import body
 from draftsmith.work.job import Job
 
 INSIDE = "/models/workspace"  # the workspace, as the served pods and canaries see it

@@ -19,12 +19,12 @@ from world import ROLE_FILES, ClusterWorld, rules
 
 from draftsmith.contract.errors import RunInterruptedError
 from draftsmith.contract.measure import OperatingPoint
-from draftsmith.engines import vllm_log
-from draftsmith.engines.vllm import VllmEngine
-from draftsmith.serving.canary import Canaries
-from draftsmith.serving.canary_text import ArmObjects, ArmPlan
-from draftsmith.traffic.prompts import Prompt
-from draftsmith.work.measure import Endpoint, Slot, measure
+from draftsmith.corpus.prompts import Prompt
+from draftsmith.engines.vllm import log as vllm_log
+from draftsmith.engines.vllm.engine import VllmEngine
+from draftsmith.serving.canary.canaries import Canaries
+from draftsmith.serving.canary.text import ArmObjects, ArmPlan
+from draftsmith.work.compare.trial import Endpoint, Slot, measure
 
 MTP = {"method": "mtp", "num_speculative_tokens": 3}
 POINT = OperatingPoint(name="c2", concurrency=2, primary=True)
@@ -105,7 +105,7 @@ def test_stopped_in_the_middle_of_a_measurement_it_leaves_nothing(world: Cluster
 
 def test_every_option_and_role_is_in_the_document() -> None:
     from draftsmith.backends.kubernetes_options import JobOptions
-    from draftsmith.serving.kubernetes_options import ServingOptions
+    from draftsmith.serving.kubernetes.options import ServingOptions
 
     page = (Path(__file__).parents[2] / "docs" / "kubernetes.md").read_text()
     missing = [

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from draftsmith.contract.errors import InputError
-from draftsmith.serving.shell_words import NotUnderstoodError, commands
-from draftsmith.serving.vllm_arguments import compact, read_command
+from draftsmith.engines.shell_words import NotUnderstoodError, commands
+from draftsmith.engines.vllm.words import compact, read_command
 
 NGRAM = {"method": "ngram", "num_speculative_tokens": 3}
 JSON = compact(NGRAM)

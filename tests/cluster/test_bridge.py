@@ -13,13 +13,13 @@ import yaml
 from fake_cluster import FakeCluster, Fault, Object
 from world import ClusterWorld, connect, node
 
+from draftsmith.api.cluster import place_text
+from draftsmith.api.runs import place_jobs
 from draftsmith.backends.detect import choose, look
 from draftsmith.backends.kubernetes_detect import find_bridge
-from draftsmith.cli.cluster import place_text
-from draftsmith.cli.oneshot import place_jobs
 from draftsmith.contract.config import parse_config
 from draftsmith.kit.clock import FakeClock
-from draftsmith.serving.canary_check import is_usable
+from draftsmith.serving.canary.check import is_usable
 
 TAINT = {"key": "slinky.slurm.net/managed-node", "value": "slurm-bridge-scheduler", "effect": "NoExecute"}
 

@@ -13,7 +13,7 @@ from draftsmith import wiring
 from draftsmith.cli.canary import Action, canary
 from draftsmith.contract.config import parse_config
 from draftsmith.contract.errors import ConfigError, InputError, PrerequisiteError, RefusedError
-from draftsmith.serving.kubernetes import KubernetesServing
+from draftsmith.serving.kubernetes.serving import KubernetesServing
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from draftsmith.contract.errors import (
     RefusedError,
     RunInterruptedError,
 )
-from draftsmith.serving.canary import Canaries
-from draftsmith.serving.canary_text import ArmPlan
-from draftsmith.serving.kubernetes import KubernetesServing
+from draftsmith.serving.canary.canaries import Canaries
+from draftsmith.serving.canary.text import ArmPlan
+from draftsmith.serving.kubernetes.serving import KubernetesServing
 
 
 def test_arms_come_up_on_one_idle_node_and_are_gone_afterwards(world: ClusterWorld) -> None:

@@ -13,7 +13,7 @@ import pytest
 from loop_story import INSIDE, Begin, Story, once
 from world import ClusterWorld, busy_pod, fate_of, node, service
 
-from draftsmith.cli.cluster import check_serving
+from draftsmith.api.cluster import check_serving
 from draftsmith.contract.errors import DraftsmithError, InputError, PrerequisiteError, RefusedError, RunInterruptedError
 from draftsmith.contract.job import JobResult, JobSpec, JobStatus
 from draftsmith.kit.files import write_json
@@ -21,7 +21,7 @@ from draftsmith.loop.base import Loop
 from draftsmith.loop.jobs import run_job, specs
 from draftsmith.loop.promotion import rollback
 from draftsmith.phases.steps import Compare
-from draftsmith.work import canary_fleet
+from draftsmith.work.compare import canary_fleet
 
 
 def test_a_win_on_canaries_is_a_verdict_and_is_promoted(world: ClusterWorld, begin: Begin) -> None:

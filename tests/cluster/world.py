@@ -13,10 +13,10 @@ from kubernetes import client
 
 from draftsmith.kit.clock import Clock, FakeClock
 from draftsmith.kit.kube import KubeApi
-from draftsmith.serving.canary import Canaries
-from draftsmith.serving.canary_text import ArmPlan
-from draftsmith.serving.kubernetes import KubernetesServing
-from draftsmith.serving.kubernetes_options import ServingOptions
+from draftsmith.serving.canary.canaries import Canaries
+from draftsmith.serving.canary.text import ArmPlan
+from draftsmith.serving.kubernetes.options import ServingOptions
+from draftsmith.serving.kubernetes.serving import KubernetesServing
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "kubernetes"
 NGRAM = {"method": "ngram", "num_speculative_tokens": 3}

@@ -10,7 +10,7 @@ from draftsmith.contract.access import AccessRecord, SpecStats, Timing
 from draftsmith.contract.config import CorpusConfig
 from draftsmith.contract.corpus import CorpusManifest
 from draftsmith.contract.draft import TargetFacts
-from draftsmith.traffic.corpus import build_corpus
+from draftsmith.corpus.build import build_corpus
 
 START, END, VOCAB = "<|start|>", "<|end|>", 300
 WORDS = (

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.errors import InputError
-from draftsmith.traffic.corpus import iter_rows
-from draftsmith.traffic.rows import dialogue_keys
-from draftsmith.traffic.splits import MAX_BRANCHES, Shares, assign, conversations
+from draftsmith.corpus.build import iter_rows
+from draftsmith.corpus.rows import dialogue_keys
+from draftsmith.corpus.splits import MAX_BRANCHES, Shares, assign, conversations
 
 EXAMPLES = ("Table: a\nQuestion: how many?", "SELECT COUNT(*) FROM a", "Table: b\nQuestion: which?", "SELECT x FROM b")
 

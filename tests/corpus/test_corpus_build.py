@@ -16,9 +16,9 @@ from corpus_service import VOCAB, WORDS, Service
 from draftsmith.contract.config import CorpusConfig
 from draftsmith.contract.errors import InputError, PrerequisiteError
 from draftsmith.contract.profile import Distribution, LengthBucket, Recommendation, WorkloadProfile
-from draftsmith.traffic import spill
-from draftsmith.traffic.corpus import answered, build_corpus, iter_rows, needs_answers, open_corpus, storage_estimate
-from draftsmith.traffic.target_tokens import TargetTokens
+from draftsmith.corpus import spill
+from draftsmith.corpus.build import answered, build_corpus, iter_rows, needs_answers, open_corpus, storage_estimate
+from draftsmith.corpus.target_tokens import TargetTokens
 
 
 def test_a_row_is_what_the_engine_said(service: Service, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_full_disk_leaves_the_old_corpus(service: Service, tmp_path: Path, mon
     def full(parts: list[Path], path: Path) -> Path:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("draftsmith.traffic.corpus.concatenate", full)
+    monkeypatch.setattr("draftsmith.corpus.build.concatenate", full)
     with pytest.raises(PrerequisiteError, match="is full; the corpus was not changed"):
         service.build(out)
     assert open_corpus(out) == old

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from draftsmith.contract.errors import InputError
-from draftsmith.traffic.corpus import iter_rows
-from draftsmith.traffic.vocabulary import choose_draft_vocab, ids_digest, load_token_freq, mapping
+from draftsmith.corpus.build import iter_rows
+from draftsmith.corpus.vocabulary import choose_draft_vocab, ids_digest, load_token_freq, mapping
 
 COUNTS = arrays.arrays(np.int64, 500, elements=st.integers(0, 1000)).filter(lambda counts: counts.sum() > 0)
 

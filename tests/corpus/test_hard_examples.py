@@ -9,7 +9,7 @@ from corpus_service import WORDS, Service
 
 from draftsmith.contract.access import AccessRecord, SpecStats
 from draftsmith.contract.config import CorpusConfig
-from draftsmith.traffic.corpus import iter_rows
+from draftsmith.corpus.build import iter_rows
 
 
 def served(service: Service, count: int) -> list[AccessRecord]:

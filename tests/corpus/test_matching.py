@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from draftsmith.contract.access import SpecStats
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.profile import Distribution, LengthBucket, Recommendation, WorkloadProfile
-from draftsmith.traffic.matching import choose, class_weights, hard_examples, plan_public_mix, quotas, row_weights
+from draftsmith.corpus.matching import choose, class_weights, hard_examples, plan_public_mix, quotas, row_weights
 
 
 def profile(**changes: Any) -> WorkloadProfile:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from draftsmith.contract.config import CorpusConfig
 from draftsmith.contract.errors import InputError
-from draftsmith.traffic.corpus import iter_rows
-from draftsmith.traffic.dedup import NearIndex, Templates, jaccard, learn_templates, prefix_keys, shingles
+from draftsmith.corpus.build import iter_rows
+from draftsmith.corpus.dedup import NearIndex, Templates, jaccard, learn_templates, prefix_keys, shingles
 
 LONG_SYSTEM = "You are the assistant of a railway. " + "Follow the rules of the house at all times. " * 20
 EXAMPLES = ("Where is my train?", "It is in the station.", "When does it leave?", "It leaves at noon.")

@@ -10,8 +10,8 @@ from corpus_service import Service
 
 from draftsmith.contract.config import CorpusConfig
 from draftsmith.contract.errors import InputError
-from draftsmith.traffic.corpus import iter_rows
-from draftsmith.traffic.prompts import general_prompts, heldout_prompts, read_prompts, tuning_prompts, write_prompts
+from draftsmith.corpus.build import iter_rows
+from draftsmith.corpus.prompts import general_prompts, heldout_prompts, read_prompts, tuning_prompts, write_prompts
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from corpus_service import WORDS, write_tokenizer
 from typer.testing import CliRunner
 
 from draftsmith.cli.app import app
+from draftsmith.client.log import read_requests
 from draftsmith.contract.errors import InputError
-from draftsmith.traffic.profile import build_profile
-from draftsmith.traffic.recording import read_requests
+from draftsmith.profiling.profile import build_profile
 
 SETS = {"code": "```python\nprint(1)\n```", "chat": "I think so, and how are you today?"}
 

@@ -10,10 +10,10 @@ from corpus_service import Service
 
 from draftsmith.contract.config import CorpusConfig
 from draftsmith.contract.errors import RefusedError
-from draftsmith.traffic.corpus import iter_rows, needs_answers
-from draftsmith.traffic.redaction import Redactor
-from draftsmith.traffic.retention import purge
-from draftsmith.traffic.target_tokens import TargetTokens
+from draftsmith.corpus.build import iter_rows, needs_answers
+from draftsmith.corpus.redaction import Redactor
+from draftsmith.corpus.target_tokens import TargetTokens
+from draftsmith.store.retention import purge
 
 pytest.importorskip("datafog_core")
 pytest.importorskip("detect_secrets")

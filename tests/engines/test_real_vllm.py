@@ -13,16 +13,16 @@ import httpx
 import psutil
 import pytest
 
+from draftsmith.client.replay import Request
 from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.errors import EngineLostError, EngineStartError
-from draftsmith.engines import vllm_metrics
 from draftsmith.engines.base import CaptureSpec, Server, ServerSpec
-from draftsmith.engines.vllm import VllmEngine
+from draftsmith.engines.vllm import metrics as vllm_metrics
+from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir
-from draftsmith.traffic.replay import Request
 from draftsmith.work import states
-from draftsmith.work.probe_plan import CapturedRow, ProbePlan, engine_logprobs
+from draftsmith.work.inside.probe_plan import CapturedRow, ProbePlan, engine_logprobs
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 READY_S = 600.0
@@ -34,7 +34,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """DRAFTSMITH_TARGET, or the demo target built once."""
     if given := os.environ.get("DRAFTSMITH_TARGET"):
         return Path(given)
-    from draftsmith.work.demo_target import build
+    from draftsmith.work.inside.demo_target import build
 
     return build(tmp_path_factory.mktemp("target") / "smollm2")
 
@@ -100,7 +100,7 @@ def test_states_of_sampled_answers_are_proved_by_the_engines_own_log_probabiliti
     engine: VllmEngine, target: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("torch")
-    from draftsmith.work.probe import probe
+    from draftsmith.work.inside.probe import probe
 
     depth = json.loads((target / "config.json").read_text())["num_hidden_layers"]
     capture = CaptureSpec(layer_ids=(2, depth // 2, depth), storage=str(tmp_path / "incoming"))

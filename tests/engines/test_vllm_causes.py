@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from draftsmith.engines import vllm_causes as causes
+from draftsmith.engines.vllm import causes
 
 Recorded = Callable[[str], str]
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from draftsmith.contract.errors import ConfigError, PrerequisiteError
-from draftsmith.engines import vllm_command
 from draftsmith.engines.base import CaptureSpec, Command, ServerSpec
-from draftsmith.engines.vllm_features import Installation, features, installation
+from draftsmith.engines.vllm import command as vllm_command
+from draftsmith.engines.vllm.features import Installation, features, installation
 
 CPU = Installation(python="/engine/python", version="0.32.0", device="cpu")
 GPU = Installation(python="/engine/python", version="0.24.0", device="cuda")

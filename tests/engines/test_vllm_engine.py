@@ -13,7 +13,7 @@ import pytest
 
 from draftsmith.contract.errors import EngineLostError, EngineStartError, PrerequisiteError
 from draftsmith.engines.base import Server, ServerSpec, free_port, require_free_port
-from draftsmith.engines.vllm import VllmEngine
+from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.kit import processes
 from draftsmith.kit.clock import FakeClock, SystemClock
 

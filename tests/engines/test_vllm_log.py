@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from draftsmith.engines import vllm_log as log
+from draftsmith.engines.vllm import log
 
 Recorded = Callable[[str], str]
 SETTINGS = {

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from draftsmith.contract.errors import EngineError, EngineLostError
-from draftsmith.engines import vllm_metrics as metrics
 from draftsmith.engines.base import Snapshot, free_port
+from draftsmith.engines.vllm import metrics
 from draftsmith.kit.clock import FakeClock
 
 Recorded = Callable[[str], str]

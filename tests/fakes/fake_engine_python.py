@@ -14,7 +14,7 @@ SITE = str(Path(__file__).parent / "vllm_site")
 
 
 def main(argv: list[str]) -> None:
-    if os.environ.get("FAKE_PROBE") and argv[:2] == ["-m", "draftsmith.work.probe"]:
+    if os.environ.get("FAKE_PROBE") and argv[:2] == ["-m", "draftsmith.work.inside.probe"]:
         report = argv[argv.index("--report") + 1] if "--report" in argv else argv[3]
         rows = json.loads(Path(argv[2]).read_text())["rows"]
         proofs = {

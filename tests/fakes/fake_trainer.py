@@ -1,8 +1,8 @@
 """A stand-in for the trainer's interpreter: answers what Draftsmith asks of `trainer.python`, in milliseconds.
 
     -c CODE                                       says that speculators is installed
-    -m draftsmith.work.prepare_speculators ...    makes the folder
-    -m draftsmith.work.train_speculators ...      writes a checkpoint and its metrics, one an epoch
+    -m draftsmith.work.inside.prepare_speculators ...    makes the folder
+    -m draftsmith.work.inside.train_speculators ...      writes a checkpoint and its metrics, one an epoch
 
 FAKE_TRAINER in the environment is a JSON object: acceptance (list, by position), epoch_s (time of an epoch), exit_code,
 wrong_map (true: ids where offsets belong), stopped ({reason, hint}: the watch ends it after its epochs).
@@ -92,7 +92,7 @@ def main(argv: list[str]) -> int:
     if argv[0] == "-c":
         print(json.dumps({"speculators": "0.9.0"} if "speculators" in argv[2:] else {}))
         return 0
-    if argv[1] == "draftsmith.work.prepare_speculators":
+    if argv[1] == "draftsmith.work.inside.prepare_speculators":
         Path(flag(argv, "--out")[0]).mkdir(parents=True, exist_ok=True)
         missing = [p for p in (Path(flag(argv, "--states")[0]),) if not list(p.glob("*.safetensors"))]
         return 1 if missing else 0

@@ -11,7 +11,7 @@ from draftsmith.contract.measure import Arm
 from draftsmith.phases.base import PhaseContext
 from draftsmith.phases.steps import _free_name, draft_lengths, other_draft, path_names
 from draftsmith.store.scrub import Scrubber, from_names, to_names
-from draftsmith.work.pinning import with_weights
+from draftsmith.work.compare.pinning import with_weights
 
 
 def lengths(**trainer: object) -> tuple[int, ...]:

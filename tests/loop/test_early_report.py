@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Travelled
 
-from draftsmith.cli.present import republish
+from draftsmith.api.explain import republish
 from draftsmith.contract.errors import InputError
 from draftsmith.store.runs import RunRecord, Store
 

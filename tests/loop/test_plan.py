@@ -12,12 +12,12 @@ import pytest
 from conftest import Travelled
 from loop_world import World, wait_for
 
-from draftsmith.cli.plan_request import checked_ks, operating_points, require_synthetic
+from draftsmith.api.plan_request import checked_ks, operating_points, require_synthetic
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError, PrerequisiteError
 from draftsmith.contract.plan import StepSample
 from draftsmith.contract.profile import Distribution, ExpectedAcceptance, Recommendation, WorkloadProfile
-from draftsmith.engines.vllm_features import Installation
+from draftsmith.engines.vllm.features import Installation
 from draftsmith.kit import processes
 from draftsmith.verdict.break_even import CostModel
 
@@ -147,7 +147,7 @@ def test_an_engine_without_synthetic_acceptance_is_refused_with_what_can_still_b
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     old = Installation(python="python", version="0.24.0", device="cpu")
-    monkeypatch.setattr("draftsmith.engines.vllm_features.installation", lambda _: old)
+    monkeypatch.setattr("draftsmith.engines.vllm.features.installation", lambda _: old)
     with pytest.raises(PrerequisiteError, match=r"0\.24\.0 on cpu") as refused:
         require_synthetic(Config(), profile())
     assert "ngram K 3 1.40 tokens a step" in refused.value.message

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from draftsmith.contract.errors import RefusedError
-from draftsmith.engines import vllm_metrics
 from draftsmith.engines.base import Snapshot
+from draftsmith.engines.vllm import metrics as vllm_metrics
 from draftsmith.loop.served import check_served
 
 PLAIN = {("vllm:generation_tokens", ""): 5.0}

@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 
-from draftsmith.serving.capture import CaptureMiddleware
-from draftsmith.serving.capture_settings import CaptureSettings
+from draftsmith.recorder.middleware import CaptureMiddleware
+from draftsmith.recorder.settings import CaptureSettings
 
 WORDS = ("Good", " morning", ",\u2028", " \u00c5sa", ".")
 URL = "http://server"

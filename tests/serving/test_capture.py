@@ -19,11 +19,12 @@ import httpx
 import pytest
 from model_server import WORDS, ModelServer, Place, chat, listening, until, whole
 
-from draftsmith.serving import capture_files, capture_policy
-from draftsmith.serving.capture import CaptureMiddleware
-from draftsmith.serving.capture_settings import NUMBERS, PREFIX, VARIABLES, CaptureSettings
+from draftsmith.profiling.profile import build_profile
+from draftsmith.recorder import files as capture_files
+from draftsmith.recorder import policy as capture_policy
+from draftsmith.recorder.middleware import CaptureMiddleware
+from draftsmith.recorder.settings import NUMBERS, PREFIX, VARIABLES, CaptureSettings
 from draftsmith.traffic.importers import read_records
-from draftsmith.traffic.profile import build_profile
 
 SAID = "".join(WORDS)
 KEY = "sk-live-5f3a9c0b7d"
@@ -365,7 +366,7 @@ def test_settings_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.
 
 def test_it_brings_little_into_the_server() -> None:
     program = (
-        "import sys, draftsmith.serving.capture\n"
+        "import sys, draftsmith.recorder.middleware\n"
         "own = {'orjson', 'httpx', 'numpy', 'polars', 'typer', 'rich', 'draftsmith.cli', 'draftsmith.traffic'}\n"
         "sys.exit(', '.join(own & sys.modules.keys()) or 0)"
     )

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from draftsmith.traffic.acceptance import LOOKUP, OTHERS, Expected, expected
+from draftsmith.profiling.acceptance import LOOKUP, OTHERS, Expected, expected
+from draftsmith.profiling.observe import Sample, loops_in_ids
+from draftsmith.profiling.simulate import SimCounts, simulate_ngram_many
 from draftsmith.traffic.classes import CLASSES
-from draftsmith.traffic.observe import Sample, loops_in_ids
-from draftsmith.traffic.simulate import SimCounts, simulate_ngram_many
 
 
 def samples(count: int) -> list[Sample]:

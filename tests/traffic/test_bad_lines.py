@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from draftsmith.contract.errors import InputError
-from draftsmith.traffic import scan
+from draftsmith.profiling import scan
+from draftsmith.profiling.profile import build_profile
 from draftsmith.traffic.importers import CATALOG, detect, read_records
 from draftsmith.traffic.importers import sources as sources_module
 from draftsmith.traffic.importers.base import SkipError
 from draftsmith.traffic.importers.normalise import BACKWARDS, UNREADABLE, normalise
 from draftsmith.traffic.importers.reading import FileReader, Rejected, elements
-from draftsmith.traffic.profile import build_profile
 
 from .conftest import request
 from .test_importers import ASKED, CHAT, COUNTS, FULL

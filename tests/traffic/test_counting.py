@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from draftsmith.contract.errors import InputError
-from draftsmith.traffic.bounded import Clock, Seen
-from draftsmith.traffic.lengths import Lengths, distribution
+from draftsmith.profiling.bounded import Clock, Seen
+from draftsmith.profiling.lengths import Lengths, distribution
 from draftsmith.traffic.pieces import PieceCounter, special_tokens
 from draftsmith.traffic.tokens import Counter, load_counter
 

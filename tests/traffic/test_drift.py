@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from draftsmith.cli.app import app
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.profile import WorkloadProfile
-from draftsmith.traffic.drift import compare
-from draftsmith.traffic.profile import build_profile
+from draftsmith.profiling.drift import compare
+from draftsmith.profiling.profile import build_profile
 
 from .conftest import request
 from .test_profile import log, prose

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.profile import WorkloadProfile
-from draftsmith.traffic import profile as profile_module
-from draftsmith.traffic.profile import build_profile
-from draftsmith.traffic.summary import lines, render
+from draftsmith.profiling import profile as profile_module
+from draftsmith.profiling.profile import build_profile
+from draftsmith.profiling.summary import lines, render
 from draftsmith.traffic.tokens import load_counter
 
 from .conftest import request
@@ -84,7 +84,7 @@ def test_an_estimate_is_within_a_hundredth_of_the_count(
 
 
 def test_workers_and_one_process_say_the_same(write: Any, tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from draftsmith.traffic import scan
+    from draftsmith.profiling import scan
 
     source = [str(write("a.jsonl", [*log(400), "broken", *log(50, seed=1)]))]
     alone = build_profile(source, tokenizer=tokenizer, workers=1)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from draftsmith.traffic.recommend import Evidence, has_mtp, recommend
+from draftsmith.profiling.recommend import Evidence, has_mtp, recommend
 
 PLAIN = Evidence(
     requests=1000, output_p50=150.0, copied_share=0.1, ngram_tokens_per_step=1.1, suffix_tokens_per_step=1.15

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from draftsmith.client import replay as replay_module
+from draftsmith.client.log import record
 from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.errors import EngineLostError, InputError, PrerequisiteError
 from draftsmith.contract.job import JobProgress
-from draftsmith.traffic import replay as replay_module
-from draftsmith.traffic.recording import record
 
 from .scripted import serving, streamed
 

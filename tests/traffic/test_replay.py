@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from draftsmith.client import replay as replay_module
+from draftsmith.client.replay import Pacing, Reply, Request, Target, replay, served_model
 from draftsmith.contract.errors import EngineLostError, InputError
-from draftsmith.traffic import replay as replay_module
-from draftsmith.traffic.replay import Pacing, Reply, Request, Target, replay, served_model
 
 from .scripted import Scripted, serving, streamed
 

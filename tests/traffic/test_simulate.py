@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from draftsmith.traffic.simulate import SimCounts, simulate_ngram, simulate_ngram_many, simulate_suffix_many
+from draftsmith.profiling.simulate import SimCounts, simulate_ngram, simulate_ngram_many, simulate_suffix_many
 
 
 def propose(context: Sequence[int], k: int, low: int, high: int) -> list[int]:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from draftsmith.contract.errors import InputError
+from draftsmith.profiling.profile import build_profile
 from draftsmith.traffic.importers import CATALOG, detect, read_records
-from draftsmith.traffic.profile import build_profile
 
 from .conftest import request
 from .test_importers import ASKED, CHAT, COUNTS, FULL, SAID, USAGE

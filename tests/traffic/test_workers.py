@@ -16,8 +16,8 @@ from .test_profile import log
 SCRIPT = """
 import sys
 from pathlib import Path
-from draftsmith.traffic import scan
-from draftsmith.traffic.profile import build_profile
+from draftsmith.profiling import scan
+from draftsmith.profiling.profile import build_profile
 
 if __name__ == "__main__":
     scan.PARALLEL_FROM = 0

@@ -47,7 +47,7 @@ def corpus(folder: Path, train: int = 8, validation: int = 3) -> Path:
 
 def states(folder: Path, corpus_folder: Path) -> Path:
     """A capture: three layers and the last, random, in float16."""
-    from draftsmith.work.state_names import states_path
+    from draftsmith.work.inside.state_names import states_path
 
     folder.mkdir(parents=True)
     random = np.random.default_rng(9)

@@ -157,7 +157,7 @@ def test_the_documented_environment_is_the_one_that_specforge_asks_for() -> None
 
 
 def test_doctor_looks_for_the_chosen_trainer(tmp_path: Path) -> None:
-    from draftsmith.cli.doctor import _trainer
+    from draftsmith.api.checks import _trainer
 
     config = Config(trainer=TrainerConfig(kind="specforge"))
     assert [(c.level, c.sentence[:15]) for c in _trainer(config)] == [("ok", "SpecForge 0.2.0")]

@@ -19,7 +19,7 @@ from draftsmith.trainers.lint import lint_draft
 from draftsmith.trainers.package import package_draft
 from draftsmith.trainers.specforge import SpecforgeTrainer
 from draftsmith.trainers.target import read_target
-from draftsmith.work import prepare_specforge, train_specforge
+from draftsmith.work.inside import prepare_specforge, train_specforge
 from draftsmith.work.subprocess import environment
 
 pytestmark = pytest.mark.filterwarnings("ignore:flash_attn is not found")
@@ -67,7 +67,7 @@ def test_states_become_what_specforge_reads(place: Path, tmp_path: Path) -> None
     assert read["target"].shape == (1, length, world.HIDDEN)
     mask = read["loss_mask"][0].tolist()
     assert mask == [0] * (world.PROMPT - 1) + [1] * (length - world.PROMPT) + [0], "from the last token of the prompt"
-    from draftsmith.work.state_names import states_path
+    from draftsmith.work.inside.state_names import states_path
 
     raw = load_file(states_path(place / "states", "r0"))["hidden_states"].float()
     weight = load_file(place / "target" / "model.safetensors")["model.norm.weight"].float()
@@ -85,7 +85,7 @@ def test_states_of_other_tokens_are_refused(place: Path) -> None:
 
 TWICE = """
 import sys
-from draftsmith.work.train_specforge import main
+from draftsmith.work.inside.train_specforge import main
 cut = sys.argv.index("==")
 stopped = main(sys.argv[1:cut])
 assert stopped == 3, stopped

@@ -19,14 +19,16 @@ from typing import Any
 import psutil
 import pytest
 
-from draftsmith.cli import comparison, main
+from draftsmith.api import compare as comparison
+from draftsmith.cli import main
 from draftsmith.cli.output import Mode
-from draftsmith.engines import vllm, vllm_metrics
+from draftsmith.client import replay
+from draftsmith.engines.vllm import engine as vllm
+from draftsmith.engines.vllm import metrics as vllm_metrics
 from draftsmith.kit import processes
 from draftsmith.loop.jobs import read_progress
-from draftsmith.traffic import replay
 from draftsmith.work import job
-from draftsmith.work.compare import body
+from draftsmith.work.compare.campaign import body
 from draftsmith.work.job import Job
 
 FAKES = Path(__file__).parent.parent / "fakes"

@@ -14,7 +14,7 @@ import pytest
 from comparison_world import Bench, ask, kill
 from loop_world import wait_for
 
-from draftsmith.work import measure
+from draftsmith.work.compare import trial as measure
 
 SPECULATING = """--speculative-config '{"method": "ngram", "num_speculative_tokens": 3}'"""
 CACHED = "--enable-prefix-caching"

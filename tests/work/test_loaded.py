@@ -10,9 +10,9 @@ import pytest
 from draftsmith.contract.draft import DraftManifest
 from draftsmith.contract.errors import EngineError
 from draftsmith.contract.measure import Arm, EngineFacts
-from draftsmith.engines import vllm_log
+from draftsmith.engines.vllm import log as vllm_log
 from draftsmith.kit.files import write_json
-from draftsmith.work import loaded
+from draftsmith.work.compare import loaded
 
 LOG = Path(__file__).parent.parent / "engines" / "logs" / "eagle3-0.24.log"  # the target's embeddings, its own head
 ASKED = {"method": "eagle3", "num_speculative_tokens": 3}

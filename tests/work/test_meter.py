@@ -11,7 +11,8 @@ from safetensors.numpy import save_file
 from draftsmith.contract.measure import Trial
 from draftsmith.kit import gpu
 from draftsmith.report.sol import measured_bandwidth
-from draftsmith.work import meter, sizes
+from draftsmith.work import sizes
+from draftsmith.work.compare import meter
 
 
 def test_a_trial_beside_a_gpu_gets_its_clocks(monkeypatch: pytest.MonkeyPatch) -> None:

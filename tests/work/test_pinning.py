@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.measure import OperatingPoint, RequestSample, Trial
-from draftsmith.traffic.prompts import Prompt, PromptSet, write_prompts
-from draftsmith.work.commands import as_module, check_command, render, split_command
+from draftsmith.corpus.prompts import Prompt, PromptSet, write_prompts
+from draftsmith.work.compare.commands import as_module, check_command, render, split_command
+from draftsmith.work.compare.pinning import pin_prompts, sampling_seen, set_aside, typical_window
+from draftsmith.work.compare.trial import with_divergence
 from draftsmith.work.job import Job
-from draftsmith.work.measure import with_divergence
-from draftsmith.work.pinning import pin_prompts, sampling_seen, set_aside, typical_window
 
 MAIL = "anna.kovacs@example.org"
 

@@ -9,9 +9,9 @@ import pytest
 from draftsmith.contract.errors import EngineError
 from draftsmith.contract.measure import RequestSample, SpecCounters, Trial
 from draftsmith.contract.profile import BenchShape
-from draftsmith.work.plan import design
-from draftsmith.work.plan_measure import PLAIN, samples, step_s, usable
-from draftsmith.work.plan_prompts import plan_prompts
+from draftsmith.work.plan.bench import PLAIN, samples, step_s, usable
+from draftsmith.work.plan.forecast import design
+from draftsmith.work.plan.prompts import plan_prompts
 
 SHAPES = (BenchShape(name="json", isl=180, osl=35, weight=0.7), BenchShape(name="chat", isl=5000, osl=900, weight=0.3))
 

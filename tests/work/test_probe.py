@@ -13,8 +13,8 @@ transformers = pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from draftsmith.work.probe import main, probe  # noqa: E402
-from draftsmith.work.probe_plan import CapturedRow, ProbePlan, ProbeReport, engine_logprobs  # noqa: E402
+from draftsmith.work.inside.probe import main, probe  # noqa: E402
+from draftsmith.work.inside.probe_plan import CapturedRow, ProbePlan, ProbeReport, engine_logprobs  # noqa: E402
 
 DEPTH, LAYERS = 8, (2, 4, 5, 8)
 LENGTHS = ((5, 20), (9, 24), (9, 24), (14, 40))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from draftsmith.work.probe_plan import greedy
+from draftsmith.work.inside.probe_plan import greedy
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("speculators")
 
-from draftsmith.work import sparse_eagle3  # noqa: E402
+from draftsmith.work.inside import sparse_eagle3  # noqa: E402
 
 HIDDEN, LAYERS, VOCAB, DRAFT_VOCAB, SEQ = 32, 3, 97, 40, 64
 

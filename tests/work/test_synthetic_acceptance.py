@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from draftsmith.work.synthetic_acceptance import Rule, accept, install
+from draftsmith.work.inside.synthetic_acceptance import Rule, accept, install
 
 torch = pytest.importorskip("torch")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from draftsmith.work.training_watch import TrainingStopped, Watch
+from draftsmith.work.inside.training_watch import TrainingStopped, Watch
 
 
 def records(path: Path) -> list[dict[str, Any]]:

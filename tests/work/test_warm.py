@@ -6,7 +6,7 @@ import pytest
 
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.measure import RequestSample, Trial
-from draftsmith.work.warm import steady
+from draftsmith.work.compare.warm import steady
 
 
 def trial(latency_s: float) -> Trial:

@@ -16,9 +16,9 @@ from draftsmith.contract.errors import InputError, RunInterruptedError
 
 if TYPE_CHECKING:
     from draftsmith.contract.config import Config
-    from draftsmith.serving.canary import Canaries
-    from draftsmith.serving.canary_ready import CanaryServer
-    from draftsmith.serving.canary_text import ArmPlan
+    from draftsmith.serving.canary.canaries import Canaries
+    from draftsmith.serving.canary.ready import CanaryServer
+    from draftsmith.serving.canary.text import ArmPlan
 
 STANDING = "standing"
 LOOK_EVERY_S = 30
@@ -119,7 +119,7 @@ def _patch(config: Config, place: Path, given: list[str]) -> None:
 def _arms(config: Config, place: Path, given: list[str]) -> list[ArmPlan]:
     """The standing configuration first, then the arms given."""
     from draftsmith import wiring
-    from draftsmith.serving.canary_text import ArmPlan
+    from draftsmith.serving.canary.text import ArmPlan
 
     parsed = dict(_parse(text) for text in given)
     standing = wiring.kubernetes_serving(config, place).current() if STANDING not in parsed else parsed[STANDING]

@@ -32,7 +32,7 @@ def build_target(out: Path) -> Path:
     say(f"target   building SmolLM2-135M-Instruct in {out}")
     registry = private_dir(out.parent / ".processes")
     log = out.parent / "demo-target.log"
-    code = run_module("draftsmith.work.demo_target", [str(out)], None, log, registry)
+    code = run_module("draftsmith.work.inside.demo_target", [str(out)], None, log, registry)
     if code:
         raise PrerequisiteError(
             f"the demo target could not be built (see {log})",
@@ -43,7 +43,7 @@ def build_target(out: Path) -> Path:
 
 def demo_config(config: Config, target: Path, log: Path, workspace: Path, settings: list[str]) -> Config:
     """The user's configuration with the demo's defaults; `--set` wins."""
-    from draftsmith.cli.oneshot import override
+    from draftsmith.api.runs import override
 
     update: dict[str, Any] = {"target": str(target), "profile": str(log), "workspace": str(workspace)}
     for section, values in SETTINGS.items():
@@ -53,8 +53,8 @@ def demo_config(config: Config, target: Path, log: Path, workspace: Path, settin
 
 def run_demo(folder: Path, requests: int, config: Config, settings: list[str], *, new: bool = False) -> Path:
     """Everything from nothing. Returns the folder of the run."""
-    from draftsmith.cli.doctor import require_ready
-    from draftsmith.cli.oneshot import open_loop
+    from draftsmith.api.checks import require_ready
+    from draftsmith.api.runs import open_loop
     from draftsmith.loop.driver import drive
     from draftsmith.traffic.demo import demo_prompts
 
@@ -74,8 +74,8 @@ def run_demo(folder: Path, requests: int, config: Config, settings: list[str], *
 
 def answer(config: Config, prompts: Path, log: Path, folder: Path) -> None:
     """Serve the target without speculation and let it answer the prompts, unless the log is complete."""
+    from draftsmith.client.log import record
     from draftsmith.kit.files import read_lines
-    from draftsmith.traffic.recording import record
 
     wanted = sum(1 for _ in read_lines(prompts))
     if sum(1 for _ in read_lines(log)) >= wanted:

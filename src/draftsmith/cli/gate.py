@@ -62,7 +62,7 @@ def compare(
     port are added, the server is stopped in the end), or are servers that run already. Give at least two. Report and
     evidence bundle are left in the folder.
     """
-    from draftsmith.cli.comparison import Asked, run_comparison
+    from draftsmith.api.compare import Asked, run_comparison
     from draftsmith.contract.errors import InputError
 
     source = prompts or prompts_file
@@ -93,7 +93,7 @@ def decide(
 
     If the verdict that lies beside them is another one, it says so: samples were altered, taken away or added since.
     """
-    from draftsmith.cli.comparison import read_comparison, recorded_differences
+    from draftsmith.api.compare import read_comparison, recorded_differences
 
     found = read_comparison(samples)
     _print(found, differs=recorded_differences(samples, found.decision))
@@ -129,7 +129,7 @@ def verify(
 
 
 def _print(found: Any, report: str | None = None, differs: list[str] | None = None) -> None:
-    from draftsmith.cli.present import comparison_text
+    from draftsmith.api.explain import comparison_text
     from draftsmith.verdict.divergence import divergences
     from draftsmith.verdict.schedule import propose, scheduled_config
     from draftsmith.verdict.validate import valid_trials

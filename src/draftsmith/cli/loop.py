@@ -7,9 +7,10 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from draftsmith.api.cluster import AFTER_COMPARE, FLAG, check_serving, dry_run, place_text, stop_cluster_jobs
 from draftsmith.cli import options as o
-from draftsmith.cli.cluster import AFTER_COMPARE, FLAG, check_serving, dry_run, place_text, stop_cluster_jobs
-from draftsmith.cli.output import RunConsole, duration, say, show
+from draftsmith.cli.output import RunConsole, say, show
+from draftsmith.kit.clock import duration
 
 
 class Jobs(NamedTuple):
@@ -133,8 +134,8 @@ def _drive(
     stop_after: str | None = None,
     jobs: Jobs = NO_JOBS,
 ) -> None:
-    from draftsmith.cli.doctor import LEFT_TO_JOBS, require_ready
-    from draftsmith.cli.oneshot import backend_words, open_loop, place_jobs, place_of
+    from draftsmith.api.checks import LEFT_TO_JOBS, require_ready
+    from draftsmith.api.runs import backend_words, open_loop, place_jobs, place_of
     from draftsmith.loop.driver import drive
     from draftsmith.phases.steps import on_canaries
 
@@ -165,7 +166,11 @@ def _drive(
         say(place_text(begun))
         choice = begun
     if choice.kind != "local" and not jobs.understood:
-        dry_run(loop, choice)
+        found = dry_run(loop, choice)
+        show(found.value(), found.text())
+        if found.problem:
+            say(f"error: {found.problem.message}\nnext:  {found.problem.next_step}")
+            raise typer.Exit(found.problem.exit_code)
         return
     check_serving(loop)
     if on_canaries(config) and not jobs.understood and stop_after in AFTER_COMPARE:
@@ -176,7 +181,7 @@ def _drive(
 
 def finish(folder: Path) -> None:
     """Show how a run ended. A run that a gate stopped ends with a code of its own: nothing was decided."""
-    from draftsmith.cli.present import closing
+    from draftsmith.api.explain import closing
     from draftsmith.contract.errors import StoppedAtGateError
 
     found = overview(folder)
@@ -225,7 +230,7 @@ def status(
     json: o.Json = False,
 ) -> None:
     """Show what serves, and how far a run came: what each phase found and how long it took."""
-    from draftsmith.cli.oneshot import get_run
+    from draftsmith.api.runs import get_run
     from draftsmith.loop.jobs import read_progress
     from draftsmith.store.state import read_state
 
@@ -252,8 +257,8 @@ def explain(
     json: o.Json = False,
 ) -> None:
     """Say in words why a run promoted, kept or stopped: every gate, guard and number behind it."""
-    from draftsmith.cli.oneshot import get_run
-    from draftsmith.cli.present import explanation
+    from draftsmith.api.explain import explanation
+    from draftsmith.api.runs import get_run
 
     found = get_run(o.configuration(config, workspace=workspace), run_id)
     value, text = explanation(found)
@@ -267,8 +272,8 @@ def report(
     json: o.Json = False,
 ) -> None:
     """Write the evidence bundle and report.html of a run from what it has so far, and say which phases are missing."""
-    from draftsmith.cli.oneshot import get_run
-    from draftsmith.cli.present import republish
+    from draftsmith.api.explain import republish
+    from draftsmith.api.runs import get_run
 
     found = get_run(o.configuration(config, workspace=workspace), run_id)
     path, missing = republish(found)
@@ -287,9 +292,9 @@ def teardown(
     json: o.Json = False,
 ) -> None:
     """Stop everything that a run started and that still lives. Evidence and drafts stay."""
-    from draftsmith.cli.oneshot import get_run
+    from draftsmith.api.runs import get_run
     from draftsmith.kit import processes
-    from draftsmith.traffic.retention import purge as purge_run
+    from draftsmith.store.retention import purge as purge_run
 
     found = get_run(o.configuration(config, workspace=workspace), run_id)
     ended = stop_cluster_jobs(found, understood)

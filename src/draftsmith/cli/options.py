@@ -44,7 +44,7 @@ def configuration(
     settings: list[str] | None = None,
 ) -> Config:
     """The file, then the flags. Raises ConfigError."""
-    from draftsmith.cli.oneshot import override
+    from draftsmith.api.runs import override
 
     config = load_config(file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None))
     flags: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from draftsmith.contract.errors import DraftsmithError
 from draftsmith.contract.job import JobProgress
+from draftsmith.kit.clock import duration
 from draftsmith.phases.base import Gate
 
 LINE_EVERY_S = 10.0
@@ -88,16 +89,6 @@ def describe(progress: JobProgress) -> str:
     return text + (f": {progress.note}" if progress.note else "")
 
 
-def duration(seconds: float) -> str:
-    """`45s`, `3m05s`, `2h10m`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-
-
 class RunConsole:
     """The driver's console on a terminal."""
 
@@ -106,12 +97,16 @@ class RunConsole:
         self.progress_line = Progress()
         self.said = ""
 
+    def note(self, text: str) -> None:
+        """See loop.base.Console."""
+        say(text)
+
     def phase_started(self, phase: str, title: str, reused_from: str | None) -> None:
-        """See loop.driver.Console."""
+        """See loop.base.Console."""
         say(f"{phase:8} {title}{f' (same inputs: taken over from {reused_from})' if reused_from else ''}")
 
     def progress(self, phase: str, progress: JobProgress) -> None:
-        """See loop.driver.Console."""
+        """See loop.base.Console."""
         if progress.said and progress.said != self.said:
             self.said = progress.said
             self.progress_line.clear()
@@ -119,7 +114,7 @@ class RunConsole:
         self.progress_line(phase, progress)
 
     def phase_ended(self, phase: str, gate: Gate, wall_s: float) -> None:
-        """See loop.driver.Console."""
+        """See loop.base.Console."""
         self.progress_line.clear()
         mark = "ok  " if gate.passed else "STOP"
         say(f"{phase:8} {mark} {gate.headline}  [{duration(wall_s)}]")
@@ -127,7 +122,7 @@ class RunConsole:
             say(f"         - {detail}")
 
     def confirm(self, headline: str, phase: str) -> bool:
-        """See loop.driver.Console."""
+        """See loop.base.Console."""
         if not sys.stdin.isatty():
             say(f"not asked (no terminal): give --yes to go on to {phase} without asking")
             return False

@@ -52,7 +52,8 @@ def plan(
     Starts a plain server and, one after another, servers with an untrained draft of the right shape that the engine accepts
     at a chosen rate. Points that are measured are kept: the same command goes on where it stopped.
     """
-    from draftsmith.cli.planning import check_plan, make_plan, plan_text
+    from draftsmith.api.plan import check_plan, make_plan, plan_text
+    from draftsmith.work.plan.bench import Effort
 
     settled = o.configuration(config, target=target, workspace=workspace, settings=settings)
     if check is not None:
@@ -71,7 +72,8 @@ def plan(
         console=RunConsole(ask=False),
         dry_run=dry_run,
     )
-    if found is None:
+    if isinstance(found, Effort):
+        show({"starts": found.starts, "trials": found.trials, "seconds": found.seconds})
         return
     show(found, plan_text(found))
     say(f"page     {out / 'plan.html'}")

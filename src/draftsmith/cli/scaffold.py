@@ -38,8 +38,8 @@ def scaffold(
     Everything is derived from the target's config.json. `[backend.options]` of a Slurm back end and `[serving.options]` of
     Kubernetes are taken over where they are configured. Nothing is submitted or created.
     """
-    from draftsmith.cli.oneshot import require_target
-    from draftsmith.cli.scaffold_text import Recipe, files
+    from draftsmith.api.recipe_text import Recipe, files
+    from draftsmith.api.runs import require_target
     from draftsmith.contract.cluster import slug
     from draftsmith.contract.errors import InputError
     from draftsmith.kit.files import write_atomic
@@ -92,7 +92,7 @@ def _head_key(target: Path) -> str:
 def _site(config: Config) -> tuple[Any, Any]:
     """What the cluster's own options say, where they are configured. Raises ConfigError."""
     from draftsmith.backends.slurm_options import parse_options
-    from draftsmith.serving.kubernetes_options import parse_serving_options
+    from draftsmith.serving.kubernetes.options import parse_serving_options
 
     slurm = parse_options(config.backend.options if config.backend.kind == "slurm" else {})
     return slurm, parse_serving_options(config.serving.options if config.serving.kind == "kubernetes" else {})

@@ -21,7 +21,7 @@ def doctor(
     """Check interpreter, engine, trainer, harmful packages, memory, disk, ports and target, and say what to do."""
     from dataclasses import asdict
 
-    from draftsmith.cli.doctor import examine
+    from draftsmith.api.checks import examine
     from draftsmith.contract.errors import PrerequisiteError
 
     found = examine(o.configuration(config, target=target, workspace=workspace, settings=settings))
@@ -46,7 +46,7 @@ def lint(
 
     These are the faults that leave a server healthy and acceptance near one. Exit code 4 if a check fails.
     """
-    from draftsmith.cli.oneshot import require_target
+    from draftsmith.api.runs import require_target
     from draftsmith.contract.errors import RefusedError
     from draftsmith.trainers.lint import lint_draft
 

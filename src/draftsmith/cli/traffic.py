@@ -41,10 +41,10 @@ def profile(
     """
     import time
 
+    from draftsmith.corpus.redaction import shown_names
     from draftsmith.kit.files import write_json
-    from draftsmith.traffic.profile import build_profile
-    from draftsmith.traffic.redaction import shown_names
-    from draftsmith.traffic.summary import render
+    from draftsmith.profiling.profile import build_profile
+    from draftsmith.profiling.summary import render
 
     settled = o.configuration(config, target=target)
     folder = Path(settled.target) if settled.target else None
@@ -114,7 +114,7 @@ def replay(
 
     Prompts that the log already answers are not sent again: run it again after an interruption.
     """
-    from draftsmith.traffic.recording import record
+    from draftsmith.client.log import record
 
     line = Progress()
     figures = record(
@@ -147,7 +147,7 @@ def drift(
 
     Exit code 1 if it drifted, 0 if not or if the profiles cannot tell.
     """
-    from draftsmith.traffic.drift import compare
+    from draftsmith.profiling.drift import compare
 
     report = compare(read_profile(before), read_profile(after))
     lines = [report.sentence, *(f"  {item.sentence}" for item in report.measures)]
@@ -180,8 +180,8 @@ def mix(
     The answers of public sets are not the target's: draw prompts, let the target answer them with `draftsmith replay`, and
     give that log to `draftsmith run`.
     """
+    from draftsmith.corpus.public_mix import plan_mix
     from draftsmith.kit.files import write_json
-    from draftsmith.traffic.public_mix import plan_mix
     from draftsmith.traffic.tokens import load_counter
 
     sets = dict(_named(item) for item in public)

@@ -62,3 +62,13 @@ class FakeClock:
     def advance(self, seconds: float) -> None:
         """Move the time forward."""
         self.now += seconds
+
+
+def duration(seconds: float) -> str:
+    """`45s`, `3m05s`, `2h10m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

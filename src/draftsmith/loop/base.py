@@ -17,6 +17,9 @@ from draftsmith.store.runs import Run
 class Console(Protocol):
     """What the driver tells the operator."""
 
+    def note(self, text: str) -> None:
+        """A line for people that belongs to no phase."""
+
     def phase_started(self, phase: str, title: str, reused_from: str | None) -> None:
         """A phase begins, or what an earlier run made from the same inputs is used."""
 

@@ -21,8 +21,8 @@ from draftsmith.loop.promotion import promote
 from draftsmith.loop.reuse import take_over
 from draftsmith.phases.base import PhaseContext
 from draftsmith.phases.pipeline import JOBS, PIPELINE
+from draftsmith.store.retention import purge
 from draftsmith.store.runs import Run
-from draftsmith.traffic.retention import purge
 
 
 def drive(loop: Loop) -> JobResult | None:

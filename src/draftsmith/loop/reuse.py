@@ -92,7 +92,7 @@ def _checksum(phase: str, result: JobResult) -> str | None:
         return None
     path = Path(result.outputs[_CHECKED[phase][0]])
     if phase == "corpus":
-        from draftsmith.traffic.reading import open_corpus
+        from draftsmith.corpus.reading import open_corpus
 
         return open_corpus(path).rows_sha256
     if phase == "train":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from draftsmith.contract.errors import RefusedError
-from draftsmith.engines import vllm_metrics
+from draftsmith.engines.vllm import metrics as vllm_metrics
 from draftsmith.serving.base import Serving
 
 SPECULATION = "vllm:spec_decode"

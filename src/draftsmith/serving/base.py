@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
-SpecConfig = dict[str, Any] | None
+from draftsmith.contract.speculation import SpecConfig
 
 
 class Serving(Protocol):

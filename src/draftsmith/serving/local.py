@@ -12,8 +12,8 @@ from pathlib import Path
 from draftsmith.contract.base import canonical
 from draftsmith.contract.config import ServingConfig
 from draftsmith.contract.errors import InputError, RefusedError
+from draftsmith.contract.speculation import SpecConfig
 from draftsmith.kit.files import write_atomic
-from draftsmith.serving.base import SpecConfig
 
 
 class LocalServing:

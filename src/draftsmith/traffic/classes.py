@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 
 from draftsmith.contract.access import AccessRecord
-from draftsmith.traffic.asks import Asked
 from draftsmith.traffic.languages import language
+from draftsmith.traffic.phrases import Asked
 from draftsmith.traffic.tokens import content
 
 CLASSES = (

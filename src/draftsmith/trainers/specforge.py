@@ -19,8 +19,8 @@ from draftsmith.trainers.specforge_env import require_specforge
 from draftsmith.trainers.target import read_config
 from draftsmith.trainers.weights import INDEX, read_tensors, weight_files
 
-LAUNCHER = "draftsmith.work.train_specforge"
-PREPARE = "draftsmith.work.prepare_specforge"
+LAUNCHER = "draftsmith.work.inside.train_specforge"
+PREPARE = "draftsmith.work.inside.prepare_specforge"
 READ_LAYERS = 3  # its EAGLE3 model is made for three layers of the target
 ATTENTION = {"auto": "sdpa", "sdpa": "sdpa", "flex": "flex_attention"}
 PAD_FACTOR = 4  # a batch is padded to its longest row: at most so many times the wanted tokens

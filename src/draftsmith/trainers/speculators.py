@@ -8,8 +8,8 @@ from pathlib import Path
 from draftsmith.contract.config import TrainerConfig
 from draftsmith.trainers.base import Step, TrainingTask
 
-LAUNCHER = "draftsmith.work.train_speculators"
-PREPARE = "draftsmith.work.prepare_speculators"
+LAUNCHER = "draftsmith.work.inside.train_speculators"
+PREPARE = "draftsmith.work.inside.prepare_speculators"
 LOG_EVERY = 5
 BLOCK_METHODS = ("dflash",)
 # What is known to train with every torch of the supported range. speculators' own defaults (flex attention, fused loss)

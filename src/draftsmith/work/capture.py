@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from draftsmith import wiring
+from draftsmith.client.replay import Reply, Request
 from draftsmith.contract.config import Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import EngineError
+from draftsmith.corpus.reading import CorpusRow, iter_rows, open_corpus
 from draftsmith.engines.base import CaptureSpec
 from draftsmith.kit.files import private_dir, read_json, write_json
-from draftsmith.traffic.reading import CorpusRow, iter_rows, open_corpus
-from draftsmith.traffic.replay import Reply, Request
 from draftsmith.work import states
+from draftsmith.work.inside.probe_plan import CapturedRow, ProbePlan, ProbeReport, engine_logprobs, greedy
 from draftsmith.work.job import Job, Outputs, run_job
-from draftsmith.work.probe_plan import CapturedRow, ProbePlan, ProbeReport, engine_logprobs, greedy
 from draftsmith.work.servers import one, serving
 from draftsmith.work.subprocess import run_module
 
@@ -164,13 +164,13 @@ def _probe(
 
 
 def run_probe(plan: ProbePlan, workdir: Path, python: str | None, registry: Path) -> ProbeReport:
-    """Run draftsmith.work.probe as a subprocess. Raises EngineError if it does not report."""
+    """Run draftsmith.work.inside.probe as a subprocess. Raises EngineError if it does not report."""
     asked, answer = workdir / "plan.json", workdir / "report.json"
     answer.unlink(missing_ok=True)
     write_json(asked, plan)
     try:
         arguments = [str(asked), "--report", str(answer)]
-        code = run_module("draftsmith.work.probe", arguments, python, workdir / "probe.log", registry)
+        code = run_module("draftsmith.work.inside.probe", arguments, python, workdir / "probe.log", registry)
     finally:
         asked.unlink()  # it holds token ids
     if not answer.is_file():

@@ -11,21 +11,21 @@ from typing import Any
 import orjson
 
 from draftsmith import wiring
+from draftsmith.client.replay import UNLESS_SAID, Reply, Request
 from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.base import canonical
 from draftsmith.contract.config import Config, CorpusConfig
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import ConfigError, InputError
 from draftsmith.contract.profile import WorkloadProfile
+from draftsmith.corpus.answers import answered, triage
+from draftsmith.corpus.build import build_corpus
+from draftsmith.corpus.matching import hard_examples
+from draftsmith.corpus.redaction import Redactor
+from draftsmith.corpus.target_tokens import TargetTokens
 from draftsmith.engines.base import CaptureSpec
 from draftsmith.kit.files import LineLog, append_line, cut_torn_line, private_dir, read_json, read_lines
-from draftsmith.traffic.answers import answered, triage
-from draftsmith.traffic.corpus import build_corpus
 from draftsmith.traffic.importers import read_records
-from draftsmith.traffic.matching import hard_examples
-from draftsmith.traffic.redaction import Redactor
-from draftsmith.traffic.replay import UNLESS_SAID, Reply, Request
-from draftsmith.traffic.target_tokens import TargetTokens
 from draftsmith.work import states
 from draftsmith.work.job import Job, Outputs, run_job
 from draftsmith.work.servers import one, serving

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from draftsmith.contract.config import Config
+from draftsmith.corpus.redaction import shown_names
 from draftsmith.kit.files import read_json, write_json
-from draftsmith.traffic.profile import build_profile
-from draftsmith.traffic.redaction import shown_names
+from draftsmith.profiling.profile import build_profile
 from draftsmith.work.job import Job, Outputs, run_job
 
 

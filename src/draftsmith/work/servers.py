@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 from draftsmith.contract.errors import EngineError
 from draftsmith.engines.base import Server, ServerSpec
-from draftsmith.engines.vllm import VllmEngine
+from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.work.job import Job
 
 STARTS_AT_ONCE = max(2, (os.cpu_count() or 2) // 4)  # a start is mostly one thread importing and compiling

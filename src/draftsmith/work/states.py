@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from draftsmith.client.replay import Pacing, Reply, Request, Target, replay
 from draftsmith.contract.errors import EngineError, PrerequisiteError
 from draftsmith.engines.base import Server
-from draftsmith.traffic.replay import Pacing, Reply, Request, Target, replay
-from draftsmith.work.state_names import key as key  # part of this module's interface
-from draftsmith.work.state_names import states_path as states_path
+from draftsmith.work.inside.state_names import key as key  # part of this module's interface
+from draftsmith.work.inside.state_names import states_path as states_path
 
 CAPTURE = {"kv_transfer_params": {"include_output_tokens": True}}
 SPARE_BYTES = 2 * 2**30

@@ -15,11 +15,11 @@ from draftsmith import wiring
 from draftsmith.contract.config import Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import RefusedError, TrainerError
+from draftsmith.corpus.reading import iter_rows, open_corpus
+from draftsmith.corpus.target_tokens import TargetTokens
+from draftsmith.corpus.vocabulary import choose_draft_vocab, load_token_freq, mapping
 from draftsmith.kit import gpu
 from draftsmith.kit.files import private_dir, read_json, read_lines, write_atomic, write_json
-from draftsmith.traffic.reading import iter_rows, open_corpus
-from draftsmith.traffic.target_tokens import TargetTokens
-from draftsmith.traffic.vocabulary import choose_draft_vocab, load_token_freq, mapping
 from draftsmith.trainers import choice
 from draftsmith.trainers.base import Step, TrainingTask
 from draftsmith.trainers.draft_folder import read_draft

@@ -1,0 +1,283 @@
+"""What this machine has and lacks, before work starts."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from draftsmith.contract.config import Config
+from draftsmith.contract.errors import DraftsmithError, PrerequisiteError
+
+MIN_MEMORY_GIB = 6.0
+MIN_DISK_GIB = 5.0
+LEFT_TO_JOBS = "jobs"
+BREAKING = ("torchvision", "torchaudio", "torchcodec")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. `missing` blocks the work that needs it, `warning` does not."""
+
+    name: str
+    level: Literal["ok", "warning", "missing"]
+    sentence: str
+    next_step: str = ""
+
+
+def examine(config: Config) -> list[Check]:
+    """All checks of this machine. Where jobs run elsewhere, those that this machine has to pass for them."""
+    if config.backend.kind != "local":
+        return _control_plane(config)
+    return [
+        *_interpreter(),
+        *_engine(config),
+        *_trainer(config),
+        *_redaction(config),
+        *_gpu(config),
+        *_memory(config),
+        *_disk(config),
+        *_port(config),
+        *_target(config),
+    ]
+
+
+def _control_plane(config: Config) -> list[Check]:
+    """What is needed here to hand jobs on. On a cluster whose nodes see the same interpreters, those are looked into too."""
+    from draftsmith import wiring
+
+    apart = wiring.environment_of_jobs(config)
+    shared = () if apart else (*_engine(config), *_trainer(config), *_redaction(config))
+    found = [*_interpreter(), *shared, *_disk(config), *_target(config)]
+    left = ("engine, trainer, GPU, memory and ports", f", in {apart}") if apart else ("GPU, memory and ports", "")
+    sentence = (
+        f"jobs run on {config.backend.kind}: {left[0]} are not looked for here; each job finds out itself{left[1]}"
+    )
+    return [*found, Check(LEFT_TO_JOBS, "ok", sentence)]
+
+
+def require_ready(config: Config) -> list[Check]:
+    """Every check that passed. Raises PrerequisiteError naming everything that is missing, before anything is started."""
+    found = examine(config)
+    missing = [check for check in found if check.level == "missing" and check.name != "target"]
+    if missing:
+        raise PrerequisiteError(
+            "; ".join(check.sentence for check in missing), "; ".join(dict.fromkeys(c.next_step for c in missing))
+        )
+    return found
+
+
+def _interpreter() -> Iterator[Check]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check("interpreter", "ok", f"Python {version} at {sys.executable}")
+
+
+def _engine(config: Config) -> Iterator[Check]:
+    from draftsmith.engines.vllm.features import features, installation, installed
+
+    try:
+        found = (installation if config.backend.kind == "local" else installed)(config.engine.python)
+        known = features(found.version, found.device)
+    except DraftsmithError as error:
+        yield Check("engine", "missing", error.message, error.next_step)
+        return
+    where = config.engine.python or "this interpreter"
+    yield Check(
+        "engine",
+        "ok",
+        f"vLLM {found.version} for {found.device} in {where}" + (f"; {known.note}" if known.note else ""),
+    )
+    if config.trainer.method not in known.methods:
+        yield Check(
+            "method",
+            "missing",
+            f"vLLM {found.version} on {found.device} does not serve {config.trainer.method}",
+            "choose another trainer.method",
+        )
+    if config.compare.suffix and not found.suffix:
+        yield Check(
+            "suffix",
+            "missing",
+            f"suffix decoding needs the package arctic-inference, which {where} does not have",
+            "install it there, or set compare.suffix = false",
+        )
+    present = _packages(config.engine.python, BREAKING) if found.device == "cpu" else {}
+    for name in present:
+        yield Check(
+            "packages",
+            "missing",
+            f"{name} is installed beside a CPU torch and breaks every import of transformers",
+            f"pip uninstall {name}, and keep it out with an override (see docs/install.md)",
+        )
+
+
+def _trainer(config: Config) -> Iterator[Check]:
+    if config.trainer.kind == "specforge":
+        yield from _specforge(config)
+        return
+    found = _packages(config.trainer.python, ("speculators",))
+    if "speculators" not in found:
+        yield Check(
+            "trainer",
+            "missing",
+            "speculators is not installed",
+            "pip install 'draftsmith[trainer]', or set trainer.python",
+        )
+        return
+    yield Check("trainer", "ok", f"speculators {found['speculators']}")
+
+
+def _specforge(config: Config) -> Iterator[Check]:
+    from draftsmith.trainers.specforge import check_settings, check_target
+    from draftsmith.trainers.specforge_env import require_specforge
+    from draftsmith.trainers.target import read_config
+
+    where = config.trainer.python or sys.executable
+    try:
+        check_settings(config.trainer)
+        version = require_specforge(where)
+        if config.target and Path(config.target, "config.json").is_file():
+            check_target(read_config(Path(config.target)))
+    except DraftsmithError as error:
+        yield Check("trainer", "missing", error.message, error.next_step)
+        return
+    yield Check("trainer", "ok", f"SpecForge {version} in {where}")
+
+
+def _redaction(config: Config) -> Iterator[Check]:
+    if not config.corpus.redact:
+        return
+    from importlib.util import find_spec
+
+    absent = [name for name in ("datafog_core", "detect_secrets") if find_spec(name) is None]
+    if absent:
+        yield Check(
+            "redaction",
+            "missing",
+            f"corpus.redact is on, and {' and '.join(absent)} {'are' if len(absent) > 1 else 'is'} not installed",
+            "pip install 'draftsmith[redaction]', or switch corpus.redact off",
+        )
+    else:
+        yield Check("redaction", "ok", "personal data and keys are looked for by pattern")
+
+
+@lru_cache(maxsize=8)
+def _packages(python: str | None, names: tuple[str, ...]) -> dict[str, str]:
+    import json
+    import subprocess
+
+    code = (
+        "import importlib.metadata as m, json, sys\nfound = {}\nfor n in sys.argv[1:]:\n"
+        "    try: found[n] = m.version(n)\n    except m.PackageNotFoundError: pass\nprint(json.dumps(found))"
+    )
+    try:
+        done = subprocess.run(
+            [python or sys.executable, "-c", code, *names], capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(json.loads(done.stdout))
+
+
+def _gpu(config: Config) -> Iterator[Check]:
+    """What is here and what will be chosen for it; on a CPU the speed of its memory."""
+    from draftsmith.kit import bandwidth, gpu, hardware
+    from draftsmith.trainers.speculators import implementations
+
+    if config.trainer.kind == "speculators":
+        yield Check("training", "ok", f"{config.trainer.method} with {implementations(config.trainer)}")
+    if not hardware.gpu_names():
+        speed = bandwidth.measured() / 1e9
+        yield Check("bandwidth", "ok", f"{hardware.describe()}: memory reads at {speed:.1f} GB/s, as measured now")
+        return
+    free = gpu.free_gib()
+    if free is None:
+        yield Check(
+            "gpu",
+            "warning",
+            f"{hardware.describe()}; its clocks and free memory are not told",
+            "pip install 'draftsmith[gpu]' for clocks, power and memory in the evidence",
+        )
+        return
+    yield Check("gpu", "ok", f"{hardware.describe()}, {free:.1f} GiB free{_shared(config, free)}")
+
+
+def _shared(config: Config, free: float) -> str:
+    from draftsmith.engines.vllm.gpu_memory import gpu_share, shared_kv_gib
+
+    settings = config.engine
+    share = settings.gpu_memory_share or gpu_share(2)
+    size = settings.gpu_kv_gib or shared_kv_gib(
+        config.target or "", 2, settings.max_num_seqs * settings.max_model_len, free
+    )
+    return f"; of two servers beside each other each gets {share:.0%} of the memory and {size:g} GiB of KV cache"
+
+
+def _memory(config: Config) -> Iterator[Check]:
+    free = psutil.virtual_memory().available / 2**30
+    needed = max(MIN_MEMORY_GIB, 2 * (config.engine.cpu_kv_gib + 3))
+    if free < needed:
+        yield Check(
+            "memory",
+            "warning",
+            f"{free:.1f} GiB free; two servers want about {needed:.0f}",
+            "stop other work, or lower engine.cpu_kv_gib",
+        )
+    else:
+        yield Check("memory", "ok", f"{free:.1f} GiB free")
+
+
+def _disk(config: Config) -> Iterator[Check]:
+    place = Path(config.workspace).resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 2**30
+    if free < MIN_DISK_GIB:
+        yield Check(
+            "disk",
+            "missing",
+            f"{free:.1f} GiB free on the disk of the workspace, {MIN_DISK_GIB:.0f} are needed",
+            "free space, or set workspace elsewhere",
+        )
+    else:
+        yield Check("disk", "ok", f"{free:.1f} GiB free on the disk of the workspace")
+
+
+def _port(config: Config) -> Iterator[Check]:
+    from draftsmith.engines.base import free_port
+
+    try:
+        yield Check(
+            "ports",
+            "ok",
+            f"servers can listen on {config.engine.host} (for example port {free_port(config.engine.host)})",
+        )
+    except OSError as error:
+        yield Check(
+            "ports",
+            "missing",
+            f"nothing can listen on {config.engine.host}: {error.strerror}",
+            "set engine.host to an address of this machine",
+        )
+
+
+def _target(config: Config) -> Iterator[Check]:
+    if not config.target:
+        yield Check(
+            "target", "warning", "no target is configured", "give --target; `draftsmith demo-target` makes a small one"
+        )
+        return
+    from draftsmith.trainers.target import read_target
+
+    try:
+        found = read_target(Path(config.target).resolve())
+    except DraftsmithError as error:
+        yield Check("target", "missing", error.message, error.next_step)
+        return
+    yield Check("target", "ok", f"{found.architecture}, {found.num_layers} layers, vocabulary {found.vocab_size:,}")

@@ -1,0 +1,223 @@
+"""`compare` without the rest of the loop, and `decide` on what it left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from draftsmith.api.arms import check_arms, parse_arms, path_names
+from draftsmith.api.here import run_here
+from draftsmith.contract.config import Config
+from draftsmith.contract.errors import InputError
+from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, OperatingPoint, Trial
+from draftsmith.contract.verdict import Decision
+from draftsmith.kit.files import private_dir, read_json, read_lines, sha256_file, write_json
+from draftsmith.loop.base import Console
+from draftsmith.store.scrub import home
+
+if TYPE_CHECKING:
+    from draftsmith.corpus.prompts import Prompt, PromptSet
+
+PLAN_NAMES = ("plan-frozen.json", "plan.json")
+FIXED = ("arms", "baseline", "points", "target", "source_sha256")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for. `arrivals`: a point that sends each prompt at its own arrival time."""
+
+    arms: list[str]
+    flags: list[str] = field(default_factory=list)
+    standing: str | None = None
+    candidates: list[str] | None = None
+    concurrency: list[int] | None = None
+    arrivals: bool = False
+    blocks: int | None = None
+    tuning: Path | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the files of a comparison hold."""
+
+    plan: ComparisonPlan
+    trials: list[Trial]
+    facts: list[tuple[str, EngineFacts]]
+    decision: Decision
+
+
+def run_comparison(config: Config, prompts: Path, asked: Asked, out: Path, console: Console) -> Comparison:
+    """Run the compare job in `out`, or continue it, and write its report and evidence there."""
+    from draftsmith.work.compare.evidence import publish_comparison
+    from draftsmith.work.compare.warm import families
+
+    parsed = parse_arms(asked.arms, asked.flags, config, standing=asked.standing, candidates=asked.candidates)
+    config = _settled(config, asked, parsed)
+    folder = private_dir(out.resolve())
+    check_arms(parsed, config, private_dir(folder / "processes"))
+    pinned = pin(prompts, folder, config, asked, choose=bool(families(parsed)))
+    plan = {
+        "config": config.model_dump(mode="json"),
+        "target": config.target or "",
+        "weight_bytes": sum(path.stat().st_size for path in Path(config.target or "-").glob("*.safetensors")),
+        "registry": str(folder / "processes"),
+        "cwd": str(Path.cwd()),
+        "arms": [arm.model_dump(mode="json") for arm in parsed],
+        "baseline": next(arm.name for arm in parsed if arm.role == "standing"),
+        "points": [point.model_dump(mode="json") for point in _points(config, asked, pinned)],
+        "source_sha256": sha256_file(prompts),
+        "names": _names(config, folder, parsed),
+    }
+    _same_request(folder, plan)
+    write_json(folder / "plan.json", plan)
+    run_here("compare", folder / "plan.json", console)
+    publish_comparison(folder)
+    return read_comparison(folder)
+
+
+def _settled(config: Config, asked: Asked, arms: list[Arm]) -> Config:
+    from draftsmith.api.runs import absolute
+
+    config, _ = absolute(config)  # the job runs in a folder of its own
+    loads = tuple(asked.concurrency or (() if asked.arrivals else config.compare.concurrency))
+    update: dict[str, Any] = {"concurrency": loads} | ({"blocks": asked.blocks} if asked.blocks else {})
+    if all(arm.endpoint is not None for arm in arms):
+        update["restart_every"] = 0
+    target = str(Path(config.target).resolve()) if config.target else None
+    return config.model_copy(update={"compare": config.compare.model_copy(update=update), "target": target})
+
+
+def _points(config: Config, asked: Asked, times: tuple[float, ...]) -> list[OperatingPoint]:
+    settings = config.compare
+    common: dict[str, Any] = {"max_tokens": settings.max_tokens, "sampling": settings.sampling}
+    points = [OperatingPoint(name=f"c{load}", concurrency=load, **common) for load in settings.concurrency]
+    if asked.arrivals:
+        sped = tuple(round(time / settings.arrival_speed, 4) for time in times)
+        points.append(OperatingPoint(name="recorded", concurrency=1, arrivals_s=sped, **common))
+    return [points[0].model_copy(update={"primary": True}), *points[1:]]
+
+
+def _names(config: Config, folder: Path, arms: list[Arm]) -> dict[str, str]:
+    known = {"{comparison}": str(folder), **({"{target}": config.target} if config.target else {})} | home()
+    return known | {name: path for name, path in path_names(arms).items() if path not in known.values()}
+
+
+def _same_request(folder: Path, plan: dict[str, Any]) -> None:
+    """A folder holds one comparison: going on with other arms or prompts would mix two."""
+    path = folder / "plan.json"
+    if not path.exists():
+        return
+    before = read_json(path)
+    other = [key for key in FIXED if before.get(key) != orjson.loads(orjson.dumps(plan.get(key)))]
+    if other and "arms" in before:
+        raise InputError(
+            f"{folder.name} holds another comparison (different: {', '.join(other)})", "name another folder with --out"
+        )
+
+
+def pin(prompts: Path, folder: Path, config: Config, asked: Asked, *, choose: bool) -> tuple[float, ...]:
+    """Fix the prompts that decide, and with `choose` those on which K is chosen. Returns the recorded arrivals, if asked for."""
+    from draftsmith.corpus.prompts import read_prompts, write_prompts
+    from draftsmith.work.compare.pinning import ARRIVALS, set_aside
+
+    own, tuning, times = (folder / name for name in ("prompts-own.jsonl", "prompts-tuning.jsonl", ARRIVALS))
+    if not prompts.exists():
+        raise InputError(f"{prompts} does not exist", "give a JSON-lines file of prompts")
+    if own.exists():
+        return tuple(read_json(times)) if times.exists() else ()
+    found, arrivals = _read(prompts, config, asked.arrivals)
+    deciding: tuple[Prompt, ...] = found.prompts
+    aside: tuple[Prompt, ...] = ()
+    if asked.tuning:
+        aside = _read(asked.tuning, config, False)[0].prompts[: config.compare.tuning_prompts]
+    elif choose:
+        deciding, aside = set_aside(found.prompts, config.compare.tuning_prompts)
+        arrivals = arrivals[: len(deciding)]
+    write_prompts(tuning, _set(aside))
+    if asked.arrivals:
+        write_json(times, arrivals)
+    write_prompts(own, _set(deciding))
+    read_prompts(own)
+    return tuple(arrivals)
+
+
+def _read(path: Path, config: Config, by_arrival: bool) -> tuple[PromptSet, list[float]]:
+    """The prompts in a stable order of their own, or in the order of their arrival with the seconds since the first."""
+    from draftsmith.client.log import read_requests
+    from draftsmith.corpus.prompts import Prompt, pinned
+
+    requests = list(read_requests(path, config.compare.prompts, None))
+    if by_arrival:
+        if any(request.arrival_s is None for request in requests):
+            raise InputError(f"{path.name}: --arrivals needs arrival_s at every prompt", "record them, or leave it out")
+        requests.sort(key=lambda request: request.arrival_s or 0.0)
+    prompts = [
+        Prompt(
+            prompt_id=request.id,
+            content_class=request.route or "all",
+            messages=request.messages,
+            prompt_token_ids=request.prompt_token_ids,
+            params=request.params,
+            max_tokens=request.max_tokens or config.compare.max_tokens or 128,
+        )
+        for request in requests
+    ]
+    if not prompts:
+        raise InputError(f"{path.name} holds no prompt", "give a JSON-lines file of prompts")
+    if len({prompt.prompt_id for prompt in prompts}) < len(prompts):
+        raise InputError(f"{path.name}: two prompts have the same id", "give every prompt an id of its own")
+    if not by_arrival:
+        return pinned(prompts, config.corpus.seed), []
+    first = requests[0].arrival_s or 0.0
+    return _set(tuple(prompts)), [round((request.arrival_s or 0.0) - first, 4) for request in requests]
+
+
+def _set(prompts: Any) -> PromptSet:
+    from draftsmith.contract.base import digest
+    from draftsmith.corpus.prompts import PromptSet
+
+    return PromptSet(prompts=prompts, sha256=digest([p.model_dump(mode="json") for p in prompts]))
+
+
+def recorded_differences(place: Path, decision: Decision) -> list[str]:
+    """In what the verdict beside the samples differs from the one they give; empty if it is the same, or none is there."""
+    from draftsmith.store.bundle_check import verdict_differences
+
+    path = (place.parent if place.name == "samples.jsonl" else place) / "verdict.json"
+    if not path.is_file():
+        return []
+    try:
+        stored = read_json(path)
+    except ValueError:
+        stored = None
+    if not isinstance(stored, dict):
+        return ["verdict.json is torn or not JSON"]
+    return list(verdict_differences(stored, decision.model_dump(mode="json", by_alias=True)))
+
+
+def read_comparison(place: Path) -> Comparison:
+    """Plan, samples and facts of a folder (or of its samples.jsonl), decided again.
+
+    Raises InputError naming the file that is missing or broken.
+    """
+    from draftsmith.verdict.decide import decide
+    from draftsmith.verdict.samples import bundle_digest
+
+    folder = place.parent if place.name == "samples.jsonl" else place
+    try:
+        plan_file = next(folder / name for name in PLAN_NAMES if (folder / name).exists())
+        plan = ComparisonPlan.model_validate(read_json(plan_file))
+        if not (folder / "samples.jsonl").exists():
+            raise FileNotFoundError
+        trials = [Trial.model_validate(orjson.loads(line)) for line in read_lines(folder / "samples.jsonl")]
+        facts = [(arm, EngineFacts.model_validate(fact)) for arm, fact in read_json(folder / "facts.json")]
+    except (StopIteration, OSError):
+        raise InputError(
+            f"{folder} holds no comparison", "name a folder with plan.json, samples.jsonl and facts.json"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"a file of {folder} does not follow its schema: {error}", "compare again") from None
+    return Comparison(plan, trials, facts, decide(plan, trials, facts, samples_sha256=bundle_digest(trials)))

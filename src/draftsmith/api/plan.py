@@ -1,0 +1,113 @@
+"""Carrying out `draftsmith plan`: say what it will take, run the job, read the plan; and check it afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from draftsmith.api.here import run_here
+from draftsmith.api.plan_request import read_profile, require_synthetic, settle
+from draftsmith.contract.config import Config
+from draftsmith.contract.errors import InputError
+from draftsmith.contract.plan import Plan, PlanCheck
+from draftsmith.kit.clock import duration
+from draftsmith.kit.files import private_dir, read_json, write_json
+from draftsmith.loop.base import Console
+from draftsmith.work.plan.bench import Effort
+
+
+def make_plan(
+    config: Config,
+    sources: list[str],
+    *,
+    concurrencies: list[int],
+    ks: list[int],
+    draft: Path | None,
+    repeats: int,
+    out: Path,
+    console: Console,
+    dry_run: bool = False,
+) -> Plan | Effort:
+    """Run the plan job in `out` and return its plan; for a dry run, what it would take.
+
+    Raises InputError for wrong flags, PrerequisiteError where this engine cannot accept at a chosen rate.
+    """
+    from draftsmith.api.runs import require_target
+    from draftsmith.work.plan.forecast import preview
+
+    target = require_target(config)
+    folder = private_dir(out.resolve())
+    profile = read_profile(sources, target, folder)
+    require_synthetic(config, profile)
+    request = settle(config, target, profile, folder, concurrencies=concurrencies, ks=ks, draft=draft, repeats=repeats)
+    _require_same(folder, request)
+    effort = preview(request, folder)
+    told = (
+        f"{effort.starts} server starts and {effort.trials} trials, about {duration(effort.seconds)} "
+        f"(starts of {request['start_s']:.0f} s {'as timed before' if request['start_timed'] else 'assumed'}); "
+        f"K {', '.join(map(str, request['ks']))} at concurrency {', '.join(map(str, request['concurrencies']))}"
+    )
+    console.note(f"plan     {told}" if effort.trials else "plan     every point is measured: nothing is started")
+    if dry_run:
+        return effort
+    run_here("plan", write_json(folder / "request.json", request), console)
+    return Plan.model_validate(read_json(folder / "plan.json"))
+
+
+def _require_same(folder: Path, request: dict[str, Any]) -> None:
+    """Points of another measurement would be thrown away: refuse."""
+    path = folder / "request.json"
+    if not path.is_file() or not (folder / "trials.jsonl").is_file():
+        return
+    if read_json(path).get("measured_sha256") != request["measured_sha256"]:
+        raise InputError(
+            f"{folder.name} holds points of another measurement (target, engine, K, concurrency, lengths or draft differ)",
+            "give another --out, or delete that folder",
+        )
+
+
+def check_plan(config: Config, out: Path, run_id: str | None) -> PlanCheck:
+    """The plan in `out` beside a run of the workspace. Raises InputError if one of them is not there."""
+    from draftsmith.api.runs import get_run
+    from draftsmith.verdict.plan_check import check
+    from draftsmith.work.plan.records import comparison_of
+
+    path = out / "plan.json"
+    if not path.is_file():
+        raise InputError(f"{out} holds no plan", "make one with `draftsmith plan`, or name its folder with --out")
+    run = get_run(config, run_id)
+    try:
+        compared, decision = comparison_of(run)
+    except (OSError, ValueError):
+        raise InputError(
+            f"{run.record.run_id} has no finished comparison", "let it finish: `draftsmith run` goes on"
+        ) from None
+    plan = Plan.model_validate(read_json(path))
+    result = check(plan, run.record.run_id, compared, decision)
+    write_json(out / "check.json", result)
+    return result
+
+
+def plan_text(plan: Plan) -> str:
+    """A plan for the terminal."""
+    from draftsmith.report.plan_page import budget_lines
+
+    fit = plan.fit
+    lines = [f"{plan.advice}: {plan.reason}", f"  {plan.context}"]
+    for point in plan.points:
+        lines.append(f"  concurrency {point.concurrency}: {point.plain_tpot_s * 1000:.1f} ms/token without speculation")
+        for need in point.needs:
+            span = f"[{need.break_even.low:.2f}, {need.break_even.high:.2f}]"
+            chance = f"{need.per_token:.0%} of next tokens" if need.per_token is not None else "out of reach"
+            lines.append(
+                f"    K {need.k}: break-even AL {need.break_even.value:.2f} {span}, to win {need.to_win.value:.2f} ({chance})"
+            )
+        if point.concurrency != plan.primary:
+            lines.append(f"    {point.advice}: {point.sentence}")
+    lines.append(
+        f"  fit: {fit.model}, {fit.samples} points, residuals {fit.residual_rms:.1%} rms, {fit.residual_worst:.1%} at worst"
+    )
+    lines.append(f"  acceptance: {plan.acceptance.sentence}")
+    lines += [f"  {what}: {much}" for what, much in budget_lines(plan)]
+    lines += [f"  note: {note}" for note in (*plan.budget.basis, *plan.notes)]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The load client: sends prompts to a server and times the answers."""

@@ -1,0 +1,1 @@
+"""Training rows from traffic: selection, splits, deduplication, redaction, the draft's vocabulary."""

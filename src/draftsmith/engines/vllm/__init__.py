@@ -1,0 +1,1 @@
+"""vLLM's adapter: everything that knows its flags, logs and metrics."""

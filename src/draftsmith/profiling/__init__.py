@@ -1,0 +1,1 @@
+"""Traffic measured: lengths, classes, sampling parameters, replay simulation, drift, the recommendation."""

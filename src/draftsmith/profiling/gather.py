@@ -1,0 +1,207 @@
+"""Folds rows of records into aggregates. One place, one process, memory that does not grow with the log."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from draftsmith.profiling import observe
+from draftsmith.profiling.bounded import Clock, Seen
+from draftsmith.profiling.fingerprint import Fingerprint
+from draftsmith.profiling.lengths import Lengths, fit, guess
+from draftsmith.profiling.observe import Batch, Sample
+from draftsmith.traffic.classes import CLASSES
+
+KINDS = ("in", "out")
+MAX_ROUTES = 48
+MAX_SAMPLE_TOKENS = 1_500_000
+_HOLD = 24
+_FIT = 1500
+
+Columns = dict[str, NDArray[Any]]
+OnDuplicate = Callable[[int, int, bytes], None]
+"""Hears the file, the line, and the bytes (where they are kept) of a request whose id came before."""
+
+
+@dataclass
+class Gathered:
+    """All aggregates of a log. `lengths[kind, class code]`, `routes[name][kind]`."""
+
+    on_duplicate: OnDuplicate
+    can_guess: bool
+    n: int = 0
+    classes: Tally[int] = field(default_factory=Tally)
+    lengths: dict[tuple[str, int], Lengths] = field(default_factory=dict)
+    routes: dict[str, dict[str, Lengths]] = field(default_factory=dict)
+    sources: Tally[str] = field(default_factory=Tally)
+    flags: Tally[int] = field(default_factory=Tally)
+    copied: dict[int, tuple[float, int]] = field(default_factory=dict)
+    parameters: Tally[tuple[str, str]] = field(default_factory=Tally)
+    languages: Tally[str] = field(default_factory=Tally)
+    clock: Clock = field(default_factory=Clock)
+    fingerprint: Fingerprint = field(default_factory=Fingerprint)
+    samples: list[Sample] = field(default_factory=list)
+    continued: int = 0
+    reused: float = 0.0
+    prefixed: float = 0.0
+    cached: tuple[int, int] = (0, 0)
+    no_counts: int = 0
+    sample_tokens: int = 0
+    _ids: Seen = field(default_factory=Seen)
+    _prefixes: Seen = field(default_factory=Seen)
+    _contexts: Seen = field(default_factory=Seen)
+    _held: list[Batch] = field(default_factory=list)
+    _fits: dict[tuple[str, int], NDArray[np.float64]] = field(default_factory=dict)
+    _fitted: bool = False
+
+    def fold(self, batch: Batch) -> None:
+        """Take in a batch. The first ones wait until enough records are counted to fit the guesses."""
+        if self._fitted or not self.can_guess:
+            self._fold(batch)
+            return
+        self._held.append(batch)
+        counted = sum(int((one.columns["chosen"] & (one.columns["counted_in"] >= 0)).sum()) for one in self._held)
+        if counted >= _FIT or len(self._held) >= _HOLD:
+            self._release()
+
+    def finish(self) -> None:
+        """Fold what still waits."""
+        self._release()
+
+    def _release(self) -> None:
+        if not self._fitted and self._held:
+            self._fit()
+        self._fitted = True
+        held, self._held = self._held, []
+        for batch in held:
+            self._fold(batch)
+
+    def _fit(self) -> None:
+        for kind in KINDS:
+            parts = [(_features(b.columns, kind), b.columns[f"counted_{kind}"], b.columns["code"]) for b in self._held]
+            features, truth, codes = (np.concatenate([part[i] for part in parts]) for i in range(3))
+            counted = (truth >= 0) & (features[:, 0] > (observe.SHORT if kind == "out" else 0))
+            self._fits[kind, -1] = fit(features[counted], truth[counted])
+            for code in range(len(CLASSES)):
+                mine = counted & (codes == code)
+                if mine.sum() >= 60:
+                    self._fits[kind, code] = fit(features[mine], truth[mine])
+
+    def _fold(self, batch: Batch) -> None:
+        keep = self._first_of_id(batch)
+        columns = {name: values[keep] for name, values in batch.columns.items()}
+        self.parameters.update(batch.parameters)
+        self.languages.update(batch.languages)
+        self._turns(columns)
+        self._reuse(batch, keep)
+        self._marks(columns)
+        self.clock.add(columns["start"], columns["latency"])
+        parts = (np.arange(self.n, self.n + len(columns["code"])) // 16) % 4
+        self.n += len(columns["code"])
+        self.classes.update(columns["code"].tolist())
+        self.fingerprint.add_classes(parts, columns["code"])
+        for kind in KINDS:
+            self._lengths(columns, kind, batch.routes, parts)
+        for sample in batch.samples:
+            size = len(sample.prompt) + len(sample.output)
+            if self.sample_tokens + size <= MAX_SAMPLE_TOKENS:
+                self.sample_tokens += size
+                self.samples.append(sample)
+            self.fingerprint.add_tokens(sample)
+
+    def _first_of_id(self, batch: Batch) -> NDArray[np.bool_]:
+        again = self._ids.check_and_add(batch.columns["id"])
+        for row in np.flatnonzero(again).tolist():
+            file, line = int(batch.columns["file"][row]), int(batch.columns["line"][row])
+            self.on_duplicate(file, line, batch.raw[row] if batch.raw else b"")
+        return ~again
+
+    def _turns(self, columns: Columns) -> None:
+        """Requests that continue an earlier one, by conversation or because their earlier turns were a prompt of this log."""
+        self._contexts.check_and_add(columns["whole"])
+        follows = self._contexts.check(columns["earlier"])
+        seen = self._contexts.check_and_add(columns["conversation"])
+        self.continued += int((follows | seen).sum())
+
+    def _reuse(self, batch: Batch, keep: NDArray[np.bool_]) -> None:
+        owners, hashes, shares = batch.prefixes
+        weights = np.maximum(batch.columns["chars_in"], np.maximum(batch.columns["ids_in"], batch.columns["usage_in"]))
+        self.prefixed += float(np.maximum(weights[np.unique(owners)], 1).sum())
+        if not len(owners):
+            return
+        seen = self._prefixes.check_and_add(hashes)
+        # A prefix counts only if all shorter ones were there: the chain of hashes makes that so.
+        best = np.zeros(len(keep))
+        np.maximum.at(best, owners[seen], shares[seen])
+        self.reused += float((best * np.maximum(weights, 1)).sum())
+
+    def _marks(self, columns: Columns) -> None:
+        for bit in range(7):
+            self.flags[1 << bit] += int(((columns["flags"] >> bit) & 1).sum())
+        for code in np.unique(columns["code"]).tolist():
+            rates = columns["copied"][(columns["code"] == code) & np.isfinite(columns["copied"])]
+            total, count = self.copied.get(code, (0.0, 0))
+            self.copied[code] = (total + float(rates.sum()), count + len(rates))
+        known = (columns["cached"] >= 0) & (columns["usage_in"] > 0)
+        cached, total_in = self.cached
+        self.cached = (cached + int(columns["cached"][known].sum()), total_in + int(columns["usage_in"][known].sum()))
+
+    def _lengths(self, columns: Columns, kind: str, routes: list[str], parts: NDArray[Any]) -> None:
+        usage, ids, counted = (columns[f"{name}_{kind}"] for name in ("usage", "ids", "counted"))
+        known = np.where(usage >= 0, usage, np.where(ids >= 0, ids, counted))
+        for name, used in (("usage", usage >= 0), ("ids", (usage < 0) & (ids >= 0)), ("counted", counted >= 0)):
+            self.sources[f"{name}_{kind}"] += int(used.sum())
+        size = columns[f"chars_{kind}"]
+        guessable = (known < 0) & (size > 0) & self.can_guess
+        self.sources[f"guessed_{kind}"] += int(guessable.sum())
+        if kind == "in":
+            self.no_counts += int(((known < 0) & ~guessable & (size > 0)).sum())
+        sampled = columns["chosen"] & (counted >= 0) & (size > (observe.SHORT if kind == "out" else 0)) & self.can_guess
+        groups = self._groups(columns, kind, routes)
+        guesses = self._guesses(columns, kind, guessable | sampled)
+        shown = np.where(known >= 0, known, np.where(guessable, guesses, -1))
+        self.fingerprint.add_lengths(parts, kind, shown)
+        for lengths, mine in groups:
+            lengths.add_exact(known[mine & (known >= 0)])
+            if self.can_guess:
+                lengths.add_guesses(guesses[mine & guessable])
+                here = mine & sampled
+                lengths.add_pairs(guesses[here], counted[here], columns["weight"][here])
+
+    def _guesses(self, columns: Columns, kind: str, wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
+        result = np.ones(len(wanted))
+        if not wanted.any():
+            return result
+        features, codes = _features(columns, kind), columns["code"]
+        for code in np.unique(codes[wanted]).tolist():
+            mine = wanted & (codes == code)
+            result[mine] = guess(features[mine], self._fits.get((kind, code), self._fits[kind, -1]))
+        return result
+
+    def _groups(self, columns: Columns, kind: str, routes: list[str]) -> list[tuple[Lengths, NDArray[np.bool_]]]:
+        groups = []
+        for code in np.unique(columns["code"]).tolist():
+            groups.append((self.lengths.setdefault((kind, code), Lengths()), columns["code"] == code))
+        for at in np.unique(columns["route"]).tolist():
+            name = routes[at]
+            if not name:
+                continue
+            if name not in self.routes and len(self.routes) >= MAX_ROUTES:
+                name = "(others)"
+            table = self.routes.setdefault(name, {one: Lengths() for one in KINDS})
+            groups.append((table[kind], columns["route"] == at))
+        return groups
+
+
+def _features(columns: Columns, kind: str) -> NDArray[np.float64]:
+    """Columns of the guess: characters, spaces, wide bytes, messages (prompts only), one."""
+    size = columns[f"chars_{kind}"]
+    extra = columns["messages"] if kind == "in" else np.zeros(len(size))
+    return np.column_stack(
+        [size, columns[f"spaces_{kind}"], columns[f"wide_{kind}"], extra, np.ones(len(size))]
+    ).astype(float)

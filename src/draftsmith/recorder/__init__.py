@@ -1,0 +1,1 @@
+"""The ASGI middleware that records live traffic into private files."""

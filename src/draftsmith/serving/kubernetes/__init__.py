@@ -1,0 +1,1 @@
+"""The standing configuration of a Kubernetes deployment: read, patched, rolled out."""

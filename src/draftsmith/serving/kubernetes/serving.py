@@ -1,0 +1,276 @@
+"""The standing configuration of a vLLM server in Kubernetes: read from its arguments, switched by a patch of them.
+
+Laws:
+- Dry by default: `plan_text` shows the exact patch; only `allow_cluster=True` lets `switch` patch anything.
+- The patch tests the version, command and args that were read, so what somebody else changed meanwhile is refused.
+- A rollout that does not become ready in time is taken back here, and reported; the old words are on disk before.
+- Where a patch would not last (GitOps, an operator, Helm), the values to change are given instead.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from draftsmith.contract.base import Frozen, canonical
+from draftsmith.contract.cluster import (
+    KSERVE_PERMISSIONS,
+    PROMOTE_PERMISSIONS,
+    RBAC_HINT,
+    Permission,
+    explain,
+    require_name,
+)
+from draftsmith.contract.errors import BackendError, PrerequisiteError, RefusedError
+from draftsmith.contract.speculation import SpecConfig
+from draftsmith.engines.vllm.words import ServerCommand
+from draftsmith.kit.files import read_json, write_atomic, write_json
+from draftsmith.kit.kube import DEPLOYMENTS, NODES, PODS, ApiError, KubeApi, Object
+from draftsmith.serving.canary.canaries import DRY
+from draftsmith.serving.canary.check import free_on, is_usable
+from draftsmith.serving.canary.removal import translated
+from draftsmith.serving.canary.text import from_containers, in_containers, require_visible
+from draftsmith.serving.kubernetes.options import ServingOptions
+from draftsmith.serving.kubernetes.patch import Words, json_patch, patch_text, values_text, wanted_words, words_of
+from draftsmith.serving.kubernetes.rollout import needs_spare
+from draftsmith.serving.kubernetes.rollout_watch import RolloutWatch
+from draftsmith.serving.kubernetes.standing import PRESETS, Owner, Standing, owner_of, read_standing
+
+CONFLICTS = 5
+CHANGED = "see what it is now (draftsmith canary plan), and compare again against what serves now"
+
+
+class SwitchNote(Frozen):
+    """The last switch, on disk: what was there, what was put there, and how that went."""
+
+    deploy: str
+    namespace: str
+    uid: str
+    old: Words
+    new: Words
+    state: Literal["intended", "done", "taken_back"] = "intended"
+
+
+class KubernetesServing:
+    """See serving.base.Serving. `folder` is private and outlives this process."""
+
+    def __init__(
+        self, api: KubeApi, options: ServingOptions, deploy: str, folder: Path, *, allow_cluster: bool = False
+    ) -> None:
+        self._api, self._options = api, options
+        self._deploy = require_name(deploy, "deployment", dotted=True)
+        require_name(options.namespace, "namespace")
+        self._allowed = allow_cluster
+        self._resource = PRESETS[options.preset].resource
+        self._file = folder / f"switch-{deploy}.json"
+        self._watch = RolloutWatch(api, options, self._resource, deploy)
+
+    def current(self) -> SpecConfig:
+        """What the arguments say, with draft folders as they are here. Raises InputError if they are not understood."""
+        return from_containers(self._read().command.spec_config, self._options.paths)
+
+    def fingerprint(self) -> str:
+        """See Serving."""
+        return self._read().fingerprint()
+
+    def plan_text(self, expected: SpecConfig, new: SpecConfig) -> str:
+        """The exact patch, or the values to change where a patch would not last. Changes nothing."""
+        standing = self._read()
+        self._require(standing, expected)
+        command = self._wanted(standing, new)
+        owner = owner_of(standing.item)
+        if owner is not None and not self._may_patch(owner):
+            return values_text(standing, command, owner.name)
+        return patch_text(standing, json_patch(standing, self._words(standing, command)))
+
+    def check(self) -> None:
+        """Whether a promotion could be made here, asked long before there is one. Changes nothing.
+
+        Raises PrerequisiteError if these credentials may not; where a patch is never made they need not.
+        """
+        owner = owner_of(self._read().item)
+        if owner is None or self._may_patch(owner):
+            self._require_rights()
+
+    def switch(self, expected: SpecConfig, new: SpecConfig) -> None:
+        """See Serving; returns once every pod serves `new`.
+
+        Raises RefusedError if dry, changed or owned by somebody else, PrerequisiteError if it could not work, and
+        BackendError if the rollout failed: then the old arguments are back, and serve.
+        """
+        standing = self._read()
+        if canonical(self._seen(standing)) == canonical(new):
+            self._finish(standing)
+            return
+        self._require(standing, expected)
+        command = self._wanted(standing, new)
+        self._refuse_where_a_patch_is_lost(standing, command)
+        require_visible(command.spec_config, standing.mounts(), f"the served container of {standing.name}")
+        if not self._allowed:
+            raise RefusedError(f"dry run: would patch {self._resource.kind} {self._deploy}", DRY)
+        self._require_rights()
+        self._require_room(standing)
+        words = self._words(standing, command)
+        note = SwitchNote(
+            deploy=self._deploy,
+            namespace=self._options.namespace,
+            uid=standing.item["metadata"]["uid"],
+            old=words_of(standing.container),
+            new=words,
+        )
+        write_json(self._file, note)
+        self._patch(standing, note.old, words)
+        self._follow(note)
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def _read(self) -> Standing:
+        with translated(f"read {self._resource.kind} {self._deploy}"):
+            item = self._api.get(self._resource, self._options.namespace, self._deploy)
+        return read_standing(item, self._options)
+
+    def _seen(self, standing: Standing) -> SpecConfig:
+        return from_containers(standing.command.spec_config, self._options.paths)
+
+    def _require(self, standing: Standing, expected: SpecConfig) -> None:
+        if canonical(self._seen(standing)) != canonical(expected):
+            raise RefusedError(f"{self._deploy} serves another configuration than the one that was compared", CHANGED)
+
+    def _wanted(self, standing: Standing, new: SpecConfig) -> ServerCommand:
+        return standing.command.with_spec(in_containers(new, self._options.paths))
+
+    def _words(self, standing: Standing, command: ServerCommand) -> Words:
+        """The words of the new command; on the way back, exactly those that were there before."""
+        note = self._note()
+        if note is not None and note.new == words_of(standing.container) and note.state == "done":
+            before = read_standing(_with_words(standing, note.old), self._options)
+            if canonical(before.command.spec_config) == canonical(command.spec_config):
+                return note.old
+        return wanted_words(standing.container, command)
+
+    def _note(self) -> SwitchNote | None:
+        try:
+            note = SwitchNote.model_validate(read_json(self._file))
+        except (OSError, ValueError, ValidationError):
+            return None
+        return note if (note.deploy, note.namespace) == (self._deploy, self._options.namespace) else None
+
+    # -- what stands against it -------------------------------------------------------------------------------------
+
+    def _may_patch(self, owner: Owner) -> bool:
+        return self._options.patch_managed and not owner.reverts
+
+    def _refuse_where_a_patch_is_lost(self, standing: Standing, command: ServerCommand) -> None:
+        owner = owner_of(standing.item)
+        if owner is None or self._may_patch(owner):
+            return
+        text = values_text(standing, command, owner.name)
+        write_atomic(self._file.with_name(f"values-{self._deploy}.yaml"), text)
+        why = "it would undo a patch" if owner.reverts else "its next upgrade would undo a patch"
+        raise RefusedError(
+            f"{self._deploy} is written by {owner.name}: {why}. Change this instead:\n{text}",
+            "apply the values above and run again: what serves then is recognised",
+        )
+
+    def _require_rights(self) -> None:
+        """All of them: with only some, the arguments would be patched and what becomes of them not seen."""
+        ours = self._resource == DEPLOYMENTS
+        with translated("ask for permissions"):
+            missing = [
+                str(each) for each in (PROMOTE_PERMISSIONS if ours else KSERVE_PERMISSIONS) if not self._may(each)
+            ]
+        if missing:
+            raise PrerequisiteError(
+                f"these credentials may not {', '.join(missing)} in namespace {self._options.namespace}", RBAC_HINT
+            )
+
+    def _may(self, permission: Permission) -> bool:
+        name = self._deploy if permission.resource == self._resource else ""
+        return self._api.allowed(permission.verb, permission.resource, self._options.namespace, name=name)
+
+    def _require_room(self, standing: Standing) -> None:
+        """A rolling update without a spare GPU waits for ever."""
+        gpus = standing.amount(self._options.gpu_resource)
+        if not gpus or not self._options.check_room or "spec" not in standing.item or standing.preset == "kserve":
+            return
+        if not needs_spare(standing.item):
+            return
+        with translated("look for a free GPU (list nodes and pods of the cluster)"):
+            nodes, pods = self._api.list(NODES, None).items, self._api.list(PODS, None).items
+        tolerations = standing.pod_spec.get("tolerations") or ()
+        usable = [node for node in nodes if is_usable(node, self._options, tolerations) is None]
+        if not any(free_on(node, pods, self._options.gpu_resource)[0] >= gpus for node in usable):
+            raise RefusedError(
+                f"no node has {gpus} free {self._options.gpu_resource}: the rolling update of {self._deploy} would wait for ever",
+                "free a GPU, or give the Deployment strategy Recreate or maxUnavailable 1 (then it is away meanwhile)",
+            )
+
+    # -- doing ------------------------------------------------------------------------------------------------------
+
+    def _patch(self, standing: Standing, old: Words, new: Words) -> None:
+        """Put `new` in the place of `old`, and only of `old`. Raises RefusedError if something else is there."""
+        for _ in range(CONFLICTS):
+            if words_of(standing.container) == new:
+                return
+            if words_of(standing.container) != old:
+                raise RefusedError(
+                    f"{self._deploy} was changed by somebody else meanwhile; nothing was patched", CHANGED
+                )
+            operations = json_patch(standing, new)
+            try:
+                self._api.patch(self._resource, self._options.namespace, self._deploy, operations)
+                return
+            except ApiError as error:
+                # A status update moves the version: read again, and try while the words are still the old ones.
+                if error.status != 409 and not (error.status == 422 and _is_test(error)):
+                    raise explain(error, f"patch {self._resource.kind} {self._deploy}") from error
+            self._api.clock.sleep(0.2)
+            standing = self._read()
+        raise BackendError(f"{self._deploy} keeps changing; nothing was patched", "run again when it has come to rest")
+
+    def _finish(self, standing: Standing) -> None:
+        """`new` is there already: of a switch that was cut off, the rollout is still to be seen through."""
+        note = self._note()
+        if self._allowed and note and note.state == "intended" and note.new == words_of(standing.container):
+            self._follow(note)
+
+    def _follow(self, note: SwitchNote) -> None:
+        try:
+            told = self._watch.wait(note.new)
+        except ApiError as error:
+            step = "run the same command again: it goes on from here, and takes it back if it fails"
+            raise BackendError(explain(error, "follow the rollout").message, step) from error
+        if told.state == "done":
+            write_json(self._file, note.model_copy(update={"state": "done"}))
+            return
+        if told.state == "changed":
+            raise RefusedError(
+                f"{self._deploy} was changed by somebody else during its rollout; it is left as it is", CHANGED
+            )
+        self._patch(self._read(), note.new, note.old)
+        write_json(self._file, note.model_copy(update={"state": "taken_back"}))
+        back = self._watch.wait(note.old)
+        state = "the old configuration serves" if back.state == "done" else f"the old one is coming back: {back.detail}"
+        raise BackendError(
+            f"the rollout of {self._deploy} failed and was taken back ({told.detail}); {state}",
+            "see the logs of the failed pods; the draft may not load in this image",
+        )
+
+
+def _is_test(error: ApiError) -> bool:
+    return "test" in error.message.lower() or error.reason in ("Invalid", "")
+
+
+def _with_words(standing: Standing, words: Words) -> Object:
+    """The object with other words in its container."""
+    item = copy.deepcopy(standing.item)
+    place: Object = item
+    for part in standing.path:
+        place = place[part]  # type: ignore[index]
+    for key in ("command", "args"):
+        place.pop(key, None)
+    place.update(words)
+    return item

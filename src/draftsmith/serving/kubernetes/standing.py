@@ -1,0 +1,184 @@
+"""The standing deployment as Draftsmith sees it: the vLLM container, its command, and who owns the object. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from draftsmith.contract.base import digest
+from draftsmith.contract.errors import InputError, RefusedError
+from draftsmith.engines.vllm.words import NOT_VLLM, ServerCommand, read_command
+from draftsmith.kit.kube import DEPLOYMENTS, INFERENCE_SERVICES, Object, Resource
+from draftsmith.serving.kubernetes.options import PresetName, ServingOptions
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Where a way of deploying keeps vLLM's arguments. `resource` is what a promotion patches."""
+
+    resource: Resource
+    pod_spec: tuple[str, ...]
+    owner: str  # who makes the object, in words
+    values: str  # where the arguments stand in the owner's own input
+
+
+PRESETS: dict[PresetName, Preset] = {
+    "deployment": Preset(DEPLOYMENTS, ("spec", "template", "spec"), "you", "spec.template.spec.containers[].args"),
+    "production-stack": Preset(
+        DEPLOYMENTS,
+        ("spec", "template", "spec"),
+        "the Helm chart vllm-stack",
+        "servingEngineSpec.modelSpec[].vllmConfig.extraArgs",
+    ),
+    "llm-d": Preset(
+        DEPLOYMENTS, ("spec", "template", "spec"), "the Helm chart llm-d-modelservice", "decode.containers[].args"
+    ),
+    "kserve": Preset(INFERENCE_SERVICES, ("spec", "predictor"), "you", "spec.predictor.model.args"),
+}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A served deployment. `path` leads from the object to the container: keys and list indices."""
+
+    preset: PresetName
+    item: Object
+    pod_spec: Object
+    container: Object
+    path: tuple[str | int, ...]
+    command: ServerCommand
+
+    @property
+    def name(self) -> str:
+        """Name of the object."""
+        return str(self.item["metadata"]["name"])
+
+    @property
+    def replicas(self) -> int:
+        """Pods it wants."""
+        wanted = self.item["spec"].get("replicas")
+        return 1 if wanted is None else int(wanted)
+
+    def amount(self, resource: str) -> int:
+        """How much of a countable resource, such as a GPU, one pod asks for."""
+        resources = self.container.get("resources") or {}
+        asked = (resources.get("limits") or {}).get(resource) or (resources.get("requests") or {}).get(resource) or 0
+        return int(asked)
+
+    def fingerprint(self) -> str:
+        """What serves but for its speculative config: image, words, variables, resources. Equal = a comparison still holds."""
+        seen = {key: self.container.get(key) for key in ("image", "env", "envFrom", "resources")}
+        words = [word.value for word in self.command.with_spec(None).words]
+        return digest(seen | {"words": words})
+
+    def mounts(self) -> dict[str, bool]:
+        """See `mounted`."""
+        return mounted(self.pod_spec.get("volumes") or [], self.container.get("volumeMounts") or [])
+
+
+def mounted(volumes: Sequence[Object], mounts: Sequence[Object]) -> dict[str, bool]:
+    """Folders of a container that come from volumes, and whether they hold what was put there before it began."""
+    empty = {volume["name"] for volume in volumes if "emptyDir" in volume}
+    return {mount["mountPath"].rstrip("/"): mount["name"] not in empty for mount in mounts}
+
+
+def read_standing(item: Object, options: ServingOptions) -> Standing:
+    """Find the vLLM container. Raises InputError if there is none, or several, or its command is not understood."""
+    preset = PRESETS[options.preset]
+    spec: Any = item
+    for key in preset.pod_spec:
+        spec = (spec or {}).get(key) or {}
+    candidates: list[tuple[tuple[str | int, ...], Object]] = []
+    if options.preset == "kserve" and spec.get("model"):
+        candidates = [((*preset.pod_spec, "model"), _kserve_model(item, spec["model"]))]
+    else:
+        listed = enumerate(spec.get("containers") or [])
+        candidates = [((*preset.pod_spec, "containers", index), container) for index, container in listed]
+    found, reasons = [], []
+    for path, container in candidates:
+        if options.container and container.get("name") != options.container:
+            continue
+        try:
+            command = read_command(
+                container.get("command") or [], container.get("args") or [], vllm_image=_is_vllm(container, options)
+            )
+        except InputError as error:
+            reasons.append(error)
+            continue
+        found.append(Standing(options.preset, item, spec, container, path, command))
+    name = item["metadata"]["name"]
+    if len(found) > 1:
+        names = ", ".join(str(each.container.get("name")) for each in found)
+        raise InputError(f"{name} has several vLLM containers: {names}", "set serving.options.container to one of them")
+    if not found:
+        told = next((error for error in reasons if "not understood" in error.message), reasons[0] if reasons else None)
+        raise told or InputError(f"{name} has no container {options.container or ''}".rstrip(), NOT_VLLM)
+    return found[0]
+
+
+def _is_vllm(container: Object, options: ServingOptions) -> bool:
+    return "vllm" in str(container.get("image", "")).lower() or options.preset == "kserve"
+
+
+def _kserve_model(item: Object, model: Object) -> Object:
+    """The model section of an InferenceService, which has the fields of a container. Its runtime must be vLLM."""
+    kind = str((model.get("modelFormat") or {}).get("name", "")).lower()
+    runtime = str(model.get("runtime", "")).lower()
+    if not ({"vllm", "huggingface"} & {kind}) and "vllm" not in runtime:
+        raise InputError(f"{item['metadata']['name']} is served by {runtime or kind or 'no model format'}", NOT_VLLM)
+    return model
+
+
+def require_copyable(standing: Standing, options: ServingOptions) -> None:
+    """Raise RefusedError for a deployment of which one pod alone is not a fair copy."""
+    spec, command = standing.pod_spec, standing.command
+    wrong: list[tuple[bool, str, str]] = [
+        (standing.preset == "kserve", "an InferenceService names no pod that could be copied",
+         "name the predictor's Deployment, with preset = 'deployment', for canaries"),
+        (bool(spec.get("hostNetwork")), "it uses the host's network, where a canary's port would clash",
+         "serve it without hostNetwork"),
+        (bool(spec.get("initContainers")) and not options.skip_init_containers, "it needs init containers, which canaries do not run",
+         "put the model on a volume, then set serving.options.skip_init_containers = true"),
+        (bool(command.values("--kv-transfer-config")), "it exchanges its KV cache with other servers",
+         "compare a server without --kv-transfer-config"),
+        (any(command.values(flag) for flag in ("--nnodes", "--headless", "--data-parallel-address")),
+         "one server spans several pods", "compare a server that fits one pod"),
+        (bool(command.values("--api-key")) and standing.container.get("args") is not None, "its API key is in its arguments, so a copy would show it",
+         "move the key into a Secret as VLLM_API_KEY"),
+    ]  # fmt: skip
+    for bad, what, step in wrong:
+        if bad:
+            raise RefusedError(f"{standing.name} cannot be copied for a comparison: {what}", step)
+
+
+GITOPS = {
+    "argocd.argoproj.io/tracking-id": "Argo CD",
+    "argocd.argoproj.io/instance": "Argo CD",
+    "kustomize.toolkit.fluxcd.io/name": "Flux",
+    "helm.toolkit.fluxcd.io/name": "Flux",
+}
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who else writes the object. `reverts`: a patch would be undone within minutes."""
+
+    name: str
+    reverts: bool
+
+
+def owner_of(item: Object) -> Owner | None:
+    """GitOps, an operator or Helm, from the marks that they leave; None if nobody left one."""
+    meta = item["metadata"]
+    marks = {**(meta.get("labels") or {}), **(meta.get("annotations") or {})}
+    for mark, name in GITOPS.items():
+        if mark in marks:
+            return Owner(f"{name} ({marks[mark]})", reverts=True)
+    for reference in meta.get("ownerReferences") or []:
+        if reference.get("controller"):
+            return Owner(f"{reference['kind']} {reference['name']}", reverts=True)
+    release = marks.get("meta.helm.sh/release-name")
+    if release:
+        return Owner(f"the Helm release {release}", reverts=False)
+    return None

@@ -1,0 +1,129 @@
+"""The arms of a comparison as canaries in a cluster: copies of what serves, beside it, on one node.
+
+Every start makes them anew, so that two starts differ here as they do in production. The first start says what was
+copied and on which node (`canaries.json`); later ones are held to it, also after a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from draftsmith import wiring
+from draftsmith.client.replay import served_model
+from draftsmith.contract.base import Frozen
+from draftsmith.contract.config import Config
+from draftsmith.contract.errors import DraftsmithError, EngineLostError, PrerequisiteError
+from draftsmith.contract.measure import Arm, EngineFacts
+from draftsmith.engines.vllm import log as vllm_log
+from draftsmith.engines.vllm import metrics as vllm_metrics
+from draftsmith.engines.vllm.engine import VllmEngine, healthy
+from draftsmith.kit.files import private_dir, read_json, write_atomic, write_json
+from draftsmith.serving.canary.canaries import Canaries
+from draftsmith.serving.canary.ready import CanaryServer
+from draftsmith.serving.canary.text import ArmPlan
+from draftsmith.work.compare.fleet import api_key
+from draftsmith.work.compare.trial import Endpoint
+from draftsmith.work.job import Job
+
+NOTE = "canaries.json"
+REACH_S = 60.0  # a Service needs a moment after its pod is ready
+LOOK_S = 0.2
+
+
+class Copied(Frozen):
+    """What the first start settled. `served`: fingerprint of the deployment that the canaries are copies of."""
+
+    node: str | None = None
+    served: str | None = None
+
+
+class CanaryFleet:
+    """See fleet.Servers. The cluster is touched only if the job's plan allows it."""
+
+    def __init__(self, job: Job, config: Config, engine: VllmEngine) -> None:
+        asked = job.plan["canaries"]
+        self.job, self.config, self.engine = job, config, engine
+        self.experiment: str = asked["experiment"]
+        self.canaries: Canaries = wiring.canaries(
+            config, Path(asked["workspace"]), allow_cluster=asked["allow_cluster"]
+        )
+        self.facts: list[tuple[str, EngineFacts]] = []
+        self._file = job.workdir / NOTE
+        self._copied = Copied.model_validate(read_json(self._file)) if self._file.exists() else Copied()
+
+    @property
+    def served(self) -> str | None:
+        """See fleet.Servers."""
+        return self._copied.served
+
+    def together(self, arms: Sequence[Arm]) -> bool:
+        """Whether all arms are up at once: the cluster says whether a node has room for them."""
+        return self.config.compare.resident != "no"
+
+    def tidy(self) -> None:
+        """See fleet.Servers."""
+        self.canaries.tidy(self.experiment)
+
+    @contextmanager
+    def up(self, arms: Mapping[str, Arm]) -> Iterator[dict[str, Endpoint]]:
+        """All of `arms` together; gone from the cluster on the way out, whatever the way.
+
+        Raises EngineLostError with the cluster's own reason if a canary is taken away meanwhile.
+        """
+        self.job.progress("starting canaries", 0, len(arms), "canaries")
+        plans = [ArmPlan(arm.name, arm.spec_config, arm.flags) for arm in arms.values()]
+        before = self._copied
+        with self.canaries.up(self.experiment, plans, node=before.node, served=before.served) as servers:
+            self._settle(next(iter(servers.values())))
+            try:
+                yield {name: self._endpoint(servers[name]) for name in arms}
+            except EngineLostError as lost:
+                raise self._explained(servers, lost) from None
+
+    def _settle(self, first: CanaryServer) -> None:
+        self._copied = Copied(node=first.node, served=first.served)
+        write_json(self._file, self._copied)
+
+    def _endpoint(self, server: CanaryServer) -> Endpoint:
+        """How the canary is reached, with what its engine said of this start."""
+        key = api_key(self.config)
+        self._reach(server)
+        facts = vllm_log.facts(self.canaries.log(server), server.start_id)
+        self.facts.append((server.arm, facts))
+        return Endpoint(
+            server.url,
+            server.model or served_model(server.url, key),
+            server.start_id,
+            facts.kv_tokens,
+            process_start=vllm_metrics.read(server.url).start_id,
+            api_key=key,
+            node=server.node,
+        )
+
+    def _reach(self, server: CanaryServer) -> None:
+        clock = self.engine.clock
+        end = clock.monotonic() + REACH_S
+        while not healthy(server.url):
+            if clock.monotonic() >= end:
+                raise PrerequisiteError(
+                    f"canary {server.arm} is ready, and does not answer here at {server.url}",
+                    "run where the cluster's Services are reached, or set serving.options.endpoint",
+                )
+            clock.sleep(LOOK_S)
+
+    def _explained(self, servers: dict[str, CanaryServer], lost: EngineLostError) -> EngineLostError:
+        """What the cluster knows of a canary that does not answer any more. Their logs are kept: they go with the pods."""
+        told = lost.message
+        try:
+            self.canaries.require_alive(servers)
+        except EngineLostError as known:
+            told = known.message
+        except DraftsmithError:
+            pass  # nobody could look
+        folder = private_dir(self.job.workdir / "servers")
+        for server in servers.values():
+            with suppress(DraftsmithError):
+                write_atomic(folder / f"{server.pod}.log", self.canaries.log(server))
+        return EngineLostError(told, f"run again: finished blocks are kept. The engines' logs are in {folder}")

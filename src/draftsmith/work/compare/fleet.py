@@ -1,0 +1,192 @@
+"""The servers of a comparison: rendered from a specification, started from the user's own command, or running already."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from draftsmith import wiring
+from draftsmith.client.replay import served_model
+from draftsmith.contract.config import Config
+from draftsmith.contract.errors import EngineError, InputError, PrerequisiteError
+from draftsmith.contract.measure import Arm, EngineFacts
+from draftsmith.engines.base import Server, ServerSpec, free_port
+from draftsmith.engines.vllm import command as vllm_command
+from draftsmith.engines.vllm import metrics as vllm_metrics
+from draftsmith.engines.vllm.engine import VllmEngine
+from draftsmith.engines.vllm.features import Installation, installation
+from draftsmith.kit import hardware, processes
+from draftsmith.work.compare import commands
+from draftsmith.work.compare.trial import Endpoint
+from draftsmith.work.job import Job
+from draftsmith.work.servers import serving
+
+CPU_PROCESS_GIB = 3.0  # resident size of one CPU server beside its weights and KV cache, as measured
+RESERVE_GIB = 2.0
+
+
+class Servers(Protocol):
+    """Arms by name, and how to reach them. `facts` gains an entry for every server start."""
+
+    facts: list[tuple[str, EngineFacts]]
+
+    @property
+    def served(self) -> str | None:
+        """Fingerprint of the standing deployment that the servers are copies of; None if they are of none."""
+        ...
+
+    def tidy(self) -> None:
+        """Stop what an earlier attempt left running, if anybody else would not."""
+        ...
+
+    def together(self, arms: Sequence[Arm]) -> bool:
+        """Whether the servers of all arms are up at once."""
+        ...
+
+    def up(self, arms: Mapping[str, Arm]) -> AbstractContextManager[dict[str, Endpoint]]:
+        """Servers of these arms, ready; stopped on every way out."""
+        ...
+
+
+class Fleet:
+    """Servers of this job, on this machine, and those of the user that run already. See Servers."""
+
+    served: str | None = None
+
+    def __init__(self, job: Job, config: Config, engine: VllmEngine, target: str, weight_bytes: int) -> None:
+        self.job, self.config, self.engine, self.target = job, config, engine, target
+        self.weight_bytes = weight_bytes
+        self.facts: list[tuple[str, EngineFacts]] = []
+        self._starts = itertools.count(1)
+
+    def tidy(self) -> None:
+        """Nothing: processes of an earlier attempt are stopped before the job begins."""
+
+    def together(self, arms: Sequence[Arm]) -> bool:
+        """Whether all servers can be resident. On a GPU the share of a rendered one shrinks; of a full command it cannot."""
+        own = [arm for arm in arms if arm.endpoint is None]
+        if self.config.compare.resident != "auto" or len(own) < 2:
+            return self.config.compare.resident != "no"
+        if any(arm.command for arm in own):
+            if hardware.gpu_names():
+                return False
+        elif self.engine.installed(wiring.server_spec(self.config, self.target))[0].device != "cpu":
+            return True
+        return self._memory_for(len(own))
+
+    def fits(self, arms: int) -> bool:
+        """Whether so many rendered servers can be resident together."""
+        return self.together([Arm(name=f"probe-{n}", role="other") for n in range(arms)])
+
+    def _memory_for(self, servers: int) -> bool:
+        each = self.config.engine.cpu_kv_gib + CPU_PROCESS_GIB + self.weight_bytes / 2**30
+        return psutil.virtual_memory().available / 2**30 >= servers * each + RESERVE_GIB
+
+    @contextmanager
+    def up(self, arms: Mapping[str, Arm]) -> Iterator[dict[str, Endpoint]]:
+        """All of `arms` together, started side by side; endpoints of the user are looked up and left alone."""
+        own: dict[str, ServerSpec | Callable[[], Server]] = {
+            name: partial(self._start_command, arm) if arm.command else self._spec(arm, len(arms))
+            for name, arm in arms.items()
+            if arm.endpoint is None
+        }
+        with ExitStack() as stack:
+            servers = stack.enter_context(serving(self.job, self.engine, own, self.config.engine.start_timeout_s))
+            endpoints = {name: self._started(arms[name], server) for name, server in servers.items()}
+            endpoints |= {name: self._external(arm) for name, arm in arms.items() if arm.endpoint is not None}
+            yield {name: endpoints[name] for name in arms}
+
+    def _spec(self, arm: Arm, residents: int) -> ServerSpec:
+        _found, known = self.engine.installed(wiring.server_spec(self.config, self.target))
+        per_request = arm.spec_config is not None and known.per_request_metrics
+        return wiring.server_spec(
+            self.config,
+            self.target,
+            spec_config=arm.spec_config,
+            flags=arm.flags,
+            residents=residents,
+            per_request=per_request,
+        )
+
+    def _start_command(self, arm: Arm) -> Server:
+        """The user's own command, on a free port, in the folder that the user stands in, recorded in the registry."""
+        words, host = arm.command or (), self.config.engine.host
+        found = self._installation() if commands.runs_vllm(words) else None
+        spec = ServerSpec(model=arm.name, served_name=arm.name, host=host, port=free_port(host), env=arm.env)
+        python = found.python if found and commands.as_module(words, found.device) else None
+        process = processes.start(
+            commands.render(words, host, spec.port, python),
+            registry=self.engine.registry,
+            label=f"{arm.name} :{spec.port}",
+            log=self.job.workdir / "servers" / f"{arm.name.replace('/', '_')}-{os.getpid()}-{next(self._starts)}.log",
+            env={**os.environ, **self._environment(spec, found)},
+            cwd=Path(self.job.plan.get("cwd") or self.job.workdir),
+        )
+        return Server(spec=spec, process=process, start_id=process.record.token)
+
+    def _installation(self) -> Installation | None:
+        try:
+            return installation(self.config.engine.python)
+        except PrerequisiteError:
+            return None  # the command brings an interpreter of its own
+
+    def _environment(self, spec: ServerSpec, found: Installation | None) -> dict[str, str]:
+        """The command's own variables win; a vLLM of ours also gets what makes it start on this machine."""
+        configured = {**self.config.engine.env, **spec.env}
+        if found is None:
+            return {**vllm_command.PRIVACY, **configured}
+        whole = spec.model_copy(update={"env": configured, "cpu_kv_gib": self.config.engine.cpu_kv_gib})
+        threads = vllm_command.cores(os.sched_getaffinity(0))
+        return vllm_command.environment(whole, found, threads, os.environ.get("PYTHONPATH", ""))
+
+    def _started(self, arm: Arm, server: Server) -> Endpoint:
+        facts = self.engine.facts(server)
+        self.facts.append((arm.name, facts))
+        if arm.command is None:
+            return Endpoint(server.url, server.spec.served_name, server.start_id, facts.kv_tokens)
+        model, counted = served_model(server.url), _counts(server.url)
+        return Endpoint(server.url, model, server.start_id, facts.kv_tokens, counted=counted)
+
+    def _external(self, arm: Arm) -> Endpoint:
+        """A server that runs already. What it does not publish (counters, version, start) stays unknown."""
+        url = (arm.endpoint or "").rstrip("/").removesuffix("/v1")
+        key = api_key(self.config)
+        try:
+            model = served_model(url, key)
+        except InputError as error:
+            raise InputError(error.message, f"check the address of arm {arm.name}") from None
+        try:
+            who, counted = vllm_metrics.identity(url), True
+        except (EngineError, ValueError):
+            facts = EngineFacts(engine="unknown", start_id=f"{arm.name}-unknown")
+            self.facts.append((arm.name, facts))
+            return Endpoint(url, model, facts.start_id, counted=_counts(url), api_key=key)
+        start_id = who.start_id or f"{arm.name}-unknown"
+        facts = EngineFacts(version=who.version, start_id=start_id, max_model_len=who.max_model_len)
+        self.facts.append((arm.name, facts))
+        return Endpoint(url, who.model or model, start_id, counted=counted, process_start=who.start_id, api_key=key)
+
+
+def api_key(config: Config) -> str | None:
+    """The key of servers that are not started here, if they want one. Raises PrerequisiteError if it is not there."""
+    name = config.compare.api_key_env
+    key = os.environ.get(name) if name else None
+    if name and not key:
+        raise PrerequisiteError(f"the environment has no {name}", "export it, or leave compare.api_key_env out")
+    return key
+
+
+def _counts(url: str) -> bool:
+    """Whether the server publishes vLLM's counters."""
+    try:
+        vllm_metrics.read(url)
+    except EngineError:
+        return False
+    return True

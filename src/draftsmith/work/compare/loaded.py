@@ -1,0 +1,69 @@
+"""What the engine made of a draft, by its own log: against what was asked, what the manifest says, and the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from draftsmith.contract.draft import DraftManifest
+from draftsmith.contract.errors import EngineError
+from draftsmith.contract.measure import Arm, EngineFacts
+from draftsmith.engines.vllm.log import config_diff
+from draftsmith.kit.files import read_json
+
+MANIFEST = "draft-manifest.json"
+# Field of the manifest -> what the engine says if it found none in the draft, and if it found another than the target's.
+WEIGHTS = {
+    "has_own_embeddings": ("without its own embed_tokens", "distinct embed_tokens"),
+    "has_own_lm_head": ("without its own lm_head", "distinct lm_head"),
+}
+
+
+def require_as_asked(arm: Arm, facts: EngineFacts) -> None:
+    """Raise EngineError if the engine parsed other settings than were asked for, or took other weights than the draft has.
+
+    What its log does not say is not held against it.
+    """
+    spec = arm.spec_config or {}
+    path = Path(str(spec.get("model", "")), MANIFEST)
+    manifest = DraftManifest.model_validate(read_json(path)) if path.is_file() else None
+    wrong = disagreements(spec, facts, manifest)
+    if wrong:
+        raise EngineError(
+            f"{arm.name}: the engine loaded the draft otherwise than asked: {'; '.join(wrong)}",
+            "check the draft with `draftsmith lint`, and the engine's version",
+        )
+
+
+def disagreements(spec: Mapping[str, Any], facts: EngineFacts, manifest: DraftManifest | None) -> list[str]:
+    """Each in words; empty if what the log says agrees."""
+    found = []
+    method, k = spec.get("method"), spec.get("num_speculative_tokens")
+    if None not in (method, facts.spec_method) and method != facts.spec_method:
+        found.append(f"method {facts.spec_method} instead of {method}")
+    if None not in (k, facts.num_speculative_tokens) and k != facts.num_speculative_tokens:
+        found.append(f"{facts.num_speculative_tokens} speculative tokens instead of {k}")
+    said = " ".join(facts.sharing)
+    for field, (none, other) in WEIGHTS.items():
+        what = field.removeprefix("has_own_").replace("_", " ")
+        if manifest is not None and getattr(manifest, field) and none in said:
+            found.append(f"it uses the target's {what}, the manifest says that the draft has its own")
+        elif manifest is not None and not getattr(manifest, field) and other in said:
+            found.append(f"it uses other {what} than the target's, the manifest says that the draft has none")
+    return found
+
+
+def differences(baseline: EngineFacts, facts: EngineFacts) -> str | None:
+    """What the engine's parsed configuration with this draft has otherwise than the baseline's, in words; None = nothing.
+
+    The speculation itself and the smaller KV cache are left out: they are the point.
+    """
+    found = config_diff(baseline, facts)
+    return "; ".join(f"{name} is {_word(b)} instead of {_word(a)}" for name, (a, b) in found.items()) or None
+
+
+def _word(value: object) -> str:
+    if isinstance(value, tuple):
+        return " / ".join(map(str, value)) or "none"
+    return "not said" if value is None else str(value)

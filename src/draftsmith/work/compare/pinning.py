@@ -1,0 +1,137 @@
+"""What a comparison fixes once and keeps: its prompts, when they are sent, and how they are sampled."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from draftsmith.contract.access import AccessRecord
+from draftsmith.contract.config import Config
+from draftsmith.contract.errors import InputError
+from draftsmith.contract.measure import Arm, OperatingPoint
+from draftsmith.corpus.prompts import (
+    Prompt,
+    PromptSet,
+    general_prompts,
+    heldout_prompts,
+    read_prompts,
+    tuning_prompts,
+    write_prompts,
+)
+from draftsmith.corpus.redaction import Redactor
+from draftsmith.kit.files import read_json, write_json
+from draftsmith.traffic.importers import read_records
+from draftsmith.trainers.lint_files import weights_sha256
+from draftsmith.trainers.weights import weight_files
+from draftsmith.work.job import Job
+
+GENERAL_TOKENS = 32
+ARRIVALS = "arrivals.json"
+NUMERIC = (
+    "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty",
+    "length_penalty", "seed", "min_tokens",
+)  # fmt: skip
+
+
+def pin_prompts(job: Job, config: Config) -> dict[str, PromptSet]:
+    """The prompts of this comparison, chosen once and kept: held out, for tuning, and of general traffic.
+
+    They come from the corpus, or from the files that the plan names. Private: they hold text.
+    """
+    settings, found = config.compare, {}
+    for kind in ("own", "tuning", "general"):
+        path = job.workdir / f"prompts-{kind}.jsonl"
+        if path.exists():
+            found[kind] = read_prompts(path) if path.stat().st_size else PromptSet(prompts=(), sha256="")
+            continue
+        named = job.plan.get("prompts", {}).get(kind)
+        if named:
+            found[kind] = read_prompts(Path(named))
+        elif kind == "general" and settings.general_prompts:
+            found[kind] = _general(config)
+        elif kind != "general" and "corpus" in job.plan:
+            choose = heldout_prompts if kind == "own" else tuning_prompts
+            count = settings.prompts if kind == "own" else settings.tuning_prompts
+            found[kind] = choose(Path(job.plan["corpus"]), count, config.corpus.seed, max_tokens=settings.max_tokens)
+        else:
+            found[kind] = PromptSet(prompts=(), sha256="")
+        write_prompts(path, found[kind])
+    if not found["own"].prompts:
+        raise InputError("there are no prompts to compare on", "give a prompts file or a corpus with held-out rows")
+    return found
+
+
+def _general(config: Config) -> PromptSet:
+    """Of the log that the configuration names, redacted like all traffic if that is asked for; else the built-in ones."""
+    settings = config.compare
+    log: Iterable[AccessRecord] | None = read_records([settings.general_log]) if settings.general_log else None
+    if log is not None and config.corpus.redact:
+        redactor = Redactor()
+        log = [redactor.prompt(record)[0] for record in log]
+    return general_prompts(log, settings.general_prompts, config.corpus.seed, max_tokens=GENERAL_TOKENS)
+
+
+def pin_points(job: Job, prompts: int) -> list[OperatingPoint]:
+    """The operating points of the plan; the one that replays the log's arrivals gets its times here, once."""
+    points = [OperatingPoint.model_validate(point) for point in job.plan["points"]]
+    asked: dict[str, Any] | None = job.plan.get("arrivals")
+    if not asked:
+        return points
+    path = job.workdir / ARRIVALS
+    if not path.exists():
+        times = (record.timing.start_unix_s for record in read_records(asked["sources"]) if record.timing)
+        write_json(path, typical_window(times, prompts, asked.get("speed", 1.0)))
+    times_s = tuple(read_json(path))
+    if len(times_s) != prompts:
+        raise InputError(
+            f"{ARRIVALS} holds {len(times_s)} times for {prompts} prompts",
+            "remove the comparison's folder and run again",
+        )
+    return [p.model_copy(update={"arrivals_s": times_s}) if p.name == asked["point"] else p for p in points]
+
+
+def typical_window(times: Iterable[float], count: int, speed: float = 1.0) -> list[float]:
+    """`count` consecutive arrivals of the log, in seconds from the first: of all such windows the one of median length.
+
+    `speed` 2 sends them twice as fast. Raises InputError if the log has fewer arrivals, or all at one moment.
+    """
+    import numpy as np
+
+    ordered = np.sort(np.fromiter((time for time in times if time > 0), dtype=np.float64))
+    if len(ordered) < count or ordered[-1] == ordered[0]:
+        raise InputError(
+            f"recorded arrivals need {count} requests with their start times, the log has {len(ordered)}"
+            + (" at one moment" if len(ordered) >= count else ""),
+            'set compare.arrivals = "closed", or give a log with start times',
+        )
+    spans = ordered[count - 1 :] - ordered[: len(ordered) - count + 1]
+    first = int(np.argsort(spans, kind="stable")[len(spans) // 2])
+    window = (ordered[first : first + count] - ordered[first]) / speed
+    return [round(float(time), 4) for time in window]
+
+
+def sampling_seen(prompts: Sequence[Prompt], point: OperatingPoint) -> dict[str, dict[str, int]]:
+    """Numeric sampling parameters that the requests carry, for the record: name -> value -> prompts. Never text."""
+    table: dict[str, dict[str, int]] = {}
+    for prompt in prompts:
+        for name, value in (prompt.params | point.sampling).items():
+            if name in NUMERIC and isinstance(value, int | float):
+                row = table.setdefault(name, {})
+                row[f"{value:g}"] = row.get(f"{value:g}", 0) + 1
+    return {name: dict(sorted(row.items(), key=lambda item: -item[1])[:12]) for name, row in sorted(table.items())}
+
+
+def set_aside(prompts: Sequence[Prompt], count: int) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
+    """(prompts that decide, prompts for choices): the last `count`, at most a third, never decide."""
+    aside = min(count, len(prompts) // 3)
+    return tuple(itertools.islice(prompts, len(prompts) - aside)), tuple(prompts[len(prompts) - aside :])
+
+
+def with_weights(arm: Arm) -> Arm:
+    """The arm with the identity of its draft's weights, where they lie here: other weights under its path are another arm."""
+    model = Path(str((arm.spec_config or {}).get("model") or "-"))
+    if arm.draft_sha256 is not None or not model.is_dir() or not weight_files(model):
+        return arm
+    return arm.model_copy(update={"draft_sha256": weights_sha256(model)})

@@ -1,0 +1,1 @@
+"""Programs for foreign interpreters: inside an engine or a trainer."""
