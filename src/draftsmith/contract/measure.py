@@ -96,7 +96,11 @@ class Thresholds(Frozen):
 class ComparisonPlan(Frozen):
     """Frozen before the first measurement; its hash is part of the evidence."""
 
-    schema_: Literal["draftsmith_comparison_v1"] = Field("draftsmith_comparison_v1", alias="schema")
+    schema_: Literal["draftsmith_comparison_v1", "draftsmith_comparison_v2"] = Field(
+        "draftsmith_comparison_v1",
+        alias="schema",
+        description="which edition of the rule decides: bundles of the first edition are verified by the first edition",
+    )
     arms: tuple[Arm, ...]
     baseline: str = Field(description="name of the arm that a candidate must beat: the standing configuration")
     points: tuple[OperatingPoint, ...]
@@ -107,6 +111,17 @@ class ComparisonPlan(Frozen):
     cache_regime: Literal["cold", "warm"] = "cold"
     restarts: bool = Field(True, description="whether each block starts its servers anew")
     resident: bool = Field(True, description="whether the servers of a block were up together")
+    primary: Literal["cost", "goodput", "tpot"] = Field(
+        "tpot",
+        description="cost: server seconds per output token at the operating point; goodput: requests within the latency "
+        "limits; tpot: median time per output token",
+    )
+    slo_ttft_s: float | None = Field(None, description="goodput: limit of the time to the first token, in seconds")
+    slo_tpot_s: float | None = Field(None, description="goodput: limit of the time per output token, in seconds")
+    block_prompts: int | None = Field(
+        None, description="prompts of one block; blocks take disjoint ones while they last; None = every block asks all"
+    )
+    visit_prompts: int | None = Field(None, description="prompts of one visit to an arm; None = all of the block's")
     sampling_seen: dict[str, dict[str, int]] = Field(
         default_factory=dict, description="numeric sampling parameters of the prompts: name -> value -> prompts"
     )
@@ -197,6 +212,17 @@ class SpecCounters(Frozen):
         return tuple(n / self.drafts for n in self.accepted_per_position) if self.drafts else ()
 
 
+class Contention(Frozen):
+    """What the machine showed during one visit. Shares are of the visit's wall time; None = could not look."""
+
+    run_queue: float | None = Field(None, description="mean tasks that were ready to run, per core")
+    cpu_pressure: float | None = Field(None, description="share of time in which a task waited for a core (PSI some)")
+    memory_pressure: float | None = Field(None, description="the same for memory")
+    others_cpu: float | None = Field(None, description="share of all cores used by processes that are not ours")
+    client_lag_s: float | None = Field(None, description="longest time by which the client's own timer came late")
+    gpu_clock_mhz: float | None = Field(None, description="mean SM clock of the GPUs in use")
+
+
 class RequestSample(Frozen):
     """One measured request. Times in seconds from the client's monotonic clock. No text."""
 
@@ -247,5 +273,10 @@ class Trial(Frozen):
     kv_tokens: int | None = None
     invalid: str | None = Field(None, description="why this trial must not be used, if so")
     hardware: dict[str, float | str] = Field(default_factory=dict, description="clocks, power, temperature")
+    visit: int = Field(0, description="visits of this arm in this block before this one; the arms take turns by visit")
+    contention: Contention | None = Field(None, description="what else the machine did during the visit")
+    previous_sha256: str | None = Field(
+        None, description="sha256 of the line before this one in samples.jsonl; of the plan for the first line"
+    )
 
     model_config = Frozen.model_config | {"populate_by_name": True, "serialize_by_alias": True}
