@@ -13,7 +13,9 @@ from draftsmith.contract.errors import ConfigError, PrerequisiteError
 if TYPE_CHECKING:
     from draftsmith.backends.base import Backend
     from draftsmith.contract.cluster import ClusterOptions
+    from draftsmith.contract.draft import TargetFacts
     from draftsmith.engines.base import CaptureSpec, ServerSpec
+    from draftsmith.engines.models import KnownModels
     from draftsmith.engines.vllm.engine import VllmEngine
     from draftsmith.kit.kube import KubeApi
     from draftsmith.serving.base import Serving
@@ -31,6 +33,27 @@ def engine(config: Config, registry: Path) -> VllmEngine:
     from draftsmith.engines.vllm.engine import VllmEngine
 
     return VllmEngine(registry)
+
+
+def known_models(config: Config) -> KnownModels:
+    """What the configured engine knows; the list of a known release where it is not installed here."""
+    from draftsmith.engines.models import shipped
+    from draftsmith.engines.vllm import features, registry
+
+    if environment_of_jobs(config):
+        return shipped()
+    try:
+        found = features.installed(config.engine.python)
+        return registry.known_models(found.version, found.device, config.engine.python)
+    except PrerequisiteError:
+        return shipped()
+
+
+def target(config: Config, path: Path) -> TargetFacts:
+    """Facts of the target in `path`, by what the configured engine can do with it. Raises InputError."""
+    from draftsmith.trainers.target import read_target
+
+    return read_target(path, known_models(config))
 
 
 def server_spec(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from model_folders import write_target
 
 from draftsmith.contract.config import TrainerConfig
 from draftsmith.trainers.base import TrainingTask
@@ -33,19 +36,34 @@ def values(flags: list[str], name: str) -> list[str]:
     return flags[start:end]
 
 
-def test_a_block_draft_attends_in_full_and_both_ways() -> None:
+def decoder(folder: Path, **config: Any) -> dict[str, Any]:
+    """The draft's decoder as the trainer is told it, for a target of thirty layers."""
+    target = write_target(folder / "target", num_attention_heads=4, num_key_value_heads=2, intermediate_size=40)
+    given = {
+        "target": str(target), "corpus": "/c", "states": "/s", "workdir": str(folder), "layer_ids": (2, 15, 27),
+        "draft_vocab": 10, "train_rows": 9, "validation_rows": 1, "longest_row": 40, "train_tokens": 640, "target_layers": 30,
+    }  # fmt: skip
+    [text] = SpeculatorsTrainer(TrainerConfig(**config), "python").files(TrainingTask.model_validate(given)).values()
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_a_block_draft_attends_in_full_and_both_ways(tmp_path: Path) -> None:
+    layer = decoder(tmp_path, method="dflash")
+    assert (layer["model_type"], layer["num_hidden_layers"]) == ("qwen3", 3), "a tenth of the target's layers"
+    assert layer["layer_types"] == ["full_attention"] * 3
     _, flags = told(method="dflash")
-    assert values(flags, "num-layers") == ["3"], "a tenth of the target's"
-    assert values(flags, "full-attention-indices") == ["0", "1", "2"]
+    assert values(flags, "draft-config") == ["/w/draft-config.json"]
     assert "--sliding-window-non-causal" in flags
     assert (values(flags, "block-size"), values(flags, "mask-token-id")) == (["8"], ["7"])
     assert values(flags, "max-anchors") == ["320"], "a quarter of 1,000 packed tokens are answers, and a margin"
     assert "--ttt-steps" not in flags
 
 
-def test_an_eagle3_draft_is_one_llama_layer() -> None:
+def test_an_eagle3_draft_is_one_llama_layer(tmp_path: Path) -> None:
+    layer = decoder(tmp_path)
+    assert (layer["model_type"], layer["num_hidden_layers"], layer["num_key_value_heads"]) == ("llama", 1, 2)
     own, flags = told()
-    assert (values(flags, "draft-arch"), values(flags, "num-layers")) == (["llama"], ["1"])
     assert (values(flags, "draft-attn-impl"), values(flags, "loss-implementation")) == (["sdpa"], ["eager"])
     assert "--compile" not in own
     assert "--compile" in told(attention="flex")[0], "flex attention has to be compiled"
@@ -55,7 +73,7 @@ def test_an_eagle3_draft_is_one_llama_layer() -> None:
 def test_a_warm_start_brings_its_own_layers(method: str) -> None:
     _, flags = told({"warm_start": "/parent", "mask_token": None}, method=method)
     assert values(flags, "from-pretrained") == ["/parent"]
-    assert not {"--num-layers", "--draft-arch", "--full-attention-indices", "--mask-token-id"} & set(flags)
+    assert not {"--draft-config", "--sliding-window-non-causal", "--mask-token-id"} & set(flags)
 
 
 @pytest.mark.parametrize("warm", [None, "/parent"])

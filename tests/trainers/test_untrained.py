@@ -47,9 +47,9 @@ def test_what_is_there_is_not_written_again(tmp_path: Path) -> None:
 
 
 def test_a_target_that_does_not_say_its_widths_is_refused_with_a_way_out(tmp_path: Path) -> None:
-    assert "intermediate_size" not in CONFIG
+    assert "num_attention_heads" not in CONFIG
     target = read_target(write_target(tmp_path / "target"))
-    with pytest.raises(InputError, match="intermediate_size") as refused:
+    with pytest.raises(InputError, match="num_attention_heads") as refused:
         write_untrained(target, tmp_path / "draft", (2, 6, 9), 10)
     assert "--draft" in refused.value.next_step
     assert not (tmp_path / "draft").exists()

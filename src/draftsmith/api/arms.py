@@ -173,9 +173,8 @@ def _lint(arm: Arm, config: Config) -> None:
     if not config.target or not (model / "config.json").is_file():
         return
     from draftsmith.trainers.lint import lint_draft
-    from draftsmith.trainers.target import read_target
 
-    report = lint_draft(model, read_target(Path(config.target)), served_tokens=config.engine.max_model_len)
+    report = lint_draft(model, wiring.target(config, Path(config.target)), served_tokens=config.engine.max_model_len)
     if not report.passed:
         words = "; ".join(finding.sentence for finding in report.at("error"))
         raise RefusedError(f"arm {arm.name!r}: the draft does not pass lint: {words}", "see `draftsmith lint`")

@@ -12,6 +12,7 @@ from typing import Literal
 
 import psutil
 
+from draftsmith import wiring
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import DraftsmithError, PrerequisiteError
 
@@ -136,7 +137,7 @@ def _trainer(config: Config) -> Iterator[Check]:
 def _specforge(config: Config) -> Iterator[Check]:
     from draftsmith.trainers.specforge import check_settings, check_target
     from draftsmith.trainers.specforge_env import require_specforge
-    from draftsmith.trainers.target import read_config
+    from draftsmith.trainers.target_config import read_config
 
     where = config.trainer.python or sys.executable
     try:
@@ -273,11 +274,21 @@ def _target(config: Config) -> Iterator[Check]:
             "target", "warning", "no target is configured", "give --target; `draftsmith demo-target` makes a small one"
         )
         return
-    from draftsmith.trainers.target import read_target
+    from draftsmith.trainers.draft_shape import draft_shape
+    from draftsmith.trainers.target_config import read_config
 
     try:
-        found = read_target(Path(config.target).resolve())
+        found = wiring.target(config, Path(config.target).resolve())
+        shape = draft_shape(read_config(Path(found.path)))
     except DraftsmithError as error:
         yield Check("target", "missing", error.message, error.next_step)
         return
     yield Check("target", "ok", f"{found.architecture}, {found.num_layers} layers, vocabulary {found.vocab_size:,}")
+    for warning in found.warnings:
+        yield Check("target", "warning", warning)
+    yield Check(
+        "draft",
+        "ok",
+        f"one layer of {shape.num_attention_heads} heads of {shape.head_dim}, {shape.num_key_value_heads} of keys "
+        f"and values, MLP {shape.intermediate_size:,}; {shape.cache_bytes_per_token:,} bytes of cache a token",
+    )

@@ -56,11 +56,9 @@ def override(config: Config, settings: list[str]) -> Config:
 
 def require_target(config: Config) -> TargetFacts:
     """Facts of the configured target. Raises InputError without one, or if it cannot be trained for."""
-    from draftsmith.trainers.target import read_target
-
     if not config.target:
         raise InputError("no target is given", "give --target FOLDER, or set target in draftsmith.toml")
-    return read_target(Path(config.target).resolve())
+    return wiring.target(config, Path(config.target).resolve())
 
 
 def open_loop(
@@ -194,11 +192,10 @@ def context_of(
 ) -> PhaseContext:
     """What the phases of a run may look at. The standing configuration is the one it was started against."""
     from draftsmith.trainers.layers import default_layers
-    from draftsmith.trainers.target import read_target
 
     record = run.record
     config = parse_config(record.config, "run.json")
-    target = read_target(Path(record.target))
+    target = wiring.target(config, Path(record.target))
     return PhaseContext(
         run_id=record.run_id,
         folder=run.folder,

@@ -45,7 +45,7 @@ def scaffold(
     from draftsmith.kit.files import write_atomic
     from draftsmith.trainers.layers import default_layers
     from draftsmith.trainers.specforge_config import default_draft_vocab
-    from draftsmith.trainers.target import read_config
+    from draftsmith.trainers.target_config import read_config
 
     settled = o.configuration(config, target=target, settings=settings)
     facts = require_target(settled)

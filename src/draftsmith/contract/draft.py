@@ -27,6 +27,7 @@ class TargetFacts(Frozen):
     rope: dict[str, Any] = Field(default_factory=dict, description="rope_theta, rope_type and scaling, one flat form")
     sha256: str = Field(description="over config.json, tokenizer.json, the weight headers and a sample of every tensor")
     tokenizer_sha256: str
+    warnings: tuple[str, ...] = Field((), description="what to know of it, a sentence each")
 
 
 class DraftManifest(Frozen):

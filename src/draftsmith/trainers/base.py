@@ -19,6 +19,9 @@ class TrainingTask(Frozen):
     """One training. All paths are absolute; `workdir` is private."""
 
     target: str
+    stand_in: str | None = Field(
+        None, description="folder that a trainer reads in place of the target, see stand_in.py"
+    )
     corpus: str
     states: str = Field(description="folder of captured hidden states")
     workdir: str

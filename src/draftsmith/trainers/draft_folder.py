@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from draftsmith.contract.errors import InputError
-from draftsmith.trainers.target import read_config
+from draftsmith.trainers.target_config import read_config
 from draftsmith.trainers.weights import Tensor, read_tensors, weight_files
 
 Method = Literal["eagle3", "dflash", "peagle"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from draftsmith.contract.draft import Finding
 from draftsmith.trainers.draft_folder import AUX, Draft
+from draftsmith.trainers.draft_shape import draft_rope
 from draftsmith.trainers.findings import Case, error, ok, warn
 from draftsmith.trainers.layers import MIN_LAYERS, default_layers, to_specforge
-from draftsmith.trainers.target import read_rope
+from draftsmith.trainers.target_config import read_rope
 
 ROPE_TOLERANCE = 1e-6
 
@@ -249,16 +251,27 @@ def check_rope(case: Case) -> Iterator[Finding]:
         )
     level = error if case.manifest else warn  # a draft made here copies the target's; a foreign one may have its own
     ours, theirs = read_rope(draft.layer), target.rope
-    for key in sorted({*ours, *theirs}) if theirs else ():
-        if not _same(ours.get(key), theirs.get(key)):
-            found.append(
-                level(
-                    "rope",
-                    f"{key} is {ours.get(key, 'not written')}, the target has {theirs.get(key, 'none')}",
-                    "copy the rotary settings from the target's config.json as they were in training",
-                )
+    for key in _rope_differences(ours, theirs, draft) if theirs else ():
+        found.append(
+            level(
+                "rope",
+                f"{key} is {ours.get(key, 'not written')}, the target has {theirs.get(key, 'none')}",
+                "copy the rotary settings from the target's config.json as they were in training",
             )
+        )
     yield from found or [ok("rope", "rotary settings and position limit are the target's")]
+
+
+def _rope_differences(ours: dict[str, Any], theirs: dict[str, Any], draft: Draft) -> list[str]:
+    """Keys that are neither the target's nor what a draft for such a target has; by the nearer of the two."""
+    dim = int(draft.layer.get("head_dim") or 0)
+    shaped = draft_rope(theirs, dim, dim) if dim else theirs
+    unstretched = {key: value for key, value in ours.items() if key != "partial_rotary_factor" or value != 1.0}
+    ways = [
+        [key for key in sorted({*mine, *other}) if not _same(mine.get(key), other.get(key))]
+        for mine, other in ((ours, theirs), (unstretched, shaped))
+    ]
+    return min(ways, key=len)
 
 
 def _same(left: object, right: object) -> bool:

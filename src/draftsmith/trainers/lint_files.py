@@ -11,7 +11,8 @@ from draftsmith.contract.errors import InputError
 from draftsmith.kit.files import sha256_file
 from draftsmith.trainers.draft_folder import Draft
 from draftsmith.trainers.findings import Case, error, ok, warn
-from draftsmith.trainers.target import PICKLES, read_config, walk
+from draftsmith.trainers.target import PICKLES
+from draftsmith.trainers.target_config import read_config, walk
 from draftsmith.trainers.weights import weight_files
 
 MANIFEST = "draft-manifest.json"

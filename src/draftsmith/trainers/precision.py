@@ -15,6 +15,7 @@ from draftsmith.contract.errors import InputError
 from draftsmith.trainers.weights import Tensor, read_object
 
 PACKED_SUFFIXES = (".qweight", ".weight_packed", ".weight_scale_2", ".absmax", ".qzeros")
+FP8_METHODS = frozenset({"fp8", "fbgemm_fp8", "finegrained_fp8"})
 # Released in this form; there is no BF16 original to train on.
 NATIVE = {"mxfp4": frozenset({"GptOssForCausalLM"})}
 
@@ -30,10 +31,12 @@ def training_precision(path: Path, config: Mapping[str, Any], tensors: Mapping[s
     exported = path / "hf_quant_config.json"
     if exported.is_file():
         inner = read_object(exported).get("quantization")
-        algorithm = str(inner.get("quant_algo") if isinstance(inner, dict) else inner)
-        if algorithm.upper() != "FP8":
-            raise _refused(path, f"hf_quant_config.json says {algorithm}")
-        return "fp8"
+        said = inner.get("quant_algo") if isinstance(inner, dict) else inner
+        if said is not None:
+            if not _eight_bit(str(said)):
+                raise _refused(path, f"hf_quant_config.json says {said}")
+            return "fp8"
+        # null: only the KV cache is quantised, the weights are those of the base model
     if declared:
         return _declared(path, config, declared)
     packed = next((name for name in tensors if name.endswith(PACKED_SUFFIXES)), None)
@@ -42,21 +45,32 @@ def training_precision(path: Path, config: Mapping[str, Any], tensors: Mapping[s
     return None
 
 
-def _declared(path: Path, config: Mapping[str, Any], declared: Mapping[str, Any]) -> str:
-    method = str(declared.get("quant_method") or "unknown").lower()
-    if method in ("fp8", "fbgemm_fp8"):
+def _declared(path: Path, config: Mapping[str, Any], declared: Mapping[str, Any]) -> str | None:
+    method = str(declared.get("quant_method") or "").lower()
+    algorithm = declared.get("quant_algo")
+    if method in FP8_METHODS:
         return "fp8"
     if method in NATIVE and NATIVE[method] & set(config.get("architectures") or ()):
         return method
-    algorithm = str(declared.get("quant_algo") or "").upper()
-    if method == "modelopt" and algorithm == "FP8":
-        return "fp8"
-    if method == "compressed-tensors" and _all_float8(declared):
-        return "fp8"
-    detail = algorithm or str(declared.get("format") or "")
+    if method in ("modelopt", ""):
+        if algorithm is None and "quant_algo" in declared:
+            return None  # only the KV cache is quantised
+        if algorithm is not None and _eight_bit(str(algorithm)):
+            return "fp8"
+    if method == "compressed-tensors":
+        if not declared.get("config_groups") and declared.get("kv_cache_scheme"):
+            return None
+        if _all_float8(declared):
+            return "fp8"
+    detail = str(algorithm or declared.get("format") or "")
     bits = declared.get("bits")
-    said = " ".join(part for part in (method, detail, f"{bits} bit" if bits else "") if part)
-    raise _refused(path, f"quantization_config says {said}")
+    words = " ".join(part for part in (method or "an unnamed method", detail, f"{bits} bit" if bits else "") if part)
+    raise _refused(path, f"quantization_config says {words}")
+
+
+def _eight_bit(algorithm: str) -> bool:
+    """FP8 with scales of any grain (per tensor, per channel and token, per block); not FP8 for some weights only."""
+    return algorithm.upper().startswith("FP8")
 
 
 def _all_float8(declared: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from draftsmith.trainers.base import Step, TrainingTask
 from draftsmith.trainers.draft_folder import read_draft
 from draftsmith.trainers.specforge_config import EMBEDDINGS, HEAD, LOG_EVERY, eagle3_config, run_config, yaml_text
 from draftsmith.trainers.specforge_env import require_specforge
-from draftsmith.trainers.target import read_config
+from draftsmith.trainers.target_config import read_config
 from draftsmith.trainers.weights import INDEX, read_tensors, weight_files
 
 LAUNCHER = "draftsmith.work.inside.train_specforge"

@@ -9,20 +9,17 @@ import json
 from typing import Any
 
 from draftsmith.contract.draft import TargetFacts
-from draftsmith.contract.errors import InputError
 from draftsmith.trainers.draft_folder import AUX
+from draftsmith.trainers.draft_shape import draft_shape
 from draftsmith.trainers.layers import to_specforge
-from draftsmith.trainers.target import read_rope, text_config
+from draftsmith.trainers.target_config import text_config
 
 EAGLE3 = "LlamaForCausalLMEagle3"
 RUN_ID = "draft"
 EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 LOG_EVERY = 5
 WAIT_MIN = 120  # how long ranks wait for each other; rank 0 converts the states meanwhile
-COPIED = (
-    "hidden_size", "num_attention_heads", "num_key_value_heads", "max_position_embeddings", "rms_norm_eps",
-    "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id",
-)  # fmt: skip
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def eagle3_config(target: dict[str, Any], draft_vocab: int, layer_ids: tuple[int, ...]) -> dict[str, Any]:
@@ -33,29 +30,16 @@ def eagle3_config(target: dict[str, Any], draft_vocab: int, layer_ids: tuple[int
     It says nothing of `norm_output`: true means "the head reads normalised states" to SpecForge, and "normalised
     states are fed back" to vLLM; absent, both normalise for the head alone. Raises InputError for a missing width.
     """
-    text = text_config(target)
-    layer = {key: text[key] for key in COPIED if text.get(key) is not None}
-    heads, size, vocab = (text.get(key) for key in ("num_attention_heads", "hidden_size", "vocab_size"))
-    wide = text.get("intermediate_size") or text.get("moe_intermediate_size")
-    if not (isinstance(heads, int) and isinstance(size, int) and isinstance(vocab, int) and isinstance(wide, int)):
-        raise InputError(
-            "config.json of the target lacks hidden_size, num_attention_heads, intermediate_size or vocab_size",
-            "write the draft configuration by hand",
-        )
+    text, shape = text_config(target), draft_shape(target)
+    layer = shape.layer_config()
+    rope = layer.pop("rope_parameters")
+    layer.pop("layer_types")
     return {
         "architectures": [EAGLE3],
-        "model_type": "llama",
         **layer,
-        "head_dim": text.get("head_dim") or size // heads,
-        "intermediate_size": wide,
-        "hidden_act": "silu",
-        "vocab_size": vocab,
-        "draft_vocab_size": min(draft_vocab, vocab),
-        "num_hidden_layers": 1,
-        **_rope(text),
-        "attention_bias": False,
-        "mlp_bias": False,
-        "tie_word_embeddings": False,
+        **{key: text[key] for key in TOKENS if text.get(key) is not None},
+        "draft_vocab_size": min(draft_vocab, shape.vocab_size),
+        **_rope(rope),
         "use_cache": True,
         "torch_dtype": "bfloat16",
         AUX: list(layer_ids),
@@ -186,9 +170,8 @@ def default_draft_vocab(target: TargetFacts) -> int:
     return min(32_000, target.vocab_size)
 
 
-def _rope(text: dict[str, Any]) -> dict[str, Any]:
+def _rope(rope: dict[str, Any]) -> dict[str, Any]:
     """Rotary settings in the older spelling, which every version of transformers reads."""
-    rope = read_rope(text)
-    found: dict[str, Any] = {"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {}
     scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
-    return found | ({"rope_scaling": scaling} if scaling.get("rope_type") not in (None, "default") else {})
+    scaled = scaling.get("rope_type") not in (None, "default") or "mrope_section" in scaling
+    return {"rope_theta": rope["rope_theta"]} | ({"rope_scaling": scaling} if scaled else {})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 from draftsmith.contract.config import TrainerConfig
 from draftsmith.trainers.base import Step, TrainingTask
+from draftsmith.trainers.draft_shape import draft_shape
+from draftsmith.trainers.target_config import read_config
 
 LAUNCHER = "draftsmith.work.inside.train_speculators"
 PREPARE = "draftsmith.work.inside.prepare_speculators"
@@ -34,8 +37,16 @@ class SpeculatorsTrainer:
         self.python = python
 
     def files(self, task: TrainingTask) -> dict[str, str]:
-        """See Trainer. speculators is told everything on its command line."""
-        return {}
+        """See Trainer: the decoder of a new draft, by the one rule for its shape."""
+        if task.warm_start:
+            return {}
+        block = self.config.method in BLOCK_METHODS
+        shape = draft_shape(read_config(Path(task.target)))
+        layer = shape.layer_config(layers=self.draft_layers(task), model_type="qwen3" if block else "llama")
+        return {str(self._draft_config(task)): json.dumps(layer, indent=1)}
+
+    def _draft_config(self, task: TrainingTask) -> Path:
+        return Path(task.workdir) / "draft-config.json"
 
     def steps(self, task: TrainingTask) -> tuple[Step, ...]:
         """Prepare the data set, then train."""
@@ -54,7 +65,7 @@ class SpeculatorsTrainer:
         if config.attention == "flex":
             own.append("--compile")
         theirs = {
-            "verifier-name-or-path": task.target,
+            "verifier-name-or-path": task.stand_in or task.target,
             "speculator-type": config.method,
             "data-path": str(work / "data"),
             "save-path": str(work / "checkpoints"),
@@ -79,7 +90,10 @@ class SpeculatorsTrainer:
         flags = [part for name, value in theirs.items() for part in (f"--{name}", str(value))]
         flags += ["--target-layer-ids", *map(str, task.layer_ids)]
         if not task.warm_start:
-            flags += self._layer_flags(task)
+            flags += ["--draft-config", str(self._draft_config(task))]
+        if self.config.method in BLOCK_METHODS and not task.warm_start:
+            # All layers attend in full: the engine knows one causality for all layers of a draft.
+            flags.append("--sliding-window-non-causal")
         vocabulary = work / "vocabulary"
         flags += ["--draft-vocab-size", str(task.draft_vocab)]
         flags += ["--d2t-path", str(vocabulary / "d2t.npy"), "--t2d-path", str(vocabulary / "t2d.npy")]
@@ -91,14 +105,6 @@ class SpeculatorsTrainer:
         if task.mask_token is not None:
             values["mask-token-id"] = task.mask_token
         return values
-
-    def _layer_flags(self, task: TrainingTask) -> list[str]:
-        """Shape of a new draft. All layers attend in full: the engine knows one causality for all layers of a draft."""
-        layers = self.draft_layers(task)
-        full = ["--full-attention-indices", *map(str, range(layers))]
-        if self.config.method in BLOCK_METHODS:
-            return ["--num-layers", str(layers), *full, "--sliding-window-non-causal"]
-        return ["--draft-arch", "llama", "--num-layers", str(layers), *full]
 
     def shown(self, task: TrainingTask) -> str:
         """What was chosen, in words."""

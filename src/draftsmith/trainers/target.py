@@ -6,85 +6,37 @@ A folder that could not be trained for is refused here, before an hour of captur
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from draftsmith.contract.base import digest
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import InputError
+from draftsmith.engines.models import KnownModels, shipped
 from draftsmith.kit.files import sha256_file
 from draftsmith.trainers.precision import training_precision
+from draftsmith.trainers.target_config import read_config, read_rope, text_config, walk
 from draftsmith.trainers.weights import Tensor, read_object, read_tensors, sample_digest, weight_files
-
-# Targets whose auxiliary hidden states vLLM 0.32 hands out (its SupportsEagle3 classes) and whose text decoder
-# speculators can read. Not there, for example: Gemma 2 and 3, Mixtral, Qwen2-MoE, Phi-2, Falcon.
-TEXT_ARCHITECTURES = frozenset(
-    [
-        "ApertusForCausalLM",
-        "Cohere2MoeForCausalLM",
-        "DeepseekV2ForCausalLM",
-        "DeepseekV3ForCausalLM",
-        "Ernie4_5ForCausalLM",
-        "Gemma4ForCausalLM",
-        "GptOssForCausalLM",
-        "GraniteForCausalLM",
-        "InternLM3ForCausalLM",
-        "LlamaForCausalLM",
-        "Llama4ForCausalLM",
-        "MiMoForCausalLM",
-        "MiniCPMForCausalLM",
-        "MiniMaxM2ForCausalLM",
-        "Ministral3ForCausalLM",
-        "MistralForCausalLM",
-        "NemotronHForCausalLM",
-        "Phi3ForCausalLM",
-        "Qwen2ForCausalLM",
-        "Qwen3ForCausalLM",
-        "Qwen3MoeForCausalLM",
-        "Qwen3NextForCausalLM",
-        "Qwen3_5ForCausalLM",
-        "Qwen3_5MoeForCausalLM",
-    ]
-)
-MULTIMODAL_ARCHITECTURES = frozenset(
-    [
-        "Gemma4ForConditionalGeneration",
-        "Llama4ForConditionalGeneration",
-        "LlavaForConditionalGeneration",
-        "Mistral3ForConditionalGeneration",
-        "Qwen2_5_VLForConditionalGeneration",
-        "Qwen3VLForConditionalGeneration",
-        "Qwen3VLMoeForConditionalGeneration",
-        "Qwen3_5ForConditionalGeneration",
-        "Qwen3_5MoeForConditionalGeneration",
-    ]
-)
-ARCHITECTURES = TEXT_ARCHITECTURES | MULTIMODAL_ARCHITECTURES
 
 MTP_KEYS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "num_mtp_layers")
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F8_E4M3": "float8_e4m3fn"}
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 
-def read_target(path: Path) -> TargetFacts:
-    """The facts of the model in folder `path`.
+def read_target(path: Path, known: KnownModels | None = None) -> TargetFacts:
+    """The facts of the model in folder `path`. `known`: the engine's registry; None = that of a known release.
 
-    Raises InputError when the folder is incomplete, of an unsupported architecture, needs code of its own, is a
-    quantised serving copy, or has a tokenizer that is not its own.
+    Raises InputError when the folder is incomplete, of an architecture whose hidden states the engine does not hand
+    out, needs code of its own, is a quantised serving copy, or has a tokenizer that is not its own.
     """
     if not path.is_dir():
         raise InputError(f"{path} is no folder", "point target to the folder of the served model")
     config = read_config(path)
     text = text_config(config)
-    architecture = _architecture(config)
-    if any(key == "auto_map" for key, _ in walk(config)):
-        raise InputError(
-            f"{path.name} asks for code of its own (auto_map in config.json), which Draftsmith never runs",
-            "use a model that the engine knows by itself, or remove auto_map if it does know this one",
-        )
     tensors = read_tensors(_weights(path))
     quantization = training_precision(path, config, tensors)
+    architecture, warnings = supported(config, known or shipped(), path.name)
     vocab_size = _count(text, config, "vocab_size")
     tokenizer_sha256 = _check_tokenizer(path, text, config, vocab_size)
     return TargetFacts(
@@ -104,61 +56,52 @@ def read_target(path: Path) -> TargetFacts:
         rope=read_rope(text),
         sha256=_identity(config, tokenizer_sha256, tensors),
         tokenizer_sha256=tokenizer_sha256,
+        warnings=warnings,
     )
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """config.json of a folder. Raises InputError if it is missing or no JSON object."""
-    if not (path / "config.json").is_file():
-        raise InputError(f"{path} has no config.json", "point to a complete Hugging Face style folder")
-    return read_object(path / "config.json")
+def supported(config: Mapping[str, Any], known: KnownModels, name: str = "the target") -> tuple[str, tuple[str, ...]]:
+    """The architecture that the engine serves this config.json as, and what to say of it. Reads no file.
 
-
-def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part that describes the language model: of a multimodal configuration its text_config, else the whole."""
-    for key in ("text_config", "llm_config", "thinker_config"):
-        nested = config.get(key)
-        if isinstance(nested, dict):
-            return text_config(nested)
-    return dict(config)
-
-
-def read_rope(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Rotary embedding in one flat form: rope_theta, rope_type and what scaling adds. Older and newer spellings."""
-    parameters = config.get("rope_parameters")
-    if isinstance(parameters, dict) and isinstance(parameters.get("full_attention"), dict):
-        parameters = parameters["full_attention"]  # one set for each kind of layer
-    parameters = dict(parameters) if isinstance(parameters, dict) else {}
-    scaling = config.get("rope_scaling")
-    rope = {**(scaling if isinstance(scaling, dict) else {}), **parameters}
-    kind = rope.pop("type", None)
-    rope.setdefault("rope_type", kind or "default")
-    if "rope_theta" not in rope and config.get("rope_theta") is not None:
-        rope["rope_theta"] = config["rope_theta"]
-    return {key: value for key, value in sorted(rope.items()) if value is not None}
-
-
-def walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """(key, value) of everything nested in a JSON value, itself first."""
-    yield key, value
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from walk(inner, str(name))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from walk(inner)
-
-
-def _architecture(config: Mapping[str, Any]) -> str:
+    Raises InputError for a model that the engine does not know, hands out no hidden states of, or could only load with
+    the model's own code, which Draftsmith never runs.
+    """
     named = config.get("architectures")
-    names = [str(name) for name in named] if isinstance(named, list) else []
-    for name in names:
-        if name in ARCHITECTURES:
-            return name
-    raise InputError(
-        f"architecture {', '.join(names) or '(none named)'} is not one the engine hands hidden states out of",
-        "use one of: " + ", ".join(sorted(TEXT_ARCHITECTURES)) + "; or serve with ngram, suffix or MTP",
-    )
+    names = [str(item) for item in named] if isinstance(named, list) else []
+    shown, engine = ", ".join(names) or "(none named)", str(known)
+    found = next((item for item in names if item in known.models), None)
+    if found is None:
+        raise InputError(
+            f"architecture {shown} is not one that {engine} knows",
+            "name the architecture in config.json as the model was published, or set engine.python to an engine that serves it",
+        )
+    model = known.models[found]
+    if not model.hidden_states:
+        raise InputError(
+            f"{engine} hands out no hidden states of {found}, and a draft is trained on them",
+            "serve it with ngram, suffix or its own MTP heads; a newer engine may hand them out: see engine.python",
+        )
+    if not model.last_state:
+        raise InputError(
+            f"{engine} on {known.device.upper()} hands out the states between the layers of {found}, not the one after "
+            "the last layer, on which training rests",
+            "capture with SpecForge and SGLang (`draftsmith scaffold`), or with an engine that hands out layer id L",
+        )
+    kind = config.get("model_type")
+    own_code = any(key == "auto_map" for key, _ in walk(config))
+    if isinstance(kind, str) and known.model_types and kind not in known.model_types:
+        code = (
+            "only its own code (auto_map), which Draftsmith never runs, can read it"
+            if own_code
+            else "nobody can read it"
+        )
+        raise InputError(
+            f"{name} has model_type {kind}, which neither {engine} nor its transformers knows: {code}",
+            "use a newer engine (engine.python) that knows it by itself",
+        )
+    if own_code:
+        return found, (f"{name} brings code of its own (auto_map); it is not run: {engine} knows {found} by itself",)
+    return found, ()
 
 
 def _weights(path: Path) -> tuple[Path, ...]:

@@ -18,14 +18,11 @@ from draftsmith.contract.errors import InputError
 from draftsmith.kit.files import private_dir, write_json
 from draftsmith.trainers.draft_config import clean_config
 from draftsmith.trainers.draft_folder import AUX, Draft
+from draftsmith.trainers.draft_shape import draft_shape
 from draftsmith.trainers.draft_shapes import expected_tensors
-from draftsmith.trainers.target import read_config, text_config
+from draftsmith.trainers.target_config import read_config
 
 SPREAD = 0.02
-LAYER_KEYS = (
-    "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "vocab_size",
-    "max_position_embeddings", "rms_norm_eps",
-)  # fmt: skip
 
 
 def write_untrained(
@@ -59,29 +56,10 @@ def default_draft_vocab(target: TargetFacts) -> int:
 
 
 def _draft(target: TargetFacts, out: Path, layer_ids: tuple[int, ...], draft_vocab: int) -> Draft:
-    text = text_config(read_config(Path(target.path)))
-    layer: dict[str, Any] = {key: text[key] for key in LAYER_KEYS if text.get(key) is not None}
-    heads = layer.get("num_attention_heads")
-    wide = text.get("intermediate_size") or text.get("moe_intermediate_size")
-    if not isinstance(heads, int) or not isinstance(wide, int):
-        raise InputError(
-            "config.json of the target does not say num_attention_heads and intermediate_size",
-            "give --draft FOLDER of an existing draft for this target",
-        )
-    layer |= {
-        "model_type": "llama",
-        "hidden_size": target.hidden_size,
-        "vocab_size": target.vocab_size,
-        "intermediate_size": wide,
-        "num_hidden_layers": 1,
-        "head_dim": text.get("head_dim") or target.hidden_size // heads,
-        "hidden_act": "silu",
-        "rope_parameters": dict(target.rope),
-        "tie_word_embeddings": False,
-        "attention_bias": False,
-        "mlp_bias": False,
-    }
-    layer.setdefault("rms_norm_eps", 1e-5)
+    try:
+        layer = draft_shape(read_config(Path(target.path))).layer_config()
+    except InputError as error:
+        raise InputError(error.message, "give --draft FOLDER of an existing draft for this target") from None
     config: dict[str, Any] = {
         "architectures": ["Eagle3DraftModel"],
         "draft_vocab_size": draft_vocab,

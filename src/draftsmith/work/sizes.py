@@ -10,7 +10,7 @@ from draftsmith.contract.measure import ComparisonPlan
 from draftsmith.kit.files import read_json
 from draftsmith.store.scrub import from_names
 from draftsmith.trainers.draft_folder import read_draft
-from draftsmith.trainers.target import read_config, text_config
+from draftsmith.trainers.target_config import read_config, text_config
 
 NOT_READ = frozenset({"embed_tokens.weight", "d2t", "t2d"})  # a step looks up a row of the first; maps are small
 CACHE_BYTES = 2  # the cache is kept in 16 bits unless the engine is told otherwise

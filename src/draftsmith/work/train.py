@@ -28,13 +28,15 @@ from draftsmith.trainers.lint_files import weights_sha256
 from draftsmith.trainers.mask_token import choose_mask
 from draftsmith.trainers.package import for_training, package_draft
 from draftsmith.trainers.speculators import BLOCK_METHODS
-from draftsmith.trainers.target import read_config
+from draftsmith.trainers.stand_in import write_stand_in
+from draftsmith.trainers.target_config import read_config
 from draftsmith.trainers.vocabulary_map import read_map
 from draftsmith.work.job import Job, Outputs, run_job
 from draftsmith.work.subprocess import run_module
 
 STOPPED = 3
 DONE = "trained.json"
+STAND_IN = "target"
 
 
 def body(job: Job) -> Outputs:
@@ -47,6 +49,7 @@ def body(job: Job) -> Outputs:
     lengths = {s: [len(row.input_ids) for row in iter_rows(corpus, s)] for s in ("train", "validation")}
     block = config.trainer.method in BLOCK_METHODS
     prompts = sum(row.prompt_tokens for row in iter_rows(corpus, "train"))
+    stand_in = _stand_in(config, target, job)
     task = TrainingTask(
         target=target.path,
         corpus=str(corpus),
@@ -63,7 +66,8 @@ def body(job: Job) -> Outputs:
         mask_token=_mask_token(corpus, target, config),
         free_gib=gpu.free_gib(),
         predicted_a_token=config.trainer.block_size if block else config.trainer.ttt_steps,
-        warm_start=_parent(config, target, job.own),
+        warm_start=_parent(config, stand_in or Path(target.path), job.own),
+        stand_in=str(stand_in) if stand_in else None,
     )
     trainer = wiring.trainer(config)
     done = job.workdir / DONE
@@ -130,6 +134,8 @@ def _finish(job: Job, config: Config, task: TrainingTask, done: Path) -> Outputs
     if not config.corpus.keep_hidden_states and not job.rank:
         shutil.rmtree(job.plan["states"], ignore_errors=True)
         shutil.rmtree(Path(task.workdir) / "data", ignore_errors=True)
+    if not job.rank:
+        shutil.rmtree(Path(task.workdir) / STAND_IN, ignore_errors=True)
     found: dict[str, dict[str, Any]] = read_json(done)
     return found["outputs"], found["figures"]
 
@@ -141,6 +147,7 @@ def _assist(job: Job, config: Config, step: Step) -> Outputs:
         arguments[arguments.index("--metrics") + 1] = str(job.own / "metrics.jsonl")
     log = job.own / "train.log"
     code = run_module(step.module, arguments, config.trainer.python, log, Path(job.plan["registry"]))
+    shutil.rmtree(job.own / "training" / STAND_IN, ignore_errors=True)
     if code:
         raise TrainerError(f"rank {job.rank} failed with exit code {code}", f"see {job.own.name}/{log.name}")
     return {}, {"rank": job.rank}
@@ -176,11 +183,19 @@ def _mask_token(corpus: Path, target: TargetFacts, config: Config) -> int | None
     return choose_mask(tokens.specials, load_token_freq(corpus, target.vocab_size), read_config(Path(target.path)))
 
 
-def _parent(config: Config, target: TargetFacts, workdir: Path) -> str | None:
+def _stand_in(config: Config, target: TargetFacts, job: Job) -> Path | None:
+    """What speculators is shown of the target; SpecForge reads the target itself. Kept until the training is over."""
+    if config.trainer.kind != "speculators":
+        return None
+    place = job.own / "training" / STAND_IN
+    return place if (place / "model.safetensors").exists() else write_stand_in(Path(target.path), place)
+
+
+def _parent(config: Config, verifier: Path, workdir: Path) -> str | None:
     """The draft to start from, in the form the trainer wants; None for a fresh start."""
     if not config.trainer.warm_start:
         return None
-    return str(for_training(Path(config.trainer.warm_start), workdir / "training" / "parent", Path(target.path)))
+    return str(for_training(Path(config.trainer.warm_start), workdir / "training" / "parent", verifier))
 
 
 def _named(parent: str | None) -> str | None:
