@@ -226,7 +226,8 @@ def _sol_words(parts: ReportParts, point: str | None, arm: str | None) -> str | 
     """`61 % of the memory-traffic ceiling (key)` for one arm; for several, their range."""
     shares = [s for s in sol_shares(parts) if (point is None or s.point == point) and (arm is None or s.arm == arm)]
     if not shares:
-        return "%SoL not computed (no memory bandwidth known)"
+        why = parts.sol.unknown if parts.sol else None
+        return f"%SoL not computed ({why or 'no memory bandwidth known'})"
     low, high = min(s.share for s in shares), max(s.share for s in shares)
     span = percent(low, 2) if arm is not None or len(shares) == 1 else f"{100 * low:.0f} to {percent(high, 2)}"
     return f"{span} of the memory-traffic ceiling ({shares[0].ceiling.key})"

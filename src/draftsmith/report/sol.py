@@ -3,11 +3,15 @@
 A decode step reads the target's weights once, the draft's once per drafting pass, and the KV cache of every sequence in
 the batch. It yields `tokens per step` tokens a sequence. So the floor of TPOT is
 
-    (target weights + passes x draft weights + concurrency x context x KV bytes per token) / bandwidth / tokens per step
+    (target weights + passes x draft weights + concurrency x cache of one sequence) / bandwidth / tokens per step
+
+Of a mixture of experts a step reads the weights that all tokens share, and the experts that its tokens choose: with T
+tokens that choose k of E experts evenly, a share of 1 - (1 - k/E)^T. T is the batch times (draft length + 1). The cache is
+that of the target's own attention: latent (MLA), windows, and none for linear layers. With several GPUs the bandwidths add up.
 
 The bandwidth is measured and passed in, or comes from ceilings.toml by the device's name. A CPU's must be measured.
-Not covered: compute, activations, communication between devices, and that a mixture of experts reads only a part of its
-weights (pass the bytes a step reads as `weight_bytes`).
+Not covered: compute of a decode step, activations, communication between devices. `prefill_floor` is the compute floor of
+reading a prompt: two operations for each active parameter and token, at the device's dense BF16 rate.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from importlib import resources
 from typing import Any
 
 from draftsmith.contract.measure import Arm, OperatingPoint, Trial
+from draftsmith.contract.model_size import CACHE_BYTES, ModelSize
 from draftsmith.contract.verdict import ArmSummary
 
 ONE_PASS = frozenset({"dflash", "dspark", "peagle", "medusa", "mlp_speculator"})
@@ -41,13 +46,32 @@ class Bandwidth:
 
 @dataclass(frozen=True)
 class SolInputs:
-    """Bytes that a step reads. `draft_bytes` by arm name; `kv_bytes_per_token` over all layers of the target."""
+    """Bytes that a step reads. `draft_bytes` by arm name; `kv_bytes_per_token` over all layers of the target.
+
+    `weight_bytes` are read at every step; `routed_bytes` are those of all experts together, and `size` says how many are
+    chosen and what the cache holds. `unknown`: why no floor can be given for this target; None = it can.
+    """
 
     weight_bytes: int
     bandwidth: Bandwidth | None = None
     kv_bytes_per_token: float = 0.0
     draft_bytes: Mapping[str, int] = field(default_factory=dict)
     devices: int = 1
+    routed_bytes: int = 0
+    size: ModelSize | None = None
+    cache_element_bytes: float = CACHE_BYTES
+    unknown: str | None = None
+
+    def target_bytes(self, tokens: float) -> float:
+        """Of the target's weights, for a step that carries `tokens` tokens."""
+        share = self.size.experts_read(tokens) if self.size else 1.0
+        return self.weight_bytes + share * self.routed_bytes
+
+    def cache_bytes(self, context: float) -> float:
+        """Of one sequence's cache."""
+        if self.size is not None:
+            return self.size.cache_bytes(context, self.cache_element_bytes)
+        return context * self.kv_bytes_per_token
 
 
 @dataclass(frozen=True)
@@ -97,12 +121,13 @@ def sol_share(
 ) -> SolShare | None:
     """One arm's share at one point; None without a bandwidth, a measured TPOT or its tokens per step."""
     tokens = tokens_per_step(arm, summary)
-    if inputs.bandwidth is None or not summary.median_tpot_s or tokens is None:
+    if inputs.unknown or inputs.bandwidth is None or not summary.median_tpot_s or tokens is None:
         return None
     passes = draft_passes(arm)
     draft = inputs.draft_bytes.get(arm.name, 0)
-    cache_bytes = point.concurrency * mean_context(trials) * inputs.kv_bytes_per_token
-    read = inputs.weight_bytes + passes * draft + cache_bytes
+    carried = point.concurrency * (drafted_tokens(arm) + 1)
+    cache = point.concurrency * inputs.cache_bytes(mean_context(trials))
+    read = inputs.target_bytes(carried) + passes * draft + cache
     return SolShare(
         arm=arm.name,
         point=point.name,
@@ -136,6 +161,22 @@ def draft_passes(arm: Arm) -> int:
         return 1
     length = config.get("num_speculative_tokens", 1)
     return length if isinstance(length, int) else 1
+
+
+def drafted_tokens(arm: Arm) -> int:
+    """Tokens proposed at once: what a verifying step carries beside the one that is certain."""
+    length = (arm.spec_config or {}).get("num_speculative_tokens", 0)
+    return length if isinstance(length, int) else 0
+
+
+def prefill_floor(size: ModelSize, prompt_tokens: float, device: str, devices: int = 1) -> float | None:
+    """Seconds that reading a prompt takes at least by compute alone; None for a device whose rate is not known."""
+    words = device.lower()
+    for entry in ceilings():
+        if all(part in words for part in entry["match"]) and not any(part in words for part in entry.get("unless", ())):
+            rate = entry["bf16_tflops"] * 1e12 * devices
+            return float(2 * (size.active - size.looked_up) * prompt_tokens / rate)
+    return None
 
 
 def mean_context(trials: tuple[Trial, ...]) -> float:

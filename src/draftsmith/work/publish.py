@@ -12,7 +12,7 @@ import orjson
 from draftsmith.contract.config import Config
 from draftsmith.contract.corpus import CorpusManifest
 from draftsmith.contract.draft import DraftManifest, TargetFacts
-from draftsmith.contract.errors import EvidenceError
+from draftsmith.contract.errors import EvidenceError, InputError
 from draftsmith.contract.job import JobResult
 from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
 from draftsmith.contract.profile import WorkloadProfile
@@ -26,7 +26,7 @@ from draftsmith.report.summary import summary_md
 from draftsmith.store.evidence import BundleParts, CommandRecord, verify_bundle, write_bundle
 from draftsmith.store.scrub import home
 from draftsmith.work.job import Job, Outputs, run_job
-from draftsmith.work.sizes import draft_bytes, kv_bytes_per_token
+from draftsmith.work.sizes import draft_bytes, sol_inputs
 
 
 def body(job: Job) -> Outputs:
@@ -99,12 +99,20 @@ def report_parts(plan: dict[str, Any], target: TargetFacts, results: dict[str, J
             if result.wall_s
         ],
         hardware={"device": hardware.describe()},
-        sol=SolInputs(
-            weight_bytes=target.weight_bytes,
-            kv_bytes_per_token=kv_bytes_per_token(Path(target.path)),
-            draft_bytes=draft_bytes(plan, Path(target.path), draft),
-        ),
+        sol=_sol(plan, target, facts, frozen, draft),
     )
+
+
+def _sol(
+    plan: dict[str, Any], target: TargetFacts, facts: Path | None, frozen: Path | None, draft: Path | None
+) -> SolInputs | None:
+    """The speed of light; None where the target's files are gone since."""
+    baseline = ComparisonPlan.model_validate(read_json(frozen)).baseline if frozen else None
+    of_baseline = [EngineFacts.model_validate(f) for arm, f in read_json(facts) if arm == baseline] if facts else []
+    try:
+        return sol_inputs(target, of_baseline[0] if of_baseline else None, draft_bytes(plan, Path(target.path), draft))
+    except InputError:
+        return None
 
 
 def _lines(path: Path | None) -> list[dict[str, Any]]:

@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import InputError
-from draftsmith.contract.measure import ComparisonPlan
+from draftsmith.contract.measure import ComparisonPlan, EngineFacts
+from draftsmith.contract.model_size import CACHE_BYTES
 from draftsmith.kit.files import read_json
+from draftsmith.report.sol import SolInputs
 from draftsmith.store.scrub import from_names
 from draftsmith.trainers.draft_folder import read_draft
-from draftsmith.trainers.target_config import read_config, text_config
+from draftsmith.trainers.model_size import model_size, weights_read
+from draftsmith.trainers.target_config import read_config
+from draftsmith.trainers.weights import read_tensors, weight_files
 
 NOT_READ = frozenset({"embed_tokens.weight", "d2t", "t2d"})  # a step looks up a row of the first; maps are small
-CACHE_BYTES = 2  # the cache is kept in 16 bits unless the engine is told otherwise
 
 
-def kv_bytes_per_token(target: Path) -> float:
-    """Key and value of one token over all layers; 0 where config.json does not say enough."""
-    config = text_config(read_config(target))
-    heads = config.get("num_attention_heads")
-    if not heads or not config.get("num_hidden_layers"):
-        return 0.0
-    dim = config.get("head_dim") or config["hidden_size"] // heads
-    return float(2 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * dim * CACHE_BYTES)
+def sol_inputs(target: TargetFacts, facts: EngineFacts | None, drafts: dict[str, int]) -> SolInputs:
+    """What a step of this target reads. `facts`: of the baseline's server, for its GPUs and the type of its cache."""
+    folder = Path(target.path)
+    size = model_size(read_config(folder))
+    dense, routed = weights_read(read_tensors(weight_files(folder)), target.num_layers, target.tied_embeddings)
+    settings = facts.settings if facts else {}
+    unknown = None
+    if size is None:
+        unknown = "config.json does not say what a step reads of this architecture"
+    elif bool(routed) != bool(size.routed):
+        unknown = "weights and config.json do not agree on which of them are experts"
+    return SolInputs(
+        weight_bytes=dense,
+        routed_bytes=routed,
+        size=size,
+        devices=devices(settings),
+        cache_element_bytes=1 if "fp8" in settings.get("kv_cache_dtype", "") else CACHE_BYTES,
+        draft_bytes=drafts,
+        unknown=unknown,
+    )
+
+
+def devices(settings: Mapping[str, str]) -> int:
+    """GPUs of one server, by what the engine's log says of its parallelism."""
+    count = 1
+    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+        value = settings.get(name, "1")
+        count *= int(value) if value.isdigit() else 1
+    return count
 
 
 def pass_bytes(draft: Path) -> int:
