@@ -117,8 +117,15 @@ def test_flags_alone_need_an_image_that_is_vllm() -> None:
 @settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), min_size=1, max_size=5))
 def test_quoted_words_are_read_as_a_shell_reads_them(words: list[str]) -> None:
-    [found] = commands(shlex.join(words))
-    assert [word.value for word in found] == words
+    [found] = commands(shlex.join(["vllm", *words]))
+    assert [word.value for word in found] == ["vllm", *words]
+
+
+def test_a_reserved_word_is_one_only_where_it_is_not_quoted() -> None:
+    assert [word.value for word in commands("'!' a")[0]] == ["!", "a"]
+    for script in ("! a", "if a; then b; fi", "'eval' a", ". file"):
+        with pytest.raises(NotUnderstoodError):
+            commands(script)
 
 
 PLAIN = st.text(st.sampled_from("ab '\"\\\n;&#=-"), min_size=1, max_size=25)

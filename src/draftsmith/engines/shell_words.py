@@ -11,7 +11,8 @@ import shlex
 from dataclasses import dataclass
 
 _VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
-_KEYWORDS = frozenset({"if", "for", "while", "until", "case", "function", "{", "}", "!", "[[", "eval", "source", "."})
+_RESERVED = frozenset({"if", "for", "while", "until", "case", "function", "{", "}", "!", "[["})  # only where not quoted
+_BUILTINS = frozenset({"eval", "source", "."})  # also where quoted
 
 
 class NotUnderstoodError(ValueError):
@@ -49,7 +50,10 @@ def commands(text: str) -> list[list[Word]]:
             word, place = _word(text, place)
             found[-1].append(word)
     for command in found:
-        if command and command[0].value in _KEYWORDS:
+        if not command:
+            continue
+        written = text[command[0].start : command[0].end]
+        if written in _RESERVED or command[0].value in _BUILTINS:
             raise NotUnderstoodError(f"the script uses {command[0].value!r}")
     return [command for command in found if command]
 
