@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from draftsmith.client import replay as replay_module
 from draftsmith.client.replay import Pacing, Reply, Request, Target, replay, served_model
+from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.errors import EngineLostError, InputError
+from draftsmith.recorder.record import Exchange, line_of
 
-from .scripted import Scripted, serving, streamed
+from .scripted import Scripted, event, serving, streamed
 
 PARAGRAPH = "\u2028"  # a line separator to Unicode, a character like any other to JSON
 
@@ -234,3 +236,46 @@ def test_a_server_that_is_gone_is_lost_also_where_nothing_is_sent_twice() -> Non
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
         with pytest.raises(EngineLostError, match="went away"):
             replay(iter([ask(1), ask(2)]), Target(url, "served", again=False), Pacing(), lambda reply: None)
+
+
+TOOL = {"index": 0, "function": {"name": "boat", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ([{"reasoning": "Hm."}, {"content": "Yes."}], "Hm.\nYes."),
+        ([{"reasoning_content": "Hm."}, {"content": "Yes."}], "Hm.\nYes."),
+        ([{"tool_calls": [TOOL]}], '{"name":"boat","arguments":{}}'),
+        ([{"refusal": "I cannot."}], "I cannot."),
+    ],
+    ids=["reasoning", "reasoning under its older name", "tool calls alone", "a refusal"],
+)
+def test_the_client_and_the_recorder_make_the_same_record_of_one_answer(said: list[dict[str, Any]], text: str) -> None:
+    deltas = [{"role": "assistant", "content": ""}, *said, {}]
+    pieces = [event({"choices": [{"index": 0, "delta": delta}]}) for delta in deltas]
+    pieces.append(event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
+    pieces.append(event({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}))
+    with serving(lambda body, times: (200, pieces)) as server:
+        sent = send(server, [ask(1)])["r1"].record
+    chunks = [(0.1 * number, piece) for number, piece in enumerate(pieces)]
+    body = b'{"messages": [{"role": "user", "content": "1"}], "stream": true}'
+    recorded = AccessRecord.model_validate_json(
+        line_of(Exchange("", None, 0.0, [body], chunks, 200, b"text/event-stream", ended=True), 1.0, "request")
+    )
+    assert recorded.completion == sent.completion == text
+    assert recorded.usage == sent.usage
+    assert recorded.finish_reason == sent.finish_reason == "stop"
+    assert sent.timing is not None
+    assert sent.timing.ttft_s is not None, "without token ids too"
+    assert recorded.timing is not None
+    assert recorded.timing.ttft_s == pytest.approx(0.1), "the first token of any kind"
+
+
+def test_of_several_answers_the_first_is_recorded_with_its_own_counts() -> None:
+    both = [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]
+    both.append({"index": 1, "delta": {"content": "SECOND"}, "finish_reason": "stop"})
+    usage = event({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 9}})
+    with serving(lambda body, times: (200, [event({"choices": both}), usage])) as server:
+        record = send(server, [ask(1, params={"n": 2})])["r1"].record
+    assert (record.completion, record.usage.prompt_tokens, record.usage.completion_tokens) == ("hi", 3, None)

@@ -16,8 +16,9 @@ from typing import Any
 import httpx
 import orjson
 
-from draftsmith.contract.access import AccessRecord, SpecStats, Timing, Usage
+from draftsmith.contract.access import AccessRecord, Timing
 from draftsmith.contract.errors import EngineLostError, InputError
+from draftsmith.contract.wire import EventStream, StreamedAnswer
 from draftsmith.kit.certificates import trusted
 
 RETRIES = 3
@@ -212,67 +213,24 @@ class _HttpError(Exception):
         self.status = status
 
 
-@dataclass
-class _Answer:
-    """What has been read of one streamed answer."""
-
-    text: list[str] = field(default_factory=list)
-    output_ids: list[int] = field(default_factory=list)
-    prompt_ids: list[int] | None = None
-    first_s: float | None = None
-    last_s: float | None = None
-    finish: str | None = None
-    usage: Usage = field(default_factory=Usage)
-    spec: SpecStats | None = None
-    transfer: dict[str, Any] | None = None
-    prompt_logprobs: list[Any] | None = None
-
-    def add(self, event: dict[str, Any], now: float) -> None:
-        if event.get("error"):
-            raise ValueError("error event in the stream")
-        if event.get("prompt_token_ids") is not None:
-            self.prompt_ids = event["prompt_token_ids"]
-        if event.get("usage"):
-            details = event["usage"].get("prompt_tokens_details") or {}
-            self.usage = Usage(
-                prompt_tokens=event["usage"].get("prompt_tokens"),
-                completion_tokens=event["usage"].get("completion_tokens"),
-                cached_tokens=details.get("cached_tokens"),
-            )
-        self.spec = spec_stats(event) or self.spec
-        self.transfer = event.get("kv_transfer_params") or self.transfer
-        for choice in event.get("choices") or []:
-            self._add_choice(choice, now)
-
-    def _add_choice(self, choice: dict[str, Any], now: float) -> None:
-        delta = choice.get("delta") or choice.get("message") or {}
-        text = delta.get("content") or delta.get("reasoning_content") or choice.get("text") or ""
-        ids = choice.get("token_ids") or []
-        if choice.get("prompt_token_ids") is not None:
-            self.prompt_ids = choice["prompt_token_ids"]
-        if text or ids:
-            self.text.append(text)
-            self.output_ids.extend(ids)
-            self.first_s = now if self.first_s is None else self.first_s
-            self.last_s = now
-        self.finish = choice.get("finish_reason") or self.finish
-        self.prompt_logprobs = choice.get("prompt_logprobs") or self.prompt_logprobs
-
-
 async def _stream(client: httpx.AsyncClient, request: Request, target: Target) -> Reply:
     path, body = _body(request, target)
     start_unix, start = time.time(), time.monotonic()
-    answer = _Answer()
+    answer = StreamedAnswer()
     async with client.stream("POST", target.url(path), content=orjson.dumps(body)) as response:
         if response.status_code != httpx.codes.OK:
             await response.aread()
             raise _HttpError(response.status_code)
         if target.stream:
-            async for event in _events(response):
-                answer.add(event, time.monotonic() - start)
+            async for payload in _payloads(response):
+                seconds = time.monotonic() - start
+                answer.add(_event(payload), seconds)
         else:
-            answer.add(orjson.loads(await response.aread()), time.monotonic() - start)
-    if answer.finish is None:
+            answer.add_whole(_event(await response.aread()), time.monotonic() - start)
+    choice = answer.first
+    if answer.failed:
+        raise ValueError("the server reported an error in its answer")
+    if choice.finish is None:
         raise httpx.RemoteProtocolError("the stream ended before the answer did")
     record = AccessRecord(
         id=request.id,
@@ -280,34 +238,33 @@ async def _stream(client: httpx.AsyncClient, request: Request, target: Target) -
         model=target.model,
         route=request.route,
         messages=request.messages,
-        completion="".join(answer.text),
+        completion=choice.text(),
         params=_logged_params(request),
         prompt_token_ids=answer.prompt_ids or request.prompt_token_ids,
-        output_token_ids=answer.output_ids or None,
-        usage=answer.usage,
-        timing=Timing(start_unix_s=start_unix, ttft_s=answer.first_s, latency_s=answer.last_s),
-        finish_reason=answer.finish,
-        spec=answer.spec,
+        output_token_ids=choice.token_ids or None,
+        usage=answer.usage_of_first(),
+        timing=Timing(start_unix_s=start_unix, ttft_s=choice.first_s, latency_s=choice.last_s),
+        finish_reason=choice.finish,
+        spec=answer.spec_of_first(),
     )
     return Reply(record, answer.transfer, answer.prompt_logprobs)
 
 
-async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    """Server-sent events of a response, as JSON. Splits on newline bytes only."""
-    rest = b""
-    async for chunk in response.aiter_bytes():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if (payload := _payload(line)) is not None:
-                yield orjson.loads(payload)
-    if (payload := _payload(rest)) is not None:
-        yield orjson.loads(payload)
+def _event(payload: bytes) -> dict[str, Any]:
+    """The payload as an object. Raises ValueError for anything else."""
+    value = orjson.loads(payload)
+    if not isinstance(value, dict):
+        raise ValueError("an event that is no JSON object")
+    return value
 
 
-def _payload(line: bytes) -> bytes | None:
-    data = line.strip()
-    payload = data[5:].strip() if data.startswith(b"data:") else b""
-    return payload if payload and payload != b"[DONE]" else None
+async def _payloads(response: httpx.Response) -> AsyncIterator[bytes]:
+    events = EventStream()
+    async for data in response.aiter_bytes():
+        for payload in events.add(data):
+            yield payload
+    for payload in events.end():
+        yield payload
 
 
 def _body(request: Request, target: Target) -> tuple[str, dict[str, Any]]:
@@ -332,18 +289,6 @@ def _logged_params(request: Request) -> dict[str, Any]:
     """As sent: that an answer was greedy by default can be told later only if it is written down now."""
     limit = {"max_tokens": request.max_tokens} if request.max_tokens is not None else {}
     return UNLESS_SAID | request.params | limit
-
-
-def spec_stats(event: dict[str, Any]) -> SpecStats | None:
-    """Per-request speculation counts, where the server was asked to report them."""
-    found = ((event.get("metrics") or {}).get("speculative_decoding")) or {}
-    if "num_spec_steps" not in found:
-        return None
-    return SpecStats(
-        drafts=int(found["num_spec_steps"]),
-        draft_tokens=int(found.get("num_draft_tokens") or 0),
-        accepted_tokens=int(found.get("num_accepted_draft_tokens") or 0),
-    )
 
 
 def _headers(api_key: str | None) -> dict[str, str]:

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import orjson
 
+from draftsmith.contract.wire import SAMPLING_PARAMETERS
+
 Fields = dict[str, Any]
 """AccessRecord fields as plain values, and three more: `prefix_blocks` (prefix hashes where only those are logged), `pair_key`
 (joins batch prompts and answers) and, where rejected values are written aside, `raw` (the bytes of the value)."""
@@ -220,44 +222,9 @@ def _listed(value: Any) -> list[dict[str, Any]] | None:
     return value
 
 
-PARAMETERS = frozenset(
-    [
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "max_tokens",
-        "max_completion_tokens",
-        "n",
-        "best_of",
-        "stop",
-        "seed",
-        "presence_penalty",
-        "frequency_penalty",
-        "repetition_penalty",
-        "logit_bias",
-        "logprobs",
-        "top_logprobs",
-        "response_format",
-        "tools",
-        "tool_choice",
-        "stream",
-        "guided_json",
-        "guided_regex",
-        "guided_choice",
-        "guided_grammar",
-        "structured_outputs",
-        "ignore_eos",
-        "min_tokens",
-        "reasoning_effort",
-        "prediction",
-    ]
-)
-
-
 def parameters(body: dict[str, Any]) -> dict[str, Any]:
     """The sampling parameters among the keys of a request body; nulls left out."""
-    return {key: body[key] for key in PARAMETERS & body.keys() if body[key] is not None}
+    return {key: body[key] for key in SAMPLING_PARAMETERS if body.get(key) is not None}
 
 
 def usage(value: Any) -> dict[str, int | None]:
