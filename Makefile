@@ -35,8 +35,9 @@ format: $(READY) ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(READY) ## write the table of docs/configuration.md from the code
+docs: $(READY) ## write the tables of docs/configuration.md and docs/profile.md from the code
 	$(BIN)/python tests/docs/settings_page.py
+	$(BIN)/python tests/docs/formats_page.py
 
 venv: $(READY) ## .venv with everything; other targets make it when they need it
 

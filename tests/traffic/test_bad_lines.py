@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,8 @@ def test_one_bad_request_in_a_value_of_many_does_not_cost_the_others(write: Any)
     log = write("otel.jsonl", [spans({}, bad, failed, nothing, odd, {})])
     made, reasons, places = survey(log)
     assert made == 3
-    assert reasons == Counter({"negative token count": 1, "failed request": 1, "no text and no counts": 1})
+    left_out = "part of an unknown kind (left out)"  # of the odd one, which is kept for its counts
+    assert reasons == Counter({"negative token count": 1, "failed request": 1, "no text and no counts": 1, left_out: 1})
     assert set(places) == {"otel.jsonl:1"}
 
     good = {"type": "GENERATION", "startTime": "2023-11-14T22:13:20Z", "usageDetails": {"input": 7, "output": 3}}
@@ -203,8 +205,8 @@ def test_a_file_in_another_encoding_is_counted_line_by_line(encoding: str, write
 def test_streamed_chunks_between_other_lines_are_not_lost(write: Any, tokenizer: Path) -> None:
     chunk = {"object": "chat.completion.chunk", "id": "x", "choices": [{"delta": {"content": "A fox."}}]}
     found = build_profile([str(write("log.jsonl", [GOOD, chunk, request(1), chunk]))], tokenizer=tokenizer)
-    assert found.n_requests == 3, "two halves of one answer have one id"
-    assert [(one.reason, one.lines) for one in found.skipped] == [("duplicate request id", ("log.jsonl:4",))]
+    assert found.n_requests == 3, "two halves of one answer have one id, and are one request"
+    assert found.skipped == ()
 
 
 def test_what_was_rejected_is_written_aside_on_request(write: Any, tokenizer: Path, tmp_path: Path) -> None:
@@ -318,8 +320,9 @@ def test_rows_of_tables_and_text_logs_may_be_cut_and_mixed_anywhere(row: str, da
     at, until = sorted(data.draw(st.tuples(*[st.integers(0, len(row))] * 2)))
     changed = row[:at] + data.draw(st.text(max_size=12)) + row[until:]
     for shape in ("csv", "text"):
-        reader = FileReader(shape, header=["TIMESTAMP", "ContextTokens", "GeneratedTokens"])
-        for _, found in reader.block(1, changed.encode("utf-8", "replace")):
+        reader = FileReader(shape)
+        head = b"TIMESTAMP,ContextTokens,GeneratedTokens\n" if shape == "csv" else b""
+        for _, found in chain(reader.block(1, head + changed.encode("utf-8", "replace")), reader.end()):
             assert isinstance(found, Rejected | dict)
 
 
@@ -364,7 +367,7 @@ def test_normalising_twice_changes_nothing(fields: dict[str, Any]) -> None:
     except SkipError:
         return
     before = json.dumps(fields, sort_keys=True, default=str)
-    assert normalise(fields) is None
+    assert normalise(fields) == ()
     assert json.dumps(fields, sort_keys=True, default=str) == before
 
 

@@ -18,14 +18,7 @@ from draftsmith.profiling.profile import build_profile
 from draftsmith.traffic.importers import CATALOG, detect, read_records
 
 from .conftest import request
-from .test_importers import ASKED, CHAT, COUNTS, FULL, SAID, USAGE
-
-CHUNK = {"object": "chat.completion.chunk", "id": "c", "model": "m", "created": 1}
-LOG_LINE = (
-    "INFO 05-06 01:42:03 [logger.py:39] Received request cmpl-1: prompt: 'Who?', params: SamplingParams(n=1, "
-    "max_tokens=20), prompt_token_ids: [1, 2, 3], lora_request: None."
-)
-TURNS = [{"from": "human", "value": "Who are you?"}, {"from": "gpt", "value": SAID}]
+from .written import DEFAULT, FORMATS
 
 
 def lines(*rows: Any) -> str:
@@ -33,23 +26,7 @@ def lines(*rows: Any) -> str:
 
 
 # Format -> one file of it that holds two requests.
-FILES: dict[str, str] = {
-    **{name: lines(row, row) for name, row in {**COUNTS, **FULL}.items()},
-    "openai-batch-input": lines(*({"custom_id": f"q{n}", "body": {"messages": ASKED}} for n in (1, 2))),
-    "openai-batch-output": lines(
-        {"custom_id": "q1", "response": {"status_code": 200, "body": CHAT}, "error": None},
-        {"custom_id": "q2", "response": CHAT, "error": None},
-    ),
-    "tgi-stream": lines(
-        {**CHUNK, "choices": [{"delta": {"content": "A "}}]},
-        {**CHUNK, "choices": [], "usage": USAGE},
-        {**CHUNK, "id": "d", "choices": [{"delta": {"content": SAID}}]},
-    ),
-    "sharegpt": lines({"conversations": TURNS}, {"conversations": TURNS}),
-    "azure-trace": "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,7,3\n2023-11-16 18:15:47,7,3\n",
-    "vidur-trace": "num_prefill_tokens,num_decode_tokens\n7,3\n7,3\n",
-    "vllm-log": f"{LOG_LINE}\n{LOG_LINE.replace('cmpl-1', 'cmpl-2')}\n",
-}
+FILES: dict[str, str] = {name: one.write(DEFAULT) for name, one in FORMATS.items()}
 
 
 def squeezed(path: Path, kind: str) -> Path:

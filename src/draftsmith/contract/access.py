@@ -33,6 +33,23 @@ class SpecStats(Frozen):
     accepted_tokens: int = 0
 
 
+class ToolCall(Frozen):
+    """One tool call of an answer. `arguments` is its JSON as text, as far as the log keeps it."""
+
+    name: str
+    arguments: str = ""
+    id: str | None = None
+
+
+class Answer(Frozen):
+    """The parts of an answer, where a log keeps them apart. `AccessRecord.completion` holds all of them joined."""
+
+    text: str | None = None
+    reasoning: str | None = None
+    calls: tuple[ToolCall, ...] = ()
+    refusal: str | None = None
+
+
 class AccessRecord(Frozen):
     """One served request. `id` is unique within a log; `conversation` groups the turns of one dialogue."""
 
@@ -42,13 +59,15 @@ class AccessRecord(Frozen):
     model: str | None = None
     route: str | None = Field(None, description="tenant, path or deployment the request came through")
     messages: list[dict[str, Any]] | None = None
-    completion: str | None = None
+    completion: str | None = Field(None, description="all that was generated, as text")
+    answer: Answer | None = Field(None, description="the same by its parts, where the log has them")
     params: dict[str, Any] = Field(default_factory=dict, description="sampling parameters as sent")
     prompt_token_ids: list[int] | None = None
     output_token_ids: list[int] | None = None
     usage: Usage = Usage()
     timing: Timing | None = None
     finish_reason: str | None = None
+    adapter: str | None = Field(None, description="LoRA adapter that answered")
     spec: SpecStats | None = None
     error: str | None = Field(None, description="kind of failure; no text of the prompt or the answer")
 

@@ -75,7 +75,9 @@ def build_profile(
         skips.aside = aside
         provenance = scan(files, job, gathered, skips, limit=limit, workers=workers, on_progress=on_progress)
     if not gathered.n:
-        raise no_usable_record(dict(skips.reasons))
+        raise no_usable_record(
+            dict(skips.reasons), next((one.reader.strange for one in files if one.reader.strange), ())
+        )
     _require_counts(gathered, counter is not None)
     found = _assemble(gathered, skips, provenance, counter.name if counter else None, target_config)
     if rename is not None:

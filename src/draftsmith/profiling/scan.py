@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter as Tally
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from draftsmith.contract.errors import InputError
 from draftsmith.contract.profile import Source
 from draftsmith.profiling.gather import Gathered
 from draftsmith.profiling.observe import Batch, Observer, Sampling
+from draftsmith.traffic.importers.catalog import CATALOG
 from draftsmith.traffic.importers.reading import FileReader, Rejected, named
 from draftsmith.traffic.importers.sources import Block, blocks, read_range
 from draftsmith.traffic.importers.stream import OpenFile, first_format, read_files
@@ -30,7 +32,12 @@ PARALLEL_FROM = 24 << 20
 EARLY_BLOCKS = 2
 _ROWS = 2048
 _LINES_KEPT = 5
-_TOGETHER = frozenset({"openai-batch-input", "openai-batch-output", "tgi-stream", None})
+_TOGETHER = frozenset(
+    {"openai-batch-input", "openai-batch-output", None}
+    | {one.name for one in CATALOG.values() if one.session is not None}
+)
+MAX_IN_FLIGHT = 96 << 20
+"""Bytes that are read by workers at one time: lines may be as long as 64 MiB, and a parsed one is many times larger."""
 
 OnProgress = Callable[[int, int | None], None]
 
@@ -76,6 +83,11 @@ class _Task:
     offset: int = 0
     length: int = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes of the block."""
+        return self.length if self.data is None else len(self.data)
+
 
 @dataclass
 class _Done:
@@ -83,6 +95,7 @@ class _Done:
     rejected: list[tuple[str, int, bytes]]
     counts: dict[str, int]
     size: int
+    strange: tuple[str, ...] = ()
 
 
 def scan(
@@ -180,6 +193,7 @@ def _scan_blocks(
             skips(reason, f"{one.file.name}:{line}", raw)
         for name, count in done.counts.items():
             one.reader.counts[name] = one.reader.counts.get(name, 0) + count
+        one.reader.strange = one.reader.strange or done.strange
         gathered.fold(done.batch)
         report.add(done.size)
 
@@ -207,13 +221,16 @@ def _run(tasks: Iterator[_Task], job: Job, workers: int) -> Iterator[tuple[_Done
         return
     # Spawned, not forked: threads of the libraries in use do not survive a fork.
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (job,)) as pool:
-        waiting: list[tuple[Future[_Done], _Task]] = []
+        waiting: deque[tuple[Future[_Done], _Task]] = deque()
+        held = 0
         try:
             for task in tasks:
-                waiting.append((pool.submit(_work, task), task))
-                if len(waiting) >= 3 * workers:
-                    future, oldest = waiting.pop(0)
+                while waiting and (len(waiting) >= 3 * workers or held + task.size > MAX_IN_FLIGHT):
+                    future, oldest = waiting.popleft()
+                    held -= oldest.size
                     yield future.result(), oldest
+                waiting.append((pool.submit(_work, task), task))
+                held += task.size
             for future, task in waiting:
                 yield future.result(), task
         except InputError:
@@ -258,4 +275,4 @@ def _work(task: _Task) -> _Done:
             rejected.append((found.reason, number, found.raw if _job.keep_raw else b""))
         else:
             _observer.add(found, task.file, number, early=task.early)
-    return _Done(_observer.take(), rejected, reader.counts, len(data))
+    return _Done(_observer.take(), rejected, reader.counts, len(data), reader.strange)

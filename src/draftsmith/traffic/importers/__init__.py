@@ -9,8 +9,10 @@ import orjson
 from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.errors import InputError
 from draftsmith.traffic.importers.base import Fields, Importer, SkipError
-from draftsmith.traffic.importers.catalog import CATALOG, find
-from draftsmith.traffic.importers.stream import Located, stream
+from draftsmith.traffic.importers.catalog import CATALOG, find, nearest
+from draftsmith.traffic.importers.stream import Located, open_files, read_files, stream
+from draftsmith.traffic.importers.tables import looks_like_table
+from draftsmith.traffic.importers.unknown import starting_map
 
 __all__ = ["CATALOG", "Importer", "Located", "SkipError", "detect", "read_records", "stream"]
 
@@ -23,7 +25,10 @@ def detect(lines: Sequence[str]) -> str:
         try:
             value = orjson.loads(line)
         except orjson.JSONDecodeError:
-            found = find("text", line) or find("csv", dict.fromkeys(cell.strip() for cell in line.split(",")))
+            cells = dict.fromkeys(cell.strip() for cell in line.split(","))
+            found = (
+                find("text", line) or find("csv", cells) or (find("json", cells) if looks_like_table(line) else None)
+            )
         else:
             found = find("json", value) if isinstance(value, dict) else None
         if found:
@@ -49,7 +54,8 @@ def read_records(
         if on_skip:
             on_skip(reason, where, raw)
 
-    for item in stream(sources, format, skip):
+    files = open_files(sources, format)
+    for item in read_files(files, skip):
         record = to_record(item.fields, item.where)
         if record is None:
             skip("record does not fit the schema", item.where, b"")
@@ -57,7 +63,7 @@ def read_records(
         made += 1
         yield record
     if not made:
-        raise no_usable_record(reasons)
+        raise no_usable_record(reasons, next((one.reader.strange for one in files if one.reader.strange), ()))
 
 
 def to_record(fields: Fields, where: str) -> AccessRecord | None:
@@ -69,7 +75,20 @@ def to_record(fields: Fields, where: str) -> AccessRecord | None:
         return None
 
 
-def no_usable_record(reasons: dict[str, int]) -> InputError:
-    """The error for traffic without one usable record, with the reasons counted."""
+def no_usable_record(reasons: dict[str, int], strange: Sequence[str] = ()) -> InputError:
+    """The error for traffic without one usable record, with the reasons counted.
+
+    `strange`: names of the fields of a value that no format knows. They, and never values, are shown.
+    """
     said = ", ".join(f"{reason}: {number}" for reason, number in sorted(reasons.items())) or "the sources are empty"
-    return InputError(f"no usable request in the traffic ({said})", "name the format with --format, or see --rejects")
+    what = f"no usable request in the traffic ({said})"
+    if not strange:
+        return InputError(what, "name the format with --format, or see --rejects")
+    near = nearest(strange)
+    like = f"; nearest known format: {near}" if near else ""
+    start = starting_map(strange).replace("\n", "\n    ")
+    return InputError(
+        f"{what}; fields seen: {', '.join(strange)}{like}",
+        "convert it to a known format (docs/profile.md), or say where things are: give --map FILE.toml with lines such as\n    "
+        + start,
+    )

@@ -11,11 +11,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import orjson
-
-from draftsmith.contract.wire import SAMPLING_PARAMETERS
 
 Fields = dict[str, Any]
 """AccessRecord fields as plain values, and three more: `prefix_blocks` (prefix hashes where only those are logged), `pair_key`
@@ -38,15 +36,39 @@ class SkipError(Exception):
         self.reason = reason
 
 
+class Session(Protocol):
+    """Joins the values of a file that hang together: chunks of a stream, lines of a request, turns of a conversation."""
+
+    def add(self, number: int, value: Any) -> Iterator[tuple[int, Fields | SkipError]]:
+        """Take in the value of line `number`; gives the requests that are complete, with their lines."""
+        ...
+
+    def end(self) -> Iterator[tuple[int, Fields | SkipError]]:
+        """What is not complete at the end of the file."""
+        ...
+
+
+def _no_records(value: Any) -> Iterator[Fields | SkipError]:
+    raise SkipError("one value alone is no request here")
+    yield  # pragma: no cover
+
+
 @dataclass(frozen=True)
 class Importer:
-    """One log format. `matches` and `records` get a parsed JSON object, a CSV row as a dict, or a line of text."""
+    """One log format. `matches` and `records` get a parsed JSON object, a CSV row as a dict, or a line of text.
+
+    A format whose values hang together has a `session` instead of `records`: one for each file. `what` and `lacks` are for the
+    table of formats; `marks` are names of fields by which an unknown record is found to be near this format.
+    """
 
     name: str
     matches: Callable[[Any], bool]
-    records: Callable[[Any], Iterator[Fields | SkipError]]
+    records: Callable[[Any], Iterator[Fields | SkipError]] = _no_records
     kind: Kind = "json"
     lacks: tuple[str, ...] = ()
+    what: str = ""
+    marks: tuple[str, ...] = ()
+    session: Callable[[], Session] | None = None
 
 
 def each(rows: Iterable[Any], read: Callable[[Any], Fields]) -> Iterator[Fields | SkipError]:
@@ -184,6 +206,19 @@ def _part_text(part: Any) -> str | None:
     return None
 
 
+def said_of(value: Any) -> str:
+    """All text inside a value of parts, a line each; empty if there is none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "\n".join(filter(None, map(said_of, value)))
+    if isinstance(value, dict):
+        for key in ("text", "content", "value", "thinking", "reasoning", "reasoningText", "summary", "code", "output"):
+            if isinstance(value.get(key), str | list | dict):
+                return said_of(value[key])
+    return ""
+
+
 def embedded(value: Any) -> Any:
     """Parse JSON that a log carries inside a string; other values come back as they are, unparsable text as None."""
     if not isinstance(value, str):
@@ -198,76 +233,3 @@ def mapping(value: Any) -> dict[str, Any]:
     """The value if it is an object (also inside a string), else an empty one."""
     value = embedded(value)
     return value if isinstance(value, dict) else {}
-
-
-def messages(value: Any) -> list[dict[str, Any]] | None:
-    """A list of chat messages, from a list (also inside a string) or one prompt string; None if there are none."""
-    if isinstance(value, str):
-        # A prompt may begin like JSON (`[INST] ...`) or be JSON that is no list of messages.
-        inside = embedded(value) if value.lstrip().startswith(("[", "{")) else value
-        listed = _listed(inside) if isinstance(inside, dict | list) else None
-        return listed or ([{"role": "user", "content": value}] if value and inside not in ({}, []) else None)
-    return _listed(value)
-
-
-def _listed(value: Any) -> list[dict[str, Any]] | None:
-    if isinstance(value, dict):
-        value = value.get("messages") or value.get("prompt") or ([value] if "role" in value else None)
-    if isinstance(value, str):
-        return [{"role": "user", "content": value}]
-    if not isinstance(value, list) or not value:
-        return None
-    if not all(isinstance(item, dict) and isinstance(item.get("role"), str) for item in value):
-        return None
-    return value
-
-
-def parameters(body: dict[str, Any]) -> dict[str, Any]:
-    """The sampling parameters among the keys of a request body; nulls left out."""
-    return {key: body[key] for key in SAMPLING_PARAMETERS if body.get(key) is not None}
-
-
-def usage(value: Any) -> dict[str, int | None]:
-    """Usage fields from an OpenAI usage object (or any with the common spellings)."""
-    value = value if isinstance(value, dict) else {}
-    details = value.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else value.get("cached_tokens")
-    return {
-        "prompt_tokens": count(_first(value, "prompt_tokens", "input_tokens", "input")),
-        "completion_tokens": count(_first(value, "completion_tokens", "output_tokens", "output")),
-        "cached_tokens": count(cached),
-    }
-
-
-def _first(value: dict[str, Any], *keys: str) -> Any:
-    for key in keys:
-        if value.get(key) is not None:
-            return value[key]
-    return None
-
-
-def tool_call_text(calls: Any) -> str | None:
-    """Tool calls of an answer as JSON text: they are generated tokens too."""
-    if not isinstance(calls, list) or not calls:
-        return None
-    shown = []
-    for call in calls:
-        function = call.get("function") if isinstance(call, dict) else None
-        function = function if isinstance(function, dict) else (call if isinstance(call, dict) else {})
-        arguments = function.get("arguments", function.get("args"))
-        parsed = embedded(arguments)
-        shown.append({"name": function.get("name"), "arguments": arguments if parsed is None else parsed})
-    return orjson.dumps(shown if len(shown) > 1 else shown[0], default=str).decode()
-
-
-def answer(message: Any) -> str | None:
-    """What an assistant message generated: its reasoning, content and tool calls joined; None if nothing."""
-    if not isinstance(message, dict):
-        return None
-    parts = [
-        text(message.get("reasoning_content") or message.get("reasoning")),
-        text(message.get("content")) or text(message.get("parts")),
-        tool_call_text(message.get("tool_calls")),
-    ]
-    kept = [part for part in parts if part]
-    return "\n".join(kept) if kept else None

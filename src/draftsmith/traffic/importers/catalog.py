@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from draftsmith.contract.errors import InputError
-from draftsmith.traffic.importers import gateways, openai, otel, plain, servers, traces
+from draftsmith.traffic.importers import (
+    benches,
+    engine_logs,
+    gateways,
+    openai,
+    otel,
+    plain,
+    servers,
+    sessions,
+    stores,
+    traces,
+)
 from draftsmith.traffic.importers.base import Importer
+from draftsmith.traffic.importers.layout import mapped
 
 CATALOG: dict[str, Importer] = {
     one.name: one
@@ -18,30 +32,63 @@ CATALOG: dict[str, Importer] = {
         gateways.LITELLM,
         gateways.ENVOY,
         gateways.LANGFUSE,
+        sessions.CLAUDE_CODE,
+        sessions.CODEX,
+        engine_logs.SGLANG_JSON,
+        engine_logs.TGI_ROUTER,
+        *benches.BENCHES,
+        *stores.STORES,
         otel.OPENINFERENCE,
         otel.OTEL_GENAI,
+        servers.TGI_CHUNKS,
         openai.PAIR,
         openai.STORED,
-        servers.TGI_CHUNKS,
         servers.TGI,
+        plain.ATIF,
         plain.SHAREGPT,
+        plain.MT_BENCH,
+        plain.ULTRACHAT,
         traces.MOONCAKE,
         traces.BURST,
         plain.PLAIN,
+        plain.ALPACA,
+        plain.QUESTION,
+        openai.WRAPPED,
         plain.PRECOUNTED,
         traces.AZURE,
         traces.VIDUR,
-        servers.VLLM_LOG,
+        traces.BURST_TRACE,
+        engine_logs.VLLM_LOG,
+        engine_logs.SGLANG_LOG,
+        engine_logs.ACCESS_LOG,
     )
 }
 
 _BY_KIND: dict[str, tuple[Importer, ...]] = {
     kind: tuple(one for one in CATALOG.values() if one.kind == kind) for kind in ("json", "csv", "text")
 }
+MAP = "map:"
+GIVES = ("text", "ids", "times", "parameters", "tools")
+"""What a format may give: prompts and answers, the engine's token ids, arrivals and latencies, sampling parameters, tool definitions."""
+_WITH_IDS = frozenset(
+    {
+        "native",
+        "openai-batch-output",
+        "openai-pair",
+        "openai-stored",
+        "tgi",
+        "tgi-stream",
+        "vllm-log",
+        "sglang-log",
+        "sglang-json",
+    }
+)
 
 
 def importer(name: str) -> Importer:
-    """Look a format up. Raises InputError naming all formats."""
+    """Look a format up; `map:FILE` is the mapping in that file. Raises InputError naming all formats."""
+    if name.startswith(MAP):
+        return mapped(Path(name.removeprefix(MAP)))
     if name not in CATALOG:
         raise InputError(f"unknown format {name!r}", f"use one of: {', '.join(CATALOG)}")
     return CATALOG[name]
@@ -49,4 +96,51 @@ def importer(name: str) -> Importer:
 
 def find(kind: str, value: Any) -> Importer | None:
     """The first importer of `kind` that knows `value` (a JSON object, a CSV row or a text line)."""
-    return next((one for one in _BY_KIND[kind] if one.matches(value)), None)
+    for one in _BY_KIND[kind]:
+        try:
+            if one.matches(value):
+                return one
+        except (AttributeError, TypeError, KeyError, IndexError, ValueError, RecursionError):
+            continue  # a value of another format may have anything under the names that this one looks for
+    return None
+
+
+def nearest(names: Iterable[str]) -> str | None:
+    """The format whose field names are most like these; None if none is like them at all."""
+    seen = {one.rpartition(".")[2].lower() for one in names} | {one.lower() for one in names}
+    scores = {
+        one.name: len({mark.lower() for mark in one.marks} & seen) / len(one.marks)
+        for one in CATALOG.values()
+        if one.marks
+    }
+    best = max(scores, key=lambda name: scores[name])
+    return best if scores[best] > 0 else None
+
+
+def gives(one: Importer) -> dict[str, str]:
+    """For each of GIVES `yes`, `no`, or the part that there is."""
+    lacks = set(one.lacks)
+    text = "no" if "text" in lacks else "prompts" if "answers" in lacks else "answers" if "prompts" in lacks else "yes"
+    times = {True: "no", False: "yes"}["arrivals" in lacks and "latency" in lacks]
+    if times == "yes" and ("arrivals" in lacks or "latency" in lacks):
+        times = "latency" if "arrivals" in lacks else "arrivals"
+    parameters = "no" if "parameters" in lacks or "text" in lacks else "yes"
+    tools = (
+        "no" if "tools" in lacks or parameters == "no" or (one.kind == "text" and one.name != "access-log") else "yes"
+    )
+    return {
+        "text": text,
+        "ids": "yes" if one.name in _WITH_IDS else "no",
+        "times": times,
+        "parameters": parameters,
+        "tools": "no" if one.name in ("tgi", "tgi-router", "sglang-json") else tools,
+    }
+
+
+def table() -> str:
+    """The formats as a table for the page on profiles."""
+    rows = [f"| format | what it is | {' | '.join(GIVES)} |", f"|---|---|{'---|' * len(GIVES)}"]
+    for one in CATALOG.values():
+        has = gives(one)
+        rows.append(f"| `{one.name}` | {one.what} | {' | '.join(has[key] for key in GIVES)} |")
+    return "\n".join(rows)

@@ -5,47 +5,60 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from draftsmith.traffic.importers.base import (
-    Fields,
-    Importer,
-    SkipError,
-    answer,
-    count,
-    each,
-    embedded,
-    mapping,
-    messages,
-    parameters,
-    text,
-    timing,
-    usage,
-)
-from draftsmith.traffic.importers.openai import request_fields, response_fields
+from draftsmith.traffic.importers import parts
+from draftsmith.traffic.importers.answering import FAILED, answer_of
+from draftsmith.traffic.importers.asking import prompt_of
+from draftsmith.traffic.importers.base import Fields, Importer, SkipError, count, each, embedded, mapping, timing
+from draftsmith.traffic.importers.bodies import both, name_of
+from draftsmith.traffic.importers.counts import or_else, usage_of
+from draftsmith.traffic.importers.parameters import asked
+
+WRAPPER = "wrapper of another call (counted once)"
+_GENERATIONS = ("completion", "acompletion", "text_completion", "atext_completion", "responses", "aresponses", "anthropic_messages",
+                "generate_content", "agenerate_content", "generate_content_stream", "agenerate_content_stream", "pass_through_endpoint",
+                "allm_passthrough_route", "llm_passthrough_route", "anthropic", "chat_completion", "achat_completion", "")  # fmt: skip
 
 
 def _litellm(row: Any) -> Iterator[Fields]:
     """Both LiteLLM payloads. Spend logs keep `{}` for messages and response unless the proxy stores prompts."""
     if str(row.get("status") or "success").lower() != "success":
-        raise SkipError("failed request")
+        raise SkipError(FAILED)
     if str(row.get("cache_hit")).lower() == "true":
         raise SkipError("answered from the gateway's cache")
-    if str(row.get("call_type") or "") in ("embedding", "aembedding", "rerank", "arerank", "image_generation"):
+    if str(row.get("call_type") or "").lower() not in _GENERATIONS:
         raise SkipError("not a generation request")
     request = {**mapping(row.get("proxy_server_request")), **mapping(row.get("model_parameters"))}
-    body = mapping(row.get("response"))
-    fields = response_fields(body) if body else {}
-    counted = usage(row)
-    fields["usage"] = counted if any(v is not None for v in counted.values()) else fields.get("usage", counted)
+    request = {**mapping(request.get("body")), **request}
+    kept = next(
+        (
+            value
+            for value in map(embedded, (row.get("messages"), request.get("messages"), request.get("input")))
+            if value
+        ),
+        None,
+    )
+    if kept is None and isinstance(row.get("messages"), str) and row["messages"] not in ("", "{}", "[]"):
+        kept = row["messages"]  # a prompt
+    system = {key: request[key] for key in ("system", "instructions") if request.get(key)}
+    prompt = {**system, "messages": kept} if kept else None
+    body = row.get("response")
+    fields = both(prompt, body if mapping(body) or _streamed(body) else None, parts.Lost())
+    fields["params"] = {**asked(request), **fields["params"]}
+    flat = {key: row[key] for key in ("prompt_tokens", "completion_tokens") if row.get(key) not in (None, "")}
     yield {
         **fields,
-        "id": _string(row.get("request_id") or row.get("id")),
-        "conversation": _string(row.get("session_id") or row.get("trace_id")),
-        "model": _string(row.get("model")),
-        "route": _string(row.get("model_group") or row.get("team_id") or row.get("end_user")),
-        "messages": messages(row.get("messages")) or messages(request.get("messages")),
-        "params": parameters(request),
+        "usage": or_else(usage_of(flat), fields.get("usage") or {}),
+        "id": name_of(row.get("request_id") or row.get("id")),
+        "conversation": name_of(row.get("session_id") or row.get("trace_id")),
+        "model": name_of(row.get("model")),
+        # Not `end_user`: it names a person.
+        "route": name_of(row.get("model_group") or row.get("team_id")),
         "timing": timing(row.get("startTime"), end=row.get("endTime"), first=_first_token(row)),
     }
+
+
+def _streamed(body: Any) -> bool:
+    return (isinstance(body, str) and len(body) > 2) or (isinstance(body, list) and bool(body))
 
 
 def _first_token(row: Any) -> Any:
@@ -57,12 +70,12 @@ def _first_token(row: Any) -> Any:
 def _envoy(row: Any) -> Iterator[Fields]:
     code = count(row.get("response_code"))
     if code is not None and not 200 <= code < 300:
-        raise SkipError("failed request")
+        raise SkipError(FAILED)
     latency = row.get("duration")
     yield {
-        "id": _string(row.get("x-request-id")),
-        "model": _string(row.get("gen_ai.request.model_override") or row.get("gen_ai.request.model")),
-        "route": _string(row.get("route_name")),
+        "id": name_of(row.get("x-request-id")),
+        "model": name_of(row.get("gen_ai.request.model_override") or row.get("gen_ai.request.model")),
+        "route": name_of(row.get("route_name")),
         "usage": {
             "prompt_tokens": count(row.get("gen_ai.usage.input_tokens")),
             "completion_tokens": count(row.get("gen_ai.usage.output_tokens")),
@@ -73,32 +86,67 @@ def _envoy(row: Any) -> Iterator[Fields]:
 
 
 def _langfuse(document: Any) -> Iterator[Fields | SkipError]:
-    trace = mapping(document.get("trace"))
-    rows = document.get("observations") if "observations" in document else [document]
-    generations = [row for row in rows if isinstance(row, dict) and row.get("type") == "GENERATION"]
+    trace = mapping(document.get("trace")) or (document if "observations" in document else {})
+    rows = document["observations"] if isinstance(document.get("observations"), list) else [document]
+    generations = [row for row in rows if isinstance(row, dict) and is_generation(row)]
     if not generations:
         raise SkipError("trace without a generation")
-    yield from each(generations, lambda row: _langfuse_generation(row, trace))
+    wrappers = _wrappers([row for row in rows if isinstance(row, dict)], generations)
+    yield from each(generations, lambda row: _langfuse_generation(row, trace, row.get("id") in wrappers))
 
 
-def _langfuse_generation(row: dict[str, Any], trace: dict[str, Any]) -> Fields:
-    if row.get("level") == "ERROR":
-        raise SkipError("failed request")
-    output = embedded(row.get("output")) if str(row.get("output") or "")[:1] in "[{" else row.get("output")
-    choice = output.get("message", output) if isinstance(output, dict) else output
-    counted = usage(row.get("usageDetails") or row.get("usage") or {})
-    if counted["prompt_tokens"] is None and row.get("inputUsage") is not None:
-        counted = {**counted, "prompt_tokens": count(row["inputUsage"]), "completion_tokens": count(row["outputUsage"])}
+def is_generation(row: dict[str, Any]) -> bool:
+    """Whether an observation is a call of a model."""
+    return str(row.get("type") or "").upper() == "GENERATION"
+
+
+def _wrappers(rows: list[dict[str, Any]], generations: list[dict[str, Any]]) -> set[Any]:
+    """Ids of generations with another one below them: an SDK and the library it calls both log the same call."""
+    above = {row.get("id"): _one(row, "parentObservationId", "parent_observation_id") for row in rows}
+    ours = {row.get("id") for row in generations}
+    found: set[Any] = set()
+    for row in generations:
+        parent, steps = above.get(row.get("id")), 0
+        while parent is not None and steps < 50:
+            if parent in ours:
+                found.add(parent)
+            parent, steps = above.get(parent), steps + 1
+    return found
+
+
+def _one(row: dict[str, Any], *keys: str) -> Any:
+    """The first of several spellings that is there."""
+    for key in keys:
+        if row.get(key) not in (None, "", {}, []):
+            return row[key]
+    return None
+
+
+def _langfuse_generation(row: dict[str, Any], trace: dict[str, Any], wrapper: bool) -> Fields:
+    if str(row.get("level") or "").upper() == "ERROR":
+        raise SkipError(FAILED)
+    if wrapper:
+        raise SkipError(WRAPPER)
+    fields = both(row.get("input"), row.get("output"), parts.Lost())
+    counted = usage_of(mapping(_one(row, "usageDetails", "usage_details", "usage")))
+    beside = {"prompt_tokens": _one(row, "inputUsage", "input_usage", "promptTokens", "prompt_tokens"),
+              "completion_tokens": _one(row, "outputUsage", "output_usage", "completionTokens", "completion_tokens")}  # fmt: skip
+    usage = or_else(counted, {key: count(value) for key, value in beside.items()})
+    parameters = mapping(_one(row, "modelParameters", "model_parameters"))
+    start, end = _one(row, "startTime", "start_time"), _one(row, "endTime", "end_time")
     return {
-        "id": _string(row.get("id")),
-        "conversation": _string(trace.get("sessionId") or row.get("sessionId") or row.get("traceId")),
-        "model": _string(row.get("model")),
-        "route": _string(trace.get("name") or row.get("name")),
-        "messages": messages(row.get("input")),
-        "completion": answer(choice) or text(choice),
-        "params": parameters(mapping(row.get("modelParameters"))),
-        "usage": counted,
-        "timing": timing(row.get("startTime"), end=row.get("endTime"), first=row.get("completionStartTime")),
+        **fields,
+        "id": name_of(row.get("id")),
+        "conversation": name_of(
+            _one(trace, "sessionId", "session_id")
+            or _one(row, "sessionId", "session_id")
+            or _one(row, "traceId", "trace_id")
+        ),
+        "model": name_of(_one(row, "model", "providedModelName", "provided_model_name", "internalModelId")),
+        "route": name_of(_one(trace, "name") or _one(row, "traceName", "trace_name", "name")),
+        "params": {**asked(parameters), **fields["params"]},
+        "usage": or_else(usage, fields.get("usage") or {}),
+        "timing": timing(start, end=end, first=_one(row, "completionStartTime", "completion_start_time")),
     }
 
 
@@ -106,19 +154,25 @@ def _tensorzero(row: Any) -> Iterator[Fields]:
     """ModelInference rows: the raw request and response are the provider's own JSON inside strings."""
     if row.get("is_deleted"):
         raise SkipError("deleted record")
-    fields = request_fields(mapping(row.get("raw_request")))
-    fields.update(response_fields(mapping(row.get("raw_response"))))
+    lost = parts.Lost()
+    raw = row.get("raw_response")
+    fields = both(mapping(row.get("raw_request")), raw if mapping(raw) or _streamed(raw) else None, lost)
     fields.pop("timing", None)
     if not fields.get("messages"):
-        fields["messages"] = messages(row.get("input_messages") or row.get("input"))
+        stored = prompt_of(
+            mapping(_one(row, "input_messages", "input")) or embedded(_one(row, "input_messages", "input")), lost
+        )
+        fields["messages"] = [message.wire() for message in stored.messages] or None
     if not fields.get("completion"):
-        fields["completion"] = text(embedded(row.get("output")))
+        said = answer_of(_one(row, "output"), lost).message
+        fields["completion"] = said.joined() if said else None
+    counted = usage_of({key: row[key] for key in ("input_tokens", "output_tokens") if row.get(key) not in (None, "")})
     yield {
         **fields,
-        "id": _string(row.get("id") or row.get("inference_id") or row.get("long_cache_key")),
-        "route": _string(row.get("function_name") or row.get("variant_name")),
-        "usage": usage(row) | {"cached_tokens": fields["usage"]["cached_tokens"]},
-        "finish_reason": _string(row.get("finish_reason")),
+        "id": name_of(row.get("id") or row.get("inference_id") or row.get("long_cache_key")),
+        "route": name_of(row.get("function_name") or row.get("variant_name")),
+        "usage": or_else(counted, fields.get("usage") or {}),
+        "finish_reason": name_of(row.get("finish_reason")) or fields.get("finish_reason"),
         "timing": timing(row.get("timestamp"), latency_s=_milliseconds(row.get("response_time_ms"))),
     }
 
@@ -131,24 +185,69 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _string(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+def is_observation(row: Any) -> bool:
+    """Whether an object is a Langfuse observation by itself."""
+    kinds = (
+        "GENERATION",
+        "SPAN",
+        "EVENT",
+        "AGENT",
+        "TOOL",
+        "CHAIN",
+        "RETRIEVER",
+        "EMBEDDING",
+        "EVALUATOR",
+        "GUARDRAIL",
+    )
+    return str(row.get("type") or "") in kinds and ("startTime" in row or "start_time" in row)
 
 
-LITELLM = Importer("litellm", lambda row: "startTime" in row and "call_type" in row, _litellm)
+LITELLM = Importer(
+    "litellm",
+    lambda row: "startTime" in row and "call_type" in row,
+    _litellm,
+    what="StandardLoggingPayload, SpendLogs (also the UI's and CSV exports); failures, cache hits and other kinds of calls are left out",
+    marks=(
+        "request_id",
+        "call_type",
+        "startTime",
+        "endTime",
+        "model_group",
+        "cache_hit",
+        "messages",
+        "response",
+        "spend",
+    ),
+)
 ENVOY = Importer(
     "envoy-ai-gateway",
     lambda row: "gen_ai.usage.input_tokens" in row and "response_code" in row,
     _envoy,
     lacks=("text", "parameters"),
+    what="access log lines",
+    marks=("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "response_code", "start_time"),
 )
 LANGFUSE = Importer(
     "langfuse",
-    lambda row: isinstance(row.get("observations"), list) or (row.get("type") == "GENERATION" and "startTime" in row),
+    lambda row: isinstance(row.get("observations"), list) or is_observation(row),
     _langfuse,
+    what="a trace with its observations, single observations, the API's lists and exports; a call logged twice counts once",
+    marks=(
+        "observations",
+        "trace",
+        "type",
+        "startTime",
+        "endTime",
+        "usageDetails",
+        "modelParameters",
+        "input",
+        "output",
+    ),
 )
 TENSORZERO = Importer(
     "tensorzero",
     lambda row: "raw_request" in row and "raw_response" in row,
     _tensorzero,
+    what="ModelInference rows (`raw_request`, `raw_response`)",
+    marks=("raw_request", "raw_response", "inference_id", "response_time_ms"),
 )

@@ -5,22 +5,30 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from draftsmith.traffic.importers.base import Fields, SkipError, count, text
+from draftsmith.traffic.importers import parts
+from draftsmith.traffic.importers.base import Fields, SkipError, count, said_of
+from draftsmith.traffic.importers.bodies import MEDIA
+from draftsmith.traffic.importers.parameters import checked
 
 BACKWARDS = "clock ran backwards (kept without that time)"
 UNREADABLE = "time that cannot be read (kept without it)"
-"""The two reasons that do not drop a record."""
-NAMES = ("id", "conversation", "model", "route", "finish_reason", "content_class")
+"""Of times: they cost the time, not the record."""
+WITHOUT = "message without content (kept as an empty one)"
+NAMES = ("id", "conversation", "model", "route", "finish_reason", "content_class", "adapter")
 
 
-def normalise(fields: Fields) -> str | None:
-    """Check and clean the fields in place. Returns a note to count, or None. Raises SkipError if the record cannot be used."""
+def normalise(fields: Fields) -> tuple[str, ...]:
+    """Check and clean the fields in place, so that the request could be posted to an engine.
+
+    Returns what was lost of a record that is kept, to be counted. Raises SkipError if the record cannot be used.
+    """
+    notes: list[str] = fields.pop("lost", None) or []
     if fields.get("error"):
         raise SkipError("failed request")
     for key in NAMES:
         if fields.get(key) is not None and not isinstance(fields[key], str):
             fields[key] = _name(fields[key])
-    _check_messages(fields)
+    _check_messages(fields, notes)
     _check_ids(fields, "prompt_token_ids")
     _check_ids(fields, "output_token_ids")
     usage = fields.get("usage")
@@ -28,34 +36,65 @@ def normalise(fields: Fields) -> str | None:
         raise SkipError("usage is not an object")
     counts = {key: count((usage or {}).get(key)) for key in ("prompt_tokens", "completion_tokens", "cached_tokens")}
     fields["usage"] = counts
-    if not isinstance(fields.get("params") or {}, dict):
+    params = fields.get("params") or {}
+    if not isinstance(params, dict):
         raise SkipError("parameters are not an object")
-    fields["params"] = fields.get("params") or {}
+    fields["params"] = checked(params, notes) if params else {}
     note = _check_timing(fields)
+    if note:
+        notes.append(note)
     known = fields.get("messages") or fields.get("completion") or fields.get("prompt_token_ids")
     if not known and not fields.get("output_token_ids"):
         if counts["prompt_tokens"] is None and counts["completion_tokens"] is None:
             raise SkipError("no text and no counts")
         if not (counts["prompt_tokens"] or counts["completion_tokens"]):
             raise SkipError("empty request")
-    return note
+    return tuple(notes)
 
 
-def _check_messages(fields: Fields) -> None:
+def _check_messages(fields: Fields, notes: list[str]) -> None:
     messages = fields.get("messages")
     if messages is not None:
         if not isinstance(messages, list):
             raise SkipError("messages are not a list")
-        for message in messages:
+        for at, message in enumerate(messages):
             if not isinstance(message, dict) or not isinstance(message.get("role"), str):
                 raise SkipError("message without a role")
-            if not isinstance(message.get("content"), str | list | dict | None):
-                raise SkipError("message content is not text")
+            if type(message.get("content")) is not str:
+                messages[at] = _message(message, notes)
     said = fields.get("completion")
     if said is not None and not isinstance(said, str):
-        said = fields["completion"] = text(said)
+        said = fields["completion"] = said_of(said) or None
         if said is None:
             raise SkipError("answer is not text")
+
+
+_TEXT_PARTS = ("text", "input_text", "output_text")
+
+
+def _message(message: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """A message whose content is no plain text, as an engine takes it."""
+    content = message.get("content")
+    if isinstance(content, list):
+        kinds = {part.get("type") if isinstance(part, dict) else "text" for part in content}
+        if kinds == {"text"} and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
+            return message
+    elif content is None:
+        if not any(
+            message.get(key) for key in ("tool_calls", "function_call", "reasoning_content", "reasoning", "refusal")
+        ):
+            notes.append(WITHOUT)
+        return {**message, "content": ""}
+    elif not isinstance(content, dict):
+        raise SkipError("message content is not text")
+    lost = parts.Lost()
+    made = parts.read_message(message, lost)
+    notes += [name for name, times in lost.items() if times]
+    if any(one.media for one in made):
+        raise SkipError(MEDIA)
+    if len(made) != 1:
+        raise SkipError("message of several speakers")
+    return {**{key: one for key, one in message.items() if key != "content"}, **made[0].wire()}
 
 
 def _check_ids(fields: Fields, key: str) -> None:

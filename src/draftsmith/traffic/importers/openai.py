@@ -1,133 +1,237 @@
-"""OpenAI shapes: batch input, batch output (both nestings), stored completions, and request/response pairs."""
+"""API shapes: batch input and output (OpenAI and Anthropic), stored answers, and request/response pairs of any API."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from draftsmith.traffic.importers.base import (
-    Fields,
-    Importer,
-    SkipError,
-    answer,
-    messages,
-    parameters,
-    text,
-    timing,
-    usage,
-)
+from draftsmith.traffic.importers import parts
+from draftsmith.traffic.importers.answering import FAILED, answer_of, is_answer
+from draftsmith.traffic.importers.asking import is_request, prompt_of
+from draftsmith.traffic.importers.base import Fields, Importer, SkipError, duration, embedded, mapping, timing
+from draftsmith.traffic.importers.bodies import answer_fields, both, name_of, request_fields
 
-
-def request_fields(body: dict[str, Any]) -> Fields:
-    """Messages and parameters of a request body (chat, completions or responses)."""
-    prompt = body.get("messages")
-    if prompt is None:
-        prompt = body.get("prompt", body.get("input"))
-    if isinstance(prompt, list) and prompt and all(isinstance(item, str | list) for item in prompt):
-        if len(prompt) > 1:
-            raise SkipError("several prompts in one request")
-        prompt = prompt[0]
-    fields: Fields = {"params": parameters(body), "model": _name(body.get("model"))}
-    if isinstance(prompt, list) and prompt and all(type(item) is int for item in prompt):
-        fields["prompt_token_ids"] = prompt
-    else:
-        fields["messages"] = messages(prompt)
-    return fields
-
-
-def response_fields(body: dict[str, Any]) -> Fields:
-    """Answer, usage and identity of a response body. Only the first choice: the others share its prompt."""
-    choices = body.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    said = answer(choice.get("message")) or text(choice.get("text")) or _responses_text(body.get("output"))
-    fields: Fields = {"completion": said, "usage": usage(body.get("usage"))}
-    if body.get("model"):
-        fields["model"] = _name(body["model"])
-    if isinstance(choice.get("finish_reason"), str):
-        fields["finish_reason"] = choice["finish_reason"]
-    for key, name in (("prompt_token_ids", "prompt_token_ids"), ("token_ids", "output_token_ids")):
-        ids = choice.get(key) or body.get(key)
-        if isinstance(ids, list):
-            fields[name] = ids
-    if body.get("created") is not None:
-        fields["timing"] = timing(body["created"])
-    return fields
-
-
-def _responses_text(output: Any) -> str | None:
-    if not isinstance(output, list):
-        return None
-    parts = [text(item.get("content")) for item in output if isinstance(item, dict)]
-    kept = [part for part in parts if part]
-    return "\n".join(kept) if kept else None
-
-
-def _name(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+NOT_GENERATION = "not a generation request"
 
 
 def _batch_input(row: Any) -> Iterator[Fields]:
-    body = row.get("body")
+    body = row["body"] if "body" in row else row.get("params")
     if not isinstance(body, dict):
         raise SkipError("batch line without a body")
     url = str(row.get("url") or "")
-    if "embeddings" in url or "score" in url or "rerank" in url:
-        raise SkipError("not a generation request")
-    yield {"id": _name(row.get("custom_id")), **request_fields(body), "pair_key": row.get("custom_id")}
+    if any(
+        word in url
+        for word in ("embeddings", "score", "rerank", "moderations", "images", "audio", "classify", "pooling")
+    ):
+        raise SkipError(NOT_GENERATION)
+    lost = parts.Lost()
+    fields = request_fields(prompt_of(body, lost))
+    parts.noted(fields, lost)
+    yield {"id": name_of(row.get("custom_id")), **fields, "pair_key": row.get("custom_id")}
 
 
 def _batch_output(row: Any) -> Iterator[Fields]:
-    response = row.get("response")
-    if row.get("error") or not isinstance(response, dict):
-        raise SkipError("failed request")
+    response = row.get("response") if "response" in row else row.get("result")
+    if (
+        row.get("error")
+        or not isinstance(response, dict)
+        or str(response.get("type")) in ("errored", "canceled", "expired")
+    ):
+        raise SkipError(FAILED)
     status = response.get("status_code")
     if isinstance(status, int) and status >= 400:
-        raise SkipError("failed request")
-    body = response["body"] if isinstance(response.get("body"), dict) else response
-    fields = {**response_fields(body), "timing": None}  # a batch answers when it likes: `created` is no arrival
-    yield {"id": _name(row.get("custom_id")), **fields, "pair_key": row.get("custom_id")}
+        raise SkipError(FAILED)
+    body = next((response[key] for key in ("body", "message") if isinstance(response.get(key), dict)), response)
+    lost = parts.Lost()
+    # A batch answers when it likes: `created` is no arrival.
+    fields = {**answer_fields(answer_of(body, lost)), "timing": None}
+    parts.noted(fields, lost)
+    yield {**fields, "id": name_of(row.get("custom_id")), "pair_key": row.get("custom_id")}
 
 
 def _stored(row: Any) -> Iterator[Fields]:
-    request = row.get("request") if isinstance(row.get("request"), dict) else row
-    fields = request_fields({**request, "messages": request.get("messages") or request.get("input_messages")})
-    fields.update(response_fields(row))
+    """An answer with its request beside it or inside it (`store: true`)."""
+    request = row["request"] if isinstance(row.get("request"), dict) else row
+    asked = {key: request[key] for key in request if key not in ("output", "text", "choices") or request is not row}
+    if request is row and isinstance(row.get("text"), dict):
+        asked["text"] = row["text"]
+    answer = {key: one for key, one in row.items() if key not in ("request", "messages", "input_messages", "input")}
+    fields = both(asked, answer, parts.Lost())
     metadata = row.get("metadata")
     route = metadata.get("route") or metadata.get("tenant") if isinstance(metadata, dict) else None
-    yield {"id": _name(row.get("id")), "route": _name(route), **fields}
+    yield {**fields, "id": name_of(row.get("id")), "route": name_of(route)}
+
+
+_PAIRS = (
+    ("request", "response"),
+    ("request_body", "response_body"),
+    ("requestBody", "responseBody"),
+    ("request_payload", "response_payload"),
+    ("requestPayload", "responsePayload"),
+    ("req", "res"),
+    ("req", "resp"),
+    ("inputs", "outputs"),
+    ("inputs", "output"),
+    ("input", "output"),
+    ("kwargs", "response"),
+    ("prompt", "response"),
+    ("body", "response"),
+    ("http_request", "http_response"),
+)
+
+
+def pair_in(row: dict[str, Any]) -> tuple[Any, Any] | None:
+    """The request and the answer among the keys of an object, under any of their names; None if there are none."""
+    for ours, theirs in _PAIRS:
+        if ours not in row:
+            continue
+        request = embedded(row[ours]) if isinstance(row[ours], str) and row[ours].lstrip()[:1] == "{" else row[ours]
+        if not isinstance(request, dict):
+            continue
+        inner = request.get("body", request.get("json"))
+        inner = embedded(inner) if isinstance(inner, str) else inner
+        if is_request(request) or is_request(inner):
+            return request, row.get(theirs)
+    return None
 
 
 def _pair(row: Any) -> Iterator[Fields]:
-    fields = request_fields(row["request"])
-    response = row["response"]
-    body = response.get("body") if isinstance(response.get("body"), dict) else response
-    if isinstance(body.get("error"), dict):
-        raise SkipError("failed request")
-    fields.update(response_fields(body))
-    yield {"id": _name(row.get("id") or row.get("request_id") or body.get("id")), **fields}
+    found = pair_in(row)
+    if found is None:
+        raise SkipError("pair without a request")
+    request, response = found
+    response = embedded(response) if isinstance(response, str) and response.lstrip()[:1] == "{" else response
+    _check_pair(row, response)
+    fields = both(request, response, parts.Lost())
+    if not fields.get("completion") and not fields.get("output_token_ids") and "response" in row:
+        raise SkipError("answer without text")
+    fields["id"] = name_of(row.get("id") or row.get("request_id") or row.get("requestId")) or fields.get("id")
+    fields["conversation"] = name_of(row.get("conversation_id") or row.get("session_id") or row.get("trace_id"))
+    fields["route"] = name_of(row.get("route") or row.get("tenant") or row.get("path"))
+    yield {**fields, **_times(row, fields)}
+
+
+def _check_pair(row: dict[str, Any], response: Any) -> None:
+    for holder in (row, response if isinstance(response, dict) else {}):
+        for key in ("status", "status_code", "statusCode", "response_status"):
+            status = holder.get(key)
+            if isinstance(status, int) and not isinstance(status, bool) and status >= 400:
+                raise SkipError(FAILED)
+        if holder.get("error") or holder.get("exception"):
+            raise SkipError(FAILED)
+
+
+_STARTS = ("start_unix_s", "start_time", "startTime", "started_at", "request_time", "requestTime", "created_at", "createdAt", "timestamp",
+           "time", "ts", "@timestamp", "start_timestamp", "date")  # fmt: skip
+_ENDS = ("end_time", "endTime", "ended_at", "completed_at", "finished_at", "end_timestamp", "response_time_at")
+_SECONDS = ("latency_s", "duration_s", "latency_seconds", "duration_seconds", "elapsed_s")
+_MILLISECONDS = ("latency_ms", "duration_ms", "response_time_ms", "elapsed_ms", "delay_ms", "response_time")
+_FIRST = ("ttft_s", "time_to_first_token")
+
+
+def _times(row: dict[str, Any], fields: Fields) -> Fields:
+    """Times that a wrapper keeps beside the pair."""
+    start = next((row[key] for key in _STARTS if row.get(key) not in (None, "")), None)
+    end = next((row[key] for key in _ENDS if row.get(key) not in (None, "")), None)
+    latency = next((duration(row[key]) for key in _SECONDS if row.get(key) is not None), None)
+    if latency is None:
+        found = next((duration(row[key]) for key in _MILLISECONDS if row.get(key) is not None), None)
+        latency = found / 1e3 if found is not None else None
+    made = timing(start, end=end, latency_s=latency)
+    if made is None:
+        return {"timing": fields.get("timing")}
+    first = next((duration(row[key]) for key in _FIRST if row.get(key) is not None), None)
+    return {
+        "timing": {**made, "ttft_s": first if first is not None else made["ttft_s"]} if "latency_s" in made else made
+    }
 
 
 def _is_pair(row: Any) -> bool:
-    request, response = row.get("request"), row.get("response")
-    return isinstance(request, dict) and isinstance(response, dict) and ("messages" in request or "prompt" in request)
+    if pair_in(row) is None:
+        return False
+    return "request" in row or "request_body" in row or any(theirs in row for _, theirs in _PAIRS)
+
+
+def _is_stored(row: Any) -> bool:
+    kind = row.get("object")
+    if kind in ("chat.completion", "text_completion", "response"):
+        return "choices" in row or isinstance(row.get("output"), list)
+    if row.get("type") == "message" and row.get("role") == "assistant" and isinstance(row.get("content"), list):
+        return True  # Anthropic
+    if isinstance(row.get("candidates"), list) or (isinstance(row.get("choices"), list) and "usage" in row):
+        return True
+    return isinstance(row.get("meta_info"), dict) and ("output_ids" in row or "text" in row)
+
+
+def _is_batch_output(row: Any) -> bool:
+    return "custom_id" in row and ("response" in row or isinstance(row.get("result"), dict) or "error" in row)
+
+
+def _is_wrapped(row: Any) -> bool:
+    return _inside(row) is not None
+
+
+def _inside(row: dict[str, Any]) -> dict[str, Any] | None:
+    """An object with a request (and an answer) somewhere below, in a store that is not known."""
+    for value in row.values():
+        value = embedded(value) if isinstance(value, str) and value.lstrip()[:1] == "{" else value
+        if not isinstance(value, dict):
+            continue
+        if pair_in(value) is not None or (is_request(value) and is_answer(value)):
+            return value
+        if is_request(value) and (
+            answer := next((mapping(one) for one in row.values() if one is not value and is_answer(mapping(one))), None)
+        ):
+            return {"request": value, "response": answer}
+        for inner in value.values():
+            inner = embedded(inner) if isinstance(inner, str) and inner.lstrip()[:1] == "{" else inner
+            if isinstance(inner, dict) and pair_in(inner) is not None:
+                return inner
+    return None
+
+
+def _wrapped(row: Any) -> Iterator[Fields]:
+    """A pair inside another record: times and names may stand on either level."""
+    found = _inside(row) or {}
+    outer = {key: one for key, one in row.items() if not isinstance(one, dict | list)}
+    yield from _pair({**outer, **found})
 
 
 BATCH_INPUT = Importer(
     "openai-batch-input",
-    lambda row: "custom_id" in row and "body" in row,
+    lambda row: "custom_id" in row and ("body" in row or isinstance(row.get("params"), dict)) and "response" not in row,
     _batch_input,
-    lacks=("answers", "arrivals"),
+    lacks=("answers", "arrivals", "latency"),
+    what="requests of a batch (OpenAI, vLLM, Anthropic); joined with the answers by `custom_id` where both are named",
+    marks=("custom_id", "body", "method", "url"),
 )
 BATCH_OUTPUT = Importer(
     "openai-batch-output",
-    lambda row: "custom_id" in row and "response" in row,
+    _is_batch_output,
     _batch_output,
     lacks=("prompts", "parameters", "arrivals", "latency"),
+    what="answers of a batch, under `response`, `response.body` or `result.message`",
+    marks=("custom_id", "response", "error", "result"),
 )
 STORED = Importer(
     "openai-stored",
-    lambda row: row.get("object") in ("chat.completion", "text_completion", "response") and "choices" in row,
+    _is_stored,
     _stored,
     lacks=("latency",),
+    what="stored answers of chat, completions, Responses, Anthropic, Gemini or SGLang's `/generate`, with the request where it is there",
+    marks=("id", "object", "choices", "usage", "created", "messages"),
 )
-PAIR = Importer("openai-pair", _is_pair, _pair, lacks=("latency",))
+PAIR = Importer(
+    "openai-pair",
+    _is_pair,
+    _pair,
+    what="a request and its answer in one object, of any API, streamed or not",
+    marks=("request", "response", "input", "output"),
+)
+WRAPPED = Importer(
+    "wrapped-pair",
+    _is_wrapped,
+    _wrapped,
+    what="the same one or two levels down in another record",
+    marks=("request", "response"),
+)

@@ -1,281 +1,416 @@
-"""OpenTelemetry spans: GenAI conventions (three generations of them), OpenInference, and Vercel AI keys.
-
-Containers met: OTLP/JSON (`resourceSpans`), `{spans: [...]}`, and single spans. Attributes come as an object or as
-OTLP's list of `{key, value: {stringValue | intValue | ...}}`, where integers are strings.
-"""
+"""Calls of models among spans: GenAI conventions (all generations of them), OpenInference, OpenLLMetry, Vercel AI, MLflow, Logfire."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
+from draftsmith.traffic.importers import parts
+from draftsmith.traffic.importers.answering import FAILED, Said, answer_of, finish_of
+from draftsmith.traffic.importers.asking import Asked, name_of, prompt_of
 from draftsmith.traffic.importers.base import (
+    SHAPE_ERRORS,
     Fields,
     Importer,
     SkipError,
     count,
+    duration,
     each,
     embedded,
     mapping,
-    messages,
-    parameters,
-    text,
     timing,
-    tool_call_text,
 )
+from draftsmith.traffic.importers.bodies import MEDIA_SAID, answer_fields, request_fields
+from draftsmith.traffic.importers.counts import or_else, usage_of
+from draftsmith.traffic.importers.gateways import WRAPPER
+from draftsmith.traffic.importers.parameters import asked
+from draftsmith.traffic.importers.spans import (
+    Attributes,
+    attributes_of,
+    failed,
+    nested,
+    parent_id,
+    span_id,
+    spans_of,
+    times,
+    trace_id,
+)
+from draftsmith.traffic.messages import Message, merged
 
-Attributes = dict[str, Any]
-
-
-def _spans(document: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(document.get("resourceSpans"), list):
-        for resource in document["resourceSpans"]:
-            for scope in mapping(resource).get("scopeSpans") or []:
-                yield from (span for span in mapping(scope).get("spans") or [] if isinstance(span, dict))
-    elif isinstance(document.get("spans"), list):
-        yield from (span for span in document["spans"] if isinstance(span, dict))
-    else:
-        yield document
-
-
-def _attributes(span: dict[str, Any]) -> Attributes:
-    raw = span.get("attributes")
-    if isinstance(raw, dict):
-        return raw
-    if not isinstance(raw, list):
-        return {}
-    return {str(item["key"]): _otlp(item.get("value")) for item in raw if isinstance(item, dict) and "key" in item}
-
-
-def _otlp(value: Any) -> Any:
-    if not isinstance(value, dict) or len(value) != 1:
-        return value
-    kind, inner = next(iter(value.items()))
-    if kind == "intValue":
-        return int(inner) if str(inner).lstrip("-").isdigit() else inner
-    if kind == "arrayValue":
-        return [_otlp(item) for item in mapping(inner).get("values") or []]
-    if kind == "kvlistValue":
-        return {str(item.get("key")): _otlp(item.get("value")) for item in mapping(inner).get("values") or []}
-    return inner
+UNREADABLE = "text that cannot be read (kept for its counts)"
+_CALLS = ("chat", "text_completion", "generate_content", "completion", "chat_completion", "messages", "responses")
+_KINDS = ("LLM", "CHAIN", "TOOL", "AGENT", "RETRIEVER", "EMBEDDING", "RERANKER", "GUARDRAIL", "EVALUATOR")
+_VERCEL_WORK = ("ai.toolCall", "ai.embed", "ai.embedMany", "ai.embed.doEmbed", "ai.embedMany.doEmbed")
 
 
 def _records(document: Any) -> Iterator[Fields | SkipError]:
-    calls = [span for span in _spans(document) if _is_model_call(_attributes(span))]
+    every = list(spans_of(document))
+    read = [(span, attributes_of(span)) for span in every]
+    calls = [(span, at) for span, at in read if _is_model_call(span, at)]
     if not calls:
         raise SkipError("no model call among the spans")
-    yield from each(calls, _call)
+    wrappers = _wrappers(every, [span for span, _ in calls])
+    yield from each(calls, lambda call: _call(call[0], call[1], wrappers))
 
 
-def _call(span: dict[str, Any]) -> Fields:
-    if _failed(span):
-        raise SkipError("failed request")
-    return _span_fields(span, _attributes(span))
+def _wrappers(every: list[dict[str, Any]], calls: list[dict[str, Any]]) -> set[Any]:
+    """Ids of calls with another call below them: an SDK and the library under it both log the same request."""
+    above = {span_id(span): parent_id(span) for span in every}
+    ours = {span_id(span) for span in calls} - {None}
+    found: set[Any] = set()
+    for span in calls:
+        parent, steps = parent_id(span), 0
+        while parent is not None and steps < 50:
+            if parent in ours:
+                found.add(parent)
+            parent, steps = above.get(parent), steps + 1
+    return found
 
 
-_MODEL_CALL = ("chat", "text_completion", "generate_content", "completion")
+def _call(span: dict[str, Any], at: Attributes, wrappers: set[Any]) -> Fields:
+    if failed(span, at):
+        raise SkipError(FAILED)
+    if span_id(span) in wrappers:
+        raise SkipError(WRAPPER)
+    return _fields(span, at)
 
 
-def _is_model_call(attributes: Attributes) -> bool:
-    operation = attributes.get("gen_ai.operation.name")
+def _is_model_call(span: dict[str, Any], at: Attributes) -> bool:
+    operation = at.get("gen_ai.operation.name")
     if operation is not None:
-        return bool(operation in _MODEL_CALL)
-    kind = attributes.get("openinference.span.kind")
-    if kind is not None:
-        return bool(kind == "LLM")
-    return any(key.startswith(("gen_ai.", "llm.", "ai.prompt")) for key in attributes)
+        return str(operation).lower() in _CALLS
+    for key in ("openinference.span.kind", "mlflow.spanType", "langfuse.observation.type"):
+        if at.get(key) is not None:
+            return str(at[key]).strip('"').upper() in ("LLM", "CHAT_MODEL", "GENERATION")
+    kind = str(span.get("span_kind") or "").upper()
+    if kind in _KINDS:
+        return kind == "LLM"
+    if at.get("traceloop.span.kind") is not None or at.get("operation.name") in _VERCEL_WORK:
+        return False
+    if at.get("llm.request.type") is not None:
+        return str(at["llm.request.type"]) in ("chat", "completion")
+    if isinstance(at.get("request_data"), dict):
+        return "messages" in at["request_data"] or "prompt" in at["request_data"] or "input" in at["request_data"]
+    return any(key.startswith(("gen_ai.", "llm.", "ai.prompt", "ai.response")) for key in at)
 
 
-def _failed(span: dict[str, Any]) -> bool:
-    return mapping(span.get("status")).get("code") in (2, "STATUS_CODE_ERROR", "ERROR", "Error")
-
-
-def _span_fields(span: dict[str, Any], at: Attributes) -> Fields:
-    body = mapping(at.get("input.value"))
-    prompt = _prompt(at) or messages(body.get("messages") or body.get("prompt"))
+def _fields(span: dict[str, Any], at: Attributes) -> Fields:
+    lost = parts.Lost()
+    request = _readable(lambda: _prompt(span, at, lost), Asked(), lost)
+    fields = request_fields(request)
+    said = _readable(lambda: _answer(span, at, lost), Said(), lost)
+    if said.message is not None and said.message.media:
+        lost[MEDIA_SAID] += 1
+    fields |= answer_fields(said)
+    start, end, took = times(span)
+    made = timing(start, end=end, latency_s=took)
+    first = duration(
+        _pick(
+            at,
+            "gen_ai.server.time_to_first_token",
+            "gen_ai.latency.time_to_first_token",
+            "gen_ai.response.time_to_first_chunk",
+        )
+    )
+    if (
+        first is None
+        and (milliseconds := duration(_pick(at, "ai.response.msToFirstChunk", "ai.stream.msToFirstChunk"))) is not None
+    ):
+        first = milliseconds / 1e3
+    if made and first is not None:
+        made["ttft_s"] = first
+    parts.noted(fields, lost)
     return {
-        "id": _string(_pick(at, "gen_ai.response.id", "ai.response.id") or _pick(span, "spanId", "span_id")),
-        "conversation": _string(_pick(at, "gen_ai.conversation.id", "session.id") or _trace(span)),
-        "model": _string(_pick(at, "gen_ai.response.model", "llm.model_name", "gen_ai.request.model")),
-        "route": _string(mapping(span.get("resource_attributes")).get("service.name")),
-        "messages": prompt,
-        "completion": _completion(at),
-        "params": _params(at) | parameters(body),
-        "usage": _usage(at),
-        "finish_reason": _finish(at),
-        "timing": timing(
-            _pick(span, "startTimeUnixNano", "start_time", "startTime"),
-            end=_pick(span, "endTimeUnixNano", "end_time", "endTime"),
+        **fields,
+        "id": name_of(_pick(at, "gen_ai.response.id", "ai.response.id") or span_id(span)),
+        "conversation": name_of(
+            _pick(at, "gen_ai.conversation.id", "session.id", "langfuse.session.id") or trace_id(span)
         ),
+        "model": name_of(
+            _pick(
+                at,
+                "gen_ai.response.model",
+                "llm.model_name",
+                "gen_ai.request.model",
+                "ai.model.id",
+                "langfuse.observation.model.name",
+            )
+        )
+        or fields.get("model"),
+        "route": name_of(mapping(span.get("resource_attributes")).get("service.name") or span.get("service_name")),
+        "params": _params(at) | fields["params"],
+        "usage": or_else(_usage(at), said.usage),
+        "finish_reason": _finish(at) or said.finish,
+        "timing": made,
     }
 
 
-def _trace(span: dict[str, Any]) -> Any:
-    context = mapping(span.get("spanContext") or span.get("context"))
-    return _pick(span, "traceId", "trace_id") or _pick(context, "traceId", "trace_id")
+def _readable(read: Any, default: Any, lost: parts.Lost) -> Any:
+    """What `read` gives. Text of a shape that nobody knows costs the text, not the counts beside it."""
+    try:
+        return read()
+    except SkipError as skip:
+        if skip.reason == FAILED:
+            raise
+    except SHAPE_ERRORS:
+        pass
+    lost[UNREADABLE] += 1
+    return default
 
 
 def _pick(source: dict[str, Any], *keys: str) -> Any:
     for key in keys:
-        if source.get(key) is not None:
+        if source.get(key) is not None and source[key] != "":
             return source[key]
     return None
 
 
-def _prompt(at: Attributes) -> list[dict[str, Any]] | None:
-    for key in ("gen_ai.input.messages", "ai.prompt.messages", "gen_ai.prompt", "ai.prompt"):
-        if at.get(key) is not None:
-            found = messages(at[key])
-            if found:
-                system = _system(at.get("gen_ai.system_instructions"))
-                return system + [_message(item) for item in found]
-    flat = _unflatten(at, "llm.input_messages.", "message.") or _unflatten(at, "gen_ai.prompt.", "")
-    if flat:
-        return flat
-    return messages(at.get("llm.prompts.0.prompt.text"))
+_BODIES = (
+    "request_data",
+    "mlflow.spanInputs",
+    "input.value",
+    "langfuse.observation.input",
+    "lmnr.span.input",
+    "gcp.vertex.agent.llm_request",
+)
+_ANSWERS = (
+    "response_data",
+    "mlflow.spanOutputs",
+    "output.value",
+    "langfuse.observation.output",
+    "lmnr.span.output",
+    "gcp.vertex.agent.llm_response",
+)
 
 
-def _system(value: Any) -> list[dict[str, Any]]:
-    said = _parts(embedded(value)) if value is not None else None
-    return [{"role": "system", "content": said}] if said else []
-
-
-def _message(item: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(item.get("content"), str):
-        return item
-    said = _parts(item.get("parts") if item.get("parts") is not None else item.get("content"))
-    return {"role": item["role"], "content": said or tool_call_text(item.get("tool_calls")) or ""}
-
-
-def _parts(value: Any) -> str | None:
-    """Text of GenAI parts: text, tool calls, and tool results under `response` or `result`."""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list):
-        return None
-    shown = []
-    for part in value:
-        if isinstance(part, dict) and part.get("type") in ("tool_call", "tool-call"):
-            shown.append(tool_call_text([part]))
-        elif isinstance(part, dict) and str(part.get("type", "")).startswith(("tool_call_response", "tool-result")):
-            result = part.get("response", part.get("result", part.get("output")))
-            shown.append(result if isinstance(result, str) else orjson.dumps(result, default=str).decode())
-        else:
-            shown.append(text([part]))
-    kept = [part for part in shown if part]
-    return "\n".join(kept) if kept else None
-
-
-def _completion(at: Attributes) -> str | None:
-    for key in ("gen_ai.output.messages", "gen_ai.completion"):
-        found = messages(at.get(key)) if at.get(key) is not None else None
-        if found:
-            return _message(found[-1])["content"] or None
-    for key in ("gen_ai.output.text", "ai.response.text", "llm.choices.0.completion.text"):
-        said = text(at.get(key))
-        if said:
-            return said
-    flat = _unflatten(at, "llm.output_messages.", "message.") or _unflatten(at, "gen_ai.completion.", "")
-    if flat and flat[-1]["content"]:
-        return str(flat[-1]["content"])
-    calls = embedded(at.get("ai.response.toolCalls"))
-    return tool_call_text(calls) if isinstance(calls, list) else None
-
-
-_INDEX = re.compile(r"(\d{1,6})\.(.+)")
-
-
-def _unflatten(at: Attributes, prefix: str, inner: str) -> list[dict[str, Any]]:
-    """Messages from keys such as `llm.input_messages.0.message.content`."""
-    rows: dict[int, dict[str, Any]] = {}
-    for key, value in at.items():
-        match = _INDEX.match(key, len(prefix)) if key.startswith(prefix) else None
-        if match:
-            rows.setdefault(int(match[1]), {})[match[2].removeprefix(inner)] = value
-    found = []
-    for _, row in sorted(rows.items()):
-        parts = [str(v) for k, v in sorted(row.items()) if k.startswith("contents.") and k.endswith("text")]
-        calls = tool_call_text(_flat_calls(row))
-        said = row["content"] if isinstance(row.get("content"), str) else "\n".join(parts + ([calls] if calls else []))
-        found.append({"role": str(row.get("role", "user")), "content": said})
+def _prompt(span: dict[str, Any], at: Attributes, lost: parts.Lost) -> Asked:
+    found = _messages_asked(span, at, lost)
+    body = next((one for key in _BODIES if (one := embedded(at.get(key))) is not None), None)
+    # The flat keys win: a body beside them repeats them. Its parameters count all the same.
+    beside = prompt_of(body, parts.Lost() if found.messages else lost) if isinstance(body, dict | list) else Asked()
+    if not found.messages:
+        found.messages, found.ids = beside.messages, beside.ids
+        text = at.get("input.value")
+        if not found.messages and isinstance(text, str) and body is None:
+            found.messages = prompt_of(text, lost).messages
+    found.params = {**beside.params, **found.params}
+    found.model = found.model or beside.model
     return found
 
 
-def _flat_calls(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Tool calls from keys such as `tool_calls.0.tool_call.function.name`."""
-    calls: dict[str, dict[str, Any]] = {}
-    for key, value in sorted(row.items()):
-        if "tool_call" in key and key.endswith((".name", ".arguments")):
-            stem, _, leaf = key.rpartition(".")
-            calls.setdefault(stem, {})[leaf] = value
-    return list(calls.values())
+def _messages_asked(span: dict[str, Any], at: Attributes, lost: parts.Lost) -> Asked:
+    for key in ("gen_ai.input.messages", "ai.prompt.messages", "gen_ai.prompt", "ai.prompt"):
+        if at.get(key) is not None:
+            found = prompt_of(_opened(at[key]), lost)
+            if found.messages:
+                told = at.get("gen_ai.system_instructions")
+                if told is not None:
+                    told = _opened(told)
+                    found.messages = [*parts.read_messages({"role": "system", "content": told}, lost), *found.messages]
+                return found
+    for prefix, inner in (("llm.input_messages.", "message"), ("gen_ai.prompt.", "")):
+        rows = [_flat(row.get(inner, row) if inner else row, "user") for row in nested(at, prefix)]
+        if rows:
+            return Asked(parts.read_messages(rows, lost))
+    for row in nested(at, "llm.prompts."):
+        return prompt_of(mapping(row.get("prompt")).get("text", row.get("content")), lost)
+    return Asked(_heard(span, lost, choice=False))
+
+
+def _opened(value: Any) -> Any:
+    """JSON that an attribute holds as text; other text as it is."""
+    found = embedded(value) if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") else None
+    return value if found is None else found
+
+
+def _flat(row: dict[str, Any], role: str) -> dict[str, Any]:
+    """A message from unflattened keys, as chat APIs write it."""
+    made = {"role": row.get("role", role), **row}
+    contents = row.get("contents")
+    if isinstance(contents, list) and not isinstance(row.get("content"), str):
+        made["content"] = [mapping(one).get("message_content", one) for one in contents]
+    made.pop("contents", None)
+    if isinstance(made.get("content"), str) and made["content"].startswith('[{"'):
+        inside = embedded(made["content"])  # OpenLLMetry writes parts as JSON text
+        if isinstance(inside, list) and all(isinstance(one, dict) and "type" in one for one in inside):
+            made["content"] = inside
+    calls = row.get("tool_calls")
+    if isinstance(calls, dict):
+        calls = list(calls.values())
+    if calls:
+        made["tool_calls"] = [one.get("tool_call", one) if isinstance(one, dict) else one for one in calls]
+    if made.get("content") is None and not calls and "parts" not in made:
+        made["content"] = ""
+    return made
+
+
+def _heard(span: dict[str, Any], lost: parts.Lost, *, choice: bool) -> list[Message]:
+    """Messages that are events of the span; with `choice`, the answers among them."""
+    made: list[Message] = []
+    for event in span.get("events") or ():
+        name = str(event.get("name") or "") if isinstance(event, dict) else ""
+        if (
+            not name.startswith("gen_ai.")
+            or not (name.endswith(".message") or name == "gen_ai.choice")
+            or (name == "gen_ai.choice") != choice
+        ):
+            continue
+        body = attributes_of({"attributes": event.get("attributes")})
+        body = {
+            key.removeprefix("gen_ai.event."): _opened(value)
+            if key in ("message", "tool_calls", "content") and str(value)[:1] in "[{"
+            else value
+            for key, value in body.items()
+        }
+        inner = mapping(body.get("message")) or body
+        role = "assistant" if choice else name.removeprefix("gen_ai.").removesuffix(".message")
+        made += parts.read_messages(
+            [{"role": role, **{key: one for key, one in inner.items() if one is not None}}], lost
+        )
+    return made
+
+
+def _answer(span: dict[str, Any], at: Attributes, lost: parts.Lost) -> Said:
+    for key in ("gen_ai.output.messages", "gen_ai.completion"):
+        if at.get(key) is not None:
+            opened = _opened(at[key])
+            found = answer_of(
+                opened[:1] if isinstance(opened, list) and len(opened) > 1 and _choices(opened) else opened, lost
+            )
+            if isinstance(opened, list) and len(opened) > 1 and _choices(opened):
+                found.choices = len(opened)
+                lost["further choices of one request (kept the first)"] += 1
+            if found.message is not None:
+                return found
+    text = _pick(at, "gen_ai.output.text", "ai.response.text", "ai.response.object", "llm.choices.0.completion.text")
+    calls, thought = embedded(at.get("ai.response.toolCalls")), at.get("ai.response.reasoning")
+    if text or isinstance(calls, list) or thought:
+        body = {"role": "assistant", "content": text or "", "tool_calls": calls, "reasoning": thought}
+        return Said(merged(parts.read_messages([body], lost)))
+    for prefix, inner in (("llm.output_messages.", "message"), ("gen_ai.completion.", "")):
+        rows = [_flat(row.get(inner, row) if inner else row, "assistant") for row in nested(at, prefix)]
+        found_messages = parts.read_messages(rows, lost) if rows else []
+        if found_messages:
+            return Said(merged(found_messages), finish=finish_of(rows[-1].get("finish_reason")))
+    heard = _heard(span, lost, choice=True)
+    if heard:
+        return Said(heard[0], choices=len(heard))
+    for key in _ANSWERS:
+        if at.get(key) is not None:
+            written = at[key]
+            # MLflow writes everything as JSON, also plain text.
+            quoted = embedded(written) if key.startswith("mlflow.") and isinstance(written, str) else None
+            found = answer_of(quoted if quoted is not None else _opened(written), lost)
+            if found.message is not None:
+                return found
+    return Said()
+
+
+def _choices(value: list[Any]) -> bool:
+    """Whether a list of output messages is a list of choices: each of them ends an answer."""
+    return all(isinstance(one, dict) and one.get("role") == "assistant" and one.get("finish_reason") for one in value)
 
 
 def _params(at: Attributes) -> dict[str, Any]:
-    asked = {
+    found = {
         key.removeprefix("gen_ai.request."): value for key, value in at.items() if key.startswith("gen_ai.request.")
     }
-    settings = {"temperature": at.get("ai.settings.temperature"), "max_tokens": at.get("ai.settings.maxOutputTokens")}
-    tools = {"tools": True} if "gen_ai.tool.definitions" in at or "llm.tools.0.tool.json_schema" in at else {}
-    return parameters(settings) | parameters(mapping(at.get("llm.invocation_parameters"))) | parameters(asked) | tools
+    written = (
+        mapping(at.get("llm.invocation_parameters"))
+        | mapping(at.get("langfuse.observation.model.parameters"))
+        | mapping(at.get("model_request_parameters"))
+    )
+    settings = {key.removeprefix("ai.settings."): value for key, value in at.items() if key.startswith("ai.settings.")}
+    tools: Any = [mapping(row.get("tool")).get("json_schema", row) for row in nested(at, "llm.tools.")]
+    tools = (
+        tools
+        or nested(at, "llm.request.functions.")
+        or embedded(at.get("gen_ai.tool.definitions"))
+        or at.get("ai.prompt.tools")
+    )
+    made = asked({**settings, **written, **found})
+    tools = embedded(tools) if isinstance(tools, str) else tools
+    if isinstance(tools, list) and tools and "tools" not in made:
+        made["tools"] = tools
+    return made
 
 
 def _usage(at: Attributes) -> dict[str, int | None]:
-    return {
-        "prompt_tokens": count(
-            _pick(
-                at,
-                "gen_ai.usage.input_tokens",
-                "gen_ai.usage.prompt_tokens",
-                "llm.token_count.prompt",
-                "ai.usage.inputTokens",
-            )
-        ),
-        "completion_tokens": count(
-            _pick(
-                at,
-                "gen_ai.usage.output_tokens",
-                "gen_ai.usage.completion_tokens",
-                "llm.token_count.completion",
-                "ai.usage.outputTokens",
-            )
-        ),
-        "cached_tokens": count(
-            _pick(at, "gen_ai.usage.cache_read.input_tokens", "llm.token_count.prompt_details.cache_read")
-        ),
-    }
+    flat = {
+        "prompt_tokens": count(_pick(at, "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt", "llm.usage.prompt_tokens", "ai.usage.inputTokens", "ai.usage.promptTokens")),
+        "completion_tokens": count(_pick(at, "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion", "llm.usage.completion_tokens", "ai.usage.outputTokens", "ai.usage.completionTokens")),
+        "cached_tokens": count(_pick(at, "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens", "llm.token_count.prompt_details.cache_read", "ai.usage.cachedInputTokens", "gen_ai.usage.cached_tokens")),
+    }  # fmt: skip
+    for key in ("mlflow.chat.tokenUsage", "langfuse.observation.usage_details"):
+        flat = or_else(flat, usage_of(mapping(at.get(key))))
+    return flat
 
 
 def _finish(at: Attributes) -> str | None:
-    value = _pick(at, "gen_ai.response.finish_reasons", "gen_ai.response.finish_reason", "ai.response.finishReason")
-    value = value[0] if isinstance(value, list) and value else value
-    return _string(value)
-
-
-def _string(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return finish_of(
+        _opened(
+            _pick(
+                at,
+                "gen_ai.response.finish_reasons",
+                "gen_ai.response.finish_reason",
+                "ai.response.finishReason",
+                "llm.finish_reason",
+            )
+        )
+    )
 
 
 def _has(document: Any, marks: tuple[str, ...]) -> bool:
     try:
-        keys = [key for span in _spans(document) for key in _attributes(span)]
+        return any(key.startswith(marks) for span in spans_of(document) for key in attributes_of(span))
     except (AttributeError, TypeError):
         return False
-    return any(key.startswith(marks) for key in keys)
 
 
-def _is_container(document: Any) -> bool:
-    return (
-        isinstance(document.get("resourceSpans"), list)
-        or isinstance(document.get("spans"), list)
-        or (isinstance(document.get("attributes"), list | dict) and "name" in document)
+def is_span(row: Any) -> bool:
+    """Whether an object is one span."""
+    named = bool({"name", "span_name", "operationName", "spanId", "span_id", "context"} & row.keys())
+    if isinstance(row.get("attributes", row.get("tags")), list | dict) and named:
+        return True
+    return any(
+        isinstance(key, str) and key.startswith(("attributes.llm.", "attributes.gen_ai.", "attributes.input.value"))
+        for key in row
     )
 
 
+def is_container(document: Any) -> bool:
+    """Whether an object holds spans, or is one."""
+    keys = ("resourceSpans", "resource_spans", "resourceLogs", "resource_logs", "spans")
+    if any(isinstance(document.get(key), list) for key in keys):
+        return True
+    data = document.get("data")
+    return is_span(document) or (isinstance(data, dict) and isinstance(data.get("spans"), list))
+
+
 OPENINFERENCE = Importer(
-    "openinference", lambda row: _is_container(row) and _has(row, ("openinference.", "llm.")), _records
+    "openinference",
+    lambda row: (
+        is_container(row)
+        and _has(
+            row,
+            (
+                "openinference.",
+                "llm.input_messages",
+                "llm.output_messages",
+                "llm.token_count",
+                "llm.model_name",
+                "llm.prompts",
+            ),
+        )
+    ),
+    _records,
+    what="spans with flattened `llm.*` keys, from Phoenix (also its API and tables) or any exporter; failed calls are left out",
+    marks=("attributes", "openinference.span.kind", "llm.input_messages", "span_kind", "context"),
 )
-OTEL_GENAI = Importer("otel-genai", _is_container, _records)
+OTEL_GENAI = Importer(
+    "otel-genai",
+    is_container,
+    _records,
+    what="spans and log events with `gen_ai.*` keys, OpenLLMetry, Vercel's `ai.*`, MLflow, Logfire: OTLP/JSON, Jaeger, `{spans: [...]}`, single spans; of a call inside a call the inner one counts",
+    marks=("resourceSpans", "spans", "attributes", "gen_ai.input.messages", "traceId", "spanId"),
+)

@@ -1,22 +1,19 @@
-"""Native access logs and the plain shapes that people write by hand."""
+"""Native access logs, the plain shapes that people write by hand, and data sets of conversations."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from draftsmith.traffic.importers.base import (
-    Fields,
-    Importer,
-    SkipError,
-    answer,
-    count,
-    messages,
-    parameters,
-    text,
-    timing,
-    usage,
-)
+from draftsmith.traffic.importers import parts
+from draftsmith.traffic.importers.answering import Said, finish_of
+from draftsmith.traffic.importers.asking import name_of
+from draftsmith.traffic.importers.base import Fields, Importer, SkipError, count, duration, embedded, timing
+from draftsmith.traffic.importers.bodies import MEDIA, answer_fields, both
+from draftsmith.traffic.importers.counts import or_else, usage_of
+from draftsmith.traffic.importers.parameters import asked
+from draftsmith.traffic.importers.parts import messages_like, read_messages
+from draftsmith.traffic.messages import Message, Part, role_of
 
 _NATIVE_FIELDS = frozenset(
     [
@@ -26,15 +23,29 @@ _NATIVE_FIELDS = frozenset(
         "route",
         "messages",
         "completion",
+        "answer",
         "params",
         "prompt_token_ids",
         "output_token_ids",
         "usage",
         "timing",
         "finish_reason",
+        "adapter",
         "spec",
         "error",
     ]
+)
+FURTHER_TURNS = "later turns that nobody answered (kept the first)"
+_ANSWERS = (
+    "completion",
+    "response",
+    "output",
+    "answer",
+    "chosen",
+    "target",
+    "reference_answer",
+    "generated_text",
+    "model_output",
 )
 
 
@@ -42,96 +53,339 @@ def _native(row: Any) -> Iterator[Fields]:
     yield {key: row[key] for key in _NATIVE_FIELDS & row.keys()}
 
 
-def _plain(row: Any) -> Iterator[Fields]:
-    said = _answer(row)
-    fields: Fields = {
-        "id": _string(row.get("id") or row.get("request_id")),
-        "conversation": _string(row.get("conversation") or row.get("conversation_id") or row.get("session_id")),
-        "route": _string(row.get("route") or row.get("tenant")),
-        "model": _string(row.get("model")),
-        "messages": messages(row.get("messages") if row.get("messages") is not None else row.get("prompt")),
-        "completion": said,
-        "params": {**parameters(row), **(row["params"] if isinstance(row.get("params"), dict) else {})},
-        "usage": usage(row.get("usage") or row),
-        "finish_reason": _string(row.get("finish_reason")),
-    }
-    if said is None and fields["messages"] and fields["messages"][-1].get("role") == "assistant":
-        # Fine-tuning files keep the answer as the last message.
-        fields["completion"] = answer(fields["messages"][-1])
-        fields["messages"] = fields["messages"][:-1] or None
+def _plain(row: Any) -> Iterator[Fields | SkipError]:
+    """A prompt and its answer by name. A list that ends with an answer holds a request for every answer in it."""
+    asked_at = row.get("messages") if row.get("messages") is not None else row.get("prompt")
+    said = next((row[key] for key in _ANSWERS if row.get(key) not in (None, "", [], {})), None)
+    about = _about(row)
+    if said is None and messages_like(asked_at):
+        listed = embedded(asked_at) if isinstance(asked_at, str) else asked_at
+        lost = parts.Lost()
+        turns = read_messages(listed, lost)
+        if turns and turns[-1].role == "assistant":
+            yield from _every_answer(turns, about, lost)
+            return
+    body = {"prompt" if row.get("messages") is None else "messages": asked_at}
+    system = {key: row[key] for key in ("system", "system_prompt", "instructions") if isinstance(row.get(key), str)}
+    fields = both({**system, **body}, said, parts.Lost())
+    yield {**fields, **_kept(about, fields)}
+
+
+def _about(row: dict[str, Any]) -> Fields:
+    """What stands beside the text."""
+    written = row.get("params")
     start = row.get("start_unix_s") or row.get("timestamp") or row.get("created") or row.get("created_at")
-    fields["timing"] = timing(start, latency_s=row.get("latency_s"))
-    yield fields
+    latency = duration(row.get("latency_s"))
+    if latency is None and duration(row.get("latency_ms")) is not None:
+        latency = (duration(row["latency_ms"]) or 0.0) / 1e3
+    return {
+        "id": name_of(row.get("id") or row.get("request_id")),
+        "conversation": name_of(row.get("conversation") or row.get("conversation_id") or row.get("session_id")),
+        "route": name_of(row.get("route") or row.get("tenant")),
+        "model": name_of(row.get("model")),
+        "adapter": name_of(row.get("adapter") or row.get("lora_name")),
+        "params": {**asked(row), **(written if isinstance(written, dict) else {})},
+        "usage": usage_of(row.get("usage") if isinstance(row.get("usage"), dict) else _counts(row)),
+        "finish_reason": finish_of(row.get("finish_reason")),
+        "timing": timing(start, latency_s=latency),
+        **{key: row[key] for key in ("prompt_token_ids", "output_token_ids") if isinstance(row.get(key), list)},
+    }
 
 
-def _answer(row: Any) -> str | None:
-    for key in ("completion", "response", "output", "answer"):
-        value = row.get(key)
-        said = text(value) or answer(value)
-        if said:
-            return said
-    return None
+def _counts(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in ("input", "output", "prompt", "response")}
 
 
-_SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant"}
-_SPEAKERS |= {"bing": "assistant", "bard": "assistant", "system": "system", "tool": "tool", "function": "tool"}
+def _kept(about: Fields, fields: Fields) -> Fields:
+    """What stands beside the text, and what stands in the answer where that is missing."""
+    made = {key: value if value is not None else fields.get(key) for key, value in about.items()}
+    return {
+        **made,
+        "usage": or_else(about["usage"], fields.get("usage") or {}),
+        "params": {**fields.get("params", {}), **about["params"]},
+    }
 
 
-def _sharegpt(row: Any) -> Iterator[Fields]:
+def _every_answer(turns: list[Message], about: Fields, lost: parts.Lost) -> Iterator[Fields | SkipError]:
     """One request for every assistant turn, as the server saw them: earlier turns are its prompt."""
-    turns: list[dict[str, Any]] = []
-    name, made = _string(row.get("id")), 0
-    for turn in row["conversations"]:
+    spoken = [at for at, one in enumerate(turns) if one.role == "assistant" and at]
+    if not spoken:
+        raise SkipError("conversation without an answer")
+    alone = len(spoken) == 1
+    name = about.get("id")
+    for number, at in enumerate(spoken):
+        before = turns[:at]
+        if any(one.media for one in before):
+            yield SkipError(MEDIA)
+            continue
+        fields = {**answer_fields(Said(turns[at])), **{key: one for key, one in about.items() if one is not None}}
+        fields["messages"] = [one.wire() for one in before]
+        if not alone:
+            # Counts and times of the whole are not those of one answer.
+            fields |= {
+                "id": f"{name}/{number}" if name else None,
+                "usage": {},
+                "conversation": about.get("conversation") or name,
+            }
+        if number == 0:
+            parts.noted(fields, lost)
+        yield fields
+
+
+_TALKS = ("conversations", "conversation", "dialog", "dialogue", "chat", "turns_list", "items")
+
+
+def _talk(row: dict[str, Any]) -> list[Any] | None:
+    return next((row[key] for key in _TALKS if isinstance(row.get(key), list) and row[key]), None)
+
+
+def _sharegpt(row: Any) -> Iterator[Fields | SkipError]:
+    lost = parts.Lost()
+    turns: list[Message] = []
+    talk = _talk(row) or []
+    for turn in talk:
         if not isinstance(turn, dict):
             raise SkipError("conversation turn is not an object")
-        role = _SPEAKERS.get(str(turn.get("from") or turn.get("role") or "").lower())
-        said = text(turn.get("value") if turn.get("value") is not None else turn.get("content"))
-        if role is None or said is None:
+        who = str(turn.get("from") or turn.get("role") or turn.get("speaker") or turn.get("user") or "").lower()
+        said = turn.get("value", turn.get("content", turn.get("text")))
+        if who in ("function_call", "tool_call"):
+            turns += read_messages([{"role": "assistant", "tool_calls": _called(said)}], lost)
+            continue
+        role = role_of(who)
+        if role is None or (said is None and not turn.get("tool_calls")):
             raise SkipError("conversation turn without speaker or text")
-        if role == "assistant" and turns:
-            identity = f"{name}/{made}" if name else None
-            yield {"id": identity, "conversation": name, "messages": list(turns), "completion": said}
-            made += 1
-        turns.append({"role": role, "content": said})
+        turns += read_messages([{**turn, "role": role, "content": said}], lost)
+    name = name_of(row.get("id") or row.get("conversation_id") or row.get("conversation_hash"))
+    system = row.get("system") or row.get("system_prompt")
+    if isinstance(system, str) and system and (not turns or turns[0].role != "system"):
+        turns.insert(0, Message("system", (Part("text", system),)))
+    answers = [
+        at for at, one in enumerate(turns) if one.role == "assistant" and at and not (one.calls and not one.parts)
+    ]
+    if not answers:
+        raise SkipError("conversation without an answer")
+    for number, at in enumerate(answers):
+        if any(one.media for one in turns[:at]):
+            yield SkipError(MEDIA)
+            continue
+        fields = answer_fields(Said(turns[at]))
+        fields |= {"id": f"{name}/{number}" if name else None, "conversation": name, "model": name_of(row.get("model"))}
+        fields["messages"] = [one.wire() for one in turns[:at]]
+        if number == 0:
+            parts.noted(fields, lost)
+        yield fields
+
+
+def _called(said: Any) -> list[Any]:
+    """The calls of a turn that holds nothing else."""
+    found = embedded(said) if isinstance(said, str) else said
+    if isinstance(found, dict):
+        return [found]
+    return found if isinstance(found, list) else [{"name": "unknown", "arguments": said}]
+
+
+def _is_sharegpt(row: Any) -> bool:
+    talk = _talk(row)
+    if talk is None or not isinstance(talk[0], dict):
+        return "conversations" in row and isinstance(row["conversations"], list)
+    return bool({"from", "role", "speaker", "user"} & talk[0].keys())
+
+
+def _turns(row: Any) -> Iterator[Fields]:
+    """MT-bench questions: what a user says turn by turn. Only the first can be asked before the others are answered."""
+    turns = row["turns"]
+    lost = parts.Lost()
+    lost[FURTHER_TURNS] += len(turns) > 1
+    fields = both(turns[0], None, lost)
+    yield {**fields, "id": name_of(row.get("question_id") or row.get("id")), "route": name_of(row.get("category"))}
+
+
+def _alternating(row: Any) -> Iterator[Fields | SkipError]:
+    """UltraChat: user and assistant by turns."""
+    turns = [Message("assistant" if at % 2 else "user", (Part("text", said),)) for at, said in enumerate(row["data"])]
+    yield from _every_answer(turns, {"id": name_of(row.get("id")), "conversation": None}, parts.Lost())
+
+
+def _alpaca(row: Any) -> Iterator[Fields]:
+    asked_ = "\n\n".join(
+        part for part in (row["instruction"], row.get("input") or row.get("context")) if isinstance(part, str) and part
+    )
+    said = row.get("output", row.get("response"))
+    system = row.get("system")
+    yield {
+        **both({"system": system if isinstance(system, str) else "", "prompt": asked_}, said, parts.Lost()),
+        "id": name_of(row.get("id")),
+    }
+
+
+def _question(row: Any) -> Iterator[Fields]:
+    question = row.get("question", row.get("query"))
+    yield {**both({"prompt": question}, row.get("answer", row.get("response")), parts.Lost()), **_about(row)}
+
+
+def _atif(row: Any) -> Iterator[Fields | SkipError]:
+    """Trajectories of agents: steps of a user, an agent, and what its calls gave."""
+    lost = parts.Lost()
+    turns: list[Message] = []
+    name = name_of(row.get("session_id"))
+    agent = row.get("agent")
+    model = name_of(agent.get("model_name")) if isinstance(agent, dict) else None
+    made, before = 0, None
+    for step in row["steps"]:
+        source = str(step.get("source") or "")
+        if source == "agent":
+            calls = [
+                {"id": one.get("tool_call_id"), "name": one.get("function_name"), "arguments": one.get("arguments")}
+                for one in step.get("tool_calls") or ()
+            ]
+            said = read_messages(
+                [
+                    {
+                        "role": "assistant",
+                        "content": step.get("message") or "",
+                        "reasoning_content": step.get("reasoning_content"),
+                        "tool_calls": calls,
+                    }
+                ],
+                lost,
+            )[0]
+            if turns and not any(one.media for one in turns):
+                metrics = step.get("metrics")
+                fields = answer_fields(Said(said, usage=usage_of(metrics)))
+                fields |= {
+                    "id": f"{name}/{made}" if name else None,
+                    "conversation": name,
+                    "model": name_of(step.get("model_name")) or model,
+                }
+                fields |= {
+                    "messages": [one.wire() for one in turns],
+                    "timing": timing(before, end=step.get("timestamp")),
+                }
+                made += 1
+                yield fields
+            elif turns:
+                yield SkipError(MEDIA)
+            turns.append(said)
+            results = step.get("observation")
+            for one in (results.get("results") or ()) if isinstance(results, dict) else ():
+                turns += read_messages(
+                    [{"role": "tool", "tool_call_id": one.get("source_call_id"), "content": one.get("content") or ""}],
+                    lost,
+                )
+        elif role_of(source):
+            turns += read_messages([{"role": source, "content": step.get("message") or ""}], lost)
+        before = step.get("timestamp")
     if not made:
         raise SkipError("conversation without an answer")
 
 
 def _precounted(row: Any) -> Iterator[Fields]:
     yield {
-        "id": _string(row.get("id") or row.get("request_id")),
-        "route": _string(row.get("route") or row.get("tenant")),
-        "model": _string(row.get("model")),
-        "content_class": _string(row.get("content_class")),
+        "id": name_of(row.get("id") or row.get("request_id")),
+        "route": name_of(row.get("route") or row.get("tenant")),
+        "model": name_of(row.get("model")),
+        "adapter": name_of(row.get("adapter")),
+        "content_class": name_of(row.get("content_class")),
         "usage": {
-            "prompt_tokens": count(row.get("prompt_tokens")),
-            "completion_tokens": count(row.get("completion_tokens")),
+            "prompt_tokens": count(row.get("prompt_tokens", row.get("input_tokens"))),
+            "completion_tokens": count(row.get("completion_tokens", row.get("output_tokens"))),
             "cached_tokens": count(row.get("cached_tokens")),
         },
-        "params": parameters(row),
+        "params": asked({key: value for key, value in row.items() if key not in ("model_parameters", "config")}),
         "timing": timing(row.get("start_unix_s") or row.get("timestamp"), latency_s=row.get("latency_s")),
     }
 
 
-def _string(value: Any) -> str | None:
-    if isinstance(value, str):
-        return value or None
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+def _is_precounted(row: Any) -> bool:
+    """Counts and nothing else: a row that holds text as well is another format's."""
+    counts = ("prompt_tokens" in row and "completion_tokens" in row) or (
+        "input_tokens" in row and "output_tokens" in row
+    )
+    return (
+        counts
+        and not any(isinstance(value, dict | list) and len(str(value)) > 2 for value in row.values())
+        and not any(
+            isinstance(value, str) and (len(value) > 200 or (value[:1] in "{[" and len(value) > 2))
+            for value in row.values()
+        )
+    )
 
 
-NATIVE = Importer("native", lambda row: row.get("schema") == "draftsmith_access_v1", _native)
+NATIVE = Importer(
+    "native",
+    lambda row: row.get("schema") == "draftsmith_access_v1",
+    _native,
+    what="the log that `replay` and the capture middleware write",
+    marks=("schema", "messages", "completion", "prompt_token_ids", "output_token_ids", "usage", "timing"),
+)
 PLAIN = Importer(
     "plain",
     lambda row: isinstance(row.get("messages") or row.get("prompt"), list | str),
     _plain,
     lacks=("arrivals", "latency"),
+    what="`{messages, completion}`, `{prompt, response}`, or messages alone: a request for every answer in them",
+    marks=("messages", "prompt", "completion", "response"),
 )
 SHAREGPT = Importer(
     "sharegpt",
-    lambda row: isinstance(row.get("conversations"), list),
+    _is_sharegpt,
     _sharegpt,
     lacks=("arrivals", "latency", "parameters"),
+    what="`{conversations}` or `{conversation}` (ShareGPT, WildChat, LMSYS): a request for every answer",
+    marks=("conversations", "conversation", "from", "value", "conversation_id"),
+)
+MT_BENCH = Importer(
+    "mt-bench",
+    lambda row: (
+        isinstance(row.get("turns"), list) and bool(row["turns"]) and all(isinstance(one, str) for one in row["turns"])
+    ),
+    _turns,
+    lacks=("answers", "arrivals", "latency", "parameters"),
+    what="questions with `turns`; only the first turn can be asked",
+    marks=("question_id", "category", "turns"),
+)
+ULTRACHAT = Importer(
+    "ultrachat",
+    lambda row: (
+        isinstance(row.get("data"), list) and len(row["data"]) > 1 and all(isinstance(one, str) for one in row["data"])
+    ),
+    _alternating,
+    lacks=("arrivals", "latency", "parameters"),
+    what="`{data: [user, assistant, ...]}`",
+    marks=("data",),
+)
+ALPACA = Importer(
+    "alpaca",
+    lambda row: isinstance(row.get("instruction"), str) and ("output" in row or "response" in row),
+    _alpaca,
+    lacks=("arrivals", "latency", "parameters"),
+    what="`{instruction, input, output}`",
+    marks=("instruction", "input", "output"),
+)
+ATIF = Importer(
+    "atif",
+    lambda row: isinstance(row.get("steps"), list) and str(row.get("schema_version") or "").startswith("ATIF"),
+    _atif,
+    lacks=("parameters", "tools"),
+    what="trajectories of agents (ATIF): a request for every step of the agent",
+    marks=("schema_version", "session_id", "agent", "steps"),
+)
+QUESTION = Importer(
+    "question-answer",
+    lambda row: (
+        isinstance(row.get("question", row.get("query")), str)
+        and isinstance(row.get("answer", row.get("response")), str | list)
+    ),
+    _question,
+    lacks=("arrivals", "latency", "parameters"),
+    what="`{question, answer}`",
+    marks=("question", "answer"),
 )
 PRECOUNTED = Importer(
-    "precounted", lambda row: "prompt_tokens" in row and "completion_tokens" in row, _precounted, lacks=("text",)
+    "precounted",
+    _is_precounted,
+    _precounted,
+    lacks=("text",),
+    what="`{prompt_tokens, completion_tokens, content_class}`",
+    marks=("prompt_tokens", "completion_tokens", "content_class"),
 )

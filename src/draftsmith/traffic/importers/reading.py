@@ -1,12 +1,11 @@
 """From blocks of bytes to records: which shape a file has, one value at a time, every failure counted.
 
-Shapes: `lines` (one JSON value a line), `array` (one JSON list, read element by element), `document` (one indented JSON
-value), `csv`, `text`. Formats are found value by value, so a file may mix them.
+Shapes: `lines` (one JSON value a line, or server-sent events), `array` (one JSON list, read element by element), `document` (one
+indented JSON value), `csv`, `text`. Formats are found value by value, so a file may mix them.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,9 +13,12 @@ from typing import Any
 
 import orjson
 
-from draftsmith.traffic.importers.base import SHAPE, SHAPE_ERRORS, Fields, Importer, SkipError
+from draftsmith.traffic.importers.base import SHAPE, SHAPE_ERRORS, Fields, Importer, Session, SkipError
 from draftsmith.traffic.importers.catalog import find, importer
 from draftsmith.traffic.importers.normalise import normalise
+from draftsmith.traffic.importers.tables import Table, looks_like_table
+from draftsmith.traffic.importers.unknown import field_names
+from draftsmith.traffic.importers.wrappers import unwrapped
 
 MAX_DOCUMENT = 256 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -35,17 +37,18 @@ class Rejected:
 class FileReader:
     """Reads the blocks of one file in order. `wanted` fixes the format; otherwise each value is recognised.
 
-    `counts` is format -> records. Streamed chunks that belong together are joined across values, which is why a reader is
-    kept for the whole file when `stateful`. With `keep_raw` the bytes of a value go along as the field `raw`.
+    `counts` is format -> records. Values that hang together (chunks, lines of one request, turns) are joined by the sessions of their
+    formats, which is why a reader is kept for the whole file. With `keep_raw` the bytes of a value go along as the field `raw`.
+    `strange` are the names of the fields of the first value that nobody knew.
     """
 
     shape: str
     wanted: Importer | None = None
     counts: dict[str, int] = field(default_factory=dict)
-    header: list[str] | None = None
     keep_raw: bool = False
-    _pending: list[Any] = field(default_factory=list)
-    _pending_at: int = 0
+    strange: tuple[str, ...] = ()
+    _table: Table = field(default_factory=Table)
+    _sessions: dict[str, tuple[Importer, Session]] = field(default_factory=dict)
 
     def block(self, first_line: int, data: bytes) -> Iterator[tuple[int, Fields | Rejected]]:
         """Records and rejections of a block, with their line numbers."""
@@ -64,19 +67,25 @@ class FileReader:
 
     def value(self, number: int, raw: bytes, value: Any) -> Iterator[tuple[int, Fields | Rejected]]:
         """Records of one parsed JSON value."""
-        if not isinstance(value, dict):
-            yield number, Rejected("JSON value is not an object", raw)
-        elif str(value.get("object") or "").endswith(".chunk") and self._joins_chunks():
-            yield from self._chunk(number, value)
-        else:
-            yield from self._flush()
+        if isinstance(value, dict):
             yield from self._convert(number, raw, value, "json")
+        else:
+            yield number, Rejected("JSON value is not an object", raw)
 
     def end(self) -> Iterator[tuple[int, Fields | Rejected]]:
         """What is still pending at the end of the file."""
-        yield from self._flush()
+        for number, row in self._table.end():
+            yield from self._row(number, row)
+        for one, session in self._sessions.values():
+            for number, found in session.end():
+                yield from self._finish(one, number, found, b"")
+        self._sessions = {}
 
     def _json(self, number: int, raw: bytes) -> Iterator[tuple[int, Fields | Rejected]]:
+        if raw[:1] in b"deir:" and (event := _event(raw)) is not None:
+            raw = event
+            if not raw:
+                return
         try:
             value = orjson.loads(raw)
         except orjson.JSONDecodeError:
@@ -93,81 +102,98 @@ class FileReader:
         yield from self._convert(number, raw, line, "text")
 
     def _csv(self, first_line: int, data: bytes) -> Iterator[tuple[int, Fields | Rejected]]:
-        for number, raw in enumerate(data.split(b"\n"), first_line):
-            line = raw.decode("utf-8", "replace").strip("\r")
-            if not line.strip():
-                continue
-            cells = _cells(line)
-            if self.header is None:
-                self.header = [cell.strip() for cell in cells]
-            elif len(cells) != len(self.header):
-                yield number, Rejected("row does not fit the header", raw)
-            else:
-                yield from self._convert(number, raw, dict(zip(self.header, cells, strict=True)), "csv")
+        for number, row in self._table.add(first_line, data):
+            yield from self._row(number, row)
 
-    def _joins_chunks(self) -> bool:
-        return self.wanted is None or self.wanted.name == "tgi-stream"
+    def _row(self, number: int, row: dict[str, Any] | bytes) -> Iterator[tuple[int, Fields | Rejected]]:
+        if isinstance(row, bytes):
+            yield number, Rejected("row does not fit the header", row)
+            return
+        raw = orjson.dumps(row, default=str) if self.keep_raw else b""
+        known = self._which(row, "csv") is not None
+        yield from self._convert(number, raw, row if known else Table.typed(row), "csv" if known else "json")
 
-    def _chunk(self, number: int, value: Any) -> Iterator[tuple[int, Fields | Rejected]]:
-        if self._pending and _stream_key(self._pending[-1]) != _stream_key(value):
-            yield from self._flush()
-        self._pending.append(value)
-        self._pending_at = number
-        if len(self._pending) > 100_000:
-            self._pending.clear()
-            yield number, Rejected("stream without an end", b"")
-
-    def _flush(self) -> Iterator[tuple[int, Fields | Rejected]]:
-        if self._pending:
-            joined, self._pending = {"chunks": self._pending}, []
-            yield from self._convert(self._pending_at, b"", joined, "json")
-
-    def _convert(self, number: int, raw: bytes, value: Any, kind: str) -> Iterator[tuple[int, Fields | Rejected]]:
+    def _convert(
+        self, number: int, raw: bytes, value: Any, kind: str, depth: int = 0
+    ) -> Iterator[tuple[int, Fields | Rejected]]:
         one = self._which(value, kind)
+        inside = unwrapped(value, one) if kind == "json" and depth < 3 else None
+        if inside is not None:
+            for row in inside:
+                yield from self._convert(number, raw, row, kind, depth + 1)
+            return
         if one is None:
-            yield number, Rejected("log line without a request" if kind == "text" else "unknown format", raw)
+            if kind == "text":
+                yield number, Rejected("log line without a request", raw)
+                return
+            self.strange = self.strange or field_names(value)
+            yield number, Rejected("unknown format", raw)
+            return
+        if one.session is not None:
+            if one.name not in self._sessions:
+                self._sessions[one.name] = (one, one.session())
+            yield from self._joined(one, self._sessions[one.name][1], number, raw, value)
             return
         found = one.records(value)
         while True:
             try:
                 fields = next(found, None)
-                if isinstance(fields, SkipError):
-                    raise fields  # one request among several: the next ones are still read
-                if fields is None:
-                    return
-                note = normalise(fields)
             except SkipError as skip:
-                yield number, Rejected(skip.reason, raw)
-                continue  # after its own error a generator is at its end
+                fields = skip
             except SHAPE_ERRORS:
-                yield number, Rejected(SHAPE, raw)
-                continue
-            self.counts[one.name] = self.counts.get(one.name, 0) + 1
-            if note:
-                yield number, Rejected(note, raw, kept=True)
-            if self.keep_raw:
-                fields["raw"] = raw
-            yield number, fields
+                fields = SkipError(SHAPE)
+            if fields is None:
+                return
+            yield from self._finish(one, number, fields, raw)
+
+    def _joined(
+        self, one: Importer, session: Session, number: int, raw: bytes, value: Any
+    ) -> Iterator[tuple[int, Fields | Rejected]]:
+        found = session.add(number, value)
+        while True:
+            try:
+                item = next(found, None)
+            except SkipError as skip:
+                item = number, skip
+            except SHAPE_ERRORS:
+                item = number, SkipError(SHAPE)
+            if item is None:
+                return
+            yield from self._finish(one, item[0], item[1], raw)
+
+    def _finish(
+        self, one: Importer, number: int, fields: Fields | SkipError, raw: bytes
+    ) -> Iterator[tuple[int, Fields | Rejected]]:
+        """One request, checked: a record with notes on what it lost, or a rejection."""
+        try:
+            if isinstance(fields, SkipError):
+                raise fields  # one request among several: the next ones are still read
+            notes = normalise(fields)
+        except SkipError as skip:
+            yield number, Rejected(skip.reason, raw)
+            return
+        except SHAPE_ERRORS:
+            yield number, Rejected(SHAPE, raw)
+            return
+        self.counts[one.name] = self.counts.get(one.name, 0) + 1
+        for note in notes:
+            yield number, Rejected(note, raw, kept=True)
+        if self.keep_raw:
+            fields["raw"] = raw
+        yield number, fields
 
     def _which(self, value: Any, kind: str) -> Importer | None:
-        if self.wanted is not None:
-            return self.wanted if self.wanted.kind == kind else None
-        try:
-            found = find(kind, value)
-        except (AttributeError, TypeError):
-            return None
-        return found
+        if self.wanted is None:
+            return find(kind, value)
+        return self.wanted if self.wanted.kind == kind or (self.wanted.name == "map" and kind != "text") else None
 
 
-def _cells(line: str) -> list[str]:
-    try:
-        return next(csv.reader([line]), [])
-    except csv.Error:
-        return []
-
-
-def _stream_key(chunk: Any) -> tuple[Any, ...]:
-    return (chunk.get("id"), chunk.get("model"), chunk.get("created"))
+def _event(raw: bytes) -> bytes | None:
+    """The payload of a line of server-sent events (empty if it has none); None if it is no such line."""
+    if raw.startswith(b"data:"):
+        payload = raw[5:].strip()
+        return b"" if payload == b"[DONE]" else payload
+    return b"" if raw.startswith((b"event:", b"id:", b"retry:", b":")) else None
 
 
 def _why_broken(raw: bytes) -> str:
@@ -198,7 +224,9 @@ def _textual(body: bytes) -> str:
     lines = [line for line in body.decode("utf-8", "replace").split("\n")[:50] if line.strip()]
     if lines and find("csv", dict.fromkeys(cell.strip() for cell in lines[0].split(","))):
         return "csv"
-    return "text" if any(find("text", line) for line in lines) else "lines"
+    if any(find("text", line) for line in lines):
+        return "text"
+    return "csv" if lines and looks_like_table(lines[0]) else "lines"
 
 
 def elements(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes | None]]:

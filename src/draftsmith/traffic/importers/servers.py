@@ -1,46 +1,83 @@
-"""What servers write themselves: TGI answers and streamed chunks, vLLM text logs."""
+"""What servers send: streamed chunks of any API, and TGI's own answers."""
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-from draftsmith.traffic.importers.base import (
-    Fields,
-    Importer,
-    SkipError,
-    count,
-    mapping,
-    messages,
-    parameters,
-    text,
-    usage,
-)
+from draftsmith.traffic.importers import parts
+from draftsmith.traffic.importers.answering import answer_of
+from draftsmith.traffic.importers.base import Fields, Importer, SkipError, count, mapping
+from draftsmith.traffic.importers.bodies import answer_fields, both
+from draftsmith.traffic.importers.folding import Folding, fold, is_chunk
+from draftsmith.traffic.importers.parameters import asked
+
+OPEN_STREAMS = 4096
+MAX_CHUNKS = 200_000
+Found = Iterator[tuple[int, Fields | SkipError]]
+
+
+def _record(body: dict[str, Any]) -> Fields:
+    lost = parts.Lost()
+    said = answer_of(body, lost)
+    fields = answer_fields(said)
+    fields.pop("timing", None)  # chunks say when the answer began, not when it was asked for
+    parts.noted(fields, lost)
+    return fields
 
 
 def _chunks(row: Any) -> Iterator[Fields]:
-    """A stream of chat chunks, given as one list: their deltas joined, usage from the trailing chunk."""
-    pieces: list[str] = []
-    counted: dict[str, Any] = {}
-    finish = None
-    chunks = [chunk for chunk in row["chunks"] if isinstance(chunk, dict)]
-    for chunk in chunks:
-        counted = chunk["usage"] if isinstance(chunk.get("usage"), dict) else counted
-        choices = chunk.get("choices")
-        choice = mapping(choices[0]) if isinstance(choices, list) and choices else {}
-        pieces.append(text(mapping(choice.get("delta")).get("content")) or text(choice.get("text")) or "")
-        finish = choice.get("finish_reason") or finish
-    first = chunks[0] if chunks else {}
-    name = first.get("id")
-    yield {
-        "id": name if isinstance(name, str) and name else None,
-        "model": first.get("model") if isinstance(first.get("model"), str) else None,
-        "completion": "".join(pieces) or None,
-        "usage": usage(counted),
-        "finish_reason": finish if isinstance(finish, str) else None,
-    }
+    """A stream given as one list."""
+    yield _record(fold(row["chunks"]))
+
+
+@dataclass
+class Streams:
+    """Chunks, one a value, of streams that may be mixed: they are told apart by their id."""
+
+    _open: dict[Any, tuple[Folding, int]] = field(default_factory=dict)
+    _last: Any = None
+
+    def add(self, number: int, value: Any) -> Found:
+        """One chunk."""
+        if isinstance(value.get("chunks"), list):
+            yield number, _record(fold(value["chunks"]))
+            return
+        key = self._key(value)
+        folding, _ = self._open.pop(key, (Folding(), number))
+        folding.add(value)
+        self._open[key] = (folding, number)
+        self._last = key
+        if folding.done or folding.size > MAX_CHUNKS:
+            yield from self._close(key)
+        elif len(self._open) > OPEN_STREAMS:
+            yield from self._close(next(iter(self._open)))
+
+    def _key(self, value: dict[str, Any]) -> Any:
+        name = value.get("id")
+        if isinstance(name, str) and name and "choices" in value:
+            return name
+        if value.get("type") == "message_start":
+            return ("anthropic", mapping(value.get("message")).get("id"))
+        whole = value.get("response")
+        if isinstance(whole, dict) and isinstance(whole.get("id"), str):
+            return ("responses", whole["id"])
+        if isinstance(value.get("type"), str) and self._last is not None:
+            return self._last  # events name their stream once
+        return (value.get("model"), value.get("created"))
+
+    def _close(self, key: Any) -> Found:
+        folding, line = self._open.pop(key)
+        try:
+            yield line, _record(folding.body())
+        except SkipError as skip:
+            yield line, skip
+
+    def end(self) -> Found:
+        """Streams whose end was not seen."""
+        for key in list(self._open):
+            yield from self._close(key)
 
 
 def _generate(row: Any) -> Iterator[Fields]:
@@ -48,13 +85,10 @@ def _generate(row: Any) -> Iterator[Fields]:
     details = mapping(row.get("details"))
     tokens, prefill = details.get("tokens"), details.get("prefill")
     ids = [token.get("id") for token in tokens if isinstance(token, dict)] if isinstance(tokens, list) else None
-    asked = mapping(row.get("parameters"))
-    if "max_new_tokens" in asked:
-        asked = {**asked, "max_tokens": asked["max_new_tokens"]}
+    fields = both(row.get("inputs"), {"role": "assistant", "content": str(row["generated_text"])}, parts.Lost())
     yield {
-        "messages": messages(row.get("inputs")),
-        "completion": text(row.get("generated_text")),
-        "params": parameters(asked),
+        **fields,
+        "params": asked({"parameters": mapping(row.get("parameters"))}),
         "output_token_ids": ids if ids and all(type(one) is int for one in ids) else None,
         "usage": {
             "prompt_tokens": len(prefill) if isinstance(prefill, list) and prefill else None,
@@ -64,71 +98,20 @@ def _generate(row: Any) -> Iterator[Fields]:
     }
 
 
-_RECEIVED = re.compile(r"Received request (?P<id>[^\s:]+): ?(?P<rest>.*)", re.DOTALL)
-_PROMPT = re.compile(r"prompt: (?P<prompt>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|None), (?:params|sampling)", re.DOTALL)
-_PARAMS = re.compile(r"params: (?:SamplingParams|BeamSearchParams)\((?P<params>.*?)\)(?:, |$)", re.DOTALL)
-_PARAM = re.compile(r"(\w+)=(-?\d+\.?\d*(?:e-?\d+)?|\[[^\]]*\]|'[^']*'|\w+)")
-_IDS = re.compile(r"prompt_token_ids: \[(?P<ids>[\d, ]*)\]")
-_NEUTRAL: dict[str, Any] = {
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "repetition_penalty": 1.0,
-    "min_p": 0.0,
-    "min_tokens": 0,
-}
-_NEUTRAL |= {"n": 1, "top_p": 1.0, "top_k": -1, "ignore_eos": False, "stop": []}
-
-
-def _vllm_log(line: Any) -> Iterator[Fields]:
-    """Only "Received request" lines hold a request; the log never holds the answer, and no year in its dates."""
-    match = _RECEIVED.search(line)
-    if not match:
-        raise SkipError("log line without a request")
-    rest = match["rest"]
-    ids = _IDS.search(rest)
-    found = _PARAMS.search(rest)
-    yield {
-        "id": match["id"],
-        "messages": messages(_prompt_text(rest)),
-        "params": _sampling(found["params"]) if found else {},
-        "prompt_token_ids": [int(one) for one in ids["ids"].split(",") if one.strip()] if ids else None,
-    }
-
-
-def _prompt_text(rest: str) -> str | None:
-    match = _PROMPT.search(rest)
-    if not match or match["prompt"] == "None":
-        return None
-    try:
-        said = ast.literal_eval(match["prompt"])
-    except (ValueError, SyntaxError):
-        return None
-    # Half of a surrogate pair can be written in a log, but is no text.
-    return said.encode("utf-8", "replace").decode() if isinstance(said, str) else None
-
-
-def _sampling(written: str) -> dict[str, Any]:
-    """Parameters as logged, without those at the engine's neutral value: the client did not need to send them."""
-    read: dict[str, Any] = {}
-    for key, value in _PARAM.findall(written):
-        try:
-            read[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            continue
-    return {key: value for key, value in parameters(read).items() if _NEUTRAL.get(key, ...) != value}
-
-
 TGI_CHUNKS = Importer(
     "tgi-stream",
-    lambda row: isinstance(row.get("chunks"), list),
+    lambda row: isinstance(row.get("chunks"), list) or is_chunk(row),
     _chunks,
     lacks=("prompts", "parameters", "arrivals", "latency"),
+    what="streamed chunks or events (OpenAI, Responses, Anthropic, TGI) as a list, a chunk a line, or server-sent events; streams may be mixed",
+    marks=("id", "object", "choices", "delta", "created"),
+    session=Streams,
 )
-TGI = Importer("tgi", lambda row: "generated_text" in row, _generate, lacks=("arrivals", "latency"))
-VLLM_LOG = Importer(
-    "vllm-log",
-    lambda line: bool(re.search(r"\b(?:Received request|Avg prompt throughput|EngineCore)\b|\[\w+\.py:\d+\]", line)),
-    _vllm_log,
-    kind="text",
-    lacks=("answers", "output lengths", "arrivals", "latency"),
+TGI = Importer(
+    "tgi",
+    lambda row: isinstance(row.get("generated_text"), str),
+    _generate,
+    lacks=("arrivals", "latency"),
+    what="`/generate` answers",
+    marks=("inputs", "parameters", "generated_text", "details"),
 )

@@ -28,13 +28,17 @@ OnSkip = Callable[[str, str, bytes], None]
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One input. `name` has no folders; `size` is None where it is not known (stdin, remote)."""
+    """One input. `name` has no folders; `size` is None where it is not known (stdin, pipes, remote).
+
+    `piped`: it can be read once only, so nothing of it is looked at before.
+    """
 
     path: str
     name: str
     size: int | None
     compression: str | None
     remote: bool = False
+    piped: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def expand(sources: Sequence[str]) -> list[SourceFile]:
 
 def _resolve(source: str) -> list[SourceFile]:
     if source == "-":
-        return [SourceFile("-", "stdin", None, None)]
+        return [SourceFile("-", "stdin", None, None, piped=True)]
     if "://" in source:
         return _remote(source)
     path = Path(source).expanduser()
@@ -92,6 +96,9 @@ def _hidden(path: Path) -> bool:
 
 
 def _local(path: Path) -> SourceFile:
+    if not path.is_file():
+        # A named pipe, /dev/stdin, or what a shell makes of <(...).
+        return SourceFile(str(path), path.name, None, None, piped=True)
     return SourceFile(str(path), path.name, path.stat().st_size, _compression(path))
 
 
@@ -194,7 +201,7 @@ def chunks(file: SourceFile, digest: Digest, on_skip: OnSkip, size: int = BLOCK)
     got = 0
     with _open_raw(file) as raw:
         # What comes over a pipe or a URL shows only when it is read whether it is compressed.
-        tee = _Tee(raw, digest, peek=file.remote or file.path == "-")
+        tee = _Tee(raw, digest, peek=file.remote or file.piped)
         compression = file.compression or _compressed(tee.magic)
         stream = _decompress(compression, tee)
         while True:
@@ -215,7 +222,7 @@ def chunks(file: SourceFile, digest: Digest, on_skip: OnSkip, size: int = BLOCK)
 def blocks(file: SourceFile, digest: Digest, on_skip: OnSkip, size: int = BLOCK) -> Iterator[Block]:
     """Blocks of whole lines of a file. A stream that is cut is reported at the line that it cuts."""
     lines = Lines(file.name, on_skip)
-    plain = file.compression is None and not file.remote
+    plain = file.compression is None and not file.remote and not file.piped
     for data in chunks(file, digest, lambda reason, _, raw: on_skip(reason, lines.place, raw), size):
         yield from lines.add(data, plain)
     yield from lines.end(plain)

@@ -42,8 +42,8 @@ def open_files(sources: Sequence[str], format_name: str | None) -> list[OpenFile
 
 
 def _shape(file: SourceFile, wanted: Importer | None) -> str:
-    if file.path == "-":
-        return "unknown"  # stdin can be read once only: its head is looked at when it is read
+    if file.piped:
+        return "unknown"  # a pipe can be read once only: its head is looked at when it is read
     quiet: OnSkip = lambda *_: None  # noqa: E731
     return shape_of(next(iter(chunks(file, Digest(), quiet, HEAD)), b""), wanted)
 
@@ -87,7 +87,7 @@ def _pair(item: Located, pairing: Pairing | None, on_skip: OnSkip) -> Located | 
 
 def first_format(one: OpenFile) -> str | None:
     """Format of the first value of a line file, to decide on pairing; None where it does not matter."""
-    if one.reader.shape != "lines" or one.file.path == "-":
+    if one.reader.shape != "lines" or one.file.piped:
         return None
     quiet: OnSkip = lambda *_: None  # noqa: E731
     head = next(iter(blocks(one.file, Digest(), quiet, HEAD)), None)

@@ -64,11 +64,62 @@ def _is_numbered(document: Any) -> bool:
     )
 
 
-AZURE = Importer("azure-trace", lambda row: "ContextTokens" in row, _azure, kind="csv", lacks=("text", "latency"))
+def _burst_trace(row: Any) -> Iterator[Fields]:
+    """`Timestamp` is in seconds since the trace began. Requests that failed have no answer tokens."""
+    answer = count(row.get("Response tokens"))
+    if answer == 0:
+        raise SkipError("failed request")
+    start = duration(row.get("Timestamp"))
+    yield {
+        "usage": {"prompt_tokens": count(row.get("Request tokens")), "completion_tokens": answer},
+        "timing": {"start_unix_s": start, "latency_s": duration(row.get("Elapsed time"))}
+        if start is not None
+        else None,
+        "model": row.get("Model") or None,
+        "route": row.get("Log Type") or None,
+        "conversation": row.get("Session ID") or None,
+    }
+
+
+BURST_TRACE = Importer(
+    "burstgpt-trace",
+    lambda row: "Request tokens" in row and "Response tokens" in row,
+    _burst_trace,
+    kind="csv",
+    lacks=("text", "latency"),
+    what="CSV of BurstGPT: lengths and arrivals",
+    marks=("Timestamp", "Model", "Request tokens", "Response tokens", "Log Type"),
+)
+AZURE = Importer(
+    "azure-trace",
+    lambda row: "ContextTokens" in row,
+    _azure,
+    kind="csv",
+    lacks=("text", "latency"),
+    what="CSV: lengths and arrivals",
+    marks=("TIMESTAMP", "ContextTokens", "GeneratedTokens"),
+)
 VIDUR = Importer(
-    "vidur-trace", lambda row: "num_prefill_tokens" in row, _vidur, kind="csv", lacks=("text", "arrivals", "latency")
+    "vidur-trace",
+    lambda row: "num_prefill_tokens" in row,
+    _vidur,
+    kind="csv",
+    lacks=("text", "arrivals", "latency"),
+    what="CSV: lengths",
+    marks=("num_prefill_tokens", "num_decode_tokens"),
 )
 MOONCAKE = Importer(
-    "mooncake-trace", lambda row: "input_length" in row and "output_length" in row, _mooncake, lacks=("text", "latency")
+    "mooncake-trace",
+    lambda row: "input_length" in row and "output_length" in row,
+    _mooncake,
+    lacks=("text", "latency"),
+    what="lengths, arrivals, prefix blocks",
+    marks=("timestamp", "input_length", "output_length", "hash_ids"),
 )
-BURST = Importer("burstgpt-replay", _is_numbered, _burst_document, lacks=("text",))
+BURST = Importer(
+    "burstgpt-replay",
+    _is_numbered,
+    _burst_document,
+    lacks=("text",),
+    what="numbered rows of a replay: lengths and times",
+)

@@ -1,0 +1,314 @@
+"""Streams as logs hold them: server-sent events as text, lists of chunks, or a chunk a line. Folded into one answer body.
+
+Dialects: OpenAI chat and completions, Responses and Anthropic events, Gemini chunks, Ollama lines, TGI tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+_ANTHROPIC = ("message_start", "message_delta", "message_stop", "content_block_start", "content_block_delta",
+              "content_block_stop", "ping")  # fmt: skip
+_TEXTS = ("content", "reasoning", "refusal")
+
+
+def is_chunk(value: Any) -> bool:
+    """Whether a JSON object is a piece of a streamed answer."""
+    if not isinstance(value, dict):
+        return False
+    if str(value.get("object") or "").endswith(".chunk"):
+        return True
+    kind = value.get("type")
+    if isinstance(kind, str) and (kind in _ANTHROPIC or (kind.startswith("response.") and len(value) > 1)):
+        return True
+    choices = value.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        return isinstance(choices[0].get("delta"), dict)
+    return isinstance(value.get("token"), dict) and "text" in value["token"]
+
+
+def events(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects of server-sent events."""
+    for line in text.split("\n"):
+        line = line.strip()
+        if line.startswith("data:"):
+            line = line[5:].strip()
+        if line[:1] == "{":
+            try:
+                value = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(value, dict):
+                yield value
+
+
+def looks_streamed(text: str) -> bool:
+    """Whether text is a body of server-sent events."""
+    if not text.lstrip()[:10].startswith(("data:", "event:")):
+        return False
+    first = next(events(text), None)
+    return first is not None and (
+        is_chunk(first) or bool({"choices", "candidates", "error", "generated_text"} & first.keys())
+    )
+
+
+def fold(chunks: Iterable[Any]) -> dict[str, Any]:
+    """One body of all chunks."""
+    made = Folding()
+    for chunk in chunks:
+        if isinstance(chunk, dict):
+            made.add(chunk)
+    return made.body()
+
+
+@dataclass
+class _Choice:
+    said: dict[str, list[str]] = field(default_factory=lambda: {key: [] for key in _TEXTS})
+    calls: dict[Any, dict[str, Any]] = field(default_factory=dict)
+    ids: list[Any] = field(default_factory=list)
+    finish: Any = None
+
+
+@dataclass
+class Folding:
+    """Takes in the chunks of one answer, and holds no more than the answer itself."""
+
+    top: dict[str, Any] = field(default_factory=dict)
+    size: int = 0
+    _choices: dict[Any, _Choice] = field(default_factory=dict)
+    _blocks: dict[Any, dict[str, Any]] = field(default_factory=dict)
+    _whole: dict[str, Any] | None = None
+    _parts: list[Any] = field(default_factory=list)
+    _done: bool = False
+
+    def add(self, chunk: dict[str, Any]) -> None:
+        """Take in the next chunk."""
+        self.size += 1
+        kind = chunk.get("type")
+        if isinstance(chunk.get("error"), dict | str) and chunk["error"]:
+            self.top["error"] = chunk["error"]
+        if isinstance(kind, str) and kind.startswith("response."):
+            self._responses(kind, chunk)
+        elif isinstance(kind, str) and kind in _ANTHROPIC:
+            self._anthropic(kind, chunk)
+        elif isinstance(chunk.get("candidates"), list):
+            self._gemini(chunk)
+        elif isinstance(chunk.get("token"), dict):
+            self._tgi(chunk)
+        elif "done" in chunk and ("message" in chunk or "response" in chunk):
+            self._ollama(chunk)
+        else:
+            self._openai(chunk)
+
+    @property
+    def done(self) -> bool:
+        """Whether the last chunk of the stream has been seen."""
+        return self._done
+
+    def _openai(self, chunk: dict[str, Any]) -> None:
+        for key in ("id", "model", "created", "prompt_token_ids", "timestamp"):
+            if chunk.get(key) and key not in self.top:
+                self.top[key] = chunk[key]
+        if isinstance(chunk.get("usage"), dict):
+            self.top["usage"] = chunk["usage"]
+        choices = chunk.get("choices")
+        # The chunk that carries the counts of a whole stream has no choices, and is the last.
+        self._done = choices == [] and isinstance(chunk.get("usage"), dict)
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict):
+                self._choice(choice)
+
+    def _choice(self, choice: dict[str, Any]) -> None:
+        one = self._choices.setdefault(choice.get("index") or 0, _Choice())
+        delta = choice.get("delta")
+        delta = delta if isinstance(delta, dict) else choice.get("message")
+        delta = delta if isinstance(delta, dict) else {}
+        pieces = {
+            "reasoning": delta.get("reasoning") or delta.get("reasoning_content"),
+            "content": delta.get("content") if delta.get("content") is not None else choice.get("text"),
+            "refusal": delta.get("refusal"),
+        }
+        for key, piece in pieces.items():
+            if isinstance(piece, str) and piece:
+                one.said[key].append(piece)
+            elif isinstance(piece, list):
+                one.said[key] += [p["text"] for p in piece if isinstance(p, dict) and isinstance(p.get("text"), str)]
+        calls = delta.get("tool_calls")
+        for place, call in enumerate(calls if isinstance(calls, list) else ()):
+            if isinstance(call, dict):
+                _add_call(one.calls.setdefault(call.get("index", place), {}), call)
+        if isinstance(delta.get("function_call"), dict):
+            _add_call(one.calls.setdefault("legacy", {}), {"function": delta["function_call"]})
+        if isinstance(choice.get("token_ids"), list):
+            one.ids += choice["token_ids"]
+        if isinstance(choice.get("prompt_token_ids"), list):
+            self.top.setdefault("prompt_token_ids", choice["prompt_token_ids"])
+        one.finish = choice.get("finish_reason") or one.finish
+
+    def _responses(self, kind: str, chunk: dict[str, Any]) -> None:
+        whole = chunk.get("response")
+        if isinstance(whole, dict) and kind in ("response.completed", "response.incomplete", "response.failed"):
+            self._whole, self._done = whole, True
+            return
+        if isinstance(whole, dict):
+            self.top |= {key: whole[key] for key in ("id", "model", "created_at") if whole.get(key)}
+        at = chunk.get("output_index", 0)
+        if kind == "response.output_item.done" and isinstance(chunk.get("item"), dict):
+            self._blocks[at] = {"item": chunk["item"]}
+        piece = chunk.get("delta")
+        if isinstance(piece, str) and "item" not in self._blocks.get(at, {}):
+            block = self._blocks.setdefault(at, {"kind": kind, "pieces": []})
+            block["pieces"].append(piece)
+        if kind == "response.output_item.added" and isinstance(chunk.get("item"), dict):
+            self._blocks.setdefault(at, {"kind": kind, "pieces": []})["added"] = chunk["item"]
+
+    def _anthropic(self, kind: str, chunk: dict[str, Any]) -> None:
+        at = chunk.get("index", 0)
+        if kind == "message_start" and isinstance(chunk.get("message"), dict):
+            message = chunk["message"]
+            self.top |= {key: message[key] for key in ("id", "model", "role", "usage") if message.get(key)}
+        elif kind == "content_block_start" and isinstance(chunk.get("content_block"), dict):
+            self._blocks[at] = {"block": chunk["content_block"], "pieces": []}
+        elif kind == "content_block_delta" and isinstance(chunk.get("delta"), dict):
+            delta = chunk["delta"]
+            block = self._blocks.setdefault(at, {"block": {"type": "text"}, "pieces": []})
+            for key in ("text", "thinking", "partial_json"):
+                if isinstance(delta.get(key), str):
+                    block["pieces"].append(delta[key])
+        elif kind == "message_stop":
+            self._done = True
+        elif kind == "message_delta":
+            if isinstance(chunk.get("usage"), dict):
+                self.top["usage"] = {**(self.top.get("usage") or {}), **chunk["usage"]}
+            if isinstance(chunk.get("delta"), dict):
+                self.top["stop_reason"] = chunk["delta"].get("stop_reason")
+
+    def _gemini(self, chunk: dict[str, Any]) -> None:
+        for key in ("usageMetadata", "modelVersion", "responseId"):
+            if chunk.get(key):
+                self.top[key] = chunk[key]
+        one = chunk["candidates"][0] if chunk["candidates"] else None
+        if isinstance(one, dict):
+            content = one.get("content")
+            parts = content.get("parts") if isinstance(content, dict) else None
+            for part in parts if isinstance(parts, list) else ():
+                last = self._parts[-1] if self._parts else None
+                if _joins(last, part):
+                    self._parts[-1] = {**part, "text": last["text"] + part["text"]}  # type: ignore[index]
+                else:
+                    self._parts.append(part)
+            self.top["finishReason"] = one.get("finishReason") or self.top.get("finishReason")
+
+    def _tgi(self, chunk: dict[str, Any]) -> None:
+        one = self._choices.setdefault(0, _Choice())
+        token = chunk["token"]
+        if isinstance(token.get("text"), str) and not token.get("special"):
+            one.said["content"].append(token["text"])
+        if type(token.get("id")) is int:
+            one.ids.append(token["id"])
+        details = chunk.get("details")
+        self._done = isinstance(chunk.get("generated_text"), str)
+        if isinstance(details, dict):
+            one.finish = details.get("finish_reason") or one.finish
+            self.top["usage"] = {"completion_tokens": details.get("generated_tokens")}
+
+    def _ollama(self, chunk: dict[str, Any]) -> None:
+        one = self._choices.setdefault(0, _Choice())
+        message = chunk.get("message")
+        message = (
+            message
+            if isinstance(message, dict)
+            else {"content": chunk.get("response"), "thinking": chunk.get("thinking")}
+        )
+        for key, name in (("content", "content"), ("thinking", "reasoning")):
+            if isinstance(message.get(key), str):
+                one.said[name].append(message[key])
+        for call in message.get("tool_calls") or ():
+            if isinstance(call, dict):
+                one.calls[len(one.calls)] = dict(call)
+        if chunk.get("done") is True:
+            one.finish = chunk.get("done_reason") or "stop"
+            self.top["usage"] = {key: chunk.get(key) for key in ("prompt_eval_count", "eval_count")}
+        self.top.setdefault("model", chunk.get("model"))
+
+    def body(self) -> dict[str, Any]:
+        """The answer as if it had not been streamed."""
+        if self._whole is not None:
+            return self._whole
+        if self._parts or "finishReason" in self.top:
+            content = {"role": "model", "parts": self._parts}
+            return {**self.top, "candidates": [{"content": content, "finishReason": self.top.get("finishReason")}]}
+        if self._blocks:
+            blocks = [self._blocks[at] for at in sorted(self._blocks, key=str)]
+            if any("block" in one for one in blocks):
+                return {**self.top, "role": "assistant", "content": [_block(one) for one in blocks if "block" in one]}
+            return {**self.top, "output": [_item(one) for one in blocks]}
+        choices = [_whole_choice(index, self._choices[index]) for index in sorted(self._choices, key=str)]
+        return {**self.top, "choices": choices}
+
+
+def _joins(last: Any, part: Any) -> bool:
+    return (
+        isinstance(last, dict)
+        and isinstance(part, dict)
+        and isinstance(last.get("text"), str)
+        and isinstance(part.get("text"), str)
+        and bool(last.get("thought")) == bool(part.get("thought"))
+    )
+
+
+def _add_call(known: dict[str, Any], call: dict[str, Any]) -> None:
+    function = call.get("function")
+    function = function if isinstance(function, dict) else {}
+    written = known.setdefault("function", {"name": "", "arguments": ""})
+    if isinstance(function.get("name"), str) and function["name"] != written["name"]:
+        written["name"] += function["name"]
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        written["arguments"] += arguments
+    elif arguments is not None:
+        written["arguments"] += orjson.dumps(arguments, default=str).decode()
+    if isinstance(call.get("id"), str) and call["id"]:
+        known.setdefault("id", call["id"])
+
+
+def _whole_choice(index: Any, one: _Choice) -> dict[str, Any]:
+    message = {key: "".join(pieces) for key, pieces in one.said.items() if pieces}
+    if one.calls:
+        message["tool_calls"] = list(one.calls.values())  # type: ignore[assignment]
+    return {
+        "index": index,
+        "message": {"role": "assistant", **message},
+        "finish_reason": one.finish,
+        "token_ids": one.ids or None,
+    }
+
+
+def _block(one: dict[str, Any]) -> dict[str, Any]:
+    block, said = dict(one["block"]), "".join(one["pieces"])
+    kind = str(block.get("type") or "text")
+    if kind == "thinking":
+        block["thinking"] = str(block.get("thinking") or "") + said
+    elif "tool" in kind:
+        if said:
+            block["input"] = said
+    else:
+        block["text"] = str(block.get("text") or "") + said
+    return block
+
+
+def _item(one: dict[str, Any]) -> dict[str, Any]:
+    if "item" in one:
+        found: dict[str, Any] = one["item"]
+        return found
+    said, added = "".join(one.get("pieces", ())), one.get("added") or {}
+    kind = str(added.get("type") or one.get("kind"))
+    if "function_call" in kind:
+        return {**added, "type": "function_call", "arguments": said or added.get("arguments")}
+    if "reasoning" in kind:
+        return {"type": "reasoning", "content": said}
+    return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": said}]}

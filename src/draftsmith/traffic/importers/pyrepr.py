@@ -1,0 +1,74 @@
+"""Values as Python prints them in logs, read in linear time: a quoted text is passed over as a whole, whatever it holds."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any
+
+_QUOTED = r"'(?:[^'\\]|\\.)*+'|\"(?:[^\"\\]|\\.)*+\""
+_TOKEN = re.compile(
+    rf"(?P<quoted>[bru]?(?:{_QUOTED}))|(?P<open>[(\[{{])|(?P<close>[)\]}}])|(?P<comma>,)|(?P<rest>[^'\"()\[\]{{}},]++)|(?P<stray>['\"])",
+    re.DOTALL,
+)
+_QUOTE = re.compile(_QUOTED, re.DOTALL)
+_KEY = re.compile(r"\s*(?:(\w{1,60})=|'(\w{1,60})':\s*|\"(\w{1,60})\":\s*)")
+
+
+def quoted(text: str, at: int) -> tuple[str | None, int]:
+    """The quoted text (or None for the word None) that begins at `at`, and where it ends. Raises ValueError if none does."""
+    if text.startswith("None", at):
+        return None, at + 4
+    match = _QUOTE.match(text, at)
+    if not match:
+        raise ValueError("no quoted text")
+    return said(match[0]), match.end()
+
+
+def said(literal: str) -> str | None:
+    """The text of a literal. Half of a surrogate pair can be written in a log, but is no text."""
+    value = evaluated(literal)
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
+
+
+def evaluated(literal: str) -> Any:
+    """The value of a literal; None if it is none."""
+    try:
+        return ast.literal_eval(literal.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+
+
+def inside(text: str, at: int) -> tuple[list[str], int]:
+    """The parts between commas in the bracket that opens at `at`, and where it closes. Raises ValueError if it does not."""
+    if at >= len(text) or text[at] not in "([{":
+        raise ValueError("no bracket")
+    parts: list[str] = []
+    depth, begin = 0, at + 1
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if not match:
+            break
+        kind = match.lastgroup
+        if kind == "open":
+            depth += 1
+        elif kind == "close":
+            depth -= 1
+            if depth == 0:
+                return [*parts, text[begin:at]], match.end()
+        elif kind == "comma" and depth == 1:
+            parts.append(text[begin:at])
+            begin = match.end()
+        at = match.end()
+    raise ValueError("a bracket without an end")
+
+
+def named(text: str, at: int) -> tuple[dict[str, str], int]:
+    """name -> value as written, of `(name=value, ...)` or `{'name': value, ...}` that opens at `at`, and where it closes."""
+    parts, end = inside(text, at)
+    found: dict[str, str] = {}
+    for part in parts:
+        match = _KEY.match(part)
+        if match:
+            found[match[1] or match[2] or match[3]] = part[match.end() :].strip()
+    return found, end

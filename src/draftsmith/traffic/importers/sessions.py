@@ -1,0 +1,199 @@
+"""Sessions of coding agents: Claude Code and Codex write a line for every message. Each call of the model is one request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from draftsmith.traffic.importers import parts
+from draftsmith.traffic.importers.answering import Said, finish_of
+from draftsmith.traffic.importers.base import Fields, Importer, SkipError, mapping, timing
+from draftsmith.traffic.importers.bodies import MEDIA, answer_fields, name_of
+from draftsmith.traffic.importers.counts import usage_of
+from draftsmith.traffic.messages import Message, merged
+
+Found = Iterator[tuple[int, Fields | SkipError]]
+OPEN_SESSIONS = 512
+_NO_MESSAGE = "session entry that is no message"
+
+
+@dataclass
+class Talk:
+    """One conversation as it grows, and the answer that is being written."""
+
+    name: str | None
+    before: list[dict[str, Any]] = field(default_factory=list)
+    media: bool = False
+    answer: list[Message] = field(default_factory=list)
+    said: Said = field(default_factory=Said)
+    key: Any = None
+    line: int = 0
+    asked_at: Any = None
+    answered_at: Any = None
+    made: int = 0
+    lost: parts.Lost = field(default_factory=parts.Lost)
+
+    def hear(self, messages: list[Message], when: Any) -> None:
+        """What was said to the model."""
+        self.media = self.media or any(one.media for one in messages)
+        self.before += [one.wire() for one in messages if not one.empty]
+        self.asked_at = when
+
+    def close(self) -> Found:
+        """The request that the pending answer belongs to."""
+        if not self.answer:
+            return
+        message, said, lost = merged(self.answer), self.said, self.lost
+        line = self.line
+        prompt, media = list(self.before), self.media
+        self.before.append(message.wire())
+        self.answer, self.said, self.lost, self.key = [], Said(), parts.Lost(), None
+        begin, end = self.asked_at, self.answered_at
+        self.asked_at = end
+        if media:
+            yield line, SkipError(MEDIA)
+            return
+        said.message = message
+        fields = answer_fields(said)
+        fields.setdefault("id", f"{self.name}/{self.made}" if self.name else None)
+        self.made += 1
+        fields |= {"conversation": self.name, "messages": prompt or None, "timing": timing(begin, end=end)}
+        parts.noted(fields, lost)
+        yield line, fields
+
+
+class Talks:
+    """Conversations by name; of too many the one that was silent longest is closed."""
+
+    def __init__(self) -> None:
+        self._open: dict[Any, Talk] = {}
+
+    def get(self, key: Any, name: str | None) -> Talk:
+        """The conversation of this key."""
+        talk = self._open.pop(key, None) or Talk(name)
+        self._open[key] = talk
+        return talk
+
+    def overflow(self) -> Found:
+        """What the closed one left."""
+        if len(self._open) > OPEN_SESSIONS:
+            yield from self._open.pop(next(iter(self._open))).close()
+
+    def end(self) -> Found:
+        """What all of them left."""
+        for talk in self._open.values():
+            yield from talk.close()
+
+
+class ClaudeCode:
+    """`~/.claude/projects/**.jsonl`: an answer may be spread over lines with one message id."""
+
+    def __init__(self) -> None:
+        self._talks = Talks()
+
+    def add(self, number: int, value: Any) -> Found:
+        """One entry."""
+        kind, message = value.get("type"), value.get("message")
+        name = name_of(value.get("sessionId"))
+        talk = self._talks.get((name, value.get("isSidechain") is True, value.get("agentId")), name)
+        if kind == "system" and value.get("subtype") == "compact_boundary":
+            yield from talk.close()
+            talk.before = []
+            return
+        if kind not in ("user", "assistant") or not isinstance(message, dict):
+            raise SkipError(_NO_MESSAGE)
+        if value.get("isApiErrorMessage") or message.get("model") == "<synthetic>":
+            raise SkipError("failed request")
+        when = value.get("timestamp")
+        if kind == "user":
+            yield from talk.close()
+            talk.hear(parts.read_messages([message], talk.lost), when)
+            yield from self._talks.overflow()
+            return
+        key = name_of(message.get("id")) or name_of(value.get("requestId")) or number
+        if talk.answer and talk.key != key:
+            yield from talk.close()
+        talk.answer += parts.read_messages([{**message, "role": "assistant"}], talk.lost)
+        talk.key, talk.line, talk.answered_at = key, number, when
+        said = talk.said
+        said.id, said.model = name_of(message.get("id")), name_of(message.get("model"))
+        said.finish = finish_of(message.get("stop_reason")) or said.finish
+        said.usage = usage_of(message.get("usage"))
+
+    def end(self) -> Found:
+        """Answers that nothing followed."""
+        yield from self._talks.end()
+
+
+class Codex:
+    """`~/.codex/sessions/**/rollout-*.jsonl`: Responses items, with counts in events after them."""
+
+    def __init__(self) -> None:
+        self._talk = Talk(None)
+        self._model: str | None = None
+
+    def add(self, number: int, value: Any) -> Found:
+        """One entry."""
+        kind, payload, talk = value.get("type"), mapping(value.get("payload")), self._talk
+        if kind == "session_meta":
+            yield from talk.close()
+            self._talk = talk = Talk(name_of(payload.get("id")))
+            told = payload.get("instructions") or mapping(payload.get("base_instructions")).get("text")
+            if isinstance(told, str) and told:
+                talk.before.append({"role": "system", "content": told})
+        elif kind == "turn_context":
+            self._model = name_of(payload.get("model"))
+        elif kind == "compacted":
+            yield from talk.close()
+            talk.before = (
+                [{"role": "user", "content": payload["message"]}] if isinstance(payload.get("message"), str) else []
+            )
+        elif kind == "event_msg" and payload.get("type") == "token_count":
+            counted = mapping(mapping(payload.get("info")).get("last_token_usage"))
+            if talk.answer and counted:
+                talk.said.usage = usage_of(counted)
+                yield from talk.close()
+        elif kind == "response_item":
+            yield from self._item(number, payload, value.get("timestamp"))
+        else:
+            raise SkipError(_NO_MESSAGE)
+
+    def _item(self, number: int, payload: dict[str, Any], when: Any) -> Found:
+        talk = self._talk
+        if payload.get("type") in ("ghost_snapshot", "other"):
+            raise SkipError(_NO_MESSAGE)
+        for message in parts.read_messages([payload], talk.lost):
+            if message.role == "assistant":
+                if message.parts and any(one.parts for one in talk.answer) and talk.answer[-1].calls:
+                    yield from talk.close()
+                talk.answer.append(message)
+                talk.line, talk.answered_at, talk.said.model = number, when, self._model
+            else:
+                yield from talk.close()
+                talk.hear([message], when)
+
+    def end(self) -> Found:
+        """The last answer."""
+        yield from self._talk.close()
+
+
+_CLAUDE = frozenset({"user", "assistant", "summary", "system", "file-history-snapshot", "progress", "queue-operation"})
+_CODEX = frozenset({"session_meta", "response_item", "event_msg", "turn_context", "compacted"})
+
+CLAUDE_CODE = Importer(
+    "claude-code",
+    lambda row: row.get("type") in _CLAUDE and ("sessionId" in row or "leafUuid" in row or "isSnapshotUpdate" in row),
+    lacks=("system prompts", "tools", "parameters"),
+    what="sessions of Claude Code (`~/.claude/projects`): a request for every answer",
+    marks=("sessionId", "uuid", "parentUuid", "message", "type"),
+    session=ClaudeCode,
+)
+CODEX = Importer(
+    "codex",
+    lambda row: row.get("type") in _CODEX and isinstance(row.get("payload"), dict),
+    lacks=("tools", "parameters"),
+    what="sessions of Codex (`~/.codex/sessions`): a request for every answer",
+    marks=("payload", "type", "timestamp"),
+    session=Codex,
+)

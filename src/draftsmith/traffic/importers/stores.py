@@ -1,0 +1,337 @@
+"""Gateways and stores whose records a layout describes. Bodies inside them may be of any API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from draftsmith.traffic.importers.base import Fields, Importer, SkipError, embedded, mapping
+from draftsmith.traffic.importers.layout import Layout
+
+
+def _has(*keys: str) -> Callable[[Any], bool]:
+    """Whether all keys are there."""
+    wanted = frozenset(keys)
+    return lambda row: wanted <= row.keys()
+
+
+def _any(row: Any, *keys: str) -> bool:
+    return any(row.get(key) not in (None, "") for key in keys)
+
+
+_BODIES = {
+    "prompt": ("request_body", "request", "requestBody"),
+    "answer": ("response_body", "response", "responseBody"),
+}
+
+_HELICONE = Layout(
+    prompt=("request_body", "signed_body.request"),
+    answer=("response_body", "signed_body.response"),
+    prompt_tokens="prompt_tokens",
+    completion_tokens="completion_tokens",
+    start="request_created_at",
+    end="response_created_at",
+    latency_ms="delay_ms",
+    ttft_ms="time_to_first_token",
+    model=("response_model", "request_model", "model"),
+    id="request_id",
+    conversation=('request_properties["Helicone-Session-Id"]', 'properties["Helicone-Session-Id"]'),
+    route=("request_path", "target_url"),
+    status=("response_status", "status"),
+    cached="cache_enabled_hit",
+)
+_PORTKEY = Layout(
+    prompt=("request.body", "request"),
+    answer=("response.body", "response"),
+    prompt_tokens="req_units",
+    completion_tokens="res_units",
+    start="created_at",
+    latency_ms="response_time",
+    model="ai_model",
+    id="id",
+    conversation="trace_id",
+    status=("response_status_code", "response.status"),
+    succeeded="is_success",
+)
+_KONG = Layout(
+    prompt=("ai.*.payload.request", "request.body"),
+    answer=("ai.*.payload.response", "response.body"),
+    usage="ai.*.usage",
+    prompt_tokens=("ai.*.usage.prompt_tokens", "ai.*.usage.prompt_token"),
+    completion_tokens=("ai.*.usage.completion_tokens", "ai.*.usage.completion_token"),
+    start="started_at",
+    latency_ms=("ai.*.meta.llm_latency", "latencies.request"),
+    ttft_ms="ai.*.usage.time_to_first_token",
+    model=("ai.*.meta.response_model", "ai.*.meta.request_model"),
+    id="request.id",
+    route=("route.name", "service.name"),
+    status="response.status",
+)
+_CLOUDFLARE = Layout(
+    prompt=("request", "RequestBody", "request_body"),
+    answer=("response", "ResponseBody", "response_body"),
+    prompt_tokens=("tokens_in", "TokensIn"),
+    completion_tokens=("tokens_out", "TokensOut"),
+    start=("created_at", "Created"),
+    latency_ms=("duration", "Duration"),
+    model=("model", "Model"),
+    id=("id", "ID"),
+    route=("path", "Endpoint"),
+    status=("status_code", "StatusCode"),
+    succeeded=("success",),
+    cached=("cached", "Cached"),
+)
+_OPENROUTER = Layout(
+    prompt=("input", "prompt"),
+    answer=("output", "completion"),
+    prompt_tokens=("native_tokens_prompt", "tokens_prompt"),
+    completion_tokens=("native_tokens_completion", "tokens_completion"),
+    cached_tokens="native_tokens_cached",
+    start="created_at",
+    latency_ms="generation_time",
+    model="model",
+    id="id",
+    finish_reason="finish_reason",
+    failed="cancelled",
+)
+_BEDROCK = Layout(
+    prompt="input.inputBodyJson",
+    answer=("output.outputBodyJson",),
+    prompt_tokens=("input.inputTokenCount",),
+    completion_tokens=("output.outputTokenCount",),
+    cached_tokens="input.cacheReadInputTokenCount",
+    start="timestamp",
+    latency_ms="output.outputBodyJson.metrics.latencyMs",
+    model="modelId",
+    id="requestId",
+    route="identity.arn_name",
+    failed="errorCode",
+)
+_APIM = Layout(
+    prompt="RequestMessages",
+    answer="ResponseMessages",
+    prompt_tokens="PromptTokens",
+    completion_tokens="CompletionTokens",
+    start="TimeGenerated",
+    model=("ModelName", "DeploymentName"),
+    id="CorrelationId",
+    route="DeploymentName",
+)
+_HIGRESS = Layout(
+    prompt=("ai_log.messages", "messages", "ai_log.question", "question"),
+    answer=("ai_log.answer", "answer"),
+    reasoning=("ai_log.reasoning", "reasoning"),
+    tool_calls=("ai_log.tool_calls", "tool_calls"),
+    prompt_tokens=("ai_log.input_token", "input_token"),
+    completion_tokens=("ai_log.output_token", "output_token"),
+    cached_tokens=("ai_log.cached_tokens",),
+    end=("timestamp",),
+    start=("start_time",),
+    latency_ms=("ai_log.llm_service_duration", "llm_service_duration", "duration"),
+    ttft_ms=("ai_log.llm_first_token_duration", "llm_first_token_duration"),
+    model=("ai_log.model", "model"),
+    id=("request_id", "x_request_id", "requestId"),
+    conversation=("ai_log.session_id", "session_id"),
+    route=("ai_log.api", "route_name"),
+    status="response_code",
+)
+_BRAINTRUST = Layout(
+    prompt="input",
+    answer="output",
+    params="metadata",
+    prompt_tokens="metrics.prompt_tokens",
+    completion_tokens="metrics.completion_tokens",
+    cached_tokens="metrics.prompt_cached_tokens",
+    start=("metrics.start", "created"),
+    end="metrics.end",
+    ttft_s="metrics.time_to_first_token",
+    model="metadata.model",
+    id=("span_id", "id"),
+    conversation="root_span_id",
+    route="span_attributes.name",
+    failed="error",
+)
+_WEAVE = Layout(
+    prompt="inputs",
+    answer="output",
+    usage="summary.usage.*",
+    start="started_at",
+    end="ended_at",
+    model=("inputs.model", "output.model"),
+    id="id",
+    conversation=("thread_id", "trace_id"),
+    failed="exception",
+)
+_LANGSMITH = Layout(
+    prompt="inputs",
+    answer="outputs",
+    prompt_tokens=("prompt_tokens", "outputs.usage_metadata.input_tokens"),
+    completion_tokens=("completion_tokens", "outputs.usage_metadata.output_tokens"),
+    start="start_time",
+    end="end_time",
+    first="first_token_time",
+    params=("extra.invocation_params",),
+    model=("extra.metadata.ls_model_name", "extra.invocation_params.model"),
+    id="id",
+    conversation=("session_id", "trace_id"),
+    route="name",
+    failed="error",
+)
+_DATADOG = Layout(
+    prompt=("attributes.input.messages", "attributes.input.value", "meta.input.messages", "meta.input.value"),
+    answer=("attributes.output.messages", "attributes.output.value", "meta.output.messages", "meta.output.value"),
+    params=("attributes.metadata", "meta.metadata"),
+    prompt_tokens=("attributes.metrics.input_tokens", "metrics.input_tokens"),
+    completion_tokens=("attributes.metrics.output_tokens", "metrics.output_tokens"),
+    cached_tokens=("attributes.metrics.cache_read_input_tokens", "metrics.cache_read_input_tokens"),
+    start=("attributes.start_ns", "start_ns"),
+    latency_ns=("attributes.duration", "duration"),
+    model=("attributes.model_name", "meta.model_name", "meta.metadata.model_name"),
+    id=("attributes.span_id", "span_id", "id"),
+    conversation=("attributes.session_id", "session_id", "attributes.trace_id", "trace_id"),
+    route=("attributes.ml_app", "ml_app"),
+    failed=("attributes.error", "error"),
+)
+_OLLAMA = Layout(
+    prompt="prompt",
+    answer=("message", "response"),
+    prompt_tokens="prompt_eval_count",
+    completion_tokens="eval_count",
+    end="created_at",
+    latency_ns="total_duration",
+    model="model",
+    finish_reason="done_reason",
+)
+
+
+def _llm_only(
+    layout: Layout, kind: Callable[[Any], Any], wanted: frozenset[str]
+) -> Callable[[Any], Iterator[Fields | SkipError]]:
+    """Records of the rows that are calls of a model: stores keep other work beside them."""
+
+    def read(row: Any) -> Iterator[Fields | SkipError]:
+        found = kind(row)
+        if found is not None and str(found).lower() not in wanted:
+            raise SkipError("not a generation request")
+        yield from layout.records(row)
+
+    return read
+
+
+def _weave(row: Any) -> Iterator[Fields | SkipError]:
+    inputs = mapping(row.get("inputs"))
+    if not _any(inputs, "messages", "prompt", "input", "contents"):
+        raise SkipError("not a generation request")
+    yield from _WEAVE.records(row)
+
+
+def _apim_part(row: Any) -> Iterator[Fields | SkipError]:
+    yield from _APIM.records(row)
+
+
+class Apim:
+    """API Management cuts long messages over rows with one correlation id and a running number."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[Any]] = {}
+        self._lines: dict[str, int] = {}
+
+    def add(self, number: int, value: Any) -> Iterator[tuple[int, Fields | SkipError]]:
+        """One row. A request is complete when another one begins, since rows of one come together, or nearly so."""
+        name = str(value.get("CorrelationId") or number)
+        self._rows.setdefault(name, []).append(value)
+        self._lines[name] = number
+        if len(self._rows) > 256:
+            yield from self._close(next(iter(self._rows)))
+
+    def _close(self, name: str) -> Iterator[tuple[int, Fields | SkipError]]:
+        rows, line = self._rows.pop(name), self._lines.pop(name)
+        rows.sort(
+            key=lambda row: int(row.get("SequenceNumber") or 0) if str(row.get("SequenceNumber") or 0).isdigit() else 0
+        )
+        whole: dict[str, Any] = {}
+        for row in rows:
+            whole |= {
+                key: one
+                for key, one in row.items()
+                if one not in (None, "") and key not in ("RequestMessages", "ResponseMessages")
+            }
+        for key in ("RequestMessages", "ResponseMessages"):
+            pieces = [row[key] for row in rows if row.get(key)]
+            if pieces:
+                # An export as JSON may hold the list itself.
+                whole[key] = "".join(pieces) if all(isinstance(one, str) for one in pieces) else pieces[0]
+        try:
+            yield line, _APIM.record(whole)
+        except SkipError as skip:
+            yield line, skip
+
+    def end(self) -> Iterator[tuple[int, Fields | SkipError]]:
+        """What is still open."""
+        for name in list(self._rows):
+            yield from self._close(name)
+
+
+def _span_kind(row: Any) -> Any:
+    return mapping(row.get("span_attributes")).get("type")
+
+
+def _is_higress(row: Any) -> bool:
+    log = embedded(row.get("ai_log"))
+    return isinstance(log, dict) or (
+        "input_token" in row and "output_token" in row and ("model" in row or "answer" in row)
+    )
+
+
+def _is_datadog(row: Any) -> bool:
+    at = row.get("attributes")
+    if isinstance(at, dict) and "span_kind" in at:
+        return True
+    return isinstance(row.get("meta"), dict) and isinstance(row["meta"].get("input"), dict) and "span_id" in row
+
+
+def _datadog_kind(row: Any) -> Any:
+    at, meta = mapping(row.get("attributes")), mapping(row.get("meta"))
+    return at.get("span_kind") or meta.get("span.kind") or meta.get("kind") or "other"
+
+
+def _is_kong(row: Any) -> bool:
+    return isinstance(row.get("ai"), dict) and any(
+        isinstance(one, dict) and ({"usage", "meta", "payload"} & one.keys()) for one in row["ai"].values()
+    )
+
+
+STORES = (
+    Importer("helicone", lambda row: "request_body" in row and ("request_created_at" in row or "delay_ms" in row or "request_id" in row), _HELICONE.records,
+             what="requests of Helicone's API and exports", marks=("request_id", "request_created_at", "request_body", "response_body", "response_status", "delay_ms")),
+    Importer("portkey", lambda row: "request" in row and _any(row, "ai_model", "req_units", "response_status_code") and "response" in row, _PORTKEY.records,
+             what="log exports of Portkey", marks=("request", "response", "ai_org", "ai_model", "req_units", "res_units", "response_time")),
+    Importer("kong", _is_kong, _KONG.records, what="Kong's log plugins with `ai-proxy` (text with `log_payloads`)",
+             marks=("ai", "request", "response", "latencies", "started_at")),
+    Importer("cloudflare", lambda row: _has("tokens_in", "tokens_out")(row) or _has("TokensIn", "TokensOut")(row), _CLOUDFLARE.records,
+             what="logs of Cloudflare's AI gateway; text where bodies are in them",
+             marks=("tokens_in", "tokens_out", "provider", "model", "duration", "status_code")),
+    Importer("openrouter", _has("native_tokens_prompt", "native_tokens_completion"), _OPENROUTER.records, lacks=("text", "parameters"),
+             what="generations of OpenRouter", marks=("native_tokens_prompt", "native_tokens_completion", "tokens_prompt", "generation_time")),
+    Importer("bedrock", lambda row: row.get("schemaType") == "ModelInvocationLog" or ("modelId" in row and isinstance(row.get("input"), dict) and "inputBodyJson" in row["input"]),
+             _BEDROCK.records, what="model invocation logs of Amazon Bedrock, streamed or not",
+             marks=("schemaType", "modelId", "requestId", "input", "output", "operation")),
+    Importer("apim", lambda row: "CorrelationId" in row and ("RequestMessages" in row or "PromptTokens" in row), _apim_part,
+             lacks=("parameters", "latency"), what="`ApiManagementGatewayLlmLog` rows of Azure API Management; messages cut over rows are joined",
+             marks=("CorrelationId", "PromptTokens", "CompletionTokens", "RequestMessages", "ResponseMessages", "ModelName"), session=Apim),
+    Importer("higress", _is_higress, _HIGRESS.records, lacks=("parameters",), what="access logs of Higress with `ai_log`",
+             marks=("ai_log", "input_token", "output_token", "question", "answer")),
+    Importer("braintrust", lambda row: isinstance(row.get("span_attributes"), dict) and ("root_span_id" in row or "metrics" in row),
+             _llm_only(_BRAINTRUST, _span_kind, frozenset({"llm"})), what="log rows of Braintrust",
+             marks=("span_attributes", "root_span_id", "metrics", "input", "output", "metadata")),
+    Importer("weave", lambda row: "op_name" in row and "inputs" in row, _weave, what="calls of Weave",
+             marks=("op_name", "inputs", "output", "started_at", "ended_at", "summary")),
+    Importer("langsmith", lambda row: "run_type" in row and "inputs" in row,
+             _llm_only(_LANGSMITH, lambda row: row.get("run_type"), frozenset({"llm", "chat_model"})), what="runs of LangSmith",
+             marks=("run_type", "inputs", "outputs", "start_time", "end_time", "extra")),
+    Importer("datadog", _is_datadog, _llm_only(_DATADOG, _datadog_kind, frozenset({"llm"})), lacks=("tools",), what="spans of Datadog's LLM observability",
+             marks=("attributes", "span_kind", "meta", "metrics")),
+    Importer("ollama", lambda row: "done" in row and ("message" in row or "response" in row) and ("eval_count" in row or "model" in row), _OLLAMA.records,
+             lacks=("prompts", "parameters"), what="answers of Ollama", marks=("done", "eval_count", "prompt_eval_count", "total_duration")),
+)  # fmt: skip
+"""In the order in which they are asked."""

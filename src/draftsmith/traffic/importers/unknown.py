@@ -1,0 +1,95 @@
+"""What is said of a value that no importer knows: names of fields, the nearest format, and a mapping to start from. Never values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from draftsmith.traffic.importers.base import embedded
+
+MAX_NAMES = 24
+_NAME = re.compile(r"[A-Za-z_@$][\w@$\-]{0,39}(?:\.[\w\-]{1,40}){0,4}")
+_GUESSES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "prompt",
+        (
+            "messages",
+            "prompt",
+            "request",
+            "input",
+            "inputs",
+            "question",
+            "query",
+            "instruction",
+            "text",
+            "user",
+            "asked",
+        ),
+    ),
+    (
+        "answer",
+        ("completion", "response", "answer", "output", "outputs", "reply", "result", "generated", "assistant", "said"),
+    ),
+    (
+        "prompt_tokens",
+        ("prompt_tokens", "input_tokens", "tokens_in", "prompt_length", "in", "isl", "input_length", "n_prompt"),
+    ),
+    (
+        "completion_tokens",
+        ("completion_tokens", "output_tokens", "tokens_out", "output_length", "out", "osl", "generated_tokens"),
+    ),
+    ("start", ("timestamp", "start_time", "start", "created_at", "created", "time", "ts", "date", "started_at")),
+    ("latency_s", ("latency_s", "latency", "duration", "elapsed", "seconds", "took")),
+    ("model", ("model", "model_name", "model_id", "engine", "deployment")),
+    ("id", ("id", "request_id", "uuid", "trace_id")),
+)
+
+
+def field_names(value: Any) -> tuple[str, ...]:
+    """Paths of the fields of an object, down to three levels. A key that looks like no name is not shown."""
+    found: list[str] = []
+    _walk(value, "", found, 0)
+    return tuple(found[:MAX_NAMES])
+
+
+def _walk(value: Any, path: str, found: list[str], depth: int) -> None:
+    if isinstance(value, str) and value.lstrip()[:1] == "{" and len(value) < 1 << 20:
+        value = embedded(value)
+    if not isinstance(value, dict) or depth > 2:
+        return
+    for key, inner in list(value.items())[:40]:
+        if len(found) >= MAX_NAMES or not isinstance(key, str) or not _NAME.fullmatch(key):
+            continue
+        name = f'{path}["{key}"]' if "." in key else f"{path}.{key}" if path else key
+        found.append(name)
+        if isinstance(inner, list) and inner and isinstance(inner[0], dict) and "role" not in inner[0]:
+            _walk(inner[0], f"{name}[0]", found, depth + 1)
+        else:
+            _walk(inner, name, found, depth + 1)
+
+
+def starting_map(names: Sequence[str]) -> str:
+    """A mapping file with guesses from the names of the fields; what is not guessed is left as a comment."""
+    left = list(names)
+    lines = []
+    for key, likely in _GUESSES:
+        found = _guess(left, likely)
+        if found:
+            left.remove(found)
+            lines.append(f"{key} = '{found}'")
+        elif key in ("prompt", "answer"):
+            lines.append(f"# {key} = '...'")
+    return "\n".join(lines)
+
+
+def _guess(names: Sequence[str], likely: Sequence[str]) -> str | None:
+    for word in likely:
+        for name in names:
+            if name.rpartition(".")[2].lower() == word:
+                return name
+    for word in likely:
+        for name in names:
+            if len(word) > 3 and word in name.rpartition(".")[2].lower():
+                return name
+    return None

@@ -1,0 +1,45 @@
+"""Lists of records inside one object: pages of an API, exports, search results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from draftsmith.traffic.importers.base import Importer, embedded
+from draftsmith.traffic.importers.gateways import is_observation
+from draftsmith.traffic.importers.otel import is_span
+
+_LISTS = ("data", "items", "results", "records", "logs", "rows", "entries", "requests", "traces", "value", "events", "logEvents", "generations", "runs",
+          "calls", "objects", "messages_list", "spend_logs", "list", "content", "samples", "examples", "conversations")  # fmt: skip
+_ENVELOPES = ("_source", "fields", "attributes", "log", "message", "jsonPayload", "json_payload", "record", "event", "data", "doc", "payload", "properties",
+              "row", "node")  # fmt: skip
+# What these read may be no more than the envelope of something that another format knows better.
+_WEAK = ("precounted",)
+
+
+def unwrapped(value: dict[str, Any], known: Importer | None) -> list[dict[str, Any]] | None:
+    """The records that an object wraps, if it is not a record itself; else None. Calls of one trace stay together."""
+    if known is not None and known.name not in _WEAK and known.name != "map":
+        return None
+    if known is not None and known.name == "map":
+        return None
+    hits = value.get("hits")
+    rows = hits.get("hits") if isinstance(hits, dict) else None
+    for key in _LISTS:
+        if rows is None and isinstance(value.get(key), list):
+            rows = value[key]
+            break
+    if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
+        rows = [row["node"] if isinstance(row.get("node"), dict) and len(row) <= 2 else row for row in rows]
+        if all(is_observation(row) for row in rows):
+            return [{"observations": rows}]
+        if all(is_span(row) and "span_kind" not in row.get("attributes", {}) for row in rows):
+            return [{"spans": rows}]
+        return rows
+    if known is not None:
+        return None
+    for key in _ENVELOPES:
+        inner = value.get(key)
+        inner = embedded(inner) if isinstance(inner, str) and inner.lstrip()[:1] == "{" else inner
+        if isinstance(inner, dict) and inner:
+            return [inner]
+    return None
