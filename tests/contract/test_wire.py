@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from draftsmith.contract.wire import SAMPLING_PARAMETERS, EventStream, StreamedAnswer
-from draftsmith.traffic.importers.base import parameters
+from draftsmith.traffic.importers.parameters import asked
 
 CALL = [
     {"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": "boat", "arguments": ""}}]},
@@ -175,4 +175,4 @@ def test_an_event_of_several_lines_is_one_event() -> None:
 
 def test_a_log_of_any_format_keeps_the_parameters_that_the_recorder_keeps() -> None:
     body = dict.fromkeys(SAMPLING_PARAMETERS, 1) | {"user": "anna", "metadata": {"a": 1}, "seed": None}
-    assert set(parameters(body)) == set(SAMPLING_PARAMETERS) - {"seed"}
+    assert set(asked(body)) == set(SAMPLING_PARAMETERS) - {"seed"}

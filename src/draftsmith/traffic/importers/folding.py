@@ -11,9 +11,10 @@ from typing import Any
 
 import orjson
 
+from draftsmith.contract.wire import Choice
+
 _ANTHROPIC = ("message_start", "message_delta", "message_stop", "content_block_start", "content_block_delta",
               "content_block_stop", "ping")  # fmt: skip
-_TEXTS = ("content", "reasoning", "refusal")
 
 
 def is_chunk(value: Any) -> bool:
@@ -66,20 +67,12 @@ def fold(chunks: Iterable[Any]) -> dict[str, Any]:
 
 
 @dataclass
-class _Choice:
-    said: dict[str, list[str]] = field(default_factory=lambda: {key: [] for key in _TEXTS})
-    calls: dict[Any, dict[str, Any]] = field(default_factory=dict)
-    ids: list[Any] = field(default_factory=list)
-    finish: Any = None
-
-
-@dataclass
 class Folding:
     """Takes in the chunks of one answer, and holds no more than the answer itself."""
 
     top: dict[str, Any] = field(default_factory=dict)
     size: int = 0
-    _choices: dict[Any, _Choice] = field(default_factory=dict)
+    _choices: dict[Any, Choice] = field(default_factory=dict)
     _blocks: dict[Any, dict[str, Any]] = field(default_factory=dict)
     _whole: dict[str, Any] | None = None
     _parts: list[Any] = field(default_factory=list)
@@ -123,31 +116,10 @@ class Folding:
                 self._choice(choice)
 
     def _choice(self, choice: dict[str, Any]) -> None:
-        one = self._choices.setdefault(choice.get("index") or 0, _Choice())
-        delta = choice.get("delta")
-        delta = delta if isinstance(delta, dict) else choice.get("message")
-        delta = delta if isinstance(delta, dict) else {}
-        pieces = {
-            "reasoning": delta.get("reasoning") or delta.get("reasoning_content"),
-            "content": delta.get("content") if delta.get("content") is not None else choice.get("text"),
-            "refusal": delta.get("refusal"),
-        }
-        for key, piece in pieces.items():
-            if isinstance(piece, str) and piece:
-                one.said[key].append(piece)
-            elif isinstance(piece, list):
-                one.said[key] += [p["text"] for p in piece if isinstance(p, dict) and isinstance(p.get("text"), str)]
-        calls = delta.get("tool_calls")
-        for place, call in enumerate(calls if isinstance(calls, list) else ()):
-            if isinstance(call, dict):
-                _add_call(one.calls.setdefault(call.get("index", place), {}), call)
-        if isinstance(delta.get("function_call"), dict):
-            _add_call(one.calls.setdefault("legacy", {}), {"function": delta["function_call"]})
-        if isinstance(choice.get("token_ids"), list):
-            one.ids += choice["token_ids"]
+        index = choice.get("index")
+        self._choices.setdefault(index if isinstance(index, int) else 0, Choice()).add(choice, None)
         if isinstance(choice.get("prompt_token_ids"), list):
             self.top.setdefault("prompt_token_ids", choice["prompt_token_ids"])
-        one.finish = choice.get("finish_reason") or one.finish
 
     def _responses(self, kind: str, chunk: dict[str, Any]) -> None:
         whole = chunk.get("response")
@@ -204,34 +176,26 @@ class Folding:
             self.top["finishReason"] = one.get("finishReason") or self.top.get("finishReason")
 
     def _tgi(self, chunk: dict[str, Any]) -> None:
-        one = self._choices.setdefault(0, _Choice())
-        token = chunk["token"]
-        if isinstance(token.get("text"), str) and not token.get("special"):
-            one.said["content"].append(token["text"])
-        if type(token.get("id")) is int:
-            one.ids.append(token["id"])
-        details = chunk.get("details")
+        token, details = chunk["token"], chunk.get("details")
+        text = token.get("text") if not token.get("special") else None
+        ids = [token["id"]] if type(token.get("id")) is int else None
+        finish = details.get("finish_reason") if isinstance(details, dict) else None
+        self._choice({"delta": {"content": text}, "token_ids": ids, "finish_reason": finish})
         self._done = isinstance(chunk.get("generated_text"), str)
         if isinstance(details, dict):
-            one.finish = details.get("finish_reason") or one.finish
             self.top["usage"] = {"completion_tokens": details.get("generated_tokens")}
 
     def _ollama(self, chunk: dict[str, Any]) -> None:
-        one = self._choices.setdefault(0, _Choice())
         message = chunk.get("message")
         message = (
             message
             if isinstance(message, dict)
             else {"content": chunk.get("response"), "thinking": chunk.get("thinking")}
         )
-        for key, name in (("content", "content"), ("thinking", "reasoning")):
-            if isinstance(message.get(key), str):
-                one.said[name].append(message[key])
-        for call in message.get("tool_calls") or ():
-            if isinstance(call, dict):
-                one.calls[len(one.calls)] = dict(call)
-        if chunk.get("done") is True:
-            one.finish = chunk.get("done_reason") or "stop"
+        self._done = chunk.get("done") is True
+        finish = chunk.get("done_reason") or "stop" if self._done else None
+        self._choice({"delta": {**message, "reasoning": message.get("thinking")}, "finish_reason": finish})
+        if self._done:
             self.top["usage"] = {key: chunk.get(key) for key in ("prompt_eval_count", "eval_count")}
         self.top.setdefault("model", chunk.get("model"))
 
@@ -261,31 +225,13 @@ def _joins(last: Any, part: Any) -> bool:
     )
 
 
-def _add_call(known: dict[str, Any], call: dict[str, Any]) -> None:
-    function = call.get("function")
-    function = function if isinstance(function, dict) else {}
-    written = known.setdefault("function", {"name": "", "arguments": ""})
-    if isinstance(function.get("name"), str) and function["name"] != written["name"]:
-        written["name"] += function["name"]
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        written["arguments"] += arguments
-    elif arguments is not None:
-        written["arguments"] += orjson.dumps(arguments, default=str).decode()
-    if isinstance(call.get("id"), str) and call["id"]:
-        known.setdefault("id", call["id"])
-
-
-def _whole_choice(index: Any, one: _Choice) -> dict[str, Any]:
-    message = {key: "".join(pieces) for key, pieces in one.said.items() if pieces}
-    if one.calls:
-        message["tool_calls"] = list(one.calls.values())  # type: ignore[assignment]
-    return {
-        "index": index,
-        "message": {"role": "assistant", **message},
-        "finish_reason": one.finish,
-        "token_ids": one.ids or None,
-    }
+def _whole_choice(index: Any, one: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(one.content)}
+    if one.reasoning:
+        message["reasoning"] = "".join(one.reasoning)
+    if one.tool_calls:
+        message["tool_calls"] = [{"name": call.name, "arguments": call.arguments} for call in one.tool_calls.values()]
+    return {"index": index, "message": message, "finish_reason": one.finish, "token_ids": one.token_ids or None}
 
 
 def _block(one: dict[str, Any]) -> dict[str, Any]:
