@@ -23,9 +23,9 @@ import numpy as np
 from recorded_noise import Array, Recorded, record
 
 from draftsmith.contract.measure import Thresholds
-from draftsmith.verdict.floor import claimable_gain, components
-from draftsmith.verdict.pair import CANDIDATE_SHARE
-from draftsmith.verdict.sequential import BlockLog, Rule, StartNoise, spread
+from draftsmith.verdict.first.floor import claimable_gain, components
+from draftsmith.verdict.first.pair import CANDIDATE_SHARE
+from draftsmith.verdict.first.sequential import BlockLog, Rule, StartNoise, spread
 
 AIMED_NOISE = 0.02
 
@@ -210,7 +210,7 @@ def mann_whitney(data: Campaign) -> bool:
 
 def peeking_t(data: Campaign, limits: Thresholds) -> bool:
     """Naive: a 95 % t interval after every block, promoted as soon as one excludes zero."""
-    from draftsmith.verdict.sequential import critical
+    from draftsmith.verdict.first.sequential import critical
 
     ratios = data.base - data.cand
     for n in range(limits.min_blocks, limits.max_blocks + 1):

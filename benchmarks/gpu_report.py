@@ -22,7 +22,7 @@ from typing import Any
 from gpu_campaign import PLAIN, TWIN
 
 from draftsmith.kit.files import read_json, read_lines
-from draftsmith.verdict.sequential import critical
+from draftsmith.verdict.first.sequential import critical
 
 ORDER = (PLAIN, TWIN, "matched-eagle3", "generic-eagle3", "matched-dflash", "generic-dflash")
 LABELS = {

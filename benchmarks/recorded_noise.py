@@ -20,8 +20,8 @@ import numpy.typing as npt
 from draftsmith.contract.measure import Arm, ComparisonPlan, Trial
 from draftsmith.kit.files import read_json, read_lines, write_json
 from draftsmith.verdict.estimate import by_prompt, cells, tpot, tpot_logs
-from draftsmith.verdict.floor import aa_logs
-from draftsmith.verdict.sequential import BlockLog, start_groups
+from draftsmith.verdict.first.floor import aa_logs
+from draftsmith.verdict.first.sequential import BlockLog, start_groups
 from draftsmith.verdict.validate import valid_trials
 
 Array = npt.NDArray[np.float64]

@@ -15,8 +15,8 @@ from campaign import World, plan_of
 
 from draftsmith.contract.measure import Arm
 from draftsmith.verdict.decide import decide
-from draftsmith.verdict.floor import noise_floor
-from draftsmith.verdict.sequential import BlockLog, Rule, spread
+from draftsmith.verdict.first.floor import noise_floor
+from draftsmith.verdict.first.sequential import BlockLog, Rule, spread
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from campaign import PROMPTS, STANDING, World, plan_of
 
 from draftsmith.contract.measure import Arm, RequestSample, Trial
 from draftsmith.contract.verdict import Decision, Guard
-from draftsmith.verdict.guards import tail_quantile
+from draftsmith.verdict.first.guards import tail_quantile
 
 FAST = {"standing": 0.045, "no-spec": 0.060, "tailored": 0.0265}
 Change = Callable[[Trial], Trial]

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from draftsmith.contract.measure import OperatingPoint, Thresholds, Trial
 from draftsmith.verdict.decide import decide
 from draftsmith.verdict.estimate import cells, tpot_logs
-from draftsmith.verdict.floor import floor_of, noise_floor
-from draftsmith.verdict.pair import error_share, promotable
-from draftsmith.verdict.power import blocks_needed
+from draftsmith.verdict.first.floor import floor_of, noise_floor
+from draftsmith.verdict.first.pair import error_share, promotable
+from draftsmith.verdict.first.power import blocks_needed
+from draftsmith.verdict.first.sequential import BlockLog, Rule, StartNoise, critical, spend, spread, start_groups
 from draftsmith.verdict.schedule import propose
-from draftsmith.verdict.sequential import BlockLog, Rule, StartNoise, critical, spend, spread, start_groups
 
 FAST = {"standing": 0.045, "no-spec": 0.060, "tailored": 0.0265}
 

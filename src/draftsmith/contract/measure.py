@@ -91,6 +91,10 @@ class Thresholds(Frozen):
     )
     preemption_margin: float = Field(0.05, description="additional preemptions per request allowed (absolute)")
     capacity_margin: float = Field(0.25, description="peak concurrency and KV tokens may be this fraction lower")
+    start_bound: float = Field(
+        1.65, ge=1, description="second edition: largest ratio on record between two starts of one server"
+    )
+    max_starts: int = Field(8, ge=1, description="second edition: most server starts of an arm in one comparison")
 
 
 class ComparisonPlan(Frozen):
@@ -120,6 +124,11 @@ class ComparisonPlan(Frozen):
     slo_tpot_s: float | None = Field(None, description="goodput: limit of the time per output token, in seconds")
     block_prompts: int | None = Field(
         None, description="prompts of one block; blocks take disjoint ones while they last; None = every block asks all"
+    )
+    deciding: tuple[str, ...] = Field(
+        (),
+        description="second edition: points that decide together, the primary one among them: a WIN at one of them, and "
+        "not worse at any; empty = the primary point alone",
     )
     visit_prompts: int | None = Field(None, description="prompts of one visit to an arm; None = all of the block's")
     sampling_seen: dict[str, dict[str, int]] = Field(

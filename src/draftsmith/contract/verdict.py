@@ -10,6 +10,7 @@ from draftsmith.contract.base import Frozen
 
 Outcome = Literal["WIN", "LOSS", "INCONCLUSIVE"]
 Tier = Literal["draft", "verdict"]
+Need = Literal["blocks", "start", "done"]
 
 
 class Interval(Frozen):
@@ -64,6 +65,15 @@ class PairResult(Frozen):
     guards: tuple[Guard, ...] = ()
     outcome: Outcome
     reason: str
+    measure: str | None = Field(None, description="what `speedup` compares (second edition): cost, goodput or tpot")
+    starts: int | None = Field(None, description="independent sets of server starts behind the estimate")
+    prompts: int | None = Field(None, description="different prompts behind the estimate")
+    these_starts: Interval | None = Field(
+        None, description="the same estimate for the servers that were measured, without what another start may change"
+    )
+    corrected: float | None = Field(
+        None, description="of a WIN: the speedup corrected for having been chosen, among looks and arms"
+    )
 
 
 class Decision(Frozen):
@@ -77,6 +87,11 @@ class Decision(Frozen):
     winner: str | None = Field(None, description="arm to promote, on a WIN")
     primary_point: str
     need_more_blocks: bool = False
+    need: Need | None = Field(
+        None,
+        description="second edition, what to measure next: more blocks on these servers, a new start of all of them, or "
+        "nothing more",
+    )
     pairs: tuple[PairResult, ...]
     arms: tuple[ArmSummary, ...]
     aa_floor: float | None = Field(None, description="relative TPOT difference that equal servers show here")

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from draftsmith.contract.measure import RequestSample, Trial
-from draftsmith.verdict.sequential import BlockLog
+from draftsmith.verdict.blocks import BlockLog
 
 Cell = tuple[Trial, ...]
 Metric = Callable[[RequestSample], float | None]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, Trial
+from draftsmith.verdict.first.pair import Judged
 from draftsmith.verdict.modes import mode_mismatch, settings_mismatch
-from draftsmith.verdict.pair import Judged
 
 FEWEST_TRIALS = 3
 

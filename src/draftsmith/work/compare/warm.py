@@ -10,8 +10,8 @@ from typing import Any
 
 from draftsmith.contract.errors import EngineError, InputError
 from draftsmith.contract.measure import Arm, ComparisonPlan, OperatingPoint, Thresholds, Trial
-from draftsmith.verdict.power import blocks_needed, smallest_gain
-from draftsmith.verdict.sequential import Rule
+from draftsmith.verdict.first.power import blocks_needed, smallest_gain
+from draftsmith.verdict.first.sequential import Rule
 
 WARM_PROMPTS = 3
 WARM_PASSES = 4

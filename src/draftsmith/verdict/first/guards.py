@@ -21,7 +21,7 @@ from typing import Literal
 from draftsmith.contract.measure import SpecCounters, Thresholds, Trial
 from draftsmith.contract.verdict import Guard
 from draftsmith.verdict.estimate import Cell, block_logs, paired_log, quantile_of, rounded, tpot, ttft, values
-from draftsmith.verdict.sequential import StartNoise, spread
+from draftsmith.verdict.first.sequential import StartNoise, spread
 
 State = Literal["failed", "held", "unsettled", "unmeasured"]
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from draftsmith.contract.measure import Arm, ComparisonPlan, OperatingPoint, Trial
 from draftsmith.contract.verdict import Interval, Outcome, PairResult
 from draftsmith.verdict.arms import may_forget, says_speculation
+from draftsmith.verdict.blocks import BlockLog
 from draftsmith.verdict.estimate import Cell, cells, rounded, tpot_logs
-from draftsmith.verdict.floor import NoiseFloor
-from draftsmith.verdict.guards import Checked, Sides, check_all, data_blocks, errors
-from draftsmith.verdict.sequential import BlockLog, Rule, Settled, Spread, StartNoise, spread
+from draftsmith.verdict.first.floor import NoiseFloor
+from draftsmith.verdict.first.guards import Checked, Sides, check_all, data_blocks, errors
+from draftsmith.verdict.first.sequential import Rule, Settled, Spread, StartNoise, spread
 from draftsmith.verdict.summary import merged
 
 CANDIDATE_SHARE = 0.75

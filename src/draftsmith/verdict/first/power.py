@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from draftsmith.contract.measure import Thresholds
-from draftsmith.verdict.sequential import LAST_SHARE, Rule, critical
+from draftsmith.verdict.blocks import critical
+from draftsmith.verdict.first.sequential import LAST_SHARE, Rule
 
 MOST_BLOCKS = 200
 

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from draftsmith.contract.measure import ComparisonPlan, Trial
+from draftsmith.verdict.blocks import BlockLog, start_groups
 from draftsmith.verdict.estimate import paired_log, starts_of, tpot
-from draftsmith.verdict.power import blocks_needed, smallest_gain
-from draftsmith.verdict.sequential import BlockLog, Rule, StartNoise, start_groups
+from draftsmith.verdict.first.power import blocks_needed, smallest_gain
+from draftsmith.verdict.first.sequential import Rule, StartNoise
 from draftsmith.verdict.validate import base_arm
 
 ENOUGH_PAIRS = 3
