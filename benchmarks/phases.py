@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 
 from draftsmith.kit.hardware import describe
-from draftsmith.loop.driver import summary
+from draftsmith.loop.view import run_view
 from draftsmith.store.runs import Store
 
 
 def main() -> None:
     """Print the table."""
     run = Store(Path(sys.argv[1])).get(sys.argv[2] if len(sys.argv) > 2 else None)
-    rows = [(row["phase"], row["wall_s"] or 0.0) for row in summary(run)]
+    rows = [(phase.phase, phase.wall_s or 0.0) for phase in run_view(run).phases]
     whole = sum(wall for _, wall in rows)
     print(f"run {run.record.run_id} on {describe()}\n\n| phase | wall time | share |\n|---|---|---|")
     for phase, wall in rows:

@@ -13,7 +13,7 @@ from draftsmith.backends.slurm_options import parse_options
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import DraftsmithError
 from draftsmith.contract.job import JobProgress, JobResult
-from draftsmith.loop import driver, jobs
+from draftsmith.loop import driver
 from draftsmith.loop.base import Loop
 from draftsmith.phases.base import Gate, JobPlan, PhaseContext
 from draftsmith.store.runs import Run, RunRecord, Store
@@ -71,14 +71,14 @@ def main(folder: Path, kind: str, name: str) -> int:
         run_id=run.record.run_id, folder=run.folder, workspace=folder, config=Config(), target=cast(Any, None),
         sources=(), standing=None, layer_ids=(), versions={},
     )  # fmt: skip
-    for module in (driver, jobs):
-        cast(Any, module).JOBS = {name: Tiny(name) for name in PHASES}
-    cast(Any, driver).PIPELINE = PHASES
-    cast(Any, jobs).POLL_S = 0.05
+    loop = Loop(
+        run, context, backend, cast(Any, None), Said(), ask=False,
+        pipeline=PHASES, jobs={name: Tiny(name) for name in PHASES}, poll_s=0.05,
+    )  # fmt: skip
     if not run.events():
         run.append("started")
     try:
-        driver.drive(Loop(run, context, backend, cast(Any, None), Said(), ask=False))
+        driver.drive(loop)
     except DraftsmithError as error:
         print(error, flush=True)
         return error.exit_code

@@ -156,13 +156,13 @@ def test_every_command_takes_json() -> None:
 
 
 def test_new_files_in_a_folder_are_another_request(tmp_path: Path) -> None:
-    from draftsmith.api.runs import _source_id
+    from draftsmith.api.settings import source_id
 
     folder = tmp_path / "logs"
     folder.mkdir()
     (folder / "monday.jsonl").write_text("{}\n")
-    first, by_glob = _source_id(str(folder)), _source_id(str(folder / "*.jsonl"))
-    assert _source_id(str(folder)) == first
+    first, by_glob = source_id(str(folder)), source_id(str(folder / "*.jsonl"))
+    assert source_id(str(folder)) == first
     (folder / "tuesday.jsonl").write_text("{}\n")
-    assert _source_id(str(folder)) != first
-    assert _source_id(str(folder / "*.jsonl")) != by_glob
+    assert source_id(str(folder)) != first
+    assert source_id(str(folder / "*.jsonl")) != by_glob

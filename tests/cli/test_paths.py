@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from draftsmith.api.runs import absolute
+from draftsmith.api.settings import absolute
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
 

@@ -14,7 +14,7 @@ from fake_cluster import FakeCluster, Fault, Object
 from world import ClusterWorld, connect, node
 
 from draftsmith.api.cluster import place_text
-from draftsmith.api.runs import place_jobs
+from draftsmith.api.places import place_jobs
 from draftsmith.backends.detect import choose, look
 from draftsmith.backends.kubernetes_detect import find_bridge
 from draftsmith.contract.config import parse_config

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Travelled
 
-from draftsmith.api.explain import republish
+from draftsmith import api
 from draftsmith.contract.errors import InputError
 from draftsmith.store.runs import RunRecord, Store
 
@@ -43,4 +43,4 @@ def test_a_run_without_any_finished_phase_has_nothing_to_report(tmp_path: Path) 
     run = Store(tmp_path).create(RunRecord(run_id="r-1", key="k", target="t", profile=(), config={}))
     run.append("started", standing=None)
     with pytest.raises(InputError, match="nothing to report yet"):
-        republish(run)
+        api.report(api.configure(workspace=tmp_path))

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from draftsmith.cli.demo import MODEL
+from draftsmith.api.demos import MODEL
 
 SHORT = (
     "trainer.epochs=2",

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-from draftsmith.api import compare as comparison
+from draftsmith.api import comparisons as comparison
 from draftsmith.cli import main
 from draftsmith.cli.output import Mode
 from draftsmith.client import replay

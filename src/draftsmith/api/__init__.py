@@ -1,1 +1,216 @@
-"""The application layer: what commands, scripts and notebooks call. Values in, frozen values out; never a print."""
+"""Draftsmith for programs and notebooks: `from draftsmith import api`. See docs/python.md.
+
+Values in, frozen values out. Nothing here prints, asks a terminal or keeps a global: progress goes to the console that is
+given (loop.base.Console), by default nowhere. Errors are those of contract.errors, with a next step. The command line, and
+whatever else acts for an operator, calls these functions and nothing below them.
+
+| file | what |
+|---|---|
+| settings.py | one configuration from a file, arguments and single settings |
+| runs.py, places.py | a request finds its run again; where its jobs go |
+| service.py | run, status, promote, rollback, teardown |
+| explanations.py | why a run ended as it did; its report |
+| checks.py | what this machine has and lacks |
+| plans.py, plan_request.py | what a draft has to reach, before it is trained |
+| comparisons.py, arms.py | any servers compared; decided again from samples |
+| traffic.py | profile, drift, mix, replay |
+| drafts.py, recipe_text.py, recipe_run.py | lint, verify, and a recipe for training elsewhere |
+| canaries.py, cluster.py | servers beside what serves in Kubernetes; what a cluster is asked and shown |
+| demos.py | the demo |
+| local_jobs.py | a job on this machine, waited for |
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from draftsmith.api.canaries import (
+        canaries_up as canaries_up,
+    )
+    from draftsmith.api.canaries import (
+        plan_canaries as plan_canaries,
+    )
+    from draftsmith.api.canaries import (
+        promotion_patch as promotion_patch,
+    )
+    from draftsmith.api.canaries import (
+        remove_canaries as remove_canaries,
+    )
+    from draftsmith.api.canaries import (
+        start_canaries as start_canaries,
+    )
+    from draftsmith.api.canaries import (
+        sweep_canaries as sweep_canaries,
+    )
+    from draftsmith.api.checks import Check as Check
+    from draftsmith.api.checks import check as check
+    from draftsmith.api.cluster import DryRun as DryRun
+    from draftsmith.api.comparisons import (
+        Comparison as Comparison,
+    )
+    from draftsmith.api.comparisons import (
+        ComparisonRequest as ComparisonRequest,
+    )
+    from draftsmith.api.comparisons import (
+        compare as compare,
+    )
+    from draftsmith.api.comparisons import (
+        decide as decide,
+    )
+    from draftsmith.api.demos import demo as demo
+    from draftsmith.api.demos import demo_prompts as demo_prompts
+    from draftsmith.api.demos import demo_target as demo_target
+    from draftsmith.api.drafts import Scaffold as Scaffold
+    from draftsmith.api.drafts import lint as lint
+    from draftsmith.api.drafts import scaffold as scaffold
+    from draftsmith.api.drafts import verify as verify
+    from draftsmith.api.explanations import (
+        Explanation as Explanation,
+    )
+    from draftsmith.api.explanations import (
+        Report as Report,
+    )
+    from draftsmith.api.explanations import (
+        explain as explain,
+    )
+    from draftsmith.api.explanations import (
+        report as report,
+    )
+    from draftsmith.api.plans import check_plan as check_plan
+    from draftsmith.api.plans import plan as plan
+    from draftsmith.api.runs import RunRequest as RunRequest
+    from draftsmith.api.service import (
+        Stopped as Stopped,
+    )
+    from draftsmith.api.service import (
+        find_run as find_run,
+    )
+    from draftsmith.api.service import (
+        list_runs as list_runs,
+    )
+    from draftsmith.api.service import (
+        open_run as open_run,
+    )
+    from draftsmith.api.service import (
+        promote as promote,
+    )
+    from draftsmith.api.service import (
+        rollback as rollback,
+    )
+    from draftsmith.api.service import (
+        run as run,
+    )
+    from draftsmith.api.service import (
+        status as status,
+    )
+    from draftsmith.api.service import (
+        teardown as teardown,
+    )
+    from draftsmith.api.settings import configure as configure
+    from draftsmith.api.settings import override as override
+    from draftsmith.api.traffic import (
+        Replayed as Replayed,
+    )
+    from draftsmith.api.traffic import (
+        drift as drift,
+    )
+    from draftsmith.api.traffic import (
+        mix as mix,
+    )
+    from draftsmith.api.traffic import (
+        profile as profile,
+    )
+    from draftsmith.api.traffic import (
+        replay as replay,
+    )
+    from draftsmith.contract.config import Config as Config
+    from draftsmith.contract.errors import DraftsmithError as DraftsmithError
+    from draftsmith.contract.view import RunView as RunView
+    from draftsmith.contract.view import ServiceView as ServiceView
+    from draftsmith.loop.base import Console as Console
+
+# Loaded when it is first used: importing this package costs nothing.
+_PLACES = {
+    "canaries": (
+        "canaries_up",
+        "plan_canaries",
+        "promotion_patch",
+        "remove_canaries",
+        "start_canaries",
+        "sweep_canaries",
+    ),
+    "checks": (
+        "Check",
+        "check",
+    ),
+    "cluster": ("DryRun",),
+    "comparisons": (
+        "Comparison",
+        "ComparisonRequest",
+        "compare",
+        "decide",
+    ),
+    "demos": (
+        "demo",
+        "demo_prompts",
+        "demo_target",
+    ),
+    "drafts": (
+        "Scaffold",
+        "lint",
+        "scaffold",
+        "verify",
+    ),
+    "explanations": (
+        "Explanation",
+        "Report",
+        "explain",
+        "report",
+    ),
+    "plans": (
+        "check_plan",
+        "plan",
+    ),
+    "runs": ("RunRequest",),
+    "service": (
+        "Stopped",
+        "find_run",
+        "list_runs",
+        "open_run",
+        "promote",
+        "rollback",
+        "run",
+        "status",
+        "teardown",
+    ),
+    "settings": (
+        "configure",
+        "override",
+    ),
+    "traffic": (
+        "Replayed",
+        "drift",
+        "mix",
+        "profile",
+        "replay",
+    ),
+}
+_MODULES = {name: f"draftsmith.api.{module}" for module, names in _PLACES.items() for name in names} | {
+    "Config": "draftsmith.contract.config",
+    "Console": "draftsmith.loop.base",
+    "DraftsmithError": "draftsmith.contract.errors",
+    "RunView": "draftsmith.contract.view",
+    "ServiceView": "draftsmith.contract.view",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"draftsmith.api has no {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_MODULES)

@@ -32,6 +32,11 @@ class Check:
     next_step: str = ""
 
 
+def check(config: Config) -> tuple[Check, ...]:
+    """What this machine has and lacks for such a configuration. Nothing is started."""
+    return tuple(examine(config))
+
+
 def examine(config: Config) -> list[Check]:
     """All checks of this machine. Where jobs run elsewhere, those that this machine has to pass for them."""
     if config.backend.kind != "local":

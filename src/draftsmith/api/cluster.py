@@ -90,7 +90,7 @@ def check_serving(loop: Loop) -> None:
 
 def stop_cluster_jobs(run: Run, understood: bool) -> list[str]:
     """Cancel what a run has in a cluster. Raises RefusedError, naming the jobs, unless that is understood."""
-    from draftsmith.api.runs import run_backend
+    from draftsmith.api.places import run_backend
     from draftsmith.loop.jobs import stop_jobs
 
     if run.record.config.get("backend", {}).get("kind", "local") == "local":

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from draftsmith.cli import options as o
 from draftsmith.cli.output import RunConsole, show
+
+if TYPE_CHECKING:
+    from draftsmith.api import Comparison
 
 
 def compare(
@@ -62,13 +64,13 @@ def compare(
     port are added, the server is stopped in the end), or are servers that run already. Give at least two. Report and
     evidence bundle are left in the folder.
     """
-    from draftsmith.api.compare import Asked, run_comparison
+    from draftsmith import api
     from draftsmith.contract.errors import InputError
 
     source = prompts or prompts_file
     if source is None:
         raise InputError("no prompts are given", "give --prompts FILE")
-    asked = Asked(
+    request = api.ComparisonRequest(
         arms=arm or [],
         flags=flags or [],
         standing=standing,
@@ -79,7 +81,7 @@ def compare(
         tuning=tuning,
     )
     settled = o.configuration(config, target=target, settings=settings)
-    found = run_comparison(settled, source, asked, out, RunConsole(ask=False))
+    found = api.compare(settled, source, request, out, console=RunConsole(ask=False))
     _print(found, report=str(out / "report.html"))
 
 
@@ -93,10 +95,9 @@ def decide(
 
     If the verdict that lies beside them is another one, it says so: samples were altered, taken away or added since.
     """
-    from draftsmith.api.compare import read_comparison, recorded_differences
+    from draftsmith import api
 
-    found = read_comparison(samples)
-    _print(found, differs=recorded_differences(samples, found.decision))
+    _print(api.decide(samples))
 
 
 def verify(
@@ -104,10 +105,10 @@ def verify(
     json: o.Json = False,
 ) -> None:
     """Recompute a bundle's verdict from its raw samples, offline, and find every altered, missing or added file."""
+    from draftsmith import api
     from draftsmith.contract.errors import EvidenceError
-    from draftsmith.store.evidence import verify_bundle
 
-    report = verify_bundle(bundle)
+    report = api.verify(bundle)
     value: dict[str, Any] = {
         "ok": report.ok,
         "intact": report.intact,
@@ -128,22 +129,9 @@ def verify(
     show(value, f"intact: {report.files} files; {outcome}\nmanifest sha256 {report.manifest_sha256}")
 
 
-def _print(found: Any, report: str | None = None, differs: list[str] | None = None) -> None:
-    from draftsmith.api.explain import comparison_text
-    from draftsmith.verdict.divergence import divergences
-    from draftsmith.verdict.schedule import propose, scheduled_config
-    from draftsmith.verdict.validate import valid_trials
-
-    good, _ = valid_trials(found.plan, found.trials)
-    told = divergences(found.plan, good)
-    value = found.decision.model_dump(mode="json", by_alias=True) | {
-        "schedule": propose(found.plan, found.decision),
-        "scheduled_config": scheduled_config(found.plan, found.decision),
-        "divergence": [asdict(one) | {"share": one.share, "beyond_noise": one.beyond_noise} for one in told],
-        "report": report,
-    }
-    text = comparison_text(found.plan, found.decision, told) + (f"\nreport   {report}" if report else "")
-    if differs:
-        value |= {"recorded_differs": differs}
-        text += f"\nwarning  the verdict recorded beside these samples is another one: {'; '.join(differs)}"
-    show(value, text)
+def _print(found: Comparison, report: str | None = None) -> None:
+    text = found.text() + (f"\nreport   {report}" if report else "")
+    if found.recorded_differs:
+        differs = "; ".join(found.recorded_differs)
+        text += f"\nwarning  the verdict recorded beside these samples is another one: {differs}"
+    show(found.value() | {"report": report}, text)

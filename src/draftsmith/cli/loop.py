@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from draftsmith.api.cluster import AFTER_COMPARE, FLAG, check_serving, dry_run, place_text, stop_cluster_jobs
 from draftsmith.cli import options as o
 from draftsmith.cli.output import RunConsole, say, show
 from draftsmith.kit.clock import duration
+
+if TYPE_CHECKING:
+    from draftsmith.api import RunView
 
 
 class Jobs(NamedTuple):
@@ -134,76 +136,38 @@ def _drive(
     stop_after: str | None = None,
     jobs: Jobs = NO_JOBS,
 ) -> None:
-    from draftsmith.api.checks import LEFT_TO_JOBS, require_ready
-    from draftsmith.api.runs import backend_words, open_loop, place_jobs, place_of
-    from draftsmith.loop.driver import drive
-    from draftsmith.phases.steps import on_canaries
+    from draftsmith import api
 
-    config = o.configuration(file, target=target, sources=profile, workspace=workspace, settings=settings)
-    said = config.backend
-    config, choice = place_jobs(config, jobs.backend, jobs.scheduler)
-    if choice.kind != "local" or jobs.backend or jobs.scheduler:
-        say(place_text(choice))
-    for check in require_ready(config):
-        if check.name == LEFT_TO_JOBS:
-            say(f"checks   {check.sentence}")
-    console = RunConsole(ask=not yes)
-    loop = open_loop(
-        config,
-        o.sources_of(config, profile),
-        console,
+    found = api.run(
+        o.configuration(file, target=target, sources=profile, workspace=workspace, settings=settings),
+        profile,
+        console=RunConsole(ask=not yes),
         mode=mode,
         ask=not yes,
         start_phase=start_phase,
         stop_after=stop_after,
         new=new,
+        backend=jobs.backend,
+        scheduler=jobs.scheduler,
         allow_cluster=jobs.understood,
-        backend_words=backend_words(said, choice),
     )
-    say(f"run      {loop.run.record.run_id} in {loop.run.folder}")
-    begun = place_of(loop.run, choice)
-    if begun is not choice:
-        say(place_text(begun))
-        choice = begun
-    if choice.kind != "local" and not jobs.understood:
-        found = dry_run(loop, choice)
-        show(found.value(), found.text())
-        if found.problem:
-            say(f"error: {found.problem.message}\nnext:  {found.problem.next_step}")
-            raise typer.Exit(found.problem.exit_code)
+    if isinstance(found, api.RunView):
+        finish(found)
         return
-    check_serving(loop)
-    if on_canaries(config) and not jobs.understood and stop_after in AFTER_COMPARE:
-        say(f"compare and promote use the cluster: without {FLAG} the run stops before them")
-    drive(loop)
-    finish(loop.run.folder)
+    show(found.value(), found.text())
+    if found.problem:
+        say(f"error: {found.problem.message}\nnext:  {found.problem.next_step}")
+        raise typer.Exit(found.problem.exit_code)
 
 
-def finish(folder: Path) -> None:
+def finish(run: RunView) -> None:
     """Show how a run ended. A run that a gate stopped ends with a code of its own: nothing was decided."""
-    from draftsmith.api.explain import closing
+    from draftsmith.api.explanations import closing
     from draftsmith.contract.errors import StoppedAtGateError
 
-    found = overview(folder)
-    show(found, closing(found))
-    if any(row["state"] == "stopped" for row in found["phases"]):
+    show(run, closing(run))
+    if run.stopped is not None:
         raise typer.Exit(StoppedAtGateError.exit_code)
-
-
-def overview(folder: Path) -> dict[str, Any]:
-    """What is known of a run: its phases, verdict and report."""
-    from draftsmith.loop.driver import results, summary
-    from draftsmith.store.runs import Run
-
-    found = Run(folder)
-    compare = results(found).get("compare")
-    return {
-        "run_id": found.record.run_id,
-        "folder": str(folder),
-        "phases": summary(found),
-        "verdict": compare.figures if compare else None,
-        "report": next((str(path) for path in sorted(found.bundle.glob("*/*/report.html"))), None),
-    }
 
 
 def rollback(
@@ -214,12 +178,10 @@ def rollback(
     json: o.Json = False,
 ) -> None:
     """Restore the standing configuration and champion from before the last promotion. The server reads it when it starts."""
-    from draftsmith import wiring
-    from draftsmith.loop import promotion
+    from draftsmith import api
 
     settled = o.configuration(config, workspace=workspace, settings=settings)
-    place = Path(settled.workspace).resolve()
-    state = promotion.rollback(place, wiring.serving(settled, place, allow_cluster=understood))
+    state = api.rollback(settled, allow_cluster=understood)
     show(state, f"rolled back; standing configuration: {state.standing_config or 'no speculation'}")
 
 
@@ -230,24 +192,20 @@ def status(
     json: o.Json = False,
 ) -> None:
     """Show what serves, and how far a run came: what each phase found and how long it took."""
-    from draftsmith.api.runs import get_run
-    from draftsmith.loop.jobs import read_progress
-    from draftsmith.store.state import read_state
+    from draftsmith import api
 
-    settled = o.configuration(config, workspace=workspace)
-    found = get_run(settled, run_id)
-    state = read_state(Path(settled.workspace).resolve())
-    value = overview(found.folder) | {"service_state": state.model_dump(mode="json", by_alias=True) if state else None}
-    lines = [f"run      {value['run_id']}"]
-    for row in value["phases"]:
-        wall = f"  [{duration(row['wall_s'])}]" if row["wall_s"] else ""
-        lines.append(f"{row['phase']:8} {row['state']:7} {row['headline']}{wall}")
-        progress = read_progress(found.folder / "phases" / row["phase"]) if row["state"] == "open" else None
-        if progress:
-            lines.append(f"         last seen: {progress.stage}")
+    found = api.status(o.configuration(config, workspace=workspace), run_id)
+    run, state = found.run, found.state
+    lines = [f"run      {run.run_id}"]
+    for phase in run.phases:
+        wall = f"  [{duration(phase.wall_s)}]" if phase.wall_s else ""
+        lines.append(f"{phase.phase:8} {phase.state:7} {phase.headline}{wall}")
+        if phase.last_seen:
+            lines.append(f"         last seen: {phase.last_seen}")
     if state:
         lines.append(f"serving  {state.standing_config or 'no speculation'}; champion {state.champion_draft or 'none'}")
-    show(value, "\n".join(lines))
+    service = state.model_dump(mode="json", by_alias=True) if state else None
+    show(run.model_dump(mode="json", by_alias=True) | {"service_state": service}, "\n".join(lines))
 
 
 def explain(
@@ -257,12 +215,11 @@ def explain(
     json: o.Json = False,
 ) -> None:
     """Say in words why a run promoted, kept or stopped: every gate, guard and number behind it."""
-    from draftsmith.api.explain import explanation
-    from draftsmith.api.runs import get_run
+    from draftsmith import api
 
-    found = get_run(o.configuration(config, workspace=workspace), run_id)
-    value, text = explanation(found)
-    show(value, text)
+    found = api.explain(o.configuration(config, workspace=workspace), run_id)
+    left_out = set() if found.decision else {"schedule", "divergence"}
+    show(found.model_dump(mode="json", by_alias=True, exclude=left_out), found.text)
 
 
 def report(
@@ -272,13 +229,12 @@ def report(
     json: o.Json = False,
 ) -> None:
     """Write the evidence bundle and report.html of a run from what it has so far, and say which phases are missing."""
-    from draftsmith.api.explain import republish
-    from draftsmith.api.runs import get_run
+    from draftsmith import api
 
-    found = get_run(o.configuration(config, workspace=workspace), run_id)
-    path, missing = republish(found)
-    note = f"\nnot in it, because they are not done: {', '.join(missing)}" if missing else ""
-    show({"report": str(path), "missing": missing}, f"report: {path}{note}")
+    found = api.report(o.configuration(config, workspace=workspace), run_id)
+    missing = ", ".join(found.missing)
+    note = f"\nnot in it, because they are not done: {missing}" if missing else ""
+    show(found, f"report: {found.report}{note}")
 
 
 def teardown(
@@ -292,14 +248,11 @@ def teardown(
     json: o.Json = False,
 ) -> None:
     """Stop everything that a run started and that still lives. Evidence and drafts stay."""
-    from draftsmith.api.runs import get_run
-    from draftsmith.kit import processes
-    from draftsmith.store.retention import purge as purge_run
+    from draftsmith import api
 
-    found = get_run(o.configuration(config, workspace=workspace), run_id)
-    ended = stop_cluster_jobs(found, understood)
-    ended += [record.label for record in processes.sweep(found.processes)]
-    ended += [record.label for record in processes.sweep(found.folder / "backend" / "processes")]
-    removed = purge_run(found.folder).removed if purge else ()
-    text = f"stopped {len(ended)} processes or jobs" + (f", removed {len(removed)} files" if purge else "")
-    show({"stopped": ended, "removed": list(removed)}, text)
+    settled = o.configuration(config, workspace=workspace)
+    ended = api.teardown(settled, run_id, purge=purge, allow_cluster=understood)
+    text = f"stopped {len(ended.stopped)} processes or jobs" + (
+        f", removed {len(ended.removed)} files" if purge else ""
+    )
+    show(ended, text)

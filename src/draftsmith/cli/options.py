@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from draftsmith.cli.output import Mode
-from draftsmith.contract.config import Config, load_config
+
+if TYPE_CHECKING:
+    from draftsmith.contract.config import Config
 
 DEFAULT_FILE = Path("draftsmith.toml")
 
@@ -43,21 +45,13 @@ def configuration(
     workspace: str | None = None,
     settings: list[str] | None = None,
 ) -> Config:
-    """The file, then the flags. Raises ConfigError."""
-    from draftsmith.api.runs import override
+    """The file (draftsmith.toml if it is there), then the flags. Raises ConfigError."""
+    from draftsmith.api.settings import configure
 
-    config = load_config(file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None))
-    flags: dict[str, Any] = {}
-    if target:
-        flags["target"] = target
-    if sources and len(sources) == 1:
-        flags["profile"] = sources[0]
-    if workspace:
-        flags["workspace"] = workspace
-    config = config.model_copy(update=flags)
-    return override(config, settings) if settings else config
-
-
-def sources_of(config: Config, given: list[str] | None) -> list[str]:
-    """Traffic sources: the flags, or the configured one."""
-    return given or ([config.profile] if config.profile else [])
+    return configure(
+        file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None),
+        target=target,
+        profile=sources[0] if sources and len(sources) == 1 else None,
+        workspace=workspace,
+        settings=settings or (),
+    )

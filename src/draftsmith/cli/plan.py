@@ -52,27 +52,28 @@ def plan(
     Starts a plain server and, one after another, servers with an untrained draft of the right shape that the engine accepts
     at a chosen rate. Points that are measured are kept: the same command goes on where it stopped.
     """
-    from draftsmith.api.plan import check_plan, make_plan, plan_text
-    from draftsmith.work.plan.bench import Effort
+    from draftsmith import api
+    from draftsmith.api.plans import plan_text
+    from draftsmith.contract.plan import Plan
 
     settled = o.configuration(config, target=target, workspace=workspace, settings=settings)
     if check is not None:
-        result = check_plan(settled, out, None if check == "newest" else check)
+        result = api.check_plan(settled, out, None if check == "newest" else check)
         left = [f"  left out: {reason}" for reason in result.left_out]
         show(result, "\n".join([result.sentence, *(f"  {row.sentence}" for row in result.rows), *left]))
         return
-    found = make_plan(
+    found = api.plan(
         settled,
-        o.sources_of(settled, profile),
-        concurrencies=concurrency or [],
-        ks=k or [],
+        profile,
+        concurrencies=concurrency or (),
+        ks=k or (),
         draft=draft,
         repeats=repeats,
         out=out,
         console=RunConsole(ask=False),
         dry_run=dry_run,
     )
-    if isinstance(found, Effort):
+    if not isinstance(found, Plan):
         show({"starts": found.starts, "trials": found.trials, "seconds": found.seconds})
         return
     show(found, plan_text(found))

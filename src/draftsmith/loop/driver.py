@@ -6,7 +6,6 @@ import shutil
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from draftsmith.backends.base import ClusterBackend
 from draftsmith.contract.base import digest
@@ -20,7 +19,6 @@ from draftsmith.loop.lock import alone
 from draftsmith.loop.promotion import promote
 from draftsmith.loop.reuse import take_over
 from draftsmith.phases.base import PhaseContext
-from draftsmith.phases.pipeline import JOBS, PIPELINE
 from draftsmith.store.retention import purge
 from draftsmith.store.runs import Run
 
@@ -45,7 +43,7 @@ def plan_texts(loop: Loop) -> dict[str, str]:
     """What would be handed to the cluster, by phase, word for word. Raises ConfigError, InputError."""
     if not isinstance(loop.backend, ClusterBackend):
         return {}
-    return {phase: loop.backend.plan_text(spec) for phase, spec in specs(_now(loop)).items()}
+    return {phase: loop.backend.plan_text(spec) for phase, spec in specs(_now(loop), loop.jobs).items()}
 
 
 def check_ahead(loop: Loop) -> None:
@@ -55,7 +53,7 @@ def check_ahead(loop: Loop) -> None:
     """
     if not isinstance(loop.backend, ClusterBackend) or finished(loop.run.events()):
         return
-    waiting = specs(_now(loop))
+    waiting = specs(_now(loop), loop.jobs)
     if loop.stop_after in waiting:
         order = list(waiting)
         waiting = {phase: waiting[phase] for phase in order[: order.index(str(loop.stop_after)) + 1]}
@@ -74,7 +72,7 @@ def _now(loop: Loop) -> PhaseContext:
 def _advance(loop: Loop) -> JobResult | None:
     while True:
         events = loop.run.events()
-        step = advance(events, PIPELINE, asked=loop.ask)
+        step = advance(events, loop.pipeline, asked=loop.ask)
         context = _now(loop)
         if step.kind == "finished" or (loop.stop_after and loop.stop_after in context.results):
             return context.results.get("compare")
@@ -105,12 +103,12 @@ def _perform(loop: Loop, step: Step) -> None:
         result, gate = promote(loop.run, loop.context, loop.serving)
         inputs = ""
     else:
-        job = JOBS[phase].plan(loop.context)
+        job = loop.jobs[phase].plan(loop.context)
         inputs = digest({"module": job.module, **job.inputs})
         taken = take_over(loop.run, phase, inputs)
-        loop.console.phase_started(phase, JOBS[phase].title, reused_from=taken.reused_from if taken else None)
+        loop.console.phase_started(phase, loop.jobs[phase].title, reused_from=taken.reused_from if taken else None)
         result = taken or run_job(loop, phase, job)
-        gate = JOBS[phase].collect(loop.context, result)
+        gate = loop.jobs[phase].collect(loop.context, result)
     loop.run.append(
         "phase_done",
         phase,
@@ -121,23 +119,3 @@ def _perform(loop: Loop, step: Step) -> None:
         result=result.model_dump(mode="json"),
     )
     loop.console.phase_ended(phase, gate, result.wall_s or time.monotonic() - began)
-
-
-def summary(run: Run) -> list[dict[str, Any]]:
-    """One entry a phase: state, headline and wall time, for `status`."""
-    done = completed(run.events())
-    failed = {event.phase: event for event in run.events() if event.kind == "phase_failed"}
-    rows = []
-    for phase in PIPELINE:
-        event = done.get(phase)
-        state = "done" if event else "failed" if phase in failed else "open"
-        data = event.data if event else failed[phase].data if phase in failed else {}
-        rows.append(
-            {
-                "phase": phase,
-                "state": state if data.get("passed", True) else "stopped",
-                "headline": data.get("headline") or data.get("error") or "",
-                "wall_s": (data.get("result") or {}).get("wall_s"),
-            }
-        )
-    return rows

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,13 +34,12 @@ from draftsmith.contract.job import JobProgress, JobResult, JobSpec, JobStatus
 from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.loop.base import Loop
-from draftsmith.phases.base import JobPlan, PhaseContext
+from draftsmith.phases.base import JobPlan, Phase, PhaseContext
 from draftsmith.phases.pipeline import JOBS
 from draftsmith.phases.shards import merge_shards
 from draftsmith.phases.steps import on_canaries
 from draftsmith.store.runs import Run
 
-POLL_S = 0.3
 LOST_RETRIES = 2
 RESUMES = 100  # starts of a job that was told to stop in time, such as before its time limit, and goes on each time
 WORTH_S = 60.0  # a start that was interrupted earlier than this made no headway
@@ -65,11 +64,11 @@ def job_spec(context: PhaseContext, phase: str, module: str, gpus: int) -> JobSp
     )
 
 
-def specs(context: PhaseContext) -> dict[str, JobSpec]:
+def specs(context: PhaseContext, jobs: Mapping[str, Phase] = JOBS) -> dict[str, JobSpec]:
     """The jobs for the back end, of all phases that have no result yet, in order."""
     here = {"compare"} if on_canaries(context.config) else set()
-    waiting = [phase for phase in JOBS if phase not in context.results and phase not in here]
-    return {phase: job_spec(context, phase, JOBS[phase].module, JOBS[phase].gpus) for phase in waiting}
+    waiting = [phase for phase in jobs if phase not in context.results and phase not in here]
+    return {phase: job_spec(context, phase, jobs[phase].module, jobs[phase].gpus) for phase in waiting}
 
 
 def living(backend: Backend, name: str) -> str | None:
@@ -110,10 +109,10 @@ def run_job(loop: Loop, phase: str, job: JobPlan) -> JobResult:
     raise BackendError(f"the job of {phase} did not end in {RESUMES} starts", "give it a longer time limit")
 
 
-def stop_jobs(run: Run, backend: Backend) -> list[str]:
+def stop_jobs(run: Run, backend: Backend, jobs: Iterable[str] = tuple(JOBS)) -> list[str]:
     """Cancel every job of a run that waits or runs. Returns their names; raises BackendError if nobody could look."""
     stopped = []
-    for phase in JOBS:
+    for phase in jobs:
         if (handle := living(backend, job_name(run.record.run_id, phase))) is not None:
             backend.cancel(handle)
             stopped.append(job_name(run.record.run_id, phase))
@@ -124,10 +123,10 @@ def end_job(loop: Loop, phase: str) -> None:
     """Cancel the job of a phase if it lives, and wait until it does not: its folder is about to be removed."""
     for backend in filter(None, (loop.backend, loop.here)):
         look = partial(living, backend, job_name(loop.context.run_id, phase))
-        if phase in JOBS and (handle := patiently(loop, phase, look)) is not None:
+        if phase in loop.jobs and (handle := patiently(loop, phase, look)) is not None:
             backend.cancel(handle)
             while patiently(loop, phase, look) is not None:
-                loop.sleep(POLL_S)
+                loop.sleep(loop.poll_s)
 
 
 def patiently(loop: Loop, phase: str, ask: Callable[[], _Answer]) -> _Answer:
@@ -208,7 +207,7 @@ def _wait(loop: Loop, phase: str, workdir: Path, handle: str) -> JobResult | Non
             return None
         if status.state in ("FAILED", "CANCELLED"):
             raise _explained(loop.run, phase, workdir, status)
-        loop.sleep(POLL_S)
+        loop.sleep(loop.poll_s)
 
 
 def _finished(workdir: Path) -> JobResult:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from draftsmith import wiring
-from draftsmith.cli.output import Progress, RunConsole, say
+from draftsmith.api.settings import override
+from draftsmith.api.traffic import replay
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import PrerequisiteError
 from draftsmith.contract.job import JobProgress
+from draftsmith.contract.view import RunView
 from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, write_atomic
+from draftsmith.loop.base import QUIET, Console
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "compare": {"k_values": (3,), "prompts": 12, "general_prompts": 7, "ngram": False, "tuning_prompts": 6},
@@ -23,13 +27,14 @@ CONCURRENCY = 32
 MODEL = "SmolLM2-135M-Instruct"
 
 
-def build_target(out: Path) -> Path:
+def demo_target(out: Path | str, *, console: Console = QUIET) -> Path:
     """SmolLM2-135M-Instruct in `out`, unless it is there. Raises PrerequisiteError without its packages."""
+    out = Path(out)
     if (out / "config.json").exists():
         return out
     from draftsmith.work.subprocess import run_module
 
-    say(f"target   building SmolLM2-135M-Instruct in {out}")
+    console.note(f"target   building {MODEL} in {out}")
     registry = private_dir(out.parent / ".processes")
     log = out.parent / "demo-target.log"
     code = run_module("draftsmith.work.inside.demo_target", [str(out)], None, log, registry)
@@ -41,65 +46,77 @@ def build_target(out: Path) -> Path:
     return out
 
 
-def demo_config(config: Config, target: Path, log: Path, workspace: Path, settings: list[str]) -> Config:
-    """The user's configuration with the demo's defaults; `--set` wins."""
-    from draftsmith.api.runs import override
+def demo_prompts(requests: int, out: Path | str) -> Path:
+    """Generated prompts (bookings to JSON, word problems), as a file for `replay`. They are the same every time."""
+    from draftsmith.traffic.demo import demo_prompts as generated
 
+    return write_atomic(Path(out), "".join(json.dumps(prompt) + "\n" for prompt in generated(requests)))
+
+
+def demo_config(config: Config, target: Path, log: Path, workspace: Path, settings: Sequence[str]) -> Config:
+    """The user's configuration with the demo's defaults; `settings` win."""
     update: dict[str, Any] = {"target": str(target), "profile": str(log), "workspace": str(workspace)}
     for section, values in SETTINGS.items():
         update[section] = getattr(config, section).model_copy(update=values)
     return override(config.model_copy(update=update), settings)
 
 
-def run_demo(folder: Path, requests: int, config: Config, settings: list[str], *, new: bool = False) -> Path:
-    """Everything from nothing. Returns the folder of the run."""
+def demo(
+    config: Config,
+    folder: Path | str = "demo",
+    *,
+    requests: int = 420,
+    settings: Sequence[str] = (),
+    new: bool = False,
+    console: Console = QUIET,
+) -> RunView:
+    """The whole loop from nothing: a target, traffic that it answers, a draft, a comparison. Goes on where it stopped."""
     from draftsmith.api.checks import require_ready
-    from draftsmith.api.runs import open_loop
+    from draftsmith.api.runs import RunRequest, open_loop
     from draftsmith.loop.driver import drive
-    from draftsmith.traffic.demo import demo_prompts
+    from draftsmith.loop.view import run_view
 
-    folder = private_dir(folder.resolve())
-    target = build_target(folder / MODEL)
+    folder = private_dir(Path(folder).resolve())
+    target = demo_target(folder / MODEL, console=console)
     prompts, log = folder / "prompts.jsonl", folder / "access.jsonl"
     settled = demo_config(config, target, log, folder / "workspace", settings)
     require_ready(settled)
     if not prompts.exists():
-        write_atomic(prompts, "".join(json.dumps(prompt) + "\n" for prompt in demo_prompts(requests)))
-    answer(settled, prompts, log, folder)
-    loop = open_loop(settled, [str(log)], RunConsole(ask=False), ask=False, new=new)
-    say(f"run      {loop.run.record.run_id} in {loop.run.folder}")
+        demo_prompts(requests, prompts)
+    answer(settled, prompts, log, folder, console)
+    loop = open_loop(RunRequest(settled, (str(log),), new=new), console)
+    console.note(f"run      {loop.run.record.run_id} in {loop.run.folder}")
     drive(loop)
-    return loop.run.folder
+    return run_view(loop.run)
 
 
-def answer(config: Config, prompts: Path, log: Path, folder: Path) -> None:
+def answer(config: Config, prompts: Path, log: Path, folder: Path, console: Console) -> None:
     """Serve the target without speculation and let it answer the prompts, unless the log is complete."""
-    from draftsmith.client.log import record
     from draftsmith.kit.files import read_lines
 
     wanted = sum(1 for _ in read_lines(prompts))
     if sum(1 for _ in read_lines(log)) >= wanted:
-        say(f"traffic  {wanted} answered requests in {log.name} (reused)")
+        console.note(f"traffic  {wanted} answered requests in {log.name} (reused)")
         return
     registry = private_dir(folder / ".processes")
     processes.sweep(registry)
     engine = wiring.engine(config, registry)
     server = engine.start(wiring.server_spec(config, str(config.target)), folder / "servers")
-    line = Progress()
     try:
-        say("traffic  starting the target without speculation, to answer the generated prompts")
+        console.note("traffic  starting the target without speculation, to answer the generated prompts")
         engine.wait_ready(
             server,
             config.engine.start_timeout_s,
-            lambda stage, elapsed: line("traffic", JobProgress(stage=f"{stage} ({elapsed:.0f} s)")),
+            lambda stage, elapsed: console.progress("traffic", JobProgress(stage=f"{stage} ({elapsed:.0f} s)")),
         )
-        figures = record(
-            prompts, log, endpoint=server.url, concurrency=CONCURRENCY, on_progress=lambda p: line("traffic", p)
+        found = replay(
+            prompts,
+            server.url,
+            log,
+            concurrency=CONCURRENCY,
+            on_progress=lambda progress: console.progress("traffic", progress),
         )
     finally:
-        line.clear()
         engine.stop(server)
-    rate = figures["output_tokens"] / max(figures["wall_s"], 1e-9)
-    say(
-        f"traffic  {figures['answered']} requests answered, {figures['output_tokens']:,} tokens at {rate:,.0f} tokens/s"
-    )
+    rate = found.output_tokens / max(found.wall_s, 1e-9)
+    console.note(f"traffic  {found.answered} requests answered, {found.output_tokens:,} tokens at {rate:,.0f} tokens/s")

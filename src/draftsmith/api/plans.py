@@ -2,52 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from draftsmith.api.here import run_here
+from draftsmith.api.local_jobs import run_here
 from draftsmith.api.plan_request import read_profile, require_synthetic, settle
+from draftsmith.api.settings import require_target, sources_of
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.plan import Plan, PlanCheck
 from draftsmith.kit.clock import duration
 from draftsmith.kit.files import private_dir, read_json, write_json
-from draftsmith.loop.base import Console
+from draftsmith.loop.base import QUIET, Console
 from draftsmith.work.plan.bench import Effort
 
 
-def make_plan(
+def plan(
     config: Config,
-    sources: list[str],
+    sources: Sequence[str] | str | None = None,
     *,
-    concurrencies: list[int],
-    ks: list[int],
-    draft: Path | None,
-    repeats: int,
-    out: Path,
-    console: Console,
+    concurrencies: Sequence[int] = (),
+    ks: Sequence[int] = (),
+    draft: Path | None = None,
+    repeats: int = 2,
+    out: Path | str = "plan",
+    console: Console = QUIET,
     dry_run: bool = False,
 ) -> Plan | Effort:
-    """Run the plan job in `out` and return its plan; for a dry run, what it would take.
+    """What acceptance length a draft needs to win, measured before one is trained; for a dry run, what that would take.
 
+    `sources`: one workload-profile.json, or access logs. What is measured is kept in `out`: the same call goes on there.
     Raises InputError for wrong flags, PrerequisiteError where this engine cannot accept at a chosen rate.
     """
-    from draftsmith.api.runs import require_target
     from draftsmith.work.plan.forecast import preview
 
     target = require_target(config)
-    folder = private_dir(out.resolve())
-    profile = read_profile(sources, target, folder)
+    folder = private_dir(Path(out).resolve())
+    profile = read_profile(sources_of(config, sources), target, folder)
     require_synthetic(config, profile)
-    request = settle(config, target, profile, folder, concurrencies=concurrencies, ks=ks, draft=draft, repeats=repeats)
+    request = settle(
+        config, target, profile, folder, concurrencies=list(concurrencies), ks=list(ks), draft=draft, repeats=repeats
+    )
     _require_same(folder, request)
     effort = preview(request, folder)
-    told = (
+    sentence = (
         f"{effort.starts} server starts and {effort.trials} trials, about {duration(effort.seconds)} "
         f"(starts of {request['start_s']:.0f} s {'as timed before' if request['start_timed'] else 'assumed'}); "
         f"K {', '.join(map(str, request['ks']))} at concurrency {', '.join(map(str, request['concurrencies']))}"
     )
-    console.note(f"plan     {told}" if effort.trials else "plan     every point is measured: nothing is started")
+    console.note(f"plan     {sentence}" if effort.trials else "plan     every point is measured: nothing is started")
     if dry_run:
         return effort
     run_here("plan", write_json(folder / "request.json", request), console)
@@ -66,12 +70,13 @@ def _require_same(folder: Path, request: dict[str, Any]) -> None:
         )
 
 
-def check_plan(config: Config, out: Path, run_id: str | None) -> PlanCheck:
+def check_plan(config: Config, out: Path | str = "plan", run_id: str | None = None) -> PlanCheck:
     """The plan in `out` beside a run of the workspace. Raises InputError if one of them is not there."""
     from draftsmith.api.runs import get_run
     from draftsmith.verdict.plan_check import check
     from draftsmith.work.plan.records import comparison_of
 
+    out = Path(out)
     path = out / "plan.json"
     if not path.is_file():
         raise InputError(f"{out} holds no plan", "make one with `draftsmith plan`, or name its folder with --out")
@@ -82,8 +87,7 @@ def check_plan(config: Config, out: Path, run_id: str | None) -> PlanCheck:
         raise InputError(
             f"{run.record.run_id} has no finished comparison", "let it finish: `draftsmith run` goes on"
         ) from None
-    plan = Plan.model_validate(read_json(path))
-    result = check(plan, run.record.run_id, compared, decision)
+    result = check(Plan.model_validate(read_json(path)), run.record.run_id, compared, decision)
     write_json(out / "check.json", result)
     return result
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from draftsmith.api.arms import check_arms, parse_arms, path_names
-from draftsmith.api.here import run_here
+from draftsmith.api.explanations import comparison_text
+from draftsmith.api.local_jobs import run_here
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, OperatingPoint, Trial
 from draftsmith.contract.verdict import Decision
 from draftsmith.kit.files import private_dir, read_json, read_lines, sha256_file, write_json
-from draftsmith.loop.base import Console
+from draftsmith.loop.base import QUIET, Console
 from draftsmith.store.scrub import home
+from draftsmith.verdict.divergence import Divergence, divergences
+from draftsmith.verdict.schedule import propose, scheduled_config
+from draftsmith.verdict.validate import valid_trials
 
 if TYPE_CHECKING:
     from draftsmith.corpus.prompts import Prompt, PromptSet
@@ -26,8 +30,12 @@ FIXED = ("arms", "baseline", "points", "target", "source_sha256")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the command line asks for. `arrivals`: a point that sends each prompt at its own arrival time."""
+class ComparisonRequest:
+    """What is compared, in the words of `--arm NAME=...` (see docs/gate.md), and how.
+
+    `standing`: the baseline (None = the first arm). `candidates`: None = all arms that are no reference. `arrivals`: also a
+    point that sends each prompt at its own arrival time. `tuning`: prompts on which K is chosen.
+    """
 
     arms: list[str]
     flags: list[str] = field(default_factory=list)
@@ -47,18 +55,44 @@ class Comparison:
     trials: list[Trial]
     facts: list[tuple[str, EngineFacts]]
     decision: Decision
+    recorded_differs: tuple[str, ...] = ()
+
+    @property
+    def divergence(self) -> tuple[Divergence, ...]:
+        """Where the answers of an arm part from the baseline's, and whether that is more than its twin does."""
+        return divergences(self.plan, valid_trials(self.plan, self.trials)[0])
+
+    def value(self) -> dict[str, Any]:
+        """As JSON: the decision, and what only samples and plan know."""
+        found = [asdict(one) | {"share": one.share, "beyond_noise": one.beyond_noise} for one in self.divergence]
+        value = self.decision.model_dump(mode="json", by_alias=True) | {
+            "schedule": propose(self.plan, self.decision),
+            "scheduled_config": scheduled_config(self.plan, self.decision),
+            "divergence": found,
+        }
+        return value | ({"recorded_differs": list(self.recorded_differs)} if self.recorded_differs else {})
+
+    def text(self) -> str:
+        """For a reader."""
+        return comparison_text(self.plan, self.decision, self.divergence)
 
 
-def run_comparison(config: Config, prompts: Path, asked: Asked, out: Path, console: Console) -> Comparison:
-    """Run the compare job in `out`, or continue it, and write its report and evidence there."""
+def compare(
+    config: Config, prompts: Path | str, request: ComparisonRequest, out: Path | str, *, console: Console = QUIET
+) -> Comparison:
+    """Compare in `out`, or go on with what was begun there, and leave report and evidence bundle in it.
+
+    `prompts` is a JSON-lines file. Raises InputError for arms or prompts that cannot be compared, before anything starts.
+    """
+    prompts, out = Path(prompts), Path(out)
     from draftsmith.work.compare.evidence import publish_comparison
     from draftsmith.work.compare.warm import families
 
-    parsed = parse_arms(asked.arms, asked.flags, config, standing=asked.standing, candidates=asked.candidates)
-    config = _settled(config, asked, parsed)
+    parsed = parse_arms(request.arms, request.flags, config, standing=request.standing, candidates=request.candidates)
+    config = _settled(config, request, parsed)
     folder = private_dir(out.resolve())
     check_arms(parsed, config, private_dir(folder / "processes"))
-    pinned = pin(prompts, folder, config, asked, choose=bool(families(parsed)))
+    pinned = pin(prompts, folder, config, request, choose=bool(families(parsed)))
     plan = {
         "config": config.model_dump(mode="json"),
         "target": config.target or "",
@@ -67,7 +101,7 @@ def run_comparison(config: Config, prompts: Path, asked: Asked, out: Path, conso
         "cwd": str(Path.cwd()),
         "arms": [arm.model_dump(mode="json") for arm in parsed],
         "baseline": next(arm.name for arm in parsed if arm.role == "standing"),
-        "points": [point.model_dump(mode="json") for point in _points(config, asked, pinned)],
+        "points": [point.model_dump(mode="json") for point in _points(config, request, pinned)],
         "source_sha256": sha256_file(prompts),
         "names": _names(config, folder, parsed),
     }
@@ -78,23 +112,23 @@ def run_comparison(config: Config, prompts: Path, asked: Asked, out: Path, conso
     return read_comparison(folder)
 
 
-def _settled(config: Config, asked: Asked, arms: list[Arm]) -> Config:
-    from draftsmith.api.runs import absolute
+def _settled(config: Config, request: ComparisonRequest, arms: list[Arm]) -> Config:
+    from draftsmith.api.settings import absolute
 
     config, _ = absolute(config)  # the job runs in a folder of its own
-    loads = tuple(asked.concurrency or (() if asked.arrivals else config.compare.concurrency))
-    update: dict[str, Any] = {"concurrency": loads} | ({"blocks": asked.blocks} if asked.blocks else {})
+    loads = tuple(request.concurrency or (() if request.arrivals else config.compare.concurrency))
+    update: dict[str, Any] = {"concurrency": loads} | ({"blocks": request.blocks} if request.blocks else {})
     if all(arm.endpoint is not None for arm in arms):
         update["restart_every"] = 0
     target = str(Path(config.target).resolve()) if config.target else None
     return config.model_copy(update={"compare": config.compare.model_copy(update=update), "target": target})
 
 
-def _points(config: Config, asked: Asked, times: tuple[float, ...]) -> list[OperatingPoint]:
+def _points(config: Config, request: ComparisonRequest, times: tuple[float, ...]) -> list[OperatingPoint]:
     settings = config.compare
     common: dict[str, Any] = {"max_tokens": settings.max_tokens, "sampling": settings.sampling}
     points = [OperatingPoint(name=f"c{load}", concurrency=load, **common) for load in settings.concurrency]
-    if asked.arrivals:
+    if request.arrivals:
         sped = tuple(round(time / settings.arrival_speed, 4) for time in times)
         points.append(OperatingPoint(name="recorded", concurrency=1, arrivals_s=sped, **common))
     return [points[0].model_copy(update={"primary": True}), *points[1:]]
@@ -118,7 +152,7 @@ def _same_request(folder: Path, plan: dict[str, Any]) -> None:
         )
 
 
-def pin(prompts: Path, folder: Path, config: Config, asked: Asked, *, choose: bool) -> tuple[float, ...]:
+def pin(prompts: Path, folder: Path, config: Config, request: ComparisonRequest, *, choose: bool) -> tuple[float, ...]:
     """Fix the prompts that decide, and with `choose` those on which K is chosen. Returns the recorded arrivals, if asked for."""
     from draftsmith.corpus.prompts import read_prompts, write_prompts
     from draftsmith.work.compare.pinning import ARRIVALS, set_aside
@@ -128,16 +162,16 @@ def pin(prompts: Path, folder: Path, config: Config, asked: Asked, *, choose: bo
         raise InputError(f"{prompts} does not exist", "give a JSON-lines file of prompts")
     if own.exists():
         return tuple(read_json(times)) if times.exists() else ()
-    found, arrivals = _read(prompts, config, asked.arrivals)
+    found, arrivals = _read(prompts, config, request.arrivals)
     deciding: tuple[Prompt, ...] = found.prompts
     aside: tuple[Prompt, ...] = ()
-    if asked.tuning:
-        aside = _read(asked.tuning, config, False)[0].prompts[: config.compare.tuning_prompts]
+    if request.tuning:
+        aside = _read(request.tuning, config, False)[0].prompts[: config.compare.tuning_prompts]
     elif choose:
         deciding, aside = set_aside(found.prompts, config.compare.tuning_prompts)
         arrivals = arrivals[: len(deciding)]
     write_prompts(tuning, _set(aside))
-    if asked.arrivals:
+    if request.arrivals:
         write_json(times, arrivals)
     write_prompts(own, _set(deciding))
     read_prompts(own)
@@ -198,12 +232,21 @@ def recorded_differences(place: Path, decision: Decision) -> list[str]:
     return list(verdict_differences(stored, decision.model_dump(mode="json", by_alias=True)))
 
 
+def decide(place: Path | str) -> Comparison:
+    """Decide again from recorded samples: the folder of a comparison, or its samples.jsonl. Nothing is measured.
+
+    `Comparison.recorded_differs` says in what the verdict that lies beside them is another one.
+    """
+    found = read_comparison(Path(place))
+    return replace(found, recorded_differs=tuple(recorded_differences(Path(place), found.decision)))
+
+
 def read_comparison(place: Path) -> Comparison:
     """Plan, samples and facts of a folder (or of its samples.jsonl), decided again.
 
     Raises InputError naming the file that is missing or broken.
     """
-    from draftsmith.verdict.decide import decide
+    from draftsmith.verdict.decide import decide as decide_again
     from draftsmith.verdict.samples import bundle_digest
 
     folder = place.parent if place.name == "samples.jsonl" else place
@@ -220,4 +263,4 @@ def read_comparison(place: Path) -> Comparison:
         ) from None
     except ValueError as error:
         raise InputError(f"a file of {folder} does not follow its schema: {error}", "compare again") from None
-    return Comparison(plan, trials, facts, decide(plan, trials, facts, samples_sha256=bundle_digest(trials)))
+    return Comparison(plan, trials, facts, decide_again(plan, trials, facts, samples_sha256=bundle_digest(trials)))

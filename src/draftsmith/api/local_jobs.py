@@ -13,8 +13,8 @@ from draftsmith.contract.errors import DraftsmithError, EngineStartError
 from draftsmith.contract.job import JobResult, JobSpec
 from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, read_json
-from draftsmith.loop.base import Console
-from draftsmith.loop.jobs import POLL_S, read_progress
+from draftsmith.loop.base import POLL_S, Console
+from draftsmith.loop.jobs import read_progress
 from draftsmith.loop.lock import alone
 
 

@@ -1,0 +1,111 @@
+"""A draft checked without being loaded, a bundle verified, and a recipe for training elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from draftsmith.api.settings import require_target
+from draftsmith.contract.base import Frozen
+from draftsmith.contract.config import Config
+from draftsmith.contract.draft import LintReport
+from draftsmith.contract.errors import InputError
+from draftsmith.kit.files import write_atomic
+
+if TYPE_CHECKING:
+    from draftsmith.store.bundle_check import VerifyReport
+
+
+class Scaffold(Frozen):
+    """A recipe that was written: its folder, and its files relative to it."""
+
+    folder: str
+    files: tuple[str, ...]
+
+
+def lint(config: Config, draft: Path | str, *, parent: Path | None = None) -> LintReport:
+    """Check a draft's folder against the configured target. `parent`: the draft that a warm start began from."""
+    from draftsmith.trainers.lint import lint_draft
+
+    target = require_target(config)
+    return lint_draft(Path(draft), target, served_tokens=config.engine.max_model_len, parent=parent)
+
+
+def verify(bundle: Path | str) -> VerifyReport:
+    """Recompute the verdict of an evidence bundle from its raw samples, and find every altered, missing or added file.
+
+    Raises InputError if there is no bundle. A bundle that does not hold is a report whose `ok` is False.
+    """
+    from draftsmith.store.evidence import verify_bundle
+
+    return verify_bundle(Path(bundle))
+
+
+def scaffold(
+    config: Config,
+    out: Path | str,
+    *,
+    method: Literal["eagle3", "dflash"] = "eagle3",
+    name: str | None = None,
+    chat_template: str = "llama3",
+    draft_vocab: int | None = None,
+    gpus: int = 8,
+    image: str = "vllm/vllm-openai:v0.24.0",
+    claim: str = "models",
+    k: int = 3,
+) -> Scaffold:
+    """Write a recipe for SpecForge on Slurm into an empty folder. Raises InputError if it is not empty."""
+    from draftsmith.api.recipe_text import Recipe, files
+    from draftsmith.contract.cluster import slug
+    from draftsmith.trainers.layers import default_layers
+    from draftsmith.trainers.specforge_config import default_draft_vocab
+    from draftsmith.trainers.target_config import read_config
+
+    facts = require_target(config)
+    folder = Path(out).resolve()
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{out} is not empty", "give another folder: a recipe that was edited is not overwritten")
+    recipe = Recipe(
+        slug=slug(name or Path(facts.path).name, 40),
+        folder=str(folder),
+        target=facts.path,
+        config=read_config(Path(facts.path)),
+        method=method,
+        layer_ids=config.trainer.layers or default_layers(facts.num_layers),
+        target_layers=facts.num_layers,
+        draft_vocab=draft_vocab or default_draft_vocab(facts),
+        head_key=_head_key(Path(facts.path)),
+        chat_template=chat_template,
+        gpus=gpus,
+        image=image,
+        claim=claim,
+        k=k,
+        max_length=config.corpus.max_length,
+        epochs=config.trainer.epochs,
+        seed=config.trainer.seed,
+        block_size=config.trainer.block_size,
+    )
+    written = files(recipe, *_site(config))
+    for file, text in written.items():
+        write_atomic(folder / file, text)
+        if file.endswith(".sh"):
+            (folder / file).chmod(0o700)
+    for stage in ("prepare", "capture", "train", "eval"):
+        (folder / "work" / stage).mkdir(parents=True, exist_ok=True)
+    return Scaffold(folder=str(folder), files=tuple(sorted(written)))
+
+
+def _head_key(target: Path) -> str:
+    from draftsmith.trainers.specforge_config import EMBEDDINGS, HEAD
+    from draftsmith.trainers.weights import read_tensors, weight_files
+
+    return HEAD if HEAD in read_tensors(weight_files(target)) else EMBEDDINGS
+
+
+def _site(config: Config) -> tuple[Any, Any]:
+    """What the cluster's own options say, where they are configured. Raises ConfigError."""
+    from draftsmith.backends.slurm_options import parse_options
+    from draftsmith.serving.kubernetes.options import parse_serving_options
+
+    slurm = parse_options(config.backend.options if config.backend.kind == "slurm" else {})
+    return slurm, parse_serving_options(config.serving.options if config.serving.kind == "kubernetes" else {})
