@@ -30,6 +30,6 @@ if moment == "before_switch":
 elif moment == "after_switch":
     LocalServing.switch = after(LocalServing.switch)  # type: ignore[method-assign]
 else:
-    promotion.write_state = after(promotion.write_state)
+    promotion.change = after(promotion.change)
 
 main()

@@ -26,19 +26,28 @@ class Promotion:
     """A run whose comparison was won by `winner`, against `standing`."""
 
     def __init__(
-        self, folder: Path, standing: dict[str, Any] | None, winner: dict[str, Any] | None, sha256: str | None = None
+        self,
+        folder: Path,
+        standing: dict[str, Any] | None,
+        winner: dict[str, Any] | None,
+        sha256: str | None = None,
+        *,
+        run_id: str = "r-1",
+        target: str = "t",
+        deploy: str | None = None,
+        outcome: str = "WIN",
     ) -> None:
         decision = Decision(
-            outcome="WIN", tier="verdict", reason="faster", winner="new", primary_point="c1", pairs=(), arms=(),
+            outcome=outcome, tier="verdict", reason="faster", winner="new", primary_point="c1", pairs=(), arms=(),
             plan_sha256="p", samples_sha256="s",
         )  # fmt: skip
-        verdict = write_json(folder / "verdict.json", decision)
-        config = Config.model_validate({"serving": {"standing_config": standing} if standing else {}})
-        self.run = Store(folder).create(RunRecord(run_id="r-1", key="k", target="t", profile=(), config={}))
+        verdict = write_json(folder / f"verdict-{run_id}.json", decision)
+        config = Config.model_validate({"serving": {"standing_config": standing, "deploy": deploy}})
+        self.run = Store(folder).create(RunRecord(run_id=run_id, key=run_id, target=target, profile=(), config={}))
         outputs = {"verdict": str(verdict), "winner_config": winner, "winner_sha256": sha256}
         self.context = PhaseContext(
-            run_id="r-1", folder=self.run.folder, workspace=folder, config=config,
-            target=TargetFacts.model_construct(path="t"), sources=(), standing=standing, layer_ids=(), versions={},
+            run_id=run_id, folder=self.run.folder, workspace=folder, config=config,
+            target=TargetFacts.model_construct(path=target), sources=(), standing=standing, layer_ids=(), versions={},
             results={"profile": JobResult(ok=True), "compare": JobResult(ok=True, outputs=outputs)},
         )  # fmt: skip
         self.serving = LocalServing(config.serving, folder)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,12 @@ def private_dir(path: Path) -> Path:
     return path
 
 
-def write_atomic(path: Path, data: bytes | str) -> Path:
+def write_atomic(
+    path: Path, data: bytes | str, *, keep_mode: bool = False, check: Callable[[], None] | None = None
+) -> Path:
     """Write through a temporary file, fsync and rename: readers see the old content or the new, never a part.
 
+    `keep_mode`: a file that is there keeps its mode and, where this user may, its owner. `check` is called when all is on the disk and only the rename is left; what it raises leaves the old content there.
     Raises OSError (for example, disk full) with the old content untouched.
     """
     raw = data.encode() if isinstance(data, str) else data
@@ -35,12 +40,22 @@ def write_atomic(path: Path, data: bytes | str) -> Path:
         with os.fdopen(handle, "wb") as out:
             out.write(raw)
             out.flush()
+            if keep_mode and path.exists():
+                _like(out.fileno(), path.stat())
             os.fsync(out.fileno())
+        if check is not None:
+            check()
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
     return path
+
+
+def _like(handle: int, old: os.stat_result) -> None:
+    os.fchmod(handle, stat.S_IMODE(old.st_mode))
+    with contextlib.suppress(PermissionError):  # only root gives files away
+        os.fchown(handle, old.st_uid, old.st_gid)
 
 
 def write_json(path: Path, value: Any) -> Path:

@@ -18,6 +18,7 @@ from draftsmith.loop.jobs import end_job, living, patiently, run_job, specs
 from draftsmith.loop.lock import alone
 from draftsmith.loop.promotion import promote
 from draftsmith.loop.reuse import take_over
+from draftsmith.loop.service import remember_run
 from draftsmith.phases.base import PhaseContext
 from draftsmith.store.retention import purge
 from draftsmith.store.runs import Run
@@ -36,6 +37,7 @@ def drive(loop: Loop) -> JobResult | None:
             shutil.rmtree(loop.context.phase_dir(phase), ignore_errors=True)
             loop.run.append("cleared", phase)
         check_ahead(loop)
+        remember_run(loop.run, loop.context)
         return _advance(loop)
 
 

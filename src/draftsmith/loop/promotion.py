@@ -1,7 +1,8 @@
 """Promotion and rollback: the only place where the standing configuration changes.
 
 Intent first, then the switch, then the state, then the effect on record. Each step is safe to repeat, so a process
-killed between any two of them ends the same way when it runs again.
+killed between any two of them ends the same way when it runs again. One lock is held from the look at what serves to
+the state, so of two promotions at once the second sees what the first one did.
 """
 
 from __future__ import annotations
@@ -10,30 +11,34 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from draftsmith.contract.base import canonical, digest
+from draftsmith.contract.base import digest
 from draftsmith.contract.errors import RefusedError
 from draftsmith.contract.job import JobResult
-from draftsmith.contract.state import ServiceState
+from draftsmith.contract.state import HistoryEntry, ServiceState
 from draftsmith.contract.verdict import Decision
 from draftsmith.kit.files import private_dir, read_json, sha256_file
+from draftsmith.loop.lock import switching
 from draftsmith.loop.served import check_served, check_unchanged
+from draftsmith.loop.service import SWITCHES, of_run
 from draftsmith.phases.base import Gate, PhaseContext
 from draftsmith.serving.base import Serving
 from draftsmith.store.runs import Run
-from draftsmith.store.state import read_state, remember, write_state
+from draftsmith.store.state import change, read_state, remember
 from draftsmith.trainers.lint_files import weights_sha256
 
 
 def promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResult, Gate]:
     """Switch to the winner of a WIN at tier `verdict`; otherwise keep what stands, and say why."""
+    with switching(context.workspace):
+        return _promote(run, context, serving)
+
+
+def _promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResult, Gate]:
     compare = context.results["compare"]
     decision = Decision.model_validate(read_json(Path(compare.outputs["verdict"])))
-    state = _state(context)
-    profile = context.results["profile"].outputs.get("profile_sha256")
-    state = state.model_copy(update={"last_profile_sha256": profile, "last_ab_verdict": decision.outcome})
     reason = refusal(decision)
     if reason is not None:
-        _write(context, state, "kept", run, decision, context.standing, None)
+        _remember(context, "kept", decision, context.standing, None)
         return _result(False, context.standing, f"standing configuration kept: {reason}")
     check_served(context.config.serving.endpoint, context.standing)
     check_unchanged(serving, compare.outputs.get("served"))
@@ -44,15 +49,7 @@ def promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResul
         winner["model"] = draft
     run.append("intent", "promote", expected=context.standing, new=winner or None)
     serving.switch(context.standing, winner or None)
-    _write(
-        context,
-        state.model_copy(update={"standing_config": winner or None, "champion_draft": draft}),
-        "promoted",
-        run,
-        decision,
-        winner or None,
-        draft,
-    )
+    _remember(context, "promoted", decision, winner or None, draft)
     run.append("effect", "promote", new=winner or None)
     return _result(True, winner or None, f"promoted {decision.winner}: {decision.reason}")
 
@@ -68,30 +65,33 @@ def refusal(decision: Decision) -> str | None:
 
 def rollback(workspace: Path, serving: Serving) -> ServiceState:
     """Restore the standing configuration from before the last promotion. Raises RefusedError if there is none."""
-    state = read_state(workspace)
-    promoted = [entry for entry in (state.history if state else ()) if entry.event in ("promoted", "rolled_back")]
-    if state is None or not promoted or promoted[-1].event != "promoted":
-        raise RefusedError("there is no promotion to roll back", "see `draftsmith status`")
-    last = promoted[-1]
-    extra: dict[str, Any] = last.model_extra or {}
-    previous, draft = extra.get("previous_config"), extra.get("previous_draft")
-    serving.switch(last.config or None, previous)
-    restored = state.model_copy(update={"standing_config": previous, "champion_draft": draft})
-    restored = remember(restored, "rolled_back", run_id=last.run_id, config=previous, draft=draft)
-    write_state(workspace, restored)
-    return restored
+    if not workspace.is_dir():
+        raise _nothing_promoted()
+    with switching(workspace):
+        last = last_promotion(read_state(workspace))
+        extra: dict[str, Any] = last.model_extra or {}
+        previous, draft = extra.get("previous_config"), extra.get("previous_draft")
+        serving.switch(last.config or None, previous)
+
+        def restored(state: ServiceState | None) -> ServiceState:
+            if state is None:
+                raise _nothing_promoted()
+            state = state.model_copy(update={"standing_config": previous, "champion_draft": draft})
+            return remember(state, "rolled_back", run_id=last.run_id, config=previous, draft=draft)
+
+        return change(workspace, restored)
 
 
-def _state(context: PhaseContext) -> ServiceState:
-    found = read_state(context.workspace)
-    if found is not None:
-        return found
-    return ServiceState(
-        experiment_id=context.run_id,
-        target=context.target.path,
-        served_deploy=context.config.serving.deploy,
-        standing_config=context.standing,
-    )
+def last_promotion(state: ServiceState | None) -> HistoryEntry:
+    """The promotion that stands. Raises RefusedError if nothing was promoted since the start or the last rollback."""
+    switches = [entry for entry in (state.history if state else ()) if entry.event in SWITCHES]
+    if not switches or switches[-1].event != "promoted":
+        raise _nothing_promoted()
+    return switches[-1]
+
+
+def _nothing_promoted() -> RefusedError:
+    return RefusedError("there is no promotion to roll back", "see `draftsmith status`")
 
 
 def _require_weights(winner: dict[str, Any], compared: str | None) -> None:
@@ -118,33 +118,41 @@ def _settle_draft(context: PhaseContext, winner: dict[str, Any]) -> str | None:
     return str(place)
 
 
-def _write(
-    context: PhaseContext,
-    state: ServiceState,
-    event: str,
-    run: Run,
-    decision: Decision,
-    config: dict[str, Any] | None,
-    draft: str | None,
+def _remember(
+    context: PhaseContext, event: str, decision: Decision, config: dict[str, Any] | None, draft: str | None
 ) -> None:
-    """Write the state with one history entry for this act; a repetition after a crash writes none."""
-    run_id = run.record.run_id
-    last = state.history[-1] if state.history else None
-    if last is None or (last.run_id, last.event, last.config) != (run_id, event, config):
-        before = read_state(context.workspace)
-        state = remember(
-            state,
+    """Write the outcome and one history entry for this act; a repetition after a crash writes no second one."""
+    known: dict[str, Any] = {
+        "last_profile_sha256": context.results["profile"].outputs.get("profile_sha256"),
+        "last_ab_verdict": decision.outcome,
+    }
+    if event == "promoted":
+        known |= {"standing_config": config, "champion_draft": draft}
+
+    def written(state: ServiceState | None) -> ServiceState:
+        before = state or of_run(None, context, 0.0)
+        after = before.model_copy(update=known)
+        if _told(before, event, context.run_id, config):
+            return after
+        return remember(
+            after,
             event,
-            run_id=run_id,
+            run_id=context.run_id,
             outcome=decision.outcome,
             draft=draft,
             config=config,
             previous_config=context.standing,
-            previous_draft=before.champion_draft if before else None,
+            previous_draft=before.champion_draft,
         )
-    found = read_state(context.workspace)
-    if found is None or canonical(found.model_dump(mode="json")) != canonical(state.model_dump(mode="json")):
-        write_state(context.workspace, state)
+
+    change(context.workspace, written)
+
+
+def _told(state: ServiceState, event: str, run_id: str, config: dict[str, Any] | None) -> bool:
+    """Whether the last entry of this kind says it already. Entries of other runs and other writers may follow it."""
+    kinds = SWITCHES if event == "promoted" else ("kept", *SWITCHES)
+    said = [e for e in state.history if e.event in kinds and (event == "promoted" or e.run_id == run_id)]
+    return bool(said) and (said[-1].run_id, said[-1].event, said[-1].config) == (run_id, event, config)
 
 
 def _result(promoted: bool, config: dict[str, Any] | None, headline: str) -> tuple[JobResult, Gate]:

@@ -6,7 +6,9 @@ The file holds the engine's speculative config itself (an object, or null for of
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 
 from draftsmith.contract.base import canonical
@@ -14,6 +16,9 @@ from draftsmith.contract.config import ServingConfig
 from draftsmith.contract.errors import InputError, RefusedError
 from draftsmith.contract.speculation import SpecConfig
 from draftsmith.kit.files import write_atomic
+from draftsmith.kit.lock import LockHeldError, held
+
+WAIT_S = 30.0
 
 
 class LocalServing:
@@ -42,12 +47,25 @@ class LocalServing:
         """See Serving: the server is not seen from here."""
 
     def switch(self, expected: SpecConfig, new: SpecConfig) -> None:
-        """See Serving."""
-        now = self.current()
-        if canonical(now) == canonical(new):
-            return
-        if canonical(now) != canonical(expected):
-            raise RefusedError(
-                "the standing configuration is not the one that was compared", "compare again against what serves now"
-            )
-        write_atomic(self.file, json.dumps(new, indent=2) + "\n")
+        """See Serving. A link is followed and the file keeps its mode: the start script goes on reading it."""
+        place = Path(os.path.realpath(self.file))
+
+        def still_expected() -> None:
+            if canonical(self.current()) != canonical(expected):
+                raise RefusedError(
+                    "the standing configuration is not the one that was compared",
+                    "compare again against what serves now",
+                )
+
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(held(place.with_name(f".{place.name}.lock"), WAIT_S))
+            except LockHeldError:
+                raise RefusedError(
+                    f"another process is writing {place.name}", "run the same command again when it has ended"
+                ) from None
+            if canonical(self.current()) == canonical(new):
+                return
+            still_expected()
+            # Looked at again when all but the rename is done: a slow disk leaves time for somebody else's switch.
+            write_atomic(place, json.dumps(new, indent=2) + "\n", keep_mode=True, check=still_expected)
