@@ -70,7 +70,8 @@ def checkpoint(
         "model_type": "llama", "hidden_size": hidden, "intermediate_size": mlp, "num_hidden_layers": 1,
         "num_attention_heads": heads, "num_key_value_heads": kv, "head_dim": size, "vocab_size": target["vocab_size"],
         "max_position_embeddings": target["max_position_embeddings"], "rms_norm_eps": 1e-5,
-        "rope_parameters": {"rope_theta": target["rope_theta"], "rope_type": "default"},
+        "rope_parameters": target.get("rope_parameters")
+        or {"rope_theta": target["rope_theta"], "rope_type": "default"},
     }  # fmt: skip
     config = {
         "architectures": ["Eagle3DraftModel"], "draft_vocab_size": len(d2t), "dtype": "float16",
