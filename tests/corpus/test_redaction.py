@@ -120,31 +120,38 @@ def test_the_same_search_finds_them_without_redaction(service: Service, tmp_path
 
 def test_zero_retention_stores_no_text_and_purging_leaves_aggregates(service: Service, tmp_path: Path) -> None:
     run = tmp_path / "run"
+    corpus, compare = run / "phases/corpus/corpus", run / "phases/compare"
     service.chatter(30)
     service.ask("the codeword is Rumpelstilzchen", answer="Rumpelstilzchen it is", id="Rumpelstilzchen",
                 conversation="Rumpelstilzchen", route="shop", params={"user": "Rumpelstilzchen", "stop": ["Rumpelstilzchen"], "top_p": 1})  # fmt: skip
-    manifest = service.build(run / "corpus", CorpusConfig(retention="zero"))
-    rows = list(iter_rows(run / "corpus"))
+    manifest = service.build(corpus, CorpusConfig(retention="zero"))
+    rows = list(iter_rows(corpus))
     assert {row.messages for row in rows} == {None}
-    assert b"Rumpelstilzchen" not in b"".join(p.read_bytes() for p in (run / "corpus").iterdir())
-    assert "Rumpelstilzchen" in stored_text(run / "corpus", service), "token ids are still text until the purge"
+    assert b"Rumpelstilzchen" not in b"".join(p.read_bytes() for p in corpus.iterdir())
+    assert "Rumpelstilzchen" in stored_text(corpus, service), "token ids are still text until the purge"
 
-    (run / "hidden_states/deep").mkdir(parents=True)
-    (run / "hidden_states/deep/0.safetensors").write_text("Rumpelstilzchen")
-    (run / "server.log").write_text("prompt: Rumpelstilzchen")
-    (run / "a-file-nobody-knows").write_text("Rumpelstilzchen")
-    (run / "draft").mkdir()
-    (run / "draft/model.safetensors").write_text("weights")
-    (run / "verdict.json").write_text("{}")
+    text = (
+        "hidden_states/deep/0.safetensors", "server.log", "a-file-nobody-knows",
+        "phases/capture/probe/plan.json", "phases/capture/probe/probe-request.json", "phases/capture/probe/result.json",
+        "phases/corpus/answers/manifest.json", "phases/compare/draft/notes.txt", "phases/train/training/run.json",
+        "phases/compare/trial-verdict.json", "backend/service-state.json", "journal/old/1.json",
+    )  # fmt: skip
+    aggregates = (
+        "phases/train/draft/model.safetensors", "phases/compare/verdict.json", "phases/capture/plan.json",
+        "phases/capture/shard-0001/result.json", "journal/000001.json", "bundle/llama/r/summary.md", "run.json",
+    )  # fmt: skip
+    for name in (*text, *aggregates):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("Rumpelstilzchen" if name in text else "{}")
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("not of this run")
     (run / "link").symlink_to(outside)
-    (run / "manifest.json").symlink_to(outside / "precious")
+    (compare / "facts.json").symlink_to(outside / "precious")
 
     done = purge(run)
     assert "Rumpelstilzchen" not in stored_text(run, service)
-    assert done.kept == ("corpus/manifest.json", "draft/model.safetensors", "verdict.json")
+    assert done.kept == tuple(sorted(("phases/corpus/corpus/manifest.json", *aggregates)))
     assert sorted(p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()) == list(done.kept)
     assert not (run / "hidden_states").exists()
     assert (outside / "precious").exists()

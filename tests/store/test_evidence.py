@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import stat
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from draftsmith.contract.errors import EvidenceError
 from draftsmith.kit.files import sha256_file
 from draftsmith.store.evidence import CommandRecord, require_portable, verify_bundle, write_bundle
 from draftsmith.store.scrub import from_names, to_names
+from draftsmith.work.step_commands import job_commands, started_commands
 
 
 @pytest.fixture
@@ -47,7 +50,8 @@ def test_a_bundle_verifies_after_a_journey(bundle: Path, tmp_path: Path) -> None
     assert report.stored.outcome == "WIN"
     names = {p.relative_to(bundle).as_posix() for p in bundle.rglob("*") if p.is_file()}
     assert {"SOURCE.md", "summary.md", "plan.json", "samples.jsonl", "facts.json", "verdict.json"} <= names
-    assert {f"commands/01-compare.{end}" for end in ("cmd", "stdout", "stderr", "exit")} <= names
+    assert {f"commands/01-compare.{end}" for end in ("cmd", "stdout", "exit")} <= names
+    assert "commands/01-compare.stderr" not in names, "it printed nothing there"
     assert (bundle / "commands/01-compare.exit").read_text() == "0\n"
     assert report.files == len(names) - 1
 
@@ -241,6 +245,131 @@ def test_other_evidence_never_replaces_a_finished_bundle(bundle: Path, tmp_path:
     with pytest.raises(EvidenceError, match="already holds other evidence"):
         write_bundle(tmp_path / "evidence", parts(blocks=5))
     assert verify_bundle(bundle).ok
+
+
+def test_a_bundle_is_replaced_only_by_one_that_was_checked(bundle: Path, tmp_path: Path) -> None:
+    before = tree(bundle)
+
+    def refuse(new: Path) -> None:
+        assert verify_bundle(new).ok
+        assert tree(bundle) == before, "the earlier one is untouched while the new one is checked"
+        raise EvidenceError("not good enough")
+
+    with pytest.raises(EvidenceError, match="not good enough"):
+        write_bundle(tmp_path / "evidence", parts(blocks=5), replace_after=refuse)
+    assert tree(bundle) == before
+    assert write_bundle(tmp_path / "evidence", parts(blocks=5), replace_after=lambda _: None) == bundle
+    assert verify_bundle(bundle).ok
+    assert tree(bundle) != before
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name], "nothing else stays"
+
+
+@pytest.mark.parametrize("call", ["os.fsync", "os.replace", "os.open"])
+def test_a_disk_that_fills_at_any_moment_leaves_the_earlier_bundle(
+    call: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, real = tree(bundle), getattr(os, call.removeprefix("os."))
+    for point in itertools.count(1):
+        calls = itertools.count(1)
+
+        def full(*arguments: Any, point: int = point, calls: Any = calls, **keywords: Any) -> Any:
+            if next(calls) == point:
+                raise OSError(28, "No space left on device")
+            return real(*arguments, **keywords)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(call, full)
+            try:
+                write_bundle(tmp_path / "evidence", parts(blocks=5), replace_after=lambda _: None)
+            except OSError:
+                assert tree(bundle) == before
+                continue
+        break
+    assert point > 5
+    assert tree(bundle) != before
+    assert verify_bundle(bundle).ok
+
+
+def test_a_crash_between_two_renames_is_undone(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that cannot exchange two folders."""
+    before, rename = tree(bundle), os.replace
+
+    def killed(source: Any, target: Any) -> None:
+        if Path(target) == bundle:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ctypes.CDLL", lambda *_, **__: object())
+        patch.setattr("os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_bundle(tmp_path / "evidence", parts(blocks=5), replace_after=lambda _: None)
+    assert not bundle.exists()
+    with pytest.raises(EvidenceError):
+        write_bundle(tmp_path / "evidence", parts(blocks=5))
+    assert tree(bundle) == before
+
+
+def test_two_commands_that_write_one_bundle_at_once_do_it_one_after_the_other(bundle: Path, tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    def meanwhile(_: Path) -> None:
+        other = threading.Thread(
+            target=lambda: write_bundle(tmp_path / "evidence", parts(), replace_after=lambda _: None)
+        )
+        other.start()
+        waiting.append(other)
+        seen.append(verify_bundle(bundle).ok)
+
+    waiting: list[threading.Thread] = []
+    write_bundle(tmp_path / "evidence", parts(blocks=5), replace_after=meanwhile)
+    waiting[0].join(60)
+    assert seen == [True]
+    assert verify_bundle(bundle).ok
+
+
+def test_engines_plans_and_output_are_in_it_without_secrets_and_paths(tmp_path: Path) -> None:
+    workspace = tmp_path / "work space"
+    run = workspace / "runs" / "r-1"
+    job = run / "phases" / "compare"
+    job.mkdir(parents=True)
+    plan = {"out": str(job / "samples"), "config": {"engine": {"env": {"HF_TOKEN": "hf_abcdefghijklmnop"}}}}
+    (job / "plan.json").write_text(json.dumps(plan))
+    (job / "stdout.log").write_text("measured c1\n")
+    (job / "stderr.log").write_text("")
+    engine = [
+        "python",
+        "-m",
+        "vllm.entrypoints",
+        "--model",
+        str(run / "draft"),
+        "--api-key",
+        "sk-live-1234",
+        "--port",
+        "1",
+    ]
+    lines = [{"label": "vllm target :1", "argv": engine, "log": str(job / "servers" / "a.log")}, ["torn"]]
+    registry = run / "processes"
+    registry.mkdir()
+    (registry / "commands.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"label"')
+    commands = [*job_commands("compare", job, logs=True, exit_code=0), *started_commands(registry, run / "phases")]
+    bundle = write_bundle(tmp_path / "evidence", parts(commands=commands, names={"{workspace}": str(workspace)}))
+    found = {path.name: path.read_text() for path in (bundle / "commands").iterdir()}
+    assert sorted(found) == [
+        "01-compare.cmd", "01-compare.exit", "01-compare.plan.json", "01-compare.stdout", "02-compare-vllm-target-1.cmd",
+    ]  # fmt: skip
+    assert found["01-compare.stdout"] == "measured c1\n"
+    assert "vllm.entrypoints" in found["02-compare-vllm-target-1.cmd"]
+    assert "--port 1" in found["02-compare-vllm-target-1.cmd"]
+    everything = "".join(found.values())
+    assert "sk-live-1234" not in everything
+    assert "hf_abc" not in everything
+    assert str(tmp_path) not in everything
+    assert "{workspace}/runs/r-1/draft" in everything
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_run_without_a_comparison_leaves_evidence_too(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 import time
@@ -68,6 +70,48 @@ def write_json(path: Path, value: Any) -> Path:
 def read_json(path: Path) -> Any:
     """Parse a JSON file. Raises FileNotFoundError or ValueError."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def put_in_place(new: Path, final: Path) -> None:
+    """Rename the folder `new` to `final`; a folder that is there is exchanged for it in one step and then removed.
+
+    Where the file system cannot exchange two folders, the old one waits as `.<name>.old` for the moment between two
+    renames; `put_back` restores it after a crash in that moment.
+    """
+    if not final.exists():
+        os.replace(new, final)
+        return
+    old = new
+    if not _exchanged(new, final):
+        old = _aside(final)
+        os.replace(final, old)
+        os.replace(new, final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def put_back(final: Path) -> None:
+    """Finish or undo a `put_in_place` that was interrupted."""
+    old = _aside(final)
+    if old.exists() and not final.exists():
+        os.replace(old, final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")
+
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Linux's renameat2 with RENAME_EXCHANGE. False where the system or the file system has none."""
+    try:
+        exchange = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    done: int = exchange(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    return done == 0
 
 
 def append_line(path: Path, text: str) -> None:

@@ -32,12 +32,13 @@ from typing import Any
 import psutil
 
 from draftsmith.kit import keeper
-from draftsmith.kit.files import PRIVATE_FILE, private_dir, read_json, write_json
+from draftsmith.kit.files import PRIVATE_FILE, append_line, private_dir, read_json, write_json
 
 TOKEN_VARIABLE = "DRAFTSMITH_PROCESS_TOKEN"
 GRACE_S = 15.0
 KILL_WAIT_S = 10.0
 UNKNOWN_EXIT = -1
+COMMANDS = "commands.jsonl"  # in the registry: every command line that was ever started, for the evidence
 POLL_S = 0.05
 
 
@@ -127,6 +128,8 @@ def start(
         record = replace(record, pid=popen.pid, pgid=popen.pid, create_time=psutil.Process(popen.pid).create_time())
     _children[token] = popen
     write_json(path, asdict(record))
+    line = {"label": label, "argv": list(argv), "log": record.log, "at_unix_s": time.time()}
+    append_line(registry / COMMANDS, json.dumps(line))
     return Process(record, path)
 
 

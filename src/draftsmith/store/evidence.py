@@ -1,7 +1,7 @@
 """An evidence bundle: everything a verdict rests on, in one folder that can be handed on and checked offline.
 
     <out>/<family>/<run-id>/
-      SOURCE.md  summary.md  report.html  commands/NN-step.{cmd,stdout,stderr,exit}
+      SOURCE.md  summary.md  report.html  commands/NN-step.{cmd,plan.json,stdout,stderr,exit}
       plan.json  samples.jsonl  facts.json  verdict.json
       workload-profile.json  corpus-manifest.json  draft-manifest.json  training.jsonl
       MANIFEST.json      sha256 and size of every other file, written last: without it a bundle is unfinished
@@ -12,11 +12,13 @@ taken over is never changed, so a plan or trial that holds such a thing is refus
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,17 @@ from draftsmith.contract.errors import EvidenceError
 from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
 from draftsmith.contract.profile import WorkloadProfile
 from draftsmith.contract.verdict import Decision
-from draftsmith.kit.files import PRIVATE_FILE, private_dir, sha256_file, write_atomic, write_json
+from draftsmith.kit.files import (
+    PRIVATE_FILE,
+    private_dir,
+    put_back,
+    put_in_place,
+    read_json,
+    sha256_file,
+    write_atomic,
+    write_json,
+)
+from draftsmith.kit.lock import LockHeldError, held
 from draftsmith.store.bundle_check import MANIFEST, Recompute, VerifyReport, read_manifest, recompute, verify_bundle
 from draftsmith.store.scrub import Scrubber
 from draftsmith.verdict.samples import bundle_digest
@@ -47,11 +59,15 @@ __all__ = [
 ]
 
 Line = str | bytes
+LOCK = ".lock"
+WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
 class CommandRecord:
-    """One command that was run. `stdout` and `stderr` are text, or files that are read line by line."""
+    """One command that was run. `stdout` and `stderr` are text, or files that are read line by line; nothing printed, no
+    file. `plan`: the JSON file that told it what to do.
+    """
 
     step: str
     argv: tuple[str, ...]
@@ -59,6 +75,7 @@ class CommandRecord:
     stderr: str | Path = ""
     exit_code: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    plan: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -87,11 +104,14 @@ class BundleParts:
     secrets: tuple[str, ...] = ()
 
 
-def write_bundle(out: Path, parts: BundleParts) -> Path:
+def write_bundle(out: Path, parts: BundleParts, *, replace_after: Callable[[Path], None] | None = None) -> Path:
     """Write `<out>/<family>/<run-id>/` and return it.
 
     Writing the same evidence again keeps what is there. Raises EvidenceError if other evidence has that name, if the
     parts contradict each other, or if one of them holds something that must not leave the workspace.
+
+    `replace_after`: checks the finished bundle while it still lies beside an earlier one of that name; only if it raises
+    nothing does the new one take the earlier one's place, whatever evidence that holds.
     """
     for word in (parts.family, parts.run_id):
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", word):
@@ -100,16 +120,26 @@ def write_bundle(out: Path, parts: BundleParts) -> Path:
             )
     final = out / parts.family / parts.run_id
     partial = out / parts.family / f".{parts.run_id}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
     scrubber = Scrubber.of(parts.names)
     scrubber = Scrubber(scrubber.names, (*parts.secrets, *scrubber.secrets))
-    try:
-        _private(partial)
-        _write_files(partial, parts, scrubber)
-        _write_manifest(partial)
-        _commit(partial, final)
-    finally:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(private_dir(out) / LOCK, WAIT_S))
+        except LockHeldError:
+            raise EvidenceError(f"another command is writing {final}", "wait for its end, then run again") from None
+        put_back(final)
         shutil.rmtree(partial, ignore_errors=True)
+        try:
+            _private(partial)
+            _write_files(partial, parts, scrubber)
+            _write_manifest(partial)
+            if replace_after is None:
+                _commit(partial, final)
+            else:
+                replace_after(partial)
+                put_in_place(partial, final)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return final
 
 
@@ -206,10 +236,18 @@ def _write_command(folder: Path, number: int, command: CommandRecord, scrubber: 
     words = [f"{name}={shlex.quote(value)}" for name, value in scrubber.value(dict(command.env)).items()]
     words += [shlex.quote(word) for word in scrubber.argv(command.argv)]
     write_atomic(folder / f"{stem}.cmd", scrubber.text(" ".join(words)) + "\n")
+    if command.plan is not None and command.plan.is_file():
+        write_json(folder / f"{stem}.plan.json", scrubber.value(read_json(command.plan)))
     for suffix, content in (("stdout", command.stdout), ("stderr", command.stderr)):
-        _write_lines(folder / f"{stem}.{suffix}", _scrubbed_lines(content, scrubber))
-    code = "unknown" if command.exit_code is None else str(command.exit_code)
-    write_atomic(folder / f"{stem}.exit", f"{code}\n")
+        _write_output(folder / f"{stem}.{suffix}", _scrubbed_lines(content, scrubber))
+    if command.exit_code is not None:
+        write_atomic(folder / f"{stem}.exit", f"{command.exit_code}\n")
+
+
+def _write_output(path: Path, lines: Iterator[str]) -> None:
+    first = next(lines, None)
+    if first is not None:
+        _write_lines(path, itertools.chain([first], lines))
 
 
 def _scrubbed_lines(content: str | Path, scrubber: Scrubber) -> Iterator[str]:
@@ -261,9 +299,7 @@ def _commit(partial: Path, final: Path) -> None:
         if [old.get(name) for name in keep] == [new.get(name) for name in keep]:
             return
         raise EvidenceError(f"{final} already holds other evidence", "use another run id, or move that folder away")
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(partial, final)
+    put_in_place(partial, final)
 
 
 def _private(folder: Path) -> None:

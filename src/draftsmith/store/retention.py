@@ -14,27 +14,26 @@ from pathlib import Path
 
 from draftsmith.contract.errors import PrerequisiteError, RefusedError
 
-# Relative paths; `*` matches slashes too. Each holds counts, times, hashes or weights, never ids or text of a request.
+PHASES = ("profile", "corpus", "capture", "train", "compare", "publish")  # those that run as jobs
+
+# Whole paths in the folder of a run. `*` stands for one name (a number of the journal, a shard), `**` at the end for all
+# below. Each holds counts, times, hashes, command lines or weights, never ids or text of a request. A file is named with
+# its folder: the same name elsewhere may hold anything.
 AGGREGATES = (
-    "manifest.json",
-    "*/manifest.json",
-    "draft/*",
-    "*/draft/*",
-    "*workload-profile.json",
-    "*service-state.json",
-    "*plan.json",
-    "*samples.jsonl",
-    "*verdict.json",
-    "*report.html",
-    "*summary.md",
-    "*SOURCE.md",
-    "*result.json",
-    "*facts.json",
-    "*plan-frozen.json",
-    "*.exit",
     "run.json",
+    "lock",
     "journal/*.json",
-    "bundle/*",  # scrubbed when it is written, and without logs under zero retention
+    "processes/commands.jsonl",
+    *(f"phases/{phase}/{name}.json" for phase in PHASES for name in ("plan", "result")),
+    *(f"phases/{phase}/shard-*/result.json" for phase in PHASES),
+    "phases/profile/workload-profile.json",
+    "phases/corpus/corpus/manifest.json",
+    "phases/train/draft/**",
+    "phases/compare/plan-frozen.json",
+    "phases/compare/samples.jsonl",
+    "phases/compare/facts.json",
+    "phases/compare/verdict.json",
+    "bundle/**",  # scrubbed when it is written, and without logs under zero retention
 )
 
 
@@ -48,7 +47,7 @@ class Purged:
 
 
 def purge(run_dir: Path, keep: Collection[str] = AGGREGATES) -> Purged:
-    """Delete rows, prompts, answers, hidden states and logs of a run; keep the files that match `keep`.
+    """Delete rows, prompts, answers, hidden states and logs of a run; keep the files that `keep` names.
 
     Links are removed, never followed. A second call finds nothing to do. Raises RefusedError for a folder that cannot
     be a run (the root, a home folder, a link), PrerequisiteError when something could not be deleted.
@@ -57,7 +56,7 @@ def purge(run_dir: Path, keep: Collection[str] = AGGREGATES) -> Purged:
     removed, kept, failed, size = [], [], [], 0
     for path in _leaves(run_dir):
         name = path.relative_to(run_dir).as_posix()
-        if not path.is_symlink() and path.is_file() and any(fnmatch.fnmatchcase(name, pattern) for pattern in keep):
+        if not path.is_symlink() and path.is_file() and any(_is(name, pattern) for pattern in keep):
             kept.append(name)
             continue
         try:
@@ -74,6 +73,13 @@ def purge(run_dir: Path, keep: Collection[str] = AGGREGATES) -> Purged:
             "make the folder writable and purge again; until then the run still holds traffic",
         )
     return Purged(tuple(sorted(removed)), size, tuple(sorted(kept)))
+
+
+def _is(name: str, pattern: str) -> bool:
+    parts, wanted = name.split("/"), pattern.split("/")
+    if wanted[-1] == "**":
+        parts, wanted = parts[: len(wanted) - 1], wanted[:-1]
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
 
 
 def _leaves(folder: Path) -> Iterator[Path]:

@@ -165,14 +165,14 @@ def _probe(
 
 def run_probe(plan: ProbePlan, workdir: Path, python: str | None, registry: Path) -> ProbeReport:
     """Run draftsmith.work.inside.probe as a subprocess. Raises EngineError if it does not report."""
-    asked, answer = workdir / "plan.json", workdir / "report.json"
+    asked, answer = workdir / "probe-request.json", workdir / "report.json"
     answer.unlink(missing_ok=True)
     write_json(asked, plan)
     try:
         arguments = [str(asked), "--report", str(answer)]
         code = run_module("draftsmith.work.inside.probe", arguments, python, workdir / "probe.log", registry)
     finally:
-        asked.unlink()  # it holds token ids
+        asked.unlink(missing_ok=True)  # it holds token ids
     if not answer.is_file():
         raise EngineError(
             f"the probe ended with exit code {code} and no report", "see probe/probe.log of the capture job"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from draftsmith.store.evidence import BundleParts, CommandRecord, verify_bundle,
 from draftsmith.store.scrub import home
 from draftsmith.work.job import Job, Outputs, run_job
 from draftsmith.work.sizes import draft_bytes, sol_inputs
+from draftsmith.work.step_commands import job_commands, started_commands
 
 
 def body(job: Job) -> Outputs:
@@ -36,13 +36,12 @@ def body(job: Job) -> Outputs:
 
 
 def publish(plan: dict[str, Any]) -> Outputs:
-    """Write `<out>/<family>/<run-id>`, replacing an earlier one of the same run, and verify it."""
+    """Write `<out>/<family>/<run-id>` and verify it; an earlier one of the same run stays until the new one has verified."""
     target = TargetFacts.model_validate(plan["target"])
     results = {name: JobResult.model_validate(value) for name, value in plan["results"].items()}
     parts = report_parts(plan, target, results)
     family = target.architecture.removesuffix("ForCausalLM").lower() or "model"
     out = Path(plan["out"])
-    shutil.rmtree(out / family / plan["run_id"], ignore_errors=True)
     bundle = write_bundle(
         out,
         BundleParts(
@@ -62,14 +61,21 @@ def publish(plan: dict[str, Any]) -> Outputs:
             training=parts.training,
             names=home() | {name: str(path) for name, path in plan["names"].items()},
         ),
+        replace_after=require_verified,
     )
+    report = verify_bundle(bundle)
+    figures = {"verified": True, "files": report.files, "manifest_sha256": report.manifest_sha256}
+    return {"bundle": str(bundle), "report": str(bundle / "report.html")}, figures
+
+
+def require_verified(bundle: Path) -> None:
+    """Raise EvidenceError if a bundle does not verify."""
     report = verify_bundle(bundle)
     if not report.ok:
         raise EvidenceError(
-            "the bundle does not verify: " + "; ".join(report.sentences()), "run `draftsmith report` again"
+            "the bundle does not verify: " + "; ".join(report.sentences()),
+            "an earlier bundle is still there; run `draftsmith report` again",
         )
-    figures = {"verified": True, "files": report.files, "manifest_sha256": report.manifest_sha256}
-    return {"bundle": str(bundle), "report": str(bundle / "report.html")}, figures
 
 
 def report_parts(plan: dict[str, Any], target: TargetFacts, results: dict[str, JobResult]) -> ReportParts:
@@ -137,14 +143,11 @@ def _taken_over(results: dict[str, JobResult]) -> dict[str, str]:
 
 
 def _commands(plan: dict[str, Any], results: dict[str, JobResult]) -> Iterator[CommandRecord]:
-    """The jobs that were run. No engine is asked to print traffic, but under zero retention no log is trusted."""
-    logs = plan["config"]["corpus"]["retention"] != "zero"
+    """The jobs and what they started. No engine is asked to print traffic, but under zero retention no log is trusted."""
+    logs, folder = plan["config"]["corpus"]["retention"] != "zero", Path(plan["folder"])
     for name, result in results.items():
-        folder = Path(plan["folder"]) / "phases" / name
-        if (folder / "plan.json").exists():
-            argv = ("python", "-m", f"draftsmith.work.{name}", str(folder / "plan.json"))
-            out, err = (folder / "stdout.log", folder / "stderr.log") if logs else ("", "")
-            yield CommandRecord(name, argv, out, err, 0 if result.ok else 1)
+        yield from job_commands(name, folder / "phases" / name, logs=logs, exit_code=0 if result.ok else 1)
+    yield from started_commands(Path(plan["registry"]), folder / "phases")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from draftsmith.kit.files import private_dir, read_json, read_lines, write_atomi
 from draftsmith.report.page import render_report
 from draftsmith.report.parts import ReportParts
 from draftsmith.report.summary import summary_md
-from draftsmith.store.evidence import BundleParts, CommandRecord, verify_bundle, write_bundle
+from draftsmith.store.evidence import BundleParts, verify_bundle, write_bundle
 from draftsmith.store.scrub import home
+from draftsmith.work.step_commands import job_commands, started_commands
 
 FAMILY = "comparison"
 
@@ -35,8 +36,9 @@ def publish_comparison(folder: Path) -> Path:
     page, summary = render_report(parts), summary_md(parts)
     write_atomic(folder / "report.html", page)
     write_atomic(folder / "summary.md", summary)
-    shutil.rmtree(folder / "bundle", ignore_errors=True)
-    argv = ("python", "-m", "draftsmith.work.compare", str(folder / "plan.json"))
+    commands = [*job_commands("compare", folder, logs=True, exit_code=0)]
+    if request.get("registry"):
+        commands += started_commands(Path(request["registry"]))
     bundle = write_bundle(
         private_dir(folder / "bundle"),
         BundleParts(
@@ -45,18 +47,25 @@ def publish_comparison(folder: Path) -> Path:
             source={"hardware": hardware.describe(), "draftsmith": draftsmith.__version__},
             summary_md=summary,
             report_html=page,
-            commands=[CommandRecord("compare", argv, folder / "stdout.log", folder / "stderr.log", 0)],
+            commands=commands,
             plan=parts.plan,
             trials=parts.trials,
             facts=parts.facts,
             decision=parts.decision,
             names=home() | request.get("names", {}),
         ),
+        replace_after=_require_verified,
     )
+    for other in bundle.parent.iterdir():  # of before the folder was renamed
+        if other != bundle:
+            shutil.rmtree(other, ignore_errors=True)
+    return bundle
+
+
+def _require_verified(bundle: Path) -> None:
     report = verify_bundle(bundle)
     if not report.ok:
         raise EvidenceError("the bundle does not verify: " + "; ".join(report.sentences()), "compare again")
-    return bundle
 
 
 def comparison_parts(folder: Path, request: dict[str, Any]) -> ReportParts:
