@@ -14,11 +14,13 @@ import pytest
 from corpus_service import VOCAB, WORDS, Service
 
 from draftsmith.contract.config import CorpusConfig
+from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import InputError, PrerequisiteError
 from draftsmith.contract.profile import Distribution, LengthBucket, Recommendation, WorkloadProfile
 from draftsmith.corpus import spill
 from draftsmith.corpus.build import answered, build_corpus, iter_rows, needs_answers, open_corpus, storage_estimate
 from draftsmith.corpus.target_tokens import TargetTokens
+from draftsmith.traffic.importers import read_records
 
 
 def test_a_row_is_what_the_engine_said(service: Service, tmp_path: Path) -> None:
@@ -321,3 +323,18 @@ def test_a_replayed_answer_keeps_the_place_of_the_request_in_time(service: Servi
     split = {row.id: row.split for row in iter_rows(tmp_path / "corpus")}
     assert split[late.id] == "heldout"
     assert split[again.id] != "heldout"
+
+
+@pytest.mark.parametrize("name", ["think", "hermes", "xml", "plain"])
+def test_recordings_of_thinking_and_tool_calls_need_no_new_answers(name: str) -> None:
+    """Logs of a server with reasoning and tool parsers, made with the tokenizer of the small target."""
+    log = Path(__file__).resolve().parents[3] / "shared" / "cases" / "native" / f"{name}.jsonl"
+    target = Path(os.environ.get("DRAFTSMITH_TARGET", ".cache/demo-target"))
+    if not (log.exists() and (target / "tokenizer.json").exists()):
+        pytest.skip("no shared/cases beside the repository, or no small target")
+    facts = TargetFacts(
+        path="", architecture="LlamaForCausalLM", model_type="llama", num_layers=4, hidden_size=8, vocab_size=49152,
+        max_position_embeddings=4096, dtype="bfloat16", weight_bytes=1, sha256="t", tokenizer_sha256="t",
+    )  # fmt: skip
+    sorted_ = needs_answers(read_records([str(log)]), "auto", tokens=TargetTokens(target, facts))
+    assert (len(sorted_.ready), len(sorted_.replay), sorted_.dropped) == (8, 0, {})

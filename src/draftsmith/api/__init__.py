@@ -13,7 +13,7 @@ whatever else acts for an operator, calls these functions and nothing below them
 | checks.py | what this machine has and lacks |
 | plans.py, plan_request.py | what a draft has to reach, before it is trained |
 | comparisons.py, arms.py | any servers compared; decided again from samples |
-| traffic.py | profile, drift, mix, replay |
+| traffic.py, records.py | profile, drift, mix, replay; what was understood of a log |
 | drafts.py, recipe_text.py, recipe_run.py | lint, verify, and a recipe for training elsewhere |
 | canaries.py, cluster.py | servers beside what serves in Kubernetes; what a cluster is asked and shown |
 | demos.py | the demo |

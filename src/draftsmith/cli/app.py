@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from draftsmith.cli import canary, gate, loop, plan, scaffold, tools, traffic
+from draftsmith.cli import canary, gate, loop, plan, records, scaffold, tools, traffic
 
 app = typer.Typer(
     name="draftsmith",
@@ -25,6 +25,7 @@ for command, function in {
     "plan": plan.plan,
     "run": loop.run,
     "profile": traffic.profile,
+    "records": records.records,
     "drift": traffic.drift,
     "mix": traffic.mix,
     "replay": traffic.replay,

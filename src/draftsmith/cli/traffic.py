@@ -9,6 +9,7 @@ import typer
 
 from draftsmith.cli import options as o
 from draftsmith.cli.output import Progress, show
+from draftsmith.cli.records import Map, format_of
 from draftsmith.contract.errors import InputError
 
 
@@ -19,6 +20,7 @@ def profile(
     ] = None,
     target: o.Target = None,
     format: Annotated[str | None, typer.Option("--format", help="name of the format; default: recognised")] = None,
+    map: Map = None,
     exact: Annotated[
         bool | None, typer.Option("--exact/--estimate", help="count every token, or sample large logs")
     ] = None,
@@ -44,7 +46,7 @@ def profile(
         o.configuration(config, target=target),
         sources,
         tokenizer=tokenizer,
-        format=format,
+        format=format_of(format, map),
         exact=exact,
         aa_shapes=aa_shapes,
         rejects=rejects,

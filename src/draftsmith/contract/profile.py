@@ -118,6 +118,10 @@ class WorkloadProfile(Frozen):
     content_class_mix: dict[str, float]
     classes: tuple[ClassProfile, ...] = ()
     routes: tuple[ClassProfile, ...] = ()
+    models: dict[str, int] = Field(default_factory=dict, description="model names that requests asked for -> requests")
+    adapters: dict[str, int] = Field(
+        default_factory=dict, description="LoRA adapters that answered -> requests; a draft is trained for one target"
+    )
     isl_buckets: tuple[LengthBucket, ...] = ()
     osl_buckets: tuple[LengthBucket, ...] = ()
     bench_shapes: tuple[BenchShape, ...] = ()

@@ -10,8 +10,7 @@ from typing import Any
 from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import InputError
-
-COMPARED_CHARACTERS = 200
+from draftsmith.traffic.agreement import agrees
 
 
 class TargetTokens:
@@ -47,13 +46,10 @@ class TargetTokens:
     def made_here(self, record: AccessRecord) -> bool | None:
         """Whether the logged answer text and the logged answer ids agree under this tokenizer; None if one is missing.
 
-        The text may be shorter than the ids: the API layer takes out stop strings, thinking and tool calls.
+        What the API layer does to an answer (reasoning and calls parsed, stop strings cut) is no disagreement.
         """
-        if not record.completion or not record.output_token_ids:
-            return None
-        said = _squeezed(record.completion.split("\ufffd")[0])[:COMPARED_CHARACTERS]
-        return said in _squeezed(self.text(record.output_token_ids))
+        parts = record.answer.model_dump() if record.answer else None
+        return agrees(record.completion, parts, record.output_token_ids, self._decode)
 
-
-def _squeezed(text: str) -> str:
-    return "".join(text.split())
+    def _decode(self, ids: Sequence[int], leave_out_special: bool) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=leave_out_special))

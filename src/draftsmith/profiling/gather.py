@@ -16,9 +16,11 @@ from draftsmith.profiling.fingerprint import Fingerprint
 from draftsmith.profiling.lengths import Lengths, fit, guess
 from draftsmith.profiling.observe import Batch, Sample
 from draftsmith.traffic.classes import CLASSES
+from draftsmith.traffic.tokens import IdCheck
 
 KINDS = ("in", "out")
 MAX_ROUTES = 48
+OTHERS = "(others)"
 MAX_SAMPLE_TOKENS = 1_500_000
 _HOLD = 24
 _FIT = 1500
@@ -34,6 +36,7 @@ class Gathered:
 
     on_duplicate: OnDuplicate
     can_guess: bool
+    on_flaw: Callable[[str, int, int], None] = lambda reason, file, line: None
     n: int = 0
     classes: Tally[int] = field(default_factory=Tally)
     lengths: dict[tuple[str, int], Lengths] = field(default_factory=dict)
@@ -50,6 +53,9 @@ class Gathered:
     reused: float = 0.0
     prefixed: float = 0.0
     cached: tuple[int, int] = (0, 0)
+    ids: IdCheck = field(default_factory=IdCheck)
+    models: Tally[str] = field(default_factory=Tally)
+    adapters: Tally[str] = field(default_factory=Tally)
     no_counts: int = 0
     sample_tokens: int = 0
     _ids: Seen = field(default_factory=Seen)
@@ -94,6 +100,11 @@ class Gathered:
 
     def _fold(self, batch: Batch) -> None:
         keep = self._first_of_id(batch)
+        self.ids.add(batch.ids)
+        _add_names(self.models, batch.models)
+        _add_names(self.adapters, batch.adapters)
+        for reason, file, line in batch.flawed:
+            self.on_flaw(reason, file, line)
         columns = {name: values[keep] for name, values in batch.columns.items()}
         self.parameters.update(batch.parameters)
         self.languages.update(batch.languages)
@@ -162,11 +173,12 @@ class Gathered:
         if kind == "in":
             self.no_counts += int(((known < 0) & ~guessable & (size > 0)).sum())
         sampled = columns["chosen"] & (counted >= 0) & (size > (observe.SHORT if kind == "out" else 0)) & self.can_guess
-        groups = self._groups(columns, kind, routes)
+        groups = self._groups(columns, kind)
+        named = self._routes(columns, kind, routes)
         guesses = self._guesses(columns, kind, guessable | sampled)
         shown = np.where(known >= 0, known, np.where(guessable, guesses, -1))
         self.fingerprint.add_lengths(parts, kind, shown)
-        for lengths, mine in groups:
+        for lengths, mine in (*groups, *named):
             lengths.add_exact(known[mine & (known >= 0)])
             if self.can_guess:
                 lengths.add_guesses(guesses[mine & guessable])
@@ -183,19 +195,32 @@ class Gathered:
             result[mine] = guess(features[mine], self._fits.get((kind, code), self._fits[kind, -1]))
         return result
 
-    def _groups(self, columns: Columns, kind: str, routes: list[str]) -> list[tuple[Lengths, NDArray[np.bool_]]]:
-        groups = []
-        for code in np.unique(columns["code"]).tolist():
-            groups.append((self.lengths.setdefault((kind, code), Lengths()), columns["code"] == code))
+    def _groups(self, columns: Columns, kind: str) -> list[tuple[Lengths, NDArray[np.bool_]]]:
+        return [
+            (self.lengths.setdefault((kind, code), Lengths()), columns["code"] == code)
+            for code in np.unique(columns["code"]).tolist()
+        ]
+
+    def _routes(self, columns: Columns, kind: str, routes: list[str]) -> list[tuple[Lengths, NDArray[np.bool_]]]:
+        """A group for every route that has a table. All others share one, so that a route a request costs no more than one."""
+        named: dict[str, int] = {}
+        group = np.full(len(routes), -1, np.int32)
         for at in np.unique(columns["route"]).tolist():
             name = routes[at]
             if not name:
                 continue
             if name not in self.routes and len(self.routes) >= MAX_ROUTES:
-                name = "(others)"
-            table = self.routes.setdefault(name, {one: Lengths() for one in KINDS})
-            groups.append((table[kind], columns["route"] == at))
-        return groups
+                name = OTHERS
+            self.routes.setdefault(name, {one: Lengths() for one in KINDS})
+            group[at] = named.setdefault(name, len(named))
+        mine = group[columns["route"]] if len(routes) else np.full(len(columns["route"]), -1)
+        return [(self.routes[name][kind], mine == at) for name, at in named.items()]
+
+
+def _add_names(known: Tally[str], names: Tally[str]) -> None:
+    """Count names, with as many of their own as there are tables of routes."""
+    for name, times in names.items():
+        known[name if name in known or len(known) < MAX_ROUTES else OTHERS] += times
 
 
 def _features(columns: Columns, kind: str) -> NDArray[np.float64]:

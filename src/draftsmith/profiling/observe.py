@@ -20,7 +20,7 @@ from draftsmith.profiling.parameters import shown_parameters, structured
 from draftsmith.traffic.classes import CLASSES, classify_shown, copy_rate, shown
 from draftsmith.traffic.importers.base import Fields
 from draftsmith.traffic.languages import language
-from draftsmith.traffic.tokens import Counter, check_ids, content
+from draftsmith.traffic.tokens import Counter, IdCheck, content
 
 SHORT = 256
 """Answers of at most so many characters are always counted: an estimate could not be within a token."""
@@ -69,6 +69,13 @@ class Batch:
     prefixes: tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.float64]]
     samples: list[Sample] = field(default_factory=list)
     raw: list[bytes] = field(default_factory=list)
+    flawed: list[tuple[str, int, int]] = field(default_factory=list)
+    ids: IdCheck = field(default_factory=IdCheck)
+    models: Tally[str] = field(default_factory=Tally)
+    adapters: Tally[str] = field(default_factory=Tally)
+
+
+FOREIGN_IDS = "token ids outside the tokenizer's vocabulary (kept without them)"
 
 
 class Observer:
@@ -76,7 +83,6 @@ class Observer:
 
     def __init__(self, counter: Counter | None, sampling: Sampling) -> None:
         self._counter, self._sampling = counter, sampling
-        self._agreement: list[bool] = []
         self._clear()
 
     def _clear(self) -> None:
@@ -87,6 +93,10 @@ class Observer:
         self._prefixes: list[tuple[int, int, float]] = []
         self._samples: list[Sample] = []
         self._raw: list[bytes] = []
+        self._flawed: list[tuple[str, int, int]] = []
+        self._ids = IdCheck()
+        self._models: Tally[str] = Tally()
+        self._adapters: Tally[str] = Tally()
         self._waiting: list[tuple[str, int, str]] = []
         self._waiting_size = 0
         self._counted: dict[str, list[tuple[int, int]]] = {"counted_in": [], "counted_out": []}
@@ -105,9 +115,13 @@ class Observer:
         row = len(self._rows)
         self._count(row, fields, messages, said, luck < weight_share)
         if luck < self._sampling.ids_share:
-            self._sample(fields, messages, said, code, line)
+            self._sample(fields, messages, said, code, file, line)
         self._parameters.update(shown_parameters(params))
         self._raw.append(fields.get("raw", b""))
+        if fields.get("model"):
+            self._models[fields["model"]] += 1
+        if fields.get("adapter"):
+            self._adapters[fields["adapter"]] += 1
         whole, before = self._chain(row, messages, prompt_ids, fields.get("prefix_blocks"))
         usage, timing = fields["usage"], fields.get("timing") or {}
         self._rows.append(
@@ -155,7 +169,19 @@ class Observer:
         owners, hashes, shares = zip(*self._prefixes, strict=True) if self._prefixes else ((), (), ())
         prefixes = (np.array(owners, np.int64), np.array(hashes, np.uint64), np.array(shares, np.float64))
         raw = self._raw if any(self._raw) else []
-        batch = Batch(columns, list(self._routes), self._parameters, self._languages, prefixes, self._samples, raw)
+        batch = Batch(
+            columns,
+            list(self._routes),
+            self._parameters,
+            self._languages,
+            prefixes,
+            self._samples,
+            raw,
+            self._flawed,
+            self._ids,
+            self._models,
+            self._adapters,
+        )
         self._clear()
         return batch
 
@@ -195,7 +221,7 @@ class Observer:
             return
         chosen = chosen or self._sampling.exact
         if chosen and usage["prompt_tokens"] is None and not fields.get("prompt_token_ids") and messages:
-            self._await("counted_in", row, counter.render(messages))
+            self._await("counted_in", row, counter.render(messages, fields["params"].get("tools")))
         wanted = said and (chosen or len(said) <= SHORT)
         if wanted and usage["completion_tokens"] is None and not fields.get("output_token_ids"):
             self._await("counted_out", row, said)
@@ -214,13 +240,16 @@ class Observer:
                 self._counted[column].append((row, tokens))
         self._waiting, self._waiting_size = [], 0
 
-    def _sample(self, fields: Fields, messages: Any, said: str, code: int, line: int) -> None:
+    def _sample(self, fields: Fields, messages: Any, said: str, code: int, file: int, line: int) -> None:
         """Token ids for replay and histograms: the log's own, else by the tokenizer, else hashed words."""
         counter, prompt, output = self._counter, fields.get("prompt_token_ids"), fields.get("output_token_ids")
         if counter is not None:
-            check_ids(counter, prompt or (), None, self._agreement)
-            check_ids(counter, output or (), said or None, self._agreement)
-            prompt = prompt or (counter.encode(counter.render(messages)) if messages else None)
+            if (prompt or output) and not self._ids.look(counter, fields):
+                self._flawed.append((FOREIGN_IDS, file, line))
+                prompt = output = None
+            prompt = prompt or (
+                counter.encode(counter.render(messages, fields["params"].get("tools"))) if messages else None
+            )
             output = output or (counter.encode(said) if said else None)
         if prompt is None and output is None:
             if messages or said:
@@ -312,7 +341,7 @@ def _sizes(messages: Any) -> tuple[int, int, int, bool]:
     turns = False
     for message in messages:
         said = message.get("content")
-        if type(said) is not str:
+        if type(said) is not str or "tool_calls" in message:
             said = content(message)
         size += len(said)
         spaces += said.count(" ")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import time
+from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -69,21 +72,44 @@ def build_profile(
     gathered = Gathered(
         on_duplicate=lambda file, line, raw: skips("duplicate request id", f"{files[file].file.name}:{line}", raw),
         can_guess=counter is not None and not sampling.exact,
+        on_flaw=lambda reason, file, line: skips(reason, f"{files[file].file.name}:{line}", b""),
     )
     job = Job(tokenizer, sampling, keep_raw=rejects is not None, format=format)
     with _aside(rejects) as aside:
         skips.aside = aside
         provenance = scan(files, job, gathered, skips, limit=limit, workers=workers, on_progress=on_progress)
+    if counter is not None:
+        gathered.ids.judge(counter.vocab_size)
     if not gathered.n:
         raise no_usable_record(
             dict(skips.reasons), next((one.reader.strange for one in files if one.reader.strange), ())
         )
     _require_counts(gathered, counter is not None)
     found = _assemble(gathered, skips, provenance, counter.name if counter else None, target_config)
-    if rename is not None:
-        routes = tuple(one.model_copy(update={"name": rename(one.name)}) for one in found.routes)
-        found = found.model_copy(update={"routes": routes})
-    return sealed(found)
+    return sealed(_renamed(found, rename or (lambda name: name)))
+
+
+_PERSON = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}")
+
+
+def _renamed(found: WorkloadProfile, rename: Callable[[str], str]) -> WorkloadProfile:
+    """The profile with the names that are shown. An address of a person is never shown: gateways name routes by them."""
+
+    def shown(name: str) -> str:
+        if _PERSON.search(name):
+            name = f"name-{hashlib.blake2b(name.encode('utf-8', 'replace'), digest_size=6).hexdigest()}"
+        return rename(name)
+
+    def counted(names: dict[str, int]) -> dict[str, int]:
+        made: Tally[str] = Tally()
+        for name, times in names.items():
+            made[shown(name)] += times
+        return dict(made)
+
+    routes = tuple(one.model_copy(update={"name": shown(one.name)}) for one in found.routes)
+    return found.model_copy(
+        update={"routes": routes, "models": counted(found.models), "adapters": counted(found.adapters)}
+    )
 
 
 def sealed(profile: WorkloadProfile) -> WorkloadProfile:
@@ -152,6 +178,8 @@ def _assemble(
         content_class_mix={one.name: one.share for one in classes},
         classes=classes,
         routes=_routes(gathered, replay.by_route),
+        models=dict(gathered.models.most_common()),
+        adapters=dict(gathered.adapters.most_common()),
         isl_buckets=dist.buckets(*histograms.all("in")),
         osl_buckets=dist.buckets(*histograms.all("out")),
         bench_shapes=shapes,

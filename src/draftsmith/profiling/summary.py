@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from draftsmith.contract.profile import ClassProfile, Distribution, ExpectedAcceptance, WorkloadProfile
+from draftsmith.traffic.importers import keeps_record
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
     from rich.table import Table
 
 SKIPS_SHOWN = 8
+NAMES_SHOWN = 6
 ROUTES_SHOWN = 12
 BARS = "▁▂▃▄▅▆▇█"
 _COUNTED = {
@@ -38,8 +40,15 @@ def render(profile: WorkloadProfile) -> Group:
 def lines(profile: WorkloadProfile) -> list[str]:
     """What the tables leave out, one plain sentence a line; the recommendation last."""
     found = [_arrivals(profile), _load(profile), _habits(profile), _refused(profile)]
+    if len(profile.adapters) > 1:
+        found.append(
+            f"adapters mixed in this log: {_counted(profile.adapters)}; a draft is trained for one of them at a time"
+        )
+    if len(profile.models) > 1:
+        found.append(f"models: {_counted(profile.models)}")
     found += [
-        f"skipped {one.count}: {one.reason} ({', '.join(one.lines[:3])})" for one in profile.skipped[:SKIPS_SHOWN]
+        f"{'noted' if keeps_record(one.reason) else 'skipped'} {one.count}: {one.reason} ({', '.join(one.lines[:3])})"
+        for one in profile.skipped[:SKIPS_SHOWN]
     ]
     if len(profile.skipped) > SKIPS_SHOWN:
         found.append(f"skipped for {len(profile.skipped) - SKIPS_SHOWN} more reasons, see the profile")
@@ -48,6 +57,11 @@ def lines(profile: WorkloadProfile) -> list[str]:
     advice = profile.recommended_spec_decode
     found.append(f"recommended: {advice.method} - {advice.rationale}")
     return [line for line in found if line]
+
+
+def _counted(names: dict[str, int]) -> str:
+    shown = [f"{name} ({times})" for name, times in list(names.items())[:NAMES_SHOWN]]
+    return ", ".join(shown) + (" ..." if len(names) > NAMES_SHOWN else "")
 
 
 def _head(profile: WorkloadProfile) -> str:
@@ -110,7 +124,7 @@ def _load(profile: WorkloadProfile) -> str:
     if len(slices) < 2:
         return ""
     rates = [one.requests_per_s for one in slices]
-    bars = "".join(BARS[round((len(BARS) - 1) * rate / max(rates))] for rate in rates)
+    bars = "".join(BARS[round((len(BARS) - 1) * rate / (max(rates) or 1.0))] for rate in rates)
     text = f"over time: {bars} {min(rates):.3g} to {max(rates):.3g}/s in {len(slices)} x {_span(slices[0].seconds)}"
     known = [one.concurrency for one in slices if one.concurrency is not None]
     return text + (f"; at once {min(known):.3g} to {max(known):.3g}" if known else "")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from draftsmith.contract.errors import InputError
+from draftsmith.traffic.agreement import agrees
 from draftsmith.traffic.pieces import PieceCounter
 
 Messages = Sequence[dict[str, Any]]
+COMPARED_RECORDS = 50
 
 
 @dataclass
@@ -40,24 +42,55 @@ class Counter:
         """Token ids of `text`, none added."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def render(self, messages: Messages) -> str:
+    def decode(self, ids: Sequence[int], leave_out_special: bool) -> str:
+        """The text of token ids."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=leave_out_special))
+
+    def render(self, messages: Messages, tools: Any = None) -> str:
         """The prompt as the chat template writes it; the contents joined by newlines where there is no template."""
         if self.template is not None:
             try:
-                return str(self.template.render(messages=list(messages), add_generation_prompt=True))
+                asked = {"tools": tools} if tools else {}
+                listed = [templated(message) for message in messages]
+                return str(self.template.render(messages=listed, add_generation_prompt=True, **asked))
             except Exception:  # noqa: S110  # a template may raise anything on shapes it does not know
                 pass
         return "\n".join(content(message) for message in messages)
 
 
+def templated(message: dict[str, Any]) -> dict[str, Any]:
+    """A message as engines hand it to a template: text parts joined, arguments of calls as objects."""
+    calls = message.get("tool_calls")
+    if not calls and type(message.get("content")) is str:
+        return message
+    made = {**message, "content": content({**message, "tool_calls": None})}
+    if isinstance(calls, list):
+        made["tool_calls"] = [_call(call) for call in calls]
+    return made
+
+
+def _call(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, dict) else None
+    written = function.get("arguments") if isinstance(function, dict) else None
+    if not isinstance(function, dict) or not isinstance(written, str):
+        return call
+    try:
+        return {**call, "function": {**function, "arguments": json.loads(written)}}
+    except (ValueError, RecursionError):
+        return call
+
+
 def content(message: dict[str, Any]) -> str:
-    """The text of one message, parts joined; empty if it has none."""
+    """All text of one message: its parts joined, and the calls in it; empty if it has none."""
     said = message.get("content")
-    if isinstance(said, str):
-        return said
     if isinstance(said, list):
-        return "\n".join(str(part.get("text") or "") if isinstance(part, dict) else str(part) for part in said)
-    return ""
+        said = "\n".join(str(part.get("text") or "") if isinstance(part, dict) else str(part) for part in said)
+    said = said if isinstance(said, str) else ""
+    calls = message.get("tool_calls")
+    if isinstance(calls, list) and calls:
+        written = [json.dumps(one.get("function", one), ensure_ascii=False) for one in calls if isinstance(one, dict)]
+        said = "\n".join([said, *written] if said else written)
+    return said
 
 
 def load_counter(path: Path) -> Counter:
@@ -125,25 +158,48 @@ def _template_source(folder: Path) -> tuple[str | None, dict[str, str]]:
     return source, special
 
 
-def check_ids(counter: Counter, ids: Sequence[int], said: str | None, seen: list[bool]) -> None:
-    """Refuse a tokenizer that did not make the log's own ids. `seen` collects agreement over records.
+@dataclass
+class IdCheck:
+    """Tells a tokenizer that did not make the log's own ids. Counts over records; the majority decides, not one record."""
 
-    Raises InputError if an id lies outside the vocabulary, or if decoded answers keep disagreeing with the logged text.
-    """
-    advice = "give --tokenizer the served model's own tokenizer.json"
-    if ids and max(ids) >= counter.vocab_size:
-        raise InputError(
-            f"the log holds token id {max(ids)}, but the tokenizer knows only {counter.vocab_size}: it is another model's",
-            advice,
-        )
-    if said is None or not ids or len(seen) >= 50:
-        return
-    decoded = counter.tokenizer.decode(list(ids), skip_special_tokens=True)
-    seen.append(_close(decoded.strip(), said.strip()))
-    if len(seen) >= 5 and sum(seen) < 0.5 * len(seen):
-        raise InputError("the tokenizer decodes the log's token ids to other text: it is another model's", advice)
+    agreed: int = 0
+    disagreed: int = 0
+    inside: int = 0
+    outside: int = 0
+    highest: int = 0
 
+    def look(self, counter: Counter, fields: Mapping[str, Any]) -> bool:
+        """Whether the ids of a record can be used. Raises InputError once most records speak against the tokenizer."""
+        both = [ids for key in ("prompt_token_ids", "output_token_ids") if (ids := fields.get(key))]
+        if not both:
+            return True
+        top = max(map(max, both))
+        if top >= counter.vocab_size:
+            self.outside, self.highest = self.outside + 1, max(self.highest, top)
+            self.judge(counter.vocab_size, least=5)
+            return False
+        self.inside += 1
+        if self.agreed + self.disagreed < COMPARED_RECORDS:
+            same = agrees(
+                fields.get("completion"), fields.get("answer"), fields.get("output_token_ids"), counter.decode
+            )
+            self.agreed, self.disagreed = self.agreed + (same is True), self.disagreed + (same is False)
+            self.judge(counter.vocab_size, least=5)
+        return True
 
-def _close(decoded: str, said: str) -> bool:
-    """Equal, or one inside the other: stop strings and reasoning parts may be cut from the logged text."""
-    return decoded == said or (bool(said) and (said in decoded or decoded[:40] == said[:40]))
+    def add(self, other: IdCheck) -> None:
+        """Take in the counts of another process."""
+        self.agreed, self.disagreed = self.agreed + other.agreed, self.disagreed + other.disagreed
+        self.inside, self.outside = self.inside + other.inside, self.outside + other.outside
+        self.highest = max(self.highest, other.highest)
+
+    def judge(self, vocab_size: int, least: int = 1) -> None:
+        """Raise InputError if most of at least `least` records speak against the tokenizer."""
+        advice = "give --tokenizer the served model's own tokenizer.json"
+        if self.outside > self.inside and self.outside + self.inside >= least:
+            raise InputError(
+                f"the log holds token id {self.highest}, but the tokenizer knows only {vocab_size}: it is another model's",
+                advice,
+            )
+        if self.disagreed > self.agreed and self.agreed + self.disagreed >= 5:
+            raise InputError("the tokenizer decodes the log's token ids to other text: it is another model's", advice)

@@ -14,7 +14,7 @@ from draftsmith.traffic.importers.stream import Located, open_files, read_files,
 from draftsmith.traffic.importers.tables import looks_like_table
 from draftsmith.traffic.importers.unknown import starting_map
 
-__all__ = ["CATALOG", "Importer", "Located", "SkipError", "detect", "read_records", "stream"]
+__all__ = ["CATALOG", "Importer", "Located", "SkipError", "detect", "keeps_record", "read_records", "stream"]
 
 _FIELDS = frozenset(AccessRecord.model_fields) - {"schema_"}
 
@@ -73,6 +73,11 @@ def to_record(fields: Fields, where: str) -> AccessRecord | None:
         return AccessRecord.model_validate({"id": where, **kept})
     except ValueError:
         return None
+
+
+def keeps_record(reason: str) -> bool:
+    """Whether a reason names what was lost of a record that is kept, and not why there is no record."""
+    return "(kept" in reason or reason.endswith("(left out)")
 
 
 def no_usable_record(reasons: dict[str, int], strange: Sequence[str] = ()) -> InputError:

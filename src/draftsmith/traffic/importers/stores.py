@@ -104,7 +104,6 @@ _BEDROCK = Layout(
     latency_ms="output.outputBodyJson.metrics.latencyMs",
     model="modelId",
     id="requestId",
-    route="identity.arn_name",
     failed="errorCode",
 )
 _APIM = Layout(
