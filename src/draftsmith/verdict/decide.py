@@ -8,6 +8,7 @@ from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
 from draftsmith.contract.verdict import Decision
 from draftsmith.verdict.first.decide import decide as decide_first
 from draftsmith.verdict.points import primary_point
+from draftsmith.verdict.second import decide_second
 
 __all__ = ["decide", "primary_point"]
 
@@ -23,4 +24,6 @@ def decide(
 
     `facts`: (arm, what its engine said) per server start. Raises InputError if the plan itself cannot be judged.
     """
+    if plan.schema_ == "draftsmith_comparison_v2":
+        return decide_second(plan, trials, facts, samples_sha256=samples_sha256)
     return decide_first(plan, trials, facts, samples_sha256=samples_sha256)

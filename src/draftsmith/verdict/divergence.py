@@ -16,6 +16,9 @@ from draftsmith.verdict.validate import base_arm
 
 CHANCE = 0.01
 
+Answers = dict[tuple[int, str], RequestSample]
+"""The baseline's answers by block and prompt."""
+
 
 @dataclass(frozen=True)
 class Divergence:
@@ -52,7 +55,10 @@ def divergences(plan: ComparisonPlan, trials: Iterable[Trial]) -> tuple[Divergen
     found: list[Divergence] = []
     for point in plan.points:
         here = [trial for trial in rows if trial.point == point.name]
-        base = {t.block: t for t in here if t.traffic == "own" and t.arm == plan.baseline}
+        base: Answers = {}
+        for trial in here:
+            if trial.traffic == "own" and trial.arm == plan.baseline:
+                base |= {(trial.block, s.prompt_id): s for s in trial.samples if _hashed(s)}
         twins = [t for t in here if t.traffic == "aa" and base_arm(t.arm) == plan.baseline]
         itself = _between(f"{plan.baseline} (A/A)", point.name, base, twins)
         found += [itself] if itself else []
@@ -72,17 +78,15 @@ def sentence(one: Divergence) -> str:
     return f"{one.differing} of {one.compared} answers differ{where}{more}"
 
 
-def _between(name: str, point: str, base: dict[int, Trial], others: Sequence[Trial]) -> Divergence | None:
+def _between(name: str, point: str, base: Answers, others: Sequence[Trial]) -> Divergence | None:
     compared, firsts, differing = 0, [], 0
     for trial in others:
-        if trial.block not in base:
-            continue
-        answers = {s.prompt_id: s for s in base[trial.block].samples if _hashed(s)}
         for sample in trial.samples:
-            if not _hashed(sample) or sample.prompt_id not in answers:
+            other = base.get((trial.block, sample.prompt_id))
+            if not _hashed(sample) or other is None:
                 continue
             compared += 1
-            if sample.output_sha256 != answers[sample.prompt_id].output_sha256:
+            if sample.output_sha256 != other.output_sha256:
                 differing += 1
                 if sample.first_divergence_hint is not None:
                     firsts.append(sample.first_divergence_hint)

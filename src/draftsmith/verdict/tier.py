@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, Trial
-from draftsmith.verdict.first.pair import Judged
 from draftsmith.verdict.modes import mode_mismatch, settings_mismatch
+from draftsmith.verdict.pair import Judged
+from draftsmith.verdict.twin import unequal
 
 FEWEST_TRIALS = 3
+ENOUGH_TWINS = 0.75
 
 
 def tier_reasons(
@@ -114,10 +117,21 @@ def _pair_reasons(pairs: Sequence[Judged]) -> list[str]:
                 reasons.append(f"client and server disagree on {name}: {check.sentence}")
             elif check.state == "unmeasured":
                 reasons.append(f"guard {check.name} of {name} {check.sentence}")
-        if pair.data is not None and not pair.data.starts_known and pair.data.blocks >= FEWEST_TRIALS:
+        if pair.data is None:
+            continue
+        if not pair.data.starts_known and pair.data.blocks >= FEWEST_TRIALS:
             reasons.append(
-                f"{pair.data.blocks} blocks of {name} rest on {pair.data.groups} independent "
-                f"pair{'s' if pair.data.groups > 1 else ''} of server starts, and how far two starts differ here is "
-                "not known: restart the servers between blocks, measure A/A over starts, or declare start_noise"
+                f"{name} is compared for these servers alone: none was started anew, and how far two starts differ here is "
+                "not known"
             )
+        reasons += _twin(pair)
     return reasons
+
+
+def _twin(pair: Judged) -> list[str]:
+    """The second pass of the baseline has to be there, and to be equal."""
+    blocks = pair.data.blocks if pair.data else 0
+    if len(pair.aparts) < ENOUGH_TWINS * blocks:
+        return [f"A/A is missing: {len(pair.aparts)} of {blocks} blocks have a second pass of {pair.result.baseline}"]
+    sentence = unequal(pair.aparts, math.log(pair.result.min_speedup))
+    return [sentence] if sentence else []

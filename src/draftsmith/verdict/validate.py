@@ -10,6 +10,7 @@ from draftsmith.contract.base import digest
 from draftsmith.contract.measure import ComparisonPlan, OperatingPoint, RequestSample, Trial
 from draftsmith.verdict.samples import trial_digest
 
+SECOND = "draftsmith_comparison_v2"
 TOKEN_TOLERANCE = 0.01
 CLOCK_TOLERANCE = 0.05
 CLOCK_SLACK_S = 0.5
@@ -33,16 +34,31 @@ def valid_trials(plan: ComparisonPlan, trials: Iterable[Trial]) -> tuple[tuple[T
 def inspect_trials(plan: ComparisonPlan, trials: Iterable[Trial]) -> tuple[Trial, ...]:
     """All trials in a fixed order, each unusable one with its reason in `invalid`. Exact repeats are dropped."""
     plan_sha256 = digest(plan)
-    distinct = {trial_digest(trial): trial for trial in trials}
-    ordered = sorted(distinct.items(), key=lambda item: (item[1].block, item[1].order, item[1].trial_id, item[0]))
-    times_seen = Counter(trial.trial_id for _, trial in ordered)
+    ordered = _distinct(list(trials))
+    # A visit that was spoiled is repeated, and may come under its old name.
+    counted = [trial for trial in ordered if trial.invalid is None] if plan.schema_ == SECOND else ordered
+    times_seen = Counter(trial.trial_id for trial in counted)
     checked = []
-    for _, trial in ordered:
+    for trial in ordered:
         reason = trial.invalid or _own_fault(plan, plan_sha256, trial)
         if reason is None and times_seen[trial.trial_id] > 1:
             reason = "its id is used by another trial with other content"
         checked.append(trial.model_copy(update={"invalid": reason}))
     return tuple(_across_arms(plan, checked))
+
+
+def _distinct(trials: Sequence[Trial]) -> list[Trial]:
+    """Trials without exact repeats, in a fixed order. Only where an id comes twice the content has to be looked at."""
+    by_id: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_id.setdefault(trial.trial_id, []).append(trial)
+    kept: list[Trial] = []
+    for found in by_id.values():
+        if len(found) > 1:
+            known = {trial_digest(trial): trial for trial in found}
+            found = [known[key] for key in sorted(known)]
+        kept += found
+    return sorted(kept, key=lambda trial: (trial.block, trial.order, trial.trial_id))
 
 
 def _own_fault(plan: ComparisonPlan, plan_sha256: str, trial: Trial) -> str | None:
@@ -71,6 +87,11 @@ def _incomplete(plan: ComparisonPlan, trial: Trial) -> str | None:
         return "a prompt was measured more than once"
     if trial.traffic not in ("own", "aa"):
         return None
+    if plan.schema_ == SECOND:
+        asked = plan.block_prompts or plan.n_prompts
+        return (
+            f"{len(trial.samples)} requests in one visit, a block has {asked}" if len(trial.samples) > asked else None
+        )
     if len(trial.samples) < plan.n_prompts:
         return f"it was cut off: {len(trial.samples)} of {plan.n_prompts} requests were recorded"
     if len(trial.samples) > plan.n_prompts:
@@ -157,7 +178,11 @@ def _across_arms(plan: ComparisonPlan, checked: Sequence[Trial]) -> list[Trial]:
     faults: dict[int, str] = {}
     for together in blocks.values():
         faults.update(_replaced(together))
-        faults.update(_other_prompts(plan.baseline, together))
+        if plan.schema_ == SECOND:
+            faults.update(_asked_twice(together))
+            faults.update(_other_lengths(plan.baseline, together))
+        else:
+            faults.update(_other_prompts(plan.baseline, together))
         faults.update(_one_server_for_two(together))
     return [
         trial.model_copy(update={"invalid": faults[id(trial)]}) if id(trial) in faults else trial for trial in checked
@@ -172,6 +197,38 @@ def _replaced(together: Sequence[Trial]) -> dict[int, str]:
             starts.setdefault(trial.arm, set()).add(trial.engine_start_id)
     reason = "the server was replaced during the block: two starts of one arm"
     return {id(t): reason for t in together if t.traffic != "aa" and len(starts[t.arm]) > 1}
+
+
+def _asked_twice(together: Sequence[Trial]) -> dict[int, str]:
+    """A prompt counts once per arm and block: of two visits that asked it, the later one is not used."""
+    faults: dict[int, str] = {}
+    seen: dict[tuple[str, str], set[str]] = {}
+    for trial in together:
+        mine = {sample.prompt_id for sample in trial.samples}
+        known = seen.setdefault((trial.arm, trial.traffic), set())
+        if mine & known:
+            faults[id(trial)] = "a prompt of it was measured in another visit to this arm in the same block"
+        else:
+            known |= mine
+    return faults
+
+
+def _other_lengths(baseline: str, together: Sequence[Trial]) -> dict[int, str]:
+    """Under one id every arm must have been given the same number of tokens as the baseline."""
+    lengths: dict[tuple[str, str], int] = {}
+    for trial in together:
+        if trial.arm == baseline:
+            for sample in trial.samples:
+                if sample.prompt_tokens is not None:
+                    lengths[trial.traffic, sample.prompt_id] = sample.prompt_tokens
+    faults = {}
+    for trial in together:
+        kind = "own" if trial.traffic == "aa" else trial.traffic
+        for sample in trial.samples:
+            known = lengths.get((kind, sample.prompt_id))
+            if None not in (known, sample.prompt_tokens) and known != sample.prompt_tokens:
+                faults[id(trial)] = "its prompts have other lengths than the baseline's under the same ids"
+    return faults
 
 
 def _other_prompts(baseline: str, together: Sequence[Trial]) -> dict[int, str]:
