@@ -31,7 +31,7 @@ from draftsmith.corpus.prompts import Prompt, heldout_prompts
 from draftsmith.engines.vllm import metrics as vllm_metrics
 from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.kit.files import append_line, private_dir, read_json, read_lines, write_json
-from draftsmith.phases.steps import other_draft
+from draftsmith.phases.compare import other_draft
 from draftsmith.verdict.decide import decide
 from draftsmith.verdict.samples import bundle_digest
 from draftsmith.work.compare.campaign import canonical_line

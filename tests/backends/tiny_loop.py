@@ -6,13 +6,16 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
+from tiny_types import TinyPlan, TinyResult
+
 from draftsmith.backends.base import Backend
 from draftsmith.backends.local import LocalBackend
 from draftsmith.backends.slurm import SlurmBackend
 from draftsmith.backends.slurm_options import parse_options
 from draftsmith.contract.config import Config
+from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import DraftsmithError
-from draftsmith.contract.job import JobProgress, JobResult
+from draftsmith.contract.job import JobProgress
 from draftsmith.loop import driver
 from draftsmith.loop.base import Loop
 from draftsmith.phases.base import Gate, JobPlan, PhaseContext
@@ -28,18 +31,19 @@ OPTIONS = {
 class Tiny:
     module = "tiny_work"
     gpus = 0
+    result = TinyResult
 
     def __init__(self, name: str) -> None:
         self.name, self.title = name, f"tiny {name}"
 
-    def plan(self, context: PhaseContext) -> JobPlan:
+    def plan(self, context: PhaseContext) -> JobPlan[TinyPlan]:
         before = list(context.results.values())
         value = 3 * before[-1].figures["rows"] + 1 if before else 1
-        plan = {"go": str(context.folder / f"go-{self.name}"), "value": value, "made": f"made by {self.name}"}
+        plan = TinyPlan(go=str(context.folder / f"go-{self.name}"), value=value, made=f"made by {self.name}")
         return JobPlan(self.module, plan, {"value": value})
 
-    def collect(self, context: PhaseContext, result: JobResult) -> Gate:
-        return Gate(True, f"{result.figures['rows']}")
+    def collect(self, context: PhaseContext, result: TinyResult) -> Gate:
+        return Gate(True, f"{result.rows}")
 
 
 class Said:
@@ -68,7 +72,7 @@ def main(folder: Path, kind: str, name: str) -> int:
     if kind == "slurm":
         backend = SlurmBackend(state, parse_options(OPTIONS), allow_cluster=True)
     context = PhaseContext(
-        run_id=run.record.run_id, folder=run.folder, workspace=folder, config=Config(), target=cast(Any, None),
+        run_id=run.record.run_id, folder=run.folder, workspace=folder, config=Config(), target=TargetFacts.model_construct(path="tiny"),
         sources=(), standing=None, layer_ids=(), versions={},
     )  # fmt: skip
     loop = Loop(

@@ -27,7 +27,7 @@ from draftsmith.engines.vllm.words import compact
 from draftsmith.kit.files import read_lines
 from draftsmith.loop.promotion import promote
 from draftsmith.phases.base import PhaseContext
-from draftsmith.phases.steps import Compare
+from draftsmith.phases.compare import Compare
 from draftsmith.serving.canary.canaries import Canaries
 from draftsmith.serving.kubernetes.options import parse_serving_options
 from draftsmith.store.runs import RunRecord, Store
@@ -35,6 +35,7 @@ from draftsmith.trainers.lint_files import weights_sha256
 from draftsmith.trainers.target import read_target
 from draftsmith.work.compare import canary_fleet
 from draftsmith.work.compare.campaign import body
+from draftsmith.work.compare.job import plain
 from draftsmith.work.job import Job
 
 INSIDE = "/models/workspace"  # the workspace, as the served pods and canaries see it
@@ -92,8 +93,8 @@ class Story:
             marks = np.arange(384) < 4
             save_file({"d2t": np.zeros(4, np.int64), "t2d": marks}, draft / "model.safetensors")
         done = {
-            "profile": {"profile_sha256": "p"},
-            "corpus": {"corpus": "", "rows_sha256": "r"},
+            "profile": {"profile": "", "profile_sha256": "p"},
+            "corpus": {"corpus": "", "states": "", "rows_sha256": "r"},
             "train": {"draft": str(draft), "draft_sha256": weights_sha256(draft)},
         }
         return PhaseContext(
@@ -105,7 +106,7 @@ class Story:
 
     def compare(self, hook: Hook = lambda note: None, *, allow: bool = True) -> JobResult:
         """The compare job, in this process."""
-        plan = json.loads(json.dumps(Compare().plan(self.context(allow=allow)).plan))
+        plan = plain(Compare().plan(self.context(allow=allow)).plan)
         outputs, figures = body(Watched(self.workdir, plan, hook))
         return JobResult(ok=True, outputs=outputs, figures=figures)
 

@@ -20,7 +20,7 @@ from draftsmith.kit.files import write_json
 from draftsmith.loop.base import Loop
 from draftsmith.loop.jobs import run_job, specs
 from draftsmith.loop.promotion import rollback
-from draftsmith.phases.steps import Compare
+from draftsmith.phases.compare import Compare
 from draftsmith.work.compare import canary_fleet
 
 
@@ -138,7 +138,7 @@ def test_the_job_is_a_client_and_runs_beside_the_driver_wherever_others_run(begi
 def test_servers_of_the_job_stay_the_choice_of_the_configuration(begin: Begin) -> None:
     story = begin(canaries=False)
     job = Compare().plan(story.context())
-    assert "canaries" not in job.plan
+    assert job.plan.canaries is None
     assert (job.here, job.gpus) == (False, 1)
     assert "compare" in specs(story.context())
 

@@ -9,7 +9,8 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.measure import Arm
 from draftsmith.phases.base import PhaseContext
-from draftsmith.phases.steps import _free_name, draft_lengths, other_draft, path_names
+from draftsmith.phases.compare import draft_lengths, free_name, other_draft
+from draftsmith.phases.identity import path_names
 from draftsmith.store.scrub import Scrubber, from_names, to_names
 from draftsmith.work.compare.pinning import with_weights
 
@@ -52,9 +53,9 @@ def test_drafts_anywhere_on_the_machine_are_names_in_the_evidence(tmp_path: Path
 
 def test_further_drafts_of_one_name_are_told_apart() -> None:
     arms = [Arm(name="standing", role="standing"), Arm(name="mine", role="other")]
-    assert _free_name("/a/mine", arms) == "mine-2"
-    assert _free_name("/a/other/draft", arms) == "other"
-    assert _free_name("/a/new#1/", arms) == "new-1"
+    assert free_name("/a/mine", arms) == "mine-2"
+    assert free_name("/a/other/draft", arms) == "other"
+    assert free_name("/a/new#1/", arms) == "new-1"
 
 
 def test_a_drafts_weights_are_part_of_its_arm(tmp_path: Path) -> None:

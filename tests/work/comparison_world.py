@@ -23,12 +23,13 @@ from draftsmith.api import comparisons as comparison
 from draftsmith.cli import main
 from draftsmith.cli.output import Mode
 from draftsmith.client import replay
+from draftsmith.contract.jobs import ComparePlan
 from draftsmith.engines.vllm import engine as vllm
 from draftsmith.engines.vllm import metrics as vllm_metrics
 from draftsmith.kit import processes
 from draftsmith.loop.jobs import read_progress
 from draftsmith.work import job
-from draftsmith.work.compare.campaign import body
+from draftsmith.work.compare.job import body
 from draftsmith.work.job import Job
 
 FAKES = Path(__file__).parent.parent / "fakes"
@@ -118,10 +119,10 @@ class Bench:
     def _in_place(self, _: str, request: Path, console: Any) -> None:
         """The job in this process: its progress goes to the console as it would from its file."""
         folder = request.parent
-        running = Job(folder, json.loads(request.read_text()))
+        running = Job(folder, ComparePlan.model_validate_json(request.read_text()))
         for name in ("stdout.log", "stderr.log"):
             (folder / name).touch()
-        _, self.figures = body(running)
+        self.figures = body(running).figures()
         if told := read_progress(folder):
             console.progress("compare", told)
 

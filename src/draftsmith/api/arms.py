@@ -128,7 +128,7 @@ def _json(name: str, text: str) -> dict[str, Any]:
 
 def _draft(folder: Path, config: Config) -> dict[str, Any]:
     """A draft's folder with the speculation lengths of `compare.k_values`; a block draft with its own."""
-    from draftsmith.phases.steps import other_draft
+    from draftsmith.phases.compare import other_draft
 
     lengths = config.compare.k_values
     found = {"model": str(folder), **other_draft(folder, config.trainer.method, max(lengths))}

@@ -73,7 +73,7 @@ def check_serving(loop: Loop) -> None:
     """
     from draftsmith import wiring
     from draftsmith.loop.driver import results
-    from draftsmith.phases.steps import on_canaries
+    from draftsmith.phases.compare import on_canaries
     from draftsmith.serving.canary.text import ArmPlan
 
     context = loop.context

@@ -13,6 +13,7 @@ from draftsmith.api.explanations import comparison_text
 from draftsmith.api.local_jobs import run_here
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
+from draftsmith.contract.jobs import ComparePlan
 from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, OperatingPoint, Trial
 from draftsmith.contract.verdict import Decision
 from draftsmith.kit.files import private_dir, read_json, read_lines, sha256_file, write_json
@@ -93,18 +94,18 @@ def compare(
     folder = private_dir(out.resolve())
     check_arms(parsed, config, private_dir(folder / "processes"))
     pinned = pin(prompts, folder, config, request, choose=bool(families(parsed)))
-    plan = {
-        "config": config.model_dump(mode="json"),
-        "target": config.target or "",
-        "weight_bytes": sum(path.stat().st_size for path in Path(config.target or "-").glob("*.safetensors")),
-        "registry": str(folder / "processes"),
-        "cwd": str(Path.cwd()),
-        "arms": [arm.model_dump(mode="json") for arm in parsed],
-        "baseline": next(arm.name for arm in parsed if arm.role == "standing"),
-        "points": [point.model_dump(mode="json") for point in _points(config, request, pinned)],
-        "source_sha256": sha256_file(prompts),
-        "names": _names(config, folder, parsed),
-    }
+    plan = ComparePlan(
+        config=config,
+        target=config.target or "",
+        weight_bytes=sum(path.stat().st_size for path in Path(config.target or "-").glob("*.safetensors")),
+        registry=str(folder / "processes"),
+        cwd=str(Path.cwd()),
+        arms=tuple(parsed),
+        baseline=next(arm.name for arm in parsed if arm.role == "standing"),
+        points=tuple(_points(config, request, pinned)),
+        source_sha256=sha256_file(prompts),
+        names=_names(config, folder, parsed),
+    )
     _same_request(folder, plan)
     write_json(folder / "plan.json", plan)
     run_here("compare", folder / "plan.json", console)
@@ -139,14 +140,15 @@ def _names(config: Config, folder: Path, arms: list[Arm]) -> dict[str, str]:
     return known | {name: path for name, path in path_names(arms).items() if path not in known.values()}
 
 
-def _same_request(folder: Path, plan: dict[str, Any]) -> None:
+def _same_request(folder: Path, plan: ComparePlan) -> None:
     """A folder holds one comparison: going on with other arms or prompts would mix two."""
     path = folder / "plan.json"
-    if not path.exists():
+    before = read_json(path) if path.exists() else {}
+    if "arms" not in before:
         return
-    before = read_json(path)
-    other = [key for key in FIXED if before.get(key) != orjson.loads(orjson.dumps(plan.get(key)))]
-    if other and "arms" in before:
+    known = ComparePlan.model_validate(before)
+    other = [name for name in FIXED if getattr(known, name) != getattr(plan, name)]
+    if other:
         raise InputError(
             f"{folder.name} holds another comparison (different: {', '.join(other)})", "name another folder with --out"
         )

@@ -137,5 +137,5 @@ def republish(run: Run) -> Report:
         raise InputError(
             f"{run.record.run_id} has nothing to report yet: no phase is done", "let it go on: `draftsmith run`"
         )
-    outputs, _ = publish(JOBS["publish"].plan(context_of(run, done)).plan)
-    return Report(report=outputs["report"], missing=tuple(phase for phase in PIPELINE[:-1] if phase not in done))
+    made = publish(JOBS["publish"].plan(context_of(run, done)).plan)
+    return Report(report=made.report, missing=tuple(phase for phase in PIPELINE[:-1] if phase not in done))

@@ -12,7 +12,7 @@ from draftsmith.backends.base import Backend
 from draftsmith.backends.detect import Choice, choose, look
 from draftsmith.contract.config import BackendConfig, Config, parse_config
 from draftsmith.kit.files import private_dir
-from draftsmith.phases.steps import on_canaries
+from draftsmith.phases.compare import on_canaries
 from draftsmith.store.runs import Run
 
 

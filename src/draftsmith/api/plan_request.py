@@ -10,6 +10,7 @@ from draftsmith.contract.base import digest
 from draftsmith.contract.config import Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import InputError, PrerequisiteError
+from draftsmith.contract.jobs import ForecastPlan
 from draftsmith.contract.profile import WorkloadProfile
 from draftsmith.kit.files import private_dir, read_json, write_json
 
@@ -85,7 +86,7 @@ def settle(
     ks: list[int],
     draft: Path | None,
     repeats: int,
-) -> dict[str, Any]:
+) -> ForecastPlan:
     """The request of the job: what is measured, and what is known beside it."""
     from draftsmith.engines.vllm.features import features, installation
     from draftsmith.trainers.layers import default_layers
@@ -100,7 +101,7 @@ def settle(
     vocab = config.trainer.draft_vocab or known.draft_vocab or default_draft_vocab(target)
     layers = list(config.trainer.layers or default_layers(target.num_layers))
     best = max((r.tokens_per_step or 0.0 for r in profile.expected_acceptance), default=0.0)
-    measured = {
+    measured: dict[str, Any] = {
         "target": target.sha256,
         "versions": {key: value for key, value in versions(config).items() if key in ("vllm", "device")},
         "engine": config.engine.model_dump(mode="json", exclude_defaults=True, exclude={"python", "start_timeout_s"}),
@@ -116,28 +117,35 @@ def settle(
     }
     timed = _timed_start(folder)
     standing = wiring.serving(config, workspace).current() if workspace.is_dir() else config.serving.standing_config
-    return measured | {
-        "config": config.model_dump(mode="json"),
-        "target": target.model_dump(mode="json"),
-        "profile": str(folder / "workload-profile.json"),
-        "registry": str(private_dir(folder / "processes")),
-        "measured_sha256": digest(measured),
-        "draft": str(draft.resolve()) if draft else None,
-        "draft_vocab": vocab,
-        "layer_ids": layers,
-        "shape_note": _shape_note(draft, config, known.draft_vocab, vocab),
-        "primary": primary,
-        "records": [record.model_dump(mode="json") for record in known.records],
-        "capture_tokens_per_s": known.capture_tokens_per_s,
-        "train_tokens_per_s": known.train_tokens_per_s,
-        "speeds_from": known.speeds_from,
-        "standing": standing,
-        "standing_positions": _standing_positions(standing, known.records),
-        "suffix_installed": engine.suffix,
-        "start_s": timed or START_S[engine.device],
-        "start_timed": timed is not None,
-        "plain_tpot_s": 0.002 + target.weight_bytes / BYTES_PER_S[engine.device],
-    }
+    return ForecastPlan(
+        versions=measured["versions"],
+        ks=measured["ks"],
+        concurrencies=loads,
+        repeats=repeats,
+        tokens=TOKENS,
+        synthetic=measured["synthetic"],
+        ngram=measured["ngram"],
+        config=config,
+        target=target,
+        profile=str(folder / "workload-profile.json"),
+        registry=str(private_dir(folder / "processes")),
+        measured_sha256=digest(measured),
+        draft=str(draft.resolve()) if draft else None,
+        draft_vocab=vocab,
+        layer_ids=layers,
+        shape_note=_shape_note(draft, config, known.draft_vocab, vocab),
+        primary=primary,
+        records=tuple(known.records),
+        capture_tokens_per_s=known.capture_tokens_per_s,
+        train_tokens_per_s=known.train_tokens_per_s,
+        speeds_from=known.speeds_from,
+        standing=standing,
+        standing_positions=_standing_positions(standing, known.records),
+        suffix_installed=engine.suffix,
+        start_s=timed or START_S[engine.device],
+        start_timed=timed is not None,
+        plain_tpot_s=0.002 + target.weight_bytes / BYTES_PER_S[engine.device],
+    )
 
 
 def operating_points(config: Config, profile: WorkloadProfile, given: list[int]) -> tuple[list[int], int]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from draftsmith.api.local_jobs import run_here
 from draftsmith.api.plan_request import read_profile, require_synthetic, settle
 from draftsmith.api.settings import require_target, sources_of
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
+from draftsmith.contract.jobs import ForecastPlan
 from draftsmith.contract.plan import Plan, PlanCheck
 from draftsmith.kit.clock import duration
 from draftsmith.kit.files import private_dir, read_json, write_json
@@ -48,8 +48,8 @@ def plan(
     effort = preview(request, folder)
     sentence = (
         f"{effort.starts} server starts and {effort.trials} trials, about {duration(effort.seconds)} "
-        f"(starts of {request['start_s']:.0f} s {'as timed before' if request['start_timed'] else 'assumed'}); "
-        f"K {', '.join(map(str, request['ks']))} at concurrency {', '.join(map(str, request['concurrencies']))}"
+        f"(starts of {request.start_s:.0f} s {'as timed before' if request.start_timed else 'assumed'}); "
+        f"K {', '.join(map(str, request.ks))} at concurrency {', '.join(map(str, request.concurrencies))}"
     )
     console.note(f"plan     {sentence}" if effort.trials else "plan     every point is measured: nothing is started")
     if dry_run:
@@ -58,12 +58,12 @@ def plan(
     return Plan.model_validate(read_json(folder / "plan.json"))
 
 
-def _require_same(folder: Path, request: dict[str, Any]) -> None:
+def _require_same(folder: Path, request: ForecastPlan) -> None:
     """Points of another measurement would be thrown away: refuse."""
     path = folder / "request.json"
     if not path.is_file() or not (folder / "trials.jsonl").is_file():
         return
-    if read_json(path).get("measured_sha256") != request["measured_sha256"]:
+    if read_json(path).get("measured_sha256") != request.measured_sha256:
         raise InputError(
             f"{folder.name} holds points of another measurement (target, engine, K, concurrency, lengths or draft differ)",
             "give another --out, or delete that folder",

@@ -67,7 +67,7 @@ def run(
 def carry_out(request: RunRequest, console: Console) -> RunView | DryRun:
     """See run."""
     from draftsmith.loop.driver import drive
-    from draftsmith.phases.steps import on_canaries
+    from draftsmith.phases.compare import on_canaries
 
     config, choice = place_jobs(request.config, request.backend, request.scheduler)
     if choice.kind != "local" or request.backend or request.scheduler:

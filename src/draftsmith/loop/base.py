@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from draftsmith.backends.base import Backend
 from draftsmith.contract.job import JobProgress
@@ -78,5 +78,5 @@ class Loop:
     here: Backend | None = None
     sleep: Callable[[float], None] = time.sleep
     pipeline: tuple[str, ...] = PIPELINE
-    jobs: Mapping[str, Phase] = field(default_factory=lambda: JOBS)
+    jobs: Mapping[str, Phase[Any, Any]] = field(default_factory=lambda: JOBS)
     poll_s: float = POLL_S

@@ -110,7 +110,7 @@ def _perform(loop: Loop, step: Step) -> None:
         taken = take_over(loop.run, phase, inputs)
         loop.console.phase_started(phase, loop.jobs[phase].title, reused_from=taken.reused_from if taken else None)
         result = taken or run_job(loop, phase, job)
-        gate = loop.jobs[phase].collect(loop.context, result)
+        gate = loop.jobs[phase].collect(loop.context, loop.jobs[phase].result.of(result))
     loop.run.append(
         "phase_done",
         phase,

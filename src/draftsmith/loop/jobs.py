@@ -7,7 +7,6 @@ place, are waited for; neither says anything about a job.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -15,12 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from draftsmith.backends.base import LIVE, Backend, read_result
 from draftsmith.contract import errors
+from draftsmith.contract.base import canonical
 from draftsmith.contract.errors import (
     AwayError,
     BackendError,
@@ -35,9 +35,9 @@ from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.loop.base import Loop
 from draftsmith.phases.base import JobPlan, Phase, PhaseContext
+from draftsmith.phases.compare import on_canaries
 from draftsmith.phases.pipeline import JOBS
 from draftsmith.phases.shards import merge_shards
-from draftsmith.phases.steps import on_canaries
 from draftsmith.store.runs import Run
 
 LOST_RETRIES = 2
@@ -64,7 +64,7 @@ def job_spec(context: PhaseContext, phase: str, module: str, gpus: int) -> JobSp
     )
 
 
-def specs(context: PhaseContext, jobs: Mapping[str, Phase] = JOBS) -> dict[str, JobSpec]:
+def specs(context: PhaseContext, jobs: Mapping[str, Phase[Any, Any]] = JOBS) -> dict[str, JobSpec]:
     """The jobs for the back end, of all phases that have no result yet, in order."""
     here = {"compare"} if on_canaries(context.config) else set()
     waiting = [phase for phase in jobs if phase not in context.results and phase not in here]
@@ -82,7 +82,7 @@ def living(backend: Backend, name: str) -> str | None:
     return handle if status.state in LIVE else None
 
 
-def run_job(loop: Loop, phase: str, job: JobPlan) -> JobResult:
+def run_job(loop: Loop, phase: str, job: JobPlan[Any]) -> JobResult:
     """Submit (or adopt) the job and wait for its end. A lost job is started again, a bounded number of times."""
     if job.here and loop.here is not None:
         loop = replace(loop, backend=loop.here)
@@ -143,7 +143,7 @@ def patiently(loop: Loop, phase: str, ask: Callable[[], _Answer]) -> _Answer:
         waited, pause = waited + pause, min(pause * 1.5, 30.0)
 
 
-def _start(loop: Loop, phase: str, spec: JobSpec, job: JobPlan, attempt: int) -> str:
+def _start(loop: Loop, phase: str, spec: JobSpec, job: JobPlan[Any], attempt: int) -> str:
     """Handle of the running job, adopted or new. The intent is in the journal before it is submitted."""
     intended = False
 
@@ -167,7 +167,7 @@ def _start(loop: Loop, phase: str, spec: JobSpec, job: JobPlan, attempt: int) ->
     return patiently(loop, phase, find_or_submit)
 
 
-def _ended_unseen(loop: Loop, name: str, workdir: Path, job: JobPlan) -> JobResult | None:
+def _ended_unseen(loop: Loop, name: str, workdir: Path, job: JobPlan[Any]) -> JobResult | None:
     """The result of this very job, if it ended well while nobody was there to write that down."""
     if not _same_plan(workdir / "plan.json", job):
         return None
@@ -182,9 +182,10 @@ def _ended_unseen(loop: Loop, name: str, workdir: Path, job: JobPlan) -> JobResu
     return _finished(workdir) if patiently(loop, name.rsplit(".", 1)[-1], look) else None
 
 
-def _same_plan(path: Path, job: JobPlan) -> bool:
+def _same_plan(path: Path, job: JobPlan[Any]) -> bool:
+    """Whether the file holds this very plan; read as its type, so that one of an older version is the same."""
     try:
-        return bool(read_json(path) == json.loads(json.dumps(job.plan)))
+        return canonical(type(job.plan).model_validate(read_json(path))) == canonical(job.plan)
     except (OSError, ValueError):
         return False
 

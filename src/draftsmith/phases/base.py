@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
+from draftsmith.contract.base import Frozen
 from draftsmith.contract.config import Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.job import JobResult
+from draftsmith.contract.jobs import PhaseResult
+
+P = TypeVar("P", bound=Frozen)
+R = TypeVar("R", bound=PhaseResult)
 
 
 @dataclass(frozen=True)
@@ -31,20 +36,20 @@ class PhaseContext:
         """Folder of a phase."""
         return self.folder / "phases" / phase
 
-    def output(self, phase: str, name: str) -> Any:
-        """An output of an earlier phase."""
-        return self.results[phase].outputs[name]
+    def result(self, kind: type[R]) -> R:
+        """The result of an earlier phase. Raises KeyError if it is not done."""
+        return kind.of(self.results[kind.PHASE])
 
 
 @dataclass(frozen=True)
-class JobPlan:
+class JobPlan(Generic[P]):
     """A job to run: `python -m module plan.json`. `inputs` identify it: the same inputs are not run twice.
 
     `here`: it is a client of servers elsewhere and runs beside the driver, wherever the other jobs run.
     """
 
     module: str
-    plan: dict[str, Any]
+    plan: P
     inputs: dict[str, Any]
     gpus: int = 0
     here: bool = False
@@ -59,18 +64,19 @@ class Gate:
     details: tuple[str, ...] = ()
 
 
-class Phase(Protocol):
-    """One phase of the loop."""
+class Phase(Protocol[P, R]):
+    """One phase of the loop: a plan of type P for its job, which answers with a result of type R."""
 
     name: str
     title: str
     module: str
     gpus: int
+    result: type[R]
 
-    def plan(self, context: PhaseContext) -> JobPlan:
+    def plan(self, context: PhaseContext) -> JobPlan[P]:
         """The job that carries the phase out."""
         ...
 
-    def collect(self, context: PhaseContext, result: JobResult) -> Gate:
-        """Judge a result. Raises DraftsmithError if it cannot be what the job promised."""
+    def collect(self, context: PhaseContext, result: R) -> Gate:
+        """Judge a result."""
         ...

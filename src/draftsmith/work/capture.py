@@ -17,28 +17,28 @@ from draftsmith.client.replay import Reply, Request
 from draftsmith.contract.config import Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import EngineError
+from draftsmith.contract.jobs import CapturePlan, CaptureResult, ProbeSummary
 from draftsmith.corpus.reading import CorpusRow, iter_rows, open_corpus
 from draftsmith.engines.base import CaptureSpec
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.work import states
 from draftsmith.work.inside.probe_plan import CapturedRow, ProbePlan, ProbeReport, engine_logprobs, greedy
-from draftsmith.work.job import Job, Outputs, run_job
+from draftsmith.work.job import Job, run_job
 from draftsmith.work.servers import one, serving
 from draftsmith.work.subprocess import run_module
 
 PROBED_ROWS = 12
 
 
-def body(job: Job) -> Outputs:
+def body(job: Job[CapturePlan]) -> CaptureResult:
     """Capture and probe the corpus named in the plan."""
     plan = job.plan
-    config = Config.model_validate(plan["config"])
-    target = TargetFacts.model_validate(plan["target"])
-    corpus, folder = Path(plan["corpus"]), private_dir(Path(plan["states"]))
+    config, target = plan.config, plan.target
+    corpus, folder = Path(plan.corpus), private_dir(Path(plan.states))
     manifest = open_corpus(corpus)
     every = [row for split in ("train", "validation") for row in iter_rows(corpus, split)]
     rows = every[job.shard :: job.shards]
-    layers = (*tuple(plan["layer_ids"]), target.num_layers)
+    layers = (*plan.layer_ids, target.num_layers)
     incoming = folder / (f"incoming-{job.shard}" if job.shards > 1 else "incoming")
     _discard_foreign(folder, incoming, every)
     missing = [row for row in rows if not states.states_path(folder, row.id).is_file()]
@@ -52,24 +52,25 @@ def body(job: Job) -> Outputs:
     if missing or sampled:
         capture = CaptureSpec(layer_ids=layers, storage=str(incoming))
         spec = wiring.server_spec(config, target.path, capture=capture, eager=True)
-        engine = wiring.engine(config, Path(plan["registry"]))
+        engine = wiring.engine(config, Path(plan.registry))
         with serving(job, engine, {"capture": spec}, config.engine.start_timeout_s) as servers:
             began_capture = time.monotonic()
             _capture(job, missing, one(servers), folder, config.engine.max_num_seqs)
             serving_s = time.monotonic() - began_capture if missing else 0.0
             told = states.logprobs(map(_fed, sampled), one(servers), config.engine.max_num_seqs)
     report = _probe(job, config, target, chosen, folder, layers, told)
-    figures = {
-        "rows": len(rows),
-        "captured_rows": len(missing),
-        "captured_tokens": tokens,
-        "capture_tokens_per_s": tokens / serving_s if serving_s else None,
-        "bytes": sum(states.states_path(folder, row.id).stat().st_size for row in rows),
-        "estimate_bytes": _share(manifest.capture_bytes_estimate, rows, every),
-        "probe": report,
-        "wall_s": time.monotonic() - began,
-    }
-    return {"states": str(folder), "layer_ids": list(plan["layer_ids"])}, figures
+    return CaptureResult(
+        states=str(folder),
+        layer_ids=plan.layer_ids,
+        rows=len(rows),
+        captured_rows=len(missing),
+        captured_tokens=tokens,
+        capture_tokens_per_s=tokens / serving_s if serving_s else None,
+        bytes=sum(states.states_path(folder, row.id).stat().st_size for row in rows),
+        estimate_bytes=_share(manifest.capture_bytes_estimate, rows, every),
+        probe=ProbeSummary.model_validate(report),
+        wall_s=time.monotonic() - began,
+    )
 
 
 def _share(estimate: int | None, rows: list[CorpusRow], every: list[CorpusRow]) -> int | None:
@@ -89,7 +90,7 @@ def _discard_foreign(folder: Path, incoming: Path, rows: list[CorpusRow]) -> Non
         path.unlink()
 
 
-def _capture(job: Job, missing: list[CorpusRow], server: Any, folder: Path, concurrency: int) -> None:
+def _capture(job: Job[CapturePlan], missing: list[CorpusRow], server: Any, folder: Path, concurrency: int) -> None:
     total = sum(len(row.input_ids) - 1 for row in missing)
     length = {row.id: len(row.input_ids) - 1 for row in missing}
     done = 0
@@ -123,7 +124,7 @@ def _probed(rows: list[CorpusRow]) -> list[CorpusRow]:
 
 
 def _probe(
-    job: Job,
+    job: Job[CapturePlan],
     config: Config,
     target: TargetFacts,
     chosen: list[CorpusRow],
@@ -153,7 +154,7 @@ def _probe(
         longest_tokens=len(chosen[-1].input_ids) - 1,
     )
     job.progress("probing the captured states", 0, len(plan.rows), "rows")
-    report = run_probe(plan, private_dir(job.workdir / "probe"), config.engine.python, Path(job.plan["registry"]))
+    report = run_probe(plan, private_dir(job.workdir / "probe"), config.engine.python, Path(job.plan.registry))
     if not report.passed:
         wrong = "; ".join(check.sentence for check in report.checks if not check.passed)
         raise EngineError(
@@ -181,4 +182,4 @@ def run_probe(plan: ProbePlan, workdir: Path, python: str | None, registry: Path
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_job(body))
+    raise SystemExit(run_job(body, CapturePlan))

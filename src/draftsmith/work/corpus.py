@@ -17,6 +17,7 @@ from draftsmith.contract.base import canonical
 from draftsmith.contract.config import Config, CorpusConfig
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import ConfigError, InputError
+from draftsmith.contract.jobs import CorpusPlan, CorpusResult
 from draftsmith.contract.profile import WorkloadProfile
 from draftsmith.corpus.answers import answered, triage
 from draftsmith.corpus.build import build_corpus
@@ -27,22 +28,21 @@ from draftsmith.engines.base import CaptureSpec
 from draftsmith.kit.files import LineLog, append_line, cut_torn_line, private_dir, read_json, read_lines
 from draftsmith.traffic.importers import read_records
 from draftsmith.work import states
-from draftsmith.work.job import Job, Outputs, run_job
+from draftsmith.work.job import Job, run_job
 from draftsmith.work.servers import one, serving
 
 REDACTED = "redacted_answer"
 
 
-def body(job: Job) -> Outputs:
+def body(job: Job[CorpusPlan]) -> CorpusResult:
     """Build the corpus named in the plan."""
     plan = job.plan
-    config = Config.model_validate(plan["config"])
-    target = TargetFacts.model_validate(plan["target"])
-    profile = WorkloadProfile.model_validate(read_json(Path(plan["profile"]))) if plan.get("profile") else None
+    config, target = plan.config, plan.target
+    profile = WorkloadProfile.model_validate(read_json(Path(plan.profile))) if plan.profile else None
     tokenizer = Path(target.path, "tokenizer.json")
     tokens = TargetTokens(tokenizer, target)
     sorter = _Sorter(config.corpus, tokens)
-    log = _Log(plan["sources"], plan.get("format"), _hard(config.corpus))
+    log = _Log(list(plan.sources), plan.format, _hard(config.corpus))
     dropped: Counter[str] = Counter()
     asked: dict[str, AccessRecord] = {}
     extra: set[str] = set()
@@ -67,12 +67,12 @@ def body(job: Job) -> Outputs:
 
     manifest = build_corpus(
         records(of_mined=False),
-        Path(plan["out"]),
+        Path(plan.out),
         target=target,
         tokenizer_path=tokenizer,
         config=config.corpus,
         profile=profile,
-        layers=len(plan["layer_ids"]) + 1,
+        layers=len(plan.layer_ids) + 1,
         check=sorter.redactor.check(tokens) if sorter.redactor else None,
         dropped=dropped,
         regenerated=len(asked),
@@ -81,18 +81,20 @@ def body(job: Job) -> Outputs:
         draft_vocab=config.trainer.draft_vocab,
         on_progress=lambda stage, done, total: job.progress(stage, done, total or None, "rows"),
     )
-    figures = {
-        "rows": {name: counts.rows for name, counts in manifest.splits.items()},
-        "answer_tokens": {name: counts.answer_tokens for name, counts in manifest.splits.items()},
-        "draft_vocabulary": manifest.vocabulary.size if manifest.vocabulary else None,
-        "vocabulary_coverage": manifest.vocabulary.coverage if manifest.vocabulary else None,
-        "regenerated": manifest.regenerated,
-        "dropped": manifest.dropped,
-        "redacted_prompts": len(sorter.redacted),
-        "mined": len(log.hard),
-        "capture_bytes_estimate": manifest.capture_bytes_estimate,
-    }
-    return {"corpus": plan["out"], "states": plan["states"], "rows_sha256": manifest.rows_sha256}, figures
+    return CorpusResult(
+        corpus=plan.out,
+        states=plan.states,
+        rows_sha256=manifest.rows_sha256,
+        rows={name: counts.rows for name, counts in manifest.splits.items()},
+        answer_tokens={name: counts.answer_tokens for name, counts in manifest.splits.items()},
+        draft_vocabulary=manifest.vocabulary.size if manifest.vocabulary else None,
+        vocabulary_coverage=manifest.vocabulary.coverage if manifest.vocabulary else None,
+        regenerated=manifest.regenerated,
+        dropped=manifest.dropped,
+        redacted_prompts=len(sorter.redacted),
+        mined=len(log.hard),
+        capture_bytes_estimate=manifest.capture_bytes_estimate,
+    )
 
 
 class _Sorter:
@@ -171,7 +173,7 @@ def _answers(path: Path) -> Iterator[AccessRecord]:
 
 
 def _answer(
-    job: Job,
+    job: Job[CorpusPlan],
     config: Config,
     target: TargetFacts,
     asked: dict[str, AccessRecord],
@@ -184,12 +186,10 @@ def _answer(
     missing = [record for record_id, record in asked.items() if record_id not in done]
     if not missing:
         return
-    folder = private_dir(Path(job.plan["states"]))
-    capture = CaptureSpec(
-        layer_ids=(*tuple(job.plan["layer_ids"]), target.num_layers), storage=str(folder / "incoming")
-    )
+    folder = private_dir(Path(job.plan.states))
+    capture = CaptureSpec(layer_ids=(*tuple(job.plan.layer_ids), target.num_layers), storage=str(folder / "incoming"))
     spec = wiring.server_spec(config, target.path, capture=capture, eager=True)
-    engine = wiring.engine(config, Path(job.plan["registry"]))
+    engine = wiring.engine(config, Path(job.plan.registry))
     count = len(done)
 
     def keep(reply: Reply) -> None:
@@ -229,4 +229,4 @@ def _requests(records: Iterable[AccessRecord], config: Config) -> Iterator[Reque
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_job(body))
+    raise SystemExit(run_job(body, CorpusPlan))

@@ -15,26 +15,33 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Generic
 
-from draftsmith.contract.errors import DraftsmithError, RunInterruptedError
+from pydantic import ValidationError
+from typing_extensions import TypeVar
+
+from draftsmith.contract.base import Frozen
+from draftsmith.contract.errors import DraftsmithError, InputError, RunInterruptedError
 from draftsmith.contract.job import JobProgress, JobResult
+from draftsmith.contract.jobs import PhaseResult
 from draftsmith.kit.files import private_dir, read_json, write_json
 
 # Set by the back end. The folder is the plan's own, or one of each shard.
 FOLDER, SHARD, SHARDS = "DRAFTSMITH_JOB_DIR", "DRAFTSMITH_SHARD", "DRAFTSMITH_SHARDS"
 PROGRESS_EVERY_S = 0.5
 UNWRITTEN = os.EX_IOERR
+P = TypeVar("P", bound=Frozen, default=Any)
+Outputs = tuple[dict[str, Any], dict[str, Any]]
 
 
-class Job:
+class Job(Generic[P]):
     """The running job: its folder, its plan and its progress. Of `shards` equal programs it is number `shard`.
 
     Under a launcher such as torchrun the same program runs once for each `rank`. Rank 0 is the job; the others help it
     and report into a folder of their own, `own`.
     """
 
-    def __init__(self, workdir: Path, plan: dict[str, Any], shard: int = 0, shards: int = 1, rank: int = 0) -> None:
+    def __init__(self, workdir: Path, plan: P, shard: int = 0, shards: int = 1, rank: int = 0) -> None:
         self.workdir = workdir
         self.plan = plan
         self.shard, self.shards, self.rank = shard, shards, rank
@@ -70,22 +77,20 @@ class Job:
             write_json(self.own / "progress.json", value)
 
 
-Outputs = tuple[dict[str, Any], dict[str, Any]]
-
-
-def run_job(body: Callable[[Job], Outputs], argv: list[str] | None = None) -> int:
-    """Run `body` on the plan named in argv[1]; returns the exit code. `body` returns (outputs, figures)."""
+def run_job(body: Callable[[Job[P]], PhaseResult], plan_type: type[P], argv: list[str] | None = None) -> int:
+    """Run `body` on the plan named in argv[1], read as `plan_type`; returns the exit code."""
     plan_path = Path((argv or sys.argv)[1])
     workdir = Path(os.environ.get(FOLDER) or plan_path.parent)
     shard, shards = int(os.environ.get(SHARD, "0")), int(os.environ.get(SHARDS, "1"))
     rank = int(os.environ.get("RANK", "0")) if "TORCHELASTIC_RUN_ID" in os.environ else 0
-    job = Job(workdir, read_json(plan_path), shard, shards, rank)
+    own = private_dir(workdir / f"rank-{rank:04d}") if rank else workdir
     began = time.time()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
-        outputs, figures = body(job)
-        result = JobResult(ok=True, outputs=outputs, figures=figures, wall_s=time.time() - began)
+        found = body(Job(workdir, _read(plan_path, plan_type), shard, shards, rank))
+        wall_s = time.time() - began
+        result = JobResult(ok=True, outputs=found.outputs(), figures=found.figures(), wall_s=wall_s)
     except RunInterruptedError as error:
         result = _failed(error.message, error.next_step, type(error).__name__, began)
     except DraftsmithError as error:
@@ -102,13 +107,26 @@ def run_job(body: Callable[[Job], Outputs], argv: list[str] | None = None) -> in
         traceback.print_exc()
         result = _failed(f"{type(error).__name__} in the job", "see stderr.log of the job", "DraftsmithError", began)
     try:
-        write_json(job.own / "result.json", result)
+        write_json(own / "result.json", result)
     except OSError as error:
         print(f"result.json cannot be written: {error.strerror}", file=sys.stderr)
         return UNWRITTEN
     if result.error_kind == RunInterruptedError.__name__:
         return RunInterruptedError.exit_code
     return 0 if result.ok else 1
+
+
+def _read(path: Path, plan_type: type[P]) -> P:
+    try:
+        return plan_type.model_validate(read_json(path))
+    except ValueError as error:
+        wrong = (
+            [".".join(map(str, item["loc"])) for item in error.errors()] if isinstance(error, ValidationError) else []
+        )
+        raise InputError(
+            f"{path.name} is no {plan_type.__name__} ({', '.join(wrong) or 'not JSON'})",
+            "it was written by another version, or altered: run the command again",
+        ) from None
 
 
 def _failed(message: str, next_step: str, kind: str, began: float) -> JobResult:

@@ -8,11 +8,11 @@ from typing import Any
 
 import orjson
 
-from draftsmith.contract.config import Config
 from draftsmith.contract.corpus import CorpusManifest
 from draftsmith.contract.draft import DraftManifest, TargetFacts
 from draftsmith.contract.errors import EvidenceError, InputError
 from draftsmith.contract.job import JobResult
+from draftsmith.contract.jobs import PublishPlan, PublishResult
 from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
 from draftsmith.contract.profile import WorkloadProfile
 from draftsmith.contract.verdict import Decision
@@ -24,29 +24,28 @@ from draftsmith.report.sol import SolInputs
 from draftsmith.report.summary import summary_md
 from draftsmith.store.evidence import BundleParts, CommandRecord, verify_bundle, write_bundle
 from draftsmith.store.scrub import home
-from draftsmith.work.job import Job, Outputs, run_job
+from draftsmith.work.job import Job, run_job
 from draftsmith.work.sizes import draft_bytes, sol_inputs
 from draftsmith.work.step_commands import job_commands, started_commands
 
 
-def body(job: Job) -> Outputs:
+def body(job: Job[PublishPlan]) -> PublishResult:
     """Write and verify."""
     job.progress("writing the evidence", 0, None)
     return publish(job.plan)
 
 
-def publish(plan: dict[str, Any]) -> Outputs:
+def publish(plan: PublishPlan) -> PublishResult:
     """Write `<out>/<family>/<run-id>` and verify it; an earlier one of the same run stays until the new one has verified."""
-    target = TargetFacts.model_validate(plan["target"])
-    results = {name: JobResult.model_validate(value) for name, value in plan["results"].items()}
+    target, results = plan.target, plan.results
     parts = report_parts(plan, target, results)
     family = target.architecture.removesuffix("ForCausalLM").lower() or "model"
-    out = Path(plan["out"])
+    out = Path(plan.out)
     bundle = write_bundle(
         out,
         BundleParts(
             family=family,
-            run_id=plan["run_id"],
+            run_id=plan.run_id,
             source=_source(plan, target) | _taken_over(results),
             summary_md=summary_md(parts),
             report_html=render_report(parts),
@@ -59,13 +58,18 @@ def publish(plan: dict[str, Any]) -> Outputs:
             corpus=parts.corpus,
             draft=parts.draft,
             training=parts.training,
-            names=home() | {name: str(path) for name, path in plan["names"].items()},
+            names=home() | {name: str(path) for name, path in plan.names.items()},
         ),
         replace_after=require_verified,
     )
     report = verify_bundle(bundle)
-    figures = {"verified": True, "files": report.files, "manifest_sha256": report.manifest_sha256}
-    return {"bundle": str(bundle), "report": str(bundle / "report.html")}, figures
+    return PublishResult(
+        bundle=str(bundle),
+        report=str(bundle / "report.html"),
+        verified=True,
+        files=report.files,
+        manifest_sha256=report.manifest_sha256,
+    )
 
 
 def require_verified(bundle: Path) -> None:
@@ -78,7 +82,7 @@ def require_verified(bundle: Path) -> None:
         )
 
 
-def report_parts(plan: dict[str, Any], target: TargetFacts, results: dict[str, JobResult]) -> ReportParts:
+def report_parts(plan: PublishPlan, target: TargetFacts, results: dict[str, JobResult]) -> ReportParts:
     """Everything the finished phases left, read from their files."""
 
     def output(phase: str, name: str) -> Path | None:
@@ -88,7 +92,7 @@ def report_parts(plan: dict[str, Any], target: TargetFacts, results: dict[str, J
     profile, corpus, draft = output("profile", "profile"), output("corpus", "corpus"), output("train", "draft")
     frozen, verdict, facts = output("compare", "plan"), output("compare", "verdict"), output("compare", "facts")
     return ReportParts(
-        run_id=plan["run_id"],
+        run_id=plan.run_id,
         family=target.architecture,
         target=target,
         profile=WorkloadProfile.model_validate(read_json(profile)) if profile else None,
@@ -110,7 +114,7 @@ def report_parts(plan: dict[str, Any], target: TargetFacts, results: dict[str, J
 
 
 def _sol(
-    plan: dict[str, Any], target: TargetFacts, facts: Path | None, frozen: Path | None, draft: Path | None
+    plan: PublishPlan, target: TargetFacts, facts: Path | None, frozen: Path | None, draft: Path | None
 ) -> SolInputs | None:
     """The speed of light; None where the target's files are gone since."""
     baseline = ComparisonPlan.model_validate(read_json(frozen)).baseline if frozen else None
@@ -125,14 +129,14 @@ def _lines(path: Path | None) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in read_lines(path)] if path else []
 
 
-def _source(plan: dict[str, Any], target: TargetFacts) -> dict[str, str]:
-    config = Config.model_validate(plan["config"])
+def _source(plan: PublishPlan, target: TargetFacts) -> dict[str, str]:
+    config = plan.config
     return {
         "model": f"{Path(target.path).name} ({target.architecture}), sha256 {target.sha256}",
         "hardware": hardware.describe(),
-        "versions": ", ".join(f"{name} {version}" for name, version in sorted(plan["versions"].items())),
-        "standing configuration": orjson.dumps(plan.get("standing")).decode(),
-        "method": f"{config.trainer.method}, layers {plan['layer_ids']} (after k layers)",
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted(plan.versions.items())),
+        "standing configuration": orjson.dumps(plan.standing).decode(),
+        "method": f"{config.trainer.method}, layers {list(plan.layer_ids)} (after k layers)",
     }
 
 
@@ -142,13 +146,13 @@ def _taken_over(results: dict[str, JobResult]) -> dict[str, str]:
     return {"taken over": ", ".join(f"{name} from {run}" for name, run in found.items())} if found else {}
 
 
-def _commands(plan: dict[str, Any], results: dict[str, JobResult]) -> Iterator[CommandRecord]:
+def _commands(plan: PublishPlan, results: dict[str, JobResult]) -> Iterator[CommandRecord]:
     """The jobs and what they started. No engine is asked to print traffic, but under zero retention no log is trusted."""
-    logs, folder = plan["config"]["corpus"]["retention"] != "zero", Path(plan["folder"])
+    logs, folder = plan.config.corpus.retention != "zero", Path(plan.folder)
     for name, result in results.items():
         yield from job_commands(name, folder / "phases" / name, logs=logs, exit_code=0 if result.ok else 1)
-    yield from started_commands(Path(plan["registry"]), folder / "phases")
+    yield from started_commands(Path(plan.registry), folder / "phases")
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_job(body))
+    raise SystemExit(run_job(body, PublishPlan))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import InputError
+from draftsmith.contract.jobs import PublishPlan
 from draftsmith.contract.measure import ComparisonPlan, EngineFacts
 from draftsmith.contract.model_size import CACHE_BYTES
 from draftsmith.kit.files import read_json
@@ -57,10 +57,10 @@ def pass_bytes(draft: Path) -> int:
     return sum(tensor.size for name, tensor in read_draft(draft).tensors.items() if name not in NOT_READ)
 
 
-def draft_bytes(plan: dict[str, Any], target: Path, trained: Path | None) -> dict[str, int]:
+def draft_bytes(plan: PublishPlan, target: Path, trained: Path | None) -> dict[str, int]:
     """Bytes of one pass by arm. Drafts are looked up where the job ran; one that is gone is left out."""
-    names = {**plan["names"], "{target}": str(target)}
-    frozen = plan["results"].get("compare", {}).get("outputs", {}).get("plan")
+    names = {**plan.names, "{target}": str(target)}
+    frozen = plan.results["compare"].outputs.get("plan") if "compare" in plan.results else None
     if not frozen or not Path(frozen).exists():
         return {}
     found = {}

@@ -15,6 +15,8 @@ from draftsmith import wiring
 from draftsmith.contract.config import Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import RefusedError, TrainerError
+from draftsmith.contract.job import JobResult
+from draftsmith.contract.jobs import HelperResult, TrainPlan, TrainResult
 from draftsmith.corpus.reading import iter_rows, open_corpus
 from draftsmith.corpus.target_tokens import TargetTokens
 from draftsmith.corpus.vocabulary import choose_draft_vocab, load_token_freq, mapping
@@ -31,7 +33,7 @@ from draftsmith.trainers.speculators import BLOCK_METHODS
 from draftsmith.trainers.stand_in import write_stand_in
 from draftsmith.trainers.target_config import read_config
 from draftsmith.trainers.vocabulary_map import read_map
-from draftsmith.work.job import Job, Outputs, run_job
+from draftsmith.work.job import Job, run_job
 from draftsmith.work.subprocess import run_module
 
 STOPPED = 3
@@ -39,12 +41,11 @@ DONE = "trained.json"
 STAND_IN = "target"
 
 
-def body(job: Job) -> Outputs:
+def body(job: Job[TrainPlan]) -> TrainResult | HelperResult:
     """Train, choose the epoch by acceptance, package and lint."""
     plan = job.plan
-    config = Config.model_validate(plan["config"])
-    target = TargetFacts.model_validate(plan["target"])
-    corpus = Path(plan["corpus"])
+    config, target = plan.config, plan.target
+    corpus = Path(plan.corpus)
     manifest = open_corpus(corpus)
     lengths = {s: [len(row.input_ids) for row in iter_rows(corpus, s)] for s in ("train", "validation")}
     block = config.trainer.method in BLOCK_METHODS
@@ -53,9 +54,9 @@ def body(job: Job) -> Outputs:
     task = TrainingTask(
         target=target.path,
         corpus=str(corpus),
-        states=plan["states"],
+        states=plan.states,
         workdir=str(private_dir(job.workdir / "training")),
-        layer_ids=tuple(plan["layer_ids"]),
+        layer_ids=plan.layer_ids,
         draft_vocab=_write_vocabulary(corpus, target, config, job.own / "training" / "vocabulary"),
         train_rows=len(lengths["train"]),
         validation_rows=len(lengths["validation"]),
@@ -71,9 +72,9 @@ def body(job: Job) -> Outputs:
     )
     trainer = wiring.trainer(config)
     done = job.workdir / DONE
-    trained = done.exists() and Path(plan["out"]).is_dir()
+    trained = done.exists() and Path(plan.out).is_dir()
     if job.rank:  # nobody is there to train with when rank 0 only has to clear up
-        return ({}, {"rank": job.rank}) if trained else _assist(job, config, trainer.steps(task)[-1])
+        return HelperResult(rank=job.rank) if trained else _assist(job, config, trainer.steps(task)[-1])
     if trained:
         return _finish(job, config, task, done)
     for path, text in trainer.files(task).items():
@@ -83,20 +84,20 @@ def body(job: Job) -> Outputs:
     for step in trainer.steps(task):
         job.progress(step.name, 0, None)
         code = run_module(
-            step.module, step.arguments, config.trainer.python, Path(step.log), Path(plan["registry"]), every=follow
+            step.module, step.arguments, config.trainer.python, Path(step.log), Path(plan.registry), every=follow
         )
         if code:
             raise _failure(step.name, code, trainer.metrics(task), Path(step.log))
     wall_s = time.monotonic() - began
     found = choice.scores(_records(trainer.metrics(task)))
     chosen = choice.best(found)
-    shutil.rmtree(plan["out"], ignore_errors=True)
-    versions = plan.get("versions", {})
+    shutil.rmtree(plan.out, ignore_errors=True)
+    versions = plan.versions
     if wiring.ENVIRONMENT in versions:  # nobody could tell them before
         versions = versions | wiring.versions(config, inside=True)
     draft = package_draft(
         trainer.checkpoint(task, chosen.epoch),
-        Path(plan["out"]),
+        Path(plan.out),
         target=target,
         trainer=config.trainer.kind,
         versions=versions,
@@ -108,49 +109,50 @@ def body(job: Job) -> Outputs:
         trained_tokens=task.train_tokens * config.trainer.epochs,
     )
     parent = Path(config.trainer.warm_start) if config.trainer.warm_start else None
-    report = lint_draft(Path(plan["out"]), target, served_tokens=config.engine.max_model_len, parent=parent)
+    report = lint_draft(Path(plan.out), target, served_tokens=config.engine.max_model_len, parent=parent)
     errors = [finding.sentence for finding in report.findings if finding.level == "error"]
     if errors:
         raise RefusedError(f"the trained draft does not pass lint: {'; '.join(errors)}", "see `draftsmith lint` on it")
-    figures = {
-        "epochs": [score.model_dump(mode="json") for score in found],
-        "chosen_epoch": chosen.epoch,
-        "validation_acceptance": list(chosen.acceptance),
-        "expected_al": chosen.expected_al,
-        "trained_tokens": task.train_tokens * config.trainer.epochs,
-        "tokens_per_s": task.train_tokens * config.trainer.epochs / wall_s,
-        "draft_vocabulary": task.draft_vocab,
-        "batch_tokens": task.batch_tokens(config.trainer.batch_tokens),
-        "settings": trainer.shown(task),
-        "lint_warnings": [finding.sentence for finding in report.findings if finding.level == "warn"],
-    }
-    outputs = {"draft": plan["out"], "draft_sha256": draft.weights_sha256, "metrics": str(trainer.metrics(task))}
-    write_json(done, {"outputs": outputs, "figures": figures})
+    result = TrainResult(
+        draft=plan.out,
+        draft_sha256=draft.weights_sha256,
+        metrics=str(trainer.metrics(task)),
+        epochs=tuple(score.model_dump(mode="json") for score in found),
+        chosen_epoch=chosen.epoch,
+        validation_acceptance=chosen.acceptance,
+        expected_al=chosen.expected_al,
+        trained_tokens=task.train_tokens * config.trainer.epochs,
+        tokens_per_s=task.train_tokens * config.trainer.epochs / wall_s,
+        draft_vocabulary=task.draft_vocab,
+        batch_tokens=task.batch_tokens(config.trainer.batch_tokens),
+        settings=trainer.shown(task),
+        lint_warnings=tuple(finding.sentence for finding in report.findings if finding.level == "warn"),
+    )
+    write_json(done, {"outputs": result.outputs(), "figures": result.figures()})
     return _finish(job, config, task, done)
 
 
-def _finish(job: Job, config: Config, task: TrainingTask, done: Path) -> Outputs:
+def _finish(job: Job[TrainPlan], config: Config, task: TrainingTask, done: Path) -> TrainResult:
     """Delete what was only needed for the training. Killed in the middle of that, a job goes on here and trains nothing anew."""
     if not config.corpus.keep_hidden_states and not job.rank:
-        shutil.rmtree(job.plan["states"], ignore_errors=True)
+        shutil.rmtree(job.plan.states, ignore_errors=True)
         shutil.rmtree(Path(task.workdir) / "data", ignore_errors=True)
     if not job.rank:
         shutil.rmtree(Path(task.workdir) / STAND_IN, ignore_errors=True)
-    found: dict[str, dict[str, Any]] = read_json(done)
-    return found["outputs"], found["figures"]
+    return TrainResult.of(JobResult(ok=True, **read_json(done)))
 
 
-def _assist(job: Job, config: Config, step: Step) -> Outputs:
+def _assist(job: Job[TrainPlan], config: Config, step: Step) -> HelperResult:
     """One of the further ranks: the training step alone, which waits for that of rank 0 in the process group."""
     arguments = list(step.arguments)
     if "--metrics" in arguments:
         arguments[arguments.index("--metrics") + 1] = str(job.own / "metrics.jsonl")
     log = job.own / "train.log"
-    code = run_module(step.module, arguments, config.trainer.python, log, Path(job.plan["registry"]))
+    code = run_module(step.module, arguments, config.trainer.python, log, Path(job.plan.registry))
     shutil.rmtree(job.own / "training" / STAND_IN, ignore_errors=True)
     if code:
         raise TrainerError(f"rank {job.rank} failed with exit code {code}", f"see {job.own.name}/{log.name}")
-    return {}, {"rank": job.rank}
+    return HelperResult(rank=job.rank)
 
 
 def _write_vocabulary(corpus: Path, target: TargetFacts, config: Config, out: Path) -> int:
@@ -183,7 +185,7 @@ def _mask_token(corpus: Path, target: TargetFacts, config: Config) -> int | None
     return choose_mask(tokens.specials, load_token_freq(corpus, target.vocab_size), read_config(Path(target.path)))
 
 
-def _stand_in(config: Config, target: TargetFacts, job: Job) -> Path | None:
+def _stand_in(config: Config, target: TargetFacts, job: Job[TrainPlan]) -> Path | None:
     """What speculators is shown of the target; SpecForge reads the target itself. Kept until the training is over."""
     if config.trainer.kind != "speculators":
         return None
@@ -210,7 +212,9 @@ def _records(path: Path) -> list[dict[str, Any]]:
 class _Follow:
     """Turns metric records into progress. Reads only what is new."""
 
-    def __init__(self, job: Job, path: Path, epochs: int, task: TrainingTask, batch_tokens: int | None) -> None:
+    def __init__(
+        self, job: Job[TrainPlan], path: Path, epochs: int, task: TrainingTask, batch_tokens: int | None
+    ) -> None:
         self.job, self.path, self.epochs = job, path, epochs
         self.position = path.stat().st_size if path.exists() else 0
         per_epoch = task.train_tokens / task.batch_tokens(batch_tokens)
@@ -257,4 +261,4 @@ def _failure(step: str, code: int, metrics: Path, log: Path) -> TrainerError:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_job(body))
+    raise SystemExit(run_job(body, TrainPlan))

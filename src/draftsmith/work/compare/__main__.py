@@ -1,6 +1,7 @@
-"""Runs the job: `python -m draftsmith.work.compare job.json`."""
+"""Job: the comparison. `python -m draftsmith.work.compare plan.json`."""
 
-from draftsmith.work.compare.campaign import body
+from draftsmith.contract.jobs import ComparePlan
+from draftsmith.work.compare.job import body
 from draftsmith.work.job import run_job
 
-raise SystemExit(run_job(body))
+raise SystemExit(run_job(body, ComparePlan))

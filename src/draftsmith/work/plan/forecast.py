@@ -9,14 +9,14 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from draftsmith import __version__
 from draftsmith.contract.config import Config
 from draftsmith.contract.context import Context
 from draftsmith.contract.draft import TargetFacts
+from draftsmith.contract.jobs import ForecastPlan, ForecastResult
 from draftsmith.contract.measure import EngineFacts
-from draftsmith.contract.plan import Budget, DraftRecord, Fit, Plan, StepSample
+from draftsmith.contract.plan import Budget, Fit, Plan, StepSample
 from draftsmith.contract.profile import BenchShape, WorkloadProfile
 from draftsmith.kit import hardware
 from draftsmith.kit.files import read_json, write_atomic, write_json
@@ -25,7 +25,7 @@ from draftsmith.trainers.untrained import write_untrained
 from draftsmith.verdict.advice import Situation, point_plan
 from draftsmith.verdict.break_even import CostModel
 from draftsmith.verdict.learning_curve import expect
-from draftsmith.work.job import Job, Outputs
+from draftsmith.work.job import Job
 from draftsmith.work.plan.bench import PLAIN, Bench, Effort, MeasuredArm
 
 WORKER = ("--worker-extension-cls", "draftsmith.work.inside.synthetic_worker.Extension")
@@ -35,27 +35,33 @@ NGRAM_K = 3
 BYTES_PER_VALUE = 2
 
 
-def body(job: Job) -> Outputs:
+def body(job: Job[ForecastPlan]) -> ForecastResult:
     """Carry out the request."""
     request = job.plan
-    config, target = Config.model_validate(request["config"]), TargetFacts.model_validate(request["target"])
-    profile = WorkloadProfile.model_validate(read_json(Path(request["profile"])))
-    draft = Path(request["draft"]) if request["draft"] else job.workdir / "untrained-draft"
+    config, target = request.config, request.target
+    profile = WorkloadProfile.model_validate(read_json(Path(request.profile)))
+    draft = Path(request.draft) if request.draft else job.workdir / "untrained-draft"
     bench = make_bench(job, config, target, profile, draft)
-    if not request["draft"] and any(bench.missing(arm) for arm in bench.arms):
+    if not request.draft and any(bench.missing(arm) for arm in bench.arms):
         job.progress("writing an untrained draft of the right shape")
-        write_untrained(target, draft, tuple(request["layer_ids"]), request["draft_vocab"])
-    samples = bench.run(request["start_s"], request["plain_tpot_s"])
+        write_untrained(target, draft, request.layer_ids, request.draft_vocab)
+    samples = bench.run(request.start_s, request.plain_tpot_s)
     plan = assemble(request, config, target, profile, samples, bench)
     write_json(job.workdir / "plan.json", plan)
     write_atomic(job.workdir / "plan.html", render_plan(plan))
-    if not request["draft"]:
+    if not request.draft:
         shutil.rmtree(draft, ignore_errors=True)
-    outputs = {"plan": str(job.workdir / "plan.json"), "page": str(job.workdir / "plan.html")}
-    return outputs, {"advice": plan.advice, "reason": plan.reason}
+    return ForecastResult(
+        plan=str(job.workdir / "plan.json"),
+        page=str(job.workdir / "plan.html"),
+        advice=plan.advice,
+        reason=plan.reason,
+    )
 
 
-def make_bench(job: Job, config: Config, target: TargetFacts, profile: WorkloadProfile, draft: Path) -> Bench:
+def make_bench(
+    job: Job[ForecastPlan], config: Config, target: TargetFacts, profile: WorkloadProfile, draft: Path
+) -> Bench:
     """The measurement of a request; nothing is started yet."""
     request = job.plan
     return Bench(
@@ -63,12 +69,12 @@ def make_bench(job: Job, config: Config, target: TargetFacts, profile: WorkloadP
         config,
         target.path,
         target.weight_bytes,
-        design(request["ks"], str(draft), request["synthetic"], ngram=request["ngram"]),
-        request["concurrencies"],
+        design(request.ks, str(draft), request.synthetic, ngram=request.ngram),
+        request.concurrencies,
         profile_shapes(profile),
-        sha256=request["measured_sha256"],
-        repeats=request["repeats"],
-        tokens=request["tokens"],
+        sha256=request.measured_sha256,
+        repeats=request.repeats,
+        tokens=request.tokens,
         vocab=target.vocab_size,
     )
 
@@ -104,7 +110,7 @@ def profile_shapes(profile: WorkloadProfile) -> tuple[BenchShape, ...]:
 
 
 def assemble(
-    request: dict[str, Any],
+    request: ForecastPlan,
     config: Config,
     target: TargetFacts,
     profile: WorkloadProfile,
@@ -113,9 +119,9 @@ def assemble(
 ) -> Plan:
     """From samples to the plan: fit, forecasts, budget, advice."""
     model = CostModel(samples)
-    records = [DraftRecord.model_validate(r) for r in request["records"]]
+    records = list(request.records)
     starts = bench.start_seconds
-    budget = make_budget(request, config, target, profile, model.summary(), max(starts, default=request["start_s"]))
+    budget = make_budget(request, config, target, profile, model.summary(), max(starts, default=request.start_s))
     most = max(model.ks)
     acceptance = expect(records, budget.answer_tokens, min(most, max((r.k for r in records), default=most)))
     at = Situation(
@@ -123,20 +129,20 @@ def assemble(
         expected=profile.expected_acceptance,
         acceptance=acceptance,
         min_gain=config.compare.thresholds.min_gain,
-        standing=request["standing"],
-        standing_positions=tuple(request["standing_positions"]),
+        standing=request.standing,
+        standing_positions=request.standing_positions,
         has_mtp=target.has_mtp,
-        suffix_installed=request["suffix_installed"],
+        suffix_installed=request.suffix_installed,
     )
     points = tuple(point_plan(model, samples, c, at) for c in model.concurrencies)
-    chosen = next((p for p in points if p.concurrency == request["primary"]), points[0])
+    chosen = next((p for p in points if p.concurrency == request.primary), points[0])
     trial_s = sum(trial.wall_s for trial in bench.trials)
     return Plan(
         target=Path(target.path).name,
         target_sha256=target.sha256,
         profile_sha256=profile.sha256,
-        measured_sha256=request["measured_sha256"],
-        context=_context(target, profile, samples, bench.facts, request["repeats"]),
+        measured_sha256=request.measured_sha256,
+        context=_context(target, profile, samples, bench.facts, request.repeats),
         min_gain=at.min_gain,
         samples=tuple(samples),
         fit=model.summary(),
@@ -155,7 +161,7 @@ def assemble(
 
 
 def make_budget(
-    request: dict[str, Any], config: Config, target: TargetFacts, profile: WorkloadProfile, fit: Fit, start_s: float
+    request: ForecastPlan, config: Config, target: TargetFacts, profile: WorkloadProfile, fit: Fit, start_s: float
 ) -> Budget:
     """What the loop takes on this traffic. Capture and training at the speed an earlier run had, or not known."""
     share = 1 - config.corpus.heldout_share
@@ -165,14 +171,14 @@ def make_budget(
     lengths = (profile.input_tokens.mean or 0.0), (profile.output_tokens.mean or 0.0)
     row_tokens = min(sum(lengths), config.corpus.max_length)
     tokens, train = round(rows * row_tokens), round(training * row_tokens) * config.trainer.epochs
-    capture_speed, train_speed = request["capture_tokens_per_s"], request["train_tokens_per_s"]
-    known = [f"speeds of capture and training as in {request['speeds_from']}"] if train_speed else []
+    capture_speed, train_speed = request.capture_tokens_per_s, request.train_tokens_per_s
+    known = [f"speeds of capture and training as in {request.speeds_from}"] if train_speed else []
     missing = [name for name, speed in (("capture", capture_speed), ("training", train_speed)) if not speed]
     known += [f"no earlier run of this target measured the speed of {' or of '.join(missing)}"] if missing else []
     return Budget(
         training_rows=training,
         capture_tokens=tokens,
-        capture_bytes=tokens * (len(request["layer_ids"]) + 1) * target.hidden_size * BYTES_PER_VALUE,
+        capture_bytes=tokens * (len(request.layer_ids) + 1) * target.hidden_size * BYTES_PER_VALUE,
         answer_tokens=round(training * lengths[1]),
         train_tokens=train,
         capture_s=start_s + tokens / capture_speed if capture_speed else None,
@@ -217,10 +223,10 @@ def _context(
 
 
 def _notes(
-    request: dict[str, Any], target: TargetFacts, samples: Sequence[StepSample], facts: dict[str, EngineFacts]
+    request: ForecastPlan, target: TargetFacts, samples: Sequence[StepSample], facts: dict[str, EngineFacts]
 ) -> list[str]:
-    notes = [request["shape_note"]]
-    if request["synthetic"] == "worker":
+    notes = [request.shape_note]
+    if request.synthetic == "worker":
         notes.append(
             "this build's sampler cannot accept at a chosen rate; Draftsmith's own rule did, only in these servers"
         )
@@ -237,9 +243,9 @@ def _notes(
     return notes
 
 
-def preview(request: dict[str, Any], workdir: Path) -> Effort:
+def preview(request: ForecastPlan, workdir: Path) -> Effort:
     """Starts, trials and seconds that a request still needs, before anything is started."""
-    config, target = Config.model_validate(request["config"]), TargetFacts.model_validate(request["target"])
-    profile = WorkloadProfile.model_validate(read_json(Path(request["profile"])))
+    config, target = request.config, request.target
+    profile = WorkloadProfile.model_validate(read_json(Path(request.profile)))
     bench = make_bench(Job(workdir, request), config, target, profile, Path("untrained"))
-    return bench.effort(request["start_s"], request["plain_tpot_s"])
+    return bench.effort(request.start_s, request.plain_tpot_s)

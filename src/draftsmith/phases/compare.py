@@ -1,0 +1,159 @@
+"""Phase 5: the candidate against the standing configuration in the real engine: which arms, at which operating points.
+
+It has no gate: a loss is a good answer, after which the standing configuration is kept and the evidence published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from draftsmith.contract.config import Config
+from draftsmith.contract.jobs import (
+    CanaryRequest,
+    ComparePlan,
+    CompareResult,
+    CorpusResult,
+    ProfileResult,
+    RecordedArrivals,
+    TrainResult,
+)
+from draftsmith.contract.measure import Arm, OperatingPoint
+from draftsmith.kit.files import read_json
+from draftsmith.phases.base import Gate, JobPlan, PhaseContext
+from draftsmith.phases.identity import common, identity
+
+MANIFEST = "draft-manifest.json"
+RECORDED = "recorded"
+NGRAM_HOPELESS = 1.02  # tokens per step in the replay of the log, below which looking up costs more than it finds
+
+
+class Compare:
+    """Measure the candidate against the standing configuration in the real engine."""
+
+    name = "compare"
+    title = "compare in the engine"
+    module = "draftsmith.work.compare"
+    gpus = 1
+    result = CompareResult
+
+    def plan(self, context: PhaseContext) -> JobPlan[ComparePlan]:
+        """See Phase."""
+        arms = comparison_arms(context)
+        corpus, train = context.result(CorpusResult), context.result(TrainResult)
+        plan = ComparePlan(
+            **common(context) | {"target": context.target.path},
+            weight_bytes=context.target.weight_bytes,
+            arms=arms,
+            baseline=arms[0].name,
+            points=operating_points(context),
+            corpus=corpus.corpus,
+            arrivals=arrivals(context),
+            canaries=canaries(context),
+        )
+        there = on_canaries(context.config)
+        inputs = identity(context, "engine", "compare", *(("serving",) if there else ())) | {
+            "draft": train.draft_sha256,
+            "rows": corpus.rows_sha256,
+            "standing": context.standing,
+        }
+        return JobPlan(self.module, plan, inputs, 0 if there else self.gpus, here=there)
+
+    def collect(self, context: PhaseContext, result: CompareResult) -> Gate:
+        """See Phase. A loss is a good answer: the loop goes on to keep the standing configuration and publish."""
+        details = tuple(filter(None, (result.forecast, result.schedule_sentence)))
+        return Gate(True, f"{result.outcome} (tier {result.tier}): {result.reason}", details)
+
+
+def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
+    """The baseline first; no speculation is always there, as an arm of its own if the standing config speculates."""
+    settings = context.config.compare
+    standing = Arm(name="standing", role="standing", spec_config=context.standing)
+    arms = [standing]
+    if context.standing is not None:
+        arms.append(Arm(name="no-spec", role="no_spec"))
+    train, method = context.result(TrainResult), context.config.trainer.method
+    for k in draft_lengths(context.config):
+        config = {"method": method, "model": train.draft, "num_speculative_tokens": k}
+        arms.append(Arm(name=f"{method}-k{k}", role="candidate", spec_config=config, draft_sha256=train.draft_sha256))
+    for folder in settings.drafts:
+        config = {"model": folder, **other_draft(Path(folder), method, max(settings.k_values))}
+        arms.append(Arm(name=free_name(folder, arms), role="other", spec_config=config))
+    hope = context.result(ProfileResult).ngram_tokens_per_step
+    if settings.ngram and (hope is None or hope > NGRAM_HOPELESS):
+        ngram = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
+        arms.append(Arm(name="ngram-k3", role="trainless", spec_config=ngram))
+    if settings.suffix:
+        arms.append(Arm(name="suffix", role="trainless", spec_config={"method": "suffix"}))
+    return tuple(arms)
+
+
+def free_name(folder: str, arms: Sequence[Arm]) -> str:
+    """Of a further draft: its folder's name, or the one above for a folder named `draft`; told apart from those there."""
+    path = Path(folder)
+    name = (path.parent.name if path.name == "draft" else path.name).replace("#", "-") or "draft"
+    taken = {arm.name for arm in arms}
+    return next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(arms) + 3))) if n not in taken)
+
+
+def draft_lengths(config: Config) -> tuple[int, ...]:
+    """How many tokens the candidate proposes at once, one arm each. A block draft is trained on
+    whole blocks, so block_size - 1 is always tried as well."""
+    settings = config.compare.k_values
+    if config.trainer.method == "dflash":
+        block = config.trainer.block_size - 1
+        return tuple(dict.fromkeys((min(max(settings), block), block)))
+    return tuple(dict.fromkeys(min(k, config.trainer.ttt_steps + 2) for k in settings))
+
+
+def other_draft(folder: Path, method: str, k: int) -> dict[str, Any]:
+    """Method and length of a further draft: as its own files say, where they say it."""
+    found: dict[str, Any] = {}
+    for name in ("config.json", MANIFEST):
+        if (folder / name).is_file():
+            found |= read_json(folder / name)
+    own = str(found.get("method") or found.get("speculators_model_type") or method)
+    block = found.get("block_size")
+    length = block - 1 if own == "dflash" and isinstance(block, int) else k
+    if own == "peagle":
+        return {"method": "eagle3", "parallel_drafting": True, "num_speculative_tokens": length}
+    return {"method": own, "num_speculative_tokens": length}
+
+
+def operating_points(context: PhaseContext) -> tuple[OperatingPoint, ...]:
+    """One point a concurrency, and one at the log's arrivals if asked for; the first is primary. Lengths: the profile's."""
+    figures, settings = context.results["profile"].figures, context.config.compare
+    common: dict[str, Any] = {
+        "isl_p50": figures.get("input_p50"),
+        "osl_p50": figures.get("output_p50"),
+        "max_tokens": settings.max_tokens,
+        "sampling": settings.sampling,
+    }
+    loads = () if settings.arrivals == "recorded" else settings.concurrency
+    points = [OperatingPoint(name=f"c{load}", concurrency=load, **common) for load in loads]
+    if settings.arrivals != "closed":
+        seen = max(1, round(figures.get("concurrency_mean") or 1))
+        points.append(OperatingPoint(name=RECORDED, concurrency=seen, **common))
+    return (points[0].model_copy(update={"primary": True}), *points[1:])
+
+
+def arrivals(context: PhaseContext) -> RecordedArrivals | None:
+    """Where the job finds the times of the point that replays them; None without one."""
+    settings = context.config.compare
+    if settings.arrivals == "closed":
+        return None
+    return RecordedArrivals(point=RECORDED, speed=settings.arrival_speed, sources=context.sources)
+
+
+def on_canaries(config: Config) -> bool:
+    """Whether the arms are canaries in the cluster that serves, rather than servers of the job."""
+    return config.serving.kind == "kubernetes" and config.compare.canaries
+
+
+def canaries(context: PhaseContext) -> CanaryRequest | None:
+    """What the job needs to start canaries; None where it starts servers of its own."""
+    if not on_canaries(context.config):
+        return None
+    allowed = bool(context.options.get("allow_cluster"))
+    return CanaryRequest(experiment=context.run_id, workspace=str(context.workspace), allow_cluster=allowed)

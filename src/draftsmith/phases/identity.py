@@ -1,0 +1,39 @@
+"""What makes a job the same job, and what every job of a run is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from draftsmith.phases.base import PhaseContext
+from draftsmith.store.scrub import home
+
+
+def common(context: PhaseContext) -> dict[str, Any]:
+    """What every plan of a run holds; see contract.jobs.PhasePlan."""
+    return {
+        "config": context.config,
+        "target": context.target,
+        "registry": str(context.folder / "processes"),
+        "layer_ids": context.layer_ids,
+        "versions": context.versions,
+        "names": path_names(context),
+    }
+
+
+def path_names(context: PhaseContext) -> dict[str, str]:
+    """Name -> path prefix: how paths of this machine are written in the evidence."""
+    known = {"{run}": str(context.folder), "{workspace}": str(context.workspace), "{target}": context.target.path}
+    known |= home()
+    models = [str((context.standing or {}).get("model")), *context.config.compare.drafts]
+    outside = {m for m in models if m.startswith("/") and not any(Path(m).is_relative_to(p) for p in known.values())}
+    return known | {f"{{draft{number}}}": path for number, path in enumerate(sorted(outside), start=1)}
+
+
+def identity(context: PhaseContext, *parts: str) -> dict[str, Any]:
+    """What makes a job the same job: the target, the versions and the named sections of the configuration.
+
+    Settings that have their default are left out, so that a setting which is added later does not change what is known.
+    """
+    sections = {part: getattr(context.config, part).model_dump(mode="json", exclude_defaults=True) for part in parts}
+    return {"target": context.target.sha256, "versions": context.versions, "config": sections}
