@@ -5,10 +5,12 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do $$p -c '
 VENV ?= .venv
 DEMO ?= demo
 BIN := $(VENV)/bin
+# Half the time of a story is waiting. A file of tests stays on one worker.
+WORKERS ?= -n 2 --dist loadgroup
 READY := $(VENV)/.ready
 export DRAFTSMITH_TARGET ?= $(CURDIR)/.cache/demo-target
 
-.PHONY: gpu-pack demo test quick check lint format docs venv target clean
+.PHONY: gpu-pack demo test quick pure check lint format docs venv target clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -18,10 +20,13 @@ demo: $(READY) ## the whole loop on this machine, from nothing, in the folder de
 	$(BIN)/draftsmith demo $(DEMO)
 
 test: $(READY) target ## every test, real engine included
-	.ci/test.sh $(BIN)/python $(PYTEST_ARGS)
+	.ci/test.sh $(BIN)/python $(WORKERS) $(PYTEST_ARGS)
 
 quick: $(READY) ## the tests that start neither an engine nor a scheduler
-	$(BIN)/python -m pytest -m "not engine and not slurm" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(WORKERS) -m "not engine and not slurm" $(PYTEST_ARGS)
+
+pure: $(READY) ## the tests of an inner loop, without whole loops and comparisons: under a minute
+	$(BIN)/python -m pytest $(WORKERS) -m "not engine and not slurm and not story" $(PYTEST_ARGS)
 
 lint: $(READY) ## format, lint, types and layers
 	$(BIN)/ruff format --check .

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "fakes"))
-
+import pytest
 from loop_world import World
+
+pytestmark = pytest.mark.story
 
 
 def files(folder: Path) -> dict[str, tuple[int, int]]:

@@ -6,16 +6,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from places import until
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "fakes"))
-
 from loop_world import World
+from places import until
 
 FLAG = "--i-understand-this-uses-the-cluster"
 OPTIONS = {

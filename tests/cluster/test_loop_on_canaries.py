@@ -23,6 +23,8 @@ from draftsmith.loop.promotion import rollback
 from draftsmith.phases.compare import Compare
 from draftsmith.work.compare import canary_fleet
 
+pytestmark = pytest.mark.story
+
 
 def test_a_win_on_canaries_is_a_verdict_and_is_promoted(world: ClusterWorld, begin: Begin) -> None:
     other = busy_pod("other", "node-0", 4)

@@ -29,6 +29,8 @@ from draftsmith.kit.files import read_json
 from draftsmith.loop.promotion import rollback
 from draftsmith.store.state import read_state
 
+pytestmark = pytest.mark.story
+
 READS = [
     ("get", "deployments"), ("list", "deployments"), ("list", "services"), ("list", "nodes"), ("list", "pods"),
     ("list", "jobs"), ("get", "pods"),

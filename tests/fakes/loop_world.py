@@ -3,15 +3,18 @@ and the trainer, which are stand-ins behind the same interface: `engine.python` 
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,19 +110,29 @@ def _stand_in() -> tuple[Any, Any]:
     return found.Model, found.Decoding
 
 
+@cache
+def _made(count: int) -> tuple[Path, str]:
+    """A target and its log of `count` answered requests. Made once a process: every world copies them."""
+    folder = Path(tempfile.mkdtemp(prefix="draftsmith-world-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    target = write_target(folder / "target")
+    records = answered_log(target, count)
+    return target, "".join(canonical(r.model_dump(mode="json", by_alias=True)) + "\n" for r in records)
+
+
 class World:
     """One operator's folder."""
 
     def __init__(self, base: Path, requests: int = 80, **settings: Mapping[str, Any]) -> None:
         self.base = base
         base.mkdir(parents=True, exist_ok=True)
-        self.target = write_target(base / "target")
+        made, log = _made(requests)
+        self.target = shutil.copytree(made, base / "target")
         self.log = base / "access.jsonl"
         self.workspace = base / "workspace"
         self.file = base / "draftsmith.toml"
         self.env: dict[str, str] = {"FAKE_PROBE": "1"}
-        records = answered_log(self.target, requests)
-        self.log.write_text("".join(canonical(r.model_dump(mode="json", by_alias=True)) + "\n" for r in records))
+        self.log.write_text(log)
         self.configure(**settings)
 
     def configure(self, **settings: Mapping[str, Any]) -> None:
@@ -292,6 +305,18 @@ class Snapshot:
         shutil.copytree(self.place, self.world.workspace, symlinks=True)
         self.world.file.write_text(self.file)
         return self.world
+
+
+class Travelled:
+    """One run, taken through the loop once. `before[phase]` is the workspace as it was when that phase came next."""
+
+    def __init__(self, world: World, place: Path) -> None:
+        self.world, self.place = world, place
+        self.before: dict[str, Snapshot] = {}
+        self.results: dict[str, dict[str, object]] = {}
+
+    def to(self, phase: str) -> World:
+        return self.before[phase].restore()
 
 
 def _toml(value: Any) -> str:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "fakes"))
-
-from loop_world import Snapshot, World, wait_for
+from loop_world import Snapshot, Travelled, World, wait_for
 
 PHASES = ("profile", "corpus", "capture", "train", "compare", "publish")
 
@@ -20,18 +16,6 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     yield made
     wait_for(lambda: not made.alive(), "what was started to end: nothing outlives its command", 30)
-
-
-class Travelled:
-    """One run, taken through the loop once. `before[phase]` is the workspace as it was when that phase came next."""
-
-    def __init__(self, world: World, place: Path) -> None:
-        self.world, self.place = world, place
-        self.before: dict[str, Snapshot] = {}
-        self.results: dict[str, dict[str, object]] = {}
-
-    def to(self, phase: str) -> World:
-        return self.before[phase].restore()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Travelled
+from loop_world import Travelled
 
 from draftsmith import api
 from draftsmith.contract.errors import InputError

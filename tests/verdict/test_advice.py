@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "fakes"))
-
 from planned import line, made, pair
 
 from draftsmith.contract.measure import Arm, ComparisonPlan, OperatingPoint

@@ -16,6 +16,8 @@ from loop_world import wait_for
 
 from draftsmith.work.compare import trial as measure
 
+pytestmark = pytest.mark.story
+
 SPECULATING = """--speculative-config '{"method": "ngram", "num_speculative_tokens": 3}'"""
 CACHED = "--enable-prefix-caching"
 

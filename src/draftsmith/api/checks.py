@@ -37,8 +37,11 @@ def check(config: Config) -> tuple[Check, ...]:
     return tuple(examine(config))
 
 
-def examine(config: Config) -> list[Check]:
-    """All checks of this machine. Where jobs run elsewhere, those that this machine has to pass for them."""
+def examine(config: Config, *, measure: bool = True) -> list[Check]:
+    """All checks of this machine. Where jobs run elsewhere, those that this machine has to pass for them.
+
+    `measure`: time the memory too, which takes all cores for a second and stops nothing.
+    """
     if config.backend.kind != "local":
         return _control_plane(config)
     return [
@@ -46,7 +49,7 @@ def examine(config: Config) -> list[Check]:
         *_engine(config),
         *_trainer(config),
         *_redaction(config),
-        *_gpu(config),
+        *_gpu(config, measure),
         *_memory(config),
         *_disk(config),
         *_port(config),
@@ -70,7 +73,7 @@ def _control_plane(config: Config) -> list[Check]:
 
 def require_ready(config: Config) -> list[Check]:
     """Every check that passed. Raises PrerequisiteError naming everything that is missing, before anything is started."""
-    found = examine(config)
+    found = examine(config, measure=False)
     missing = [check for check in found if check.level == "missing" and check.name != "target"]
     if missing:
         raise PrerequisiteError(
@@ -191,7 +194,7 @@ def _packages(python: str | None, names: tuple[str, ...]) -> dict[str, str]:
     return dict(json.loads(done.stdout))
 
 
-def _gpu(config: Config) -> Iterator[Check]:
+def _gpu(config: Config, measure: bool) -> Iterator[Check]:
     """What is here and what will be chosen for it; on a CPU the speed of its memory."""
     from draftsmith.kit import bandwidth, gpu, hardware
     from draftsmith.trainers.speculators import implementations
@@ -199,8 +202,9 @@ def _gpu(config: Config) -> Iterator[Check]:
     if config.trainer.kind == "speculators":
         yield Check("training", "ok", f"{config.trainer.method} with {implementations(config.trainer)}")
     if not hardware.gpu_names():
-        speed = bandwidth.measured() / 1e9
-        yield Check("bandwidth", "ok", f"{hardware.describe()}: memory reads at {speed:.1f} GB/s, as measured now")
+        if measure:
+            speed = bandwidth.measured() / 1e9
+            yield Check("bandwidth", "ok", f"{hardware.describe()}: memory reads at {speed:.1f} GB/s, as measured now")
         return
     free = gpu.free_gib()
     if free is None:

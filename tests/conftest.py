@@ -1,0 +1,46 @@
+"""What holds for every test: which tests share a worker, and which have the machine to themselves."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+# A story starts dozens of interpreters: each would compile the package anew where this is set.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup` a file stays on one worker: its fixtures are made once, and no two files share a folder."""
+    for item in items:
+        if item.path.parent.name == "loop":
+            item.add_marker(pytest.mark.story)
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A real engine and a real Slurm need the whole machine: no test of another worker runs beside theirs."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    with _machine(alone=any(item.get_closest_marker(name) for name in ("engine", "slurm"))):
+        return (yield)
+
+
+@contextmanager
+def _machine(alone: bool) -> Iterator[None]:
+    """Shared with other workers, or alone. Who waits holds the door, so that others cannot pass it for ever."""
+    base = Path(tempfile.gettempdir()) / f"draftsmith-tests-{os.getuid()}"  # two empty files, for all runs of this user
+    base.mkdir(mode=0o700, exist_ok=True)
+    with (base / "door").open("w") as door, (base / "machine").open("w") as machine:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(machine, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
