@@ -119,6 +119,7 @@ def test_what_a_client_wrote_is_never_log(name: str) -> None:
 
 
 @absent
+@pytest.mark.story
 @pytest.mark.parametrize(
     "name", sorted(path.name for path in (SHARED / "data").glob("*/")) if (SHARED / "data").exists() else []
 )

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from .test_profile import log
 
 SCRIPT = """
 import sys
 from pathlib import Path
+
 from draftsmith.profiling import scan
 from draftsmith.profiling.profile import build_profile
 
