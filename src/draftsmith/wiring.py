@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from draftsmith.backends.base import Backend
     from draftsmith.contract.cluster import ClusterOptions
     from draftsmith.contract.draft import TargetFacts
-    from draftsmith.engines.base import CaptureSpec, ServerSpec
+    from draftsmith.engines.base import CaptureSpec, Engine, ServerSpec
     from draftsmith.engines.models import KnownModels
-    from draftsmith.engines.vllm.engine import VllmEngine
     from draftsmith.kit.kube import KubeApi
     from draftsmith.serving.base import Serving
     from draftsmith.serving.canary.canaries import Canaries
@@ -28,23 +27,21 @@ SERVED_NAME = "target"
 ENVIRONMENT = "environment"  # among the versions: where jobs find engine and trainer, if not here
 
 
-def engine(config: Config, registry: Path) -> VllmEngine:
-    """The serving engine; what it starts is recorded in `registry`."""
-    from draftsmith.engines.vllm.engine import VllmEngine
+def engine(config: Config, registry: Path | None = None) -> Engine:
+    """The serving engine; what it starts is recorded in `registry`. Without one it can only be asked."""
+    from draftsmith.engines import catalog
 
-    return VllmEngine(registry)
+    return catalog.engine(config.engine.kind, registry or catalog.NOWHERE)
 
 
 def known_models(config: Config) -> KnownModels:
     """What the configured engine knows; the list of a known release where it is not installed here."""
     from draftsmith.engines.models import shipped
-    from draftsmith.engines.vllm import features, registry
 
     if environment_of_jobs(config):
         return shipped()
     try:
-        found = features.installed(config.engine.python)
-        return registry.known_models(found.version, found.device, config.engine.python)
+        return engine(config).known_models(config.engine.python)
     except PrerequisiteError:
         return shipped()
 
@@ -70,7 +67,7 @@ def server_spec(
 ) -> ServerSpec:
     """One server of this configuration. `residents` servers share the machine's memory."""
     from draftsmith.engines.base import ServerSpec
-    from draftsmith.engines.vllm.gpu_memory import gpu_share
+    from draftsmith.engines.gpu_memory import gpu_share
 
     settings = config.engine
     flags = (*flags, *_kv_flags(config, target, residents))
@@ -94,20 +91,19 @@ def server_spec(
 
 
 def _kv_flags(config: Config, target: str, residents: int) -> tuple[str, ...]:
-    """A fixed KV cache for servers that share a GPU: vLLM's memory profiling fails if another server starts beside it."""
-    from draftsmith.engines.vllm.features import installation
-    from draftsmith.engines.vllm.gpu_memory import shared_kv_gib
+    """A fixed KV cache for servers that share a GPU: an engine that measures free memory fails if another starts beside it."""
+    from draftsmith.engines.gpu_memory import shared_kv_gib
     from draftsmith.kit import gpu
 
     if config.engine.gpu_kv_gib is None and residents == 1:
         return ()
-    if installation(config.engine.python).device == "cpu":
+    if engine(config).installation(config.engine.python).device == "cpu":
         return ()
     settings = config.engine
     size = settings.gpu_kv_gib or shared_kv_gib(
         target, residents, settings.max_num_seqs * settings.max_model_len, gpu.free_gib()
     )
-    return ("--kv-cache-memory-bytes", str(int(size * 2**30)))
+    return engine(config).kv_flags(size)
 
 
 def trainer(config: Config) -> Trainer:
@@ -153,15 +149,13 @@ def versions(config: Config, *, inside: bool = False) -> dict[str, str]:
     from importlib import metadata
 
     import draftsmith
-    from draftsmith.engines.vllm import features as vllm_features
 
     known = {"draftsmith": draftsmith.__version__}
     if not inside and (apart := environment_of_jobs(config)):
         return known | {ENVIRONMENT: Path(apart).name if apart.startswith("/") else apart}
-    look = vllm_features.installation if config.backend.kind == "local" else vllm_features.installed
     try:
-        found = look(config.engine.python)
-        known |= {"vllm": found.version, "device": found.device}
+        found = engine(config).installation(config.engine.python, elsewhere=config.backend.kind != "local")
+        known |= {found.engine: found.version, "device": found.device}
     except PrerequisiteError:
         if not inside:  # an image may hold the trainer alone
             raise

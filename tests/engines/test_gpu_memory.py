@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from draftsmith.engines.vllm.gpu_memory import gpu_share, shared_kv_gib
+from draftsmith.engines.gpu_memory import gpu_share, shared_kv_gib
 
 SMALL = {"num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 576, "num_hidden_layers": 30}
 LARGE = {"num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096, "num_hidden_layers": 32}

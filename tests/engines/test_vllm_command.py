@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from draftsmith.contract.errors import ConfigError, PrerequisiteError
-from draftsmith.engines.base import CaptureSpec, Command, ServerSpec
+from draftsmith.engines.base import CaptureSpec, Command, Installation, ServerSpec
 from draftsmith.engines.vllm import command as vllm_command
-from draftsmith.engines.vllm.features import Installation, features, installation
+from draftsmith.engines.vllm import own
+from draftsmith.engines.vllm.features import features, installation
 
 CPU = Installation(python="/engine/python", version="0.32.0", device="cpu")
 GPU = Installation(python="/engine/python", version="0.24.0", device="cuda")
@@ -148,3 +149,21 @@ def test_cores_are_written_as_ranges() -> None:
 def test_a_part_of_a_gibibyte_is_rounded_up() -> None:
     assert render(CPU, cpu_kv_gib=1.5).env["VLLM_CPU_KVCACHE_SPACE"] == "2"
     assert render(CPU, cpu_kv_gib=0.25).env["VLLM_CPU_KVCACHE_SPACE"] == "1"
+
+
+def test_vllm_serve_runs_as_a_module_where_its_console_command_does_not() -> None:
+    found = Installation(python="python", version="0.32.0", device="cpu")
+    spec = ServerSpec(model="arm", env={"VLLM_CPU_KVCACHE_SPACE": "7"})
+    command = own.render(["vllm", "serve", "/models/m", "--x"], spec, found, "0", "")
+    assert command.argv == ("python", "-m", "vllm.entrypoints.openai.api_server", "--model", "/models/m", "--x")
+    assert command.env["VLLM_CPU_KVCACHE_SPACE"] == "7", "the command's own variables win"
+    assert own.render(["vllm", "serve", "--model", "m"], spec, found, "0", "").argv[3:] == ("--model", "m")
+
+
+def test_a_command_with_an_interpreter_of_its_own_is_left_as_it_is() -> None:
+    words = ["/opt/other/bin/python", "-m", "vllm.entrypoints.openai.api_server", "--model", "m"]
+    assert own.runs(words)
+    command = own.render(words, ServerSpec(model="arm"), None, "0", "")
+    assert list(command.argv) == words
+    assert "PYTHONPATH" not in command.env
+    assert not own.runs(["python", "-m", "sglang.launch_server"])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from draftsmith.engines.differences import config_diff
 from draftsmith.engines.vllm import log
 
 Recorded = Callable[[str], str]
@@ -90,14 +91,14 @@ def test_an_empty_or_torn_log_gives_unknowns_not_defaults() -> None:
 def test_two_starts_of_one_configuration_do_not_differ_but_a_lost_graph_does(recorded: Recorded) -> None:
     text = recorded("logs/eagle3-0.24.log")
     with_draft = log.facts(text, "a")
-    assert log.config_diff(with_draft, log.facts(text, "b")) == {}
+    assert config_diff(with_draft, log.facts(text, "b")) == {}
     plain = log.facts(
         "\n".join(
             line for line in text.split("\n") if "setting cudagraph_mode" not in line and "Truncating" not in line
         ),
         "c",
     )
-    assert set(log.config_diff(with_draft, plain)) == {"graph_mode", "graph_warnings"}
+    assert set(config_diff(with_draft, plain)) == {"graph_mode", "graph_warnings"}
     assert with_draft.mode_key != plain.mode_key
 
 

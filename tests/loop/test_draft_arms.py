@@ -27,12 +27,12 @@ def test_a_block_draft_is_tried_with_its_whole_block() -> None:
 
 def test_a_further_draft_is_served_as_its_own_files_say(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"speculators_model_type": "dflash", "block_size": 16}))
-    assert other_draft(tmp_path, "eagle3", 3) == {"method": "dflash", "num_speculative_tokens": 15}
+    assert other_draft(tmp_path, "eagle3", 3).config == {"method": "dflash", "num_speculative_tokens": 15}
     (tmp_path / "config.json").write_text(json.dumps({"speculators_model_type": "peagle"}))
-    assert other_draft(tmp_path, "eagle3", 3)["parallel_drafting"] is True
+    assert other_draft(tmp_path, "eagle3", 3).rest["parallel_drafting"] is True
     (tmp_path / "draft-manifest.json").write_text(json.dumps({"method": "eagle3"}))
-    assert other_draft(tmp_path, "dflash", 3) == {"method": "eagle3", "num_speculative_tokens": 3}
-    assert other_draft(tmp_path / "nowhere", "eagle3", 2) == {"method": "eagle3", "num_speculative_tokens": 2}
+    assert other_draft(tmp_path, "dflash", 3).config == {"method": "eagle3", "num_speculative_tokens": 3}
+    assert other_draft(tmp_path / "nowhere", "eagle3", 2).config == {"method": "eagle3", "num_speculative_tokens": 2}
 
 
 def test_drafts_anywhere_on_the_machine_are_names_in_the_evidence(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError, PrerequisiteError
 from draftsmith.contract.plan import StepSample
 from draftsmith.contract.profile import Distribution, ExpectedAcceptance, Recommendation, WorkloadProfile
-from draftsmith.engines.vllm.features import Installation
+from draftsmith.engines.base import Installation
 from draftsmith.kit import processes
 from draftsmith.verdict.break_even import CostModel
 

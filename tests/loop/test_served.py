@@ -6,6 +6,7 @@ import pytest
 
 from draftsmith.contract.errors import RefusedError
 from draftsmith.engines.base import Snapshot
+from draftsmith.engines.catalog import engine
 from draftsmith.engines.vllm import metrics as vllm_metrics
 from draftsmith.loop.served import check_served
 
@@ -32,11 +33,11 @@ def test_speculation_on_or_off_must_be_as_compared(
     monkeypatch.setattr(vllm_metrics, "read", lambda url: asked.append(url) or Snapshot(values, None))
     if refused:
         with pytest.raises(RefusedError, match="compare again"):
-            check_served("http://127.0.0.1:8000/v1", standing)
+            check_served(engine("vllm"), "http://127.0.0.1:8000/v1", standing)
     else:
-        check_served("http://127.0.0.1:8000/v1", standing)
+        check_served(engine("vllm"), "http://127.0.0.1:8000/v1", standing)
     assert asked == ["http://127.0.0.1:8000"]
 
 
 def test_without_an_endpoint_nothing_is_asked() -> None:
-    check_served(None, {"method": "ngram"})
+    check_served(engine("vllm"), None, {"method": "ngram"})

@@ -13,7 +13,7 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.measure import OperatingPoint, RequestSample, Trial
 from draftsmith.corpus.prompts import Prompt, PromptSet, write_prompts
-from draftsmith.work.compare.commands import as_module, check_command, render, split_command
+from draftsmith.work.compare.commands import check_command, render, split_command
 from draftsmith.work.compare.pinning import pin_prompts, sampling_seen, set_aside, typical_window
 from draftsmith.work.compare.trial import with_divergence
 from draftsmith.work.job import Job
@@ -69,19 +69,9 @@ def test_a_command_is_read_like_a_shell_would() -> None:
 
 
 def test_host_and_port_are_added_or_filled_in() -> None:
-    assert render(["serve", "m"], "127.0.0.1", 81, None) == ("serve", "m", "--host", "127.0.0.1", "--port", "81")
-    assert render(["serve", "--at={host}:{port}"], "::1", 81, None) == ("serve", "--at=::1:81")
+    assert render(["serve", "m"], "127.0.0.1", 81) == ("serve", "m", "--host", "127.0.0.1", "--port", "81")
+    assert render(["serve", "--at={host}:{port}"], "::1", 81) == ("serve", "--at=::1:81")
     check_command("a", ["sh", "--port={port}"])
-
-
-def test_vllm_serve_runs_as_a_module_where_its_console_command_does_not() -> None:
-    words = ["vllm", "serve", "/models/m", "--x"]
-    assert as_module(words, "cpu")
-    assert not as_module(["sglang", "serve", "m"], "cpu")
-    assert render(words, "h", 1, "python")[:6] == (
-        "python", "-m", "vllm.entrypoints.openai.api_server", "--model", "/models/m", "--x",
-    )  # fmt: skip
-    assert render(["vllm", "serve", "--model", "m"], "h", 1, "python")[3:5] == ("--model", "m")
 
 
 def trial(arm: str, traffic: str, *prompts: str) -> Trial:

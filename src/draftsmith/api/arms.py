@@ -13,9 +13,9 @@ from draftsmith import wiring
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError, RefusedError
 from draftsmith.contract.measure import Arm, ArmRole
-from draftsmith.verdict.arms import WITHOUT_DRAFT, speculation
+from draftsmith.contract.speculation import K
+from draftsmith.verdict.arms import speculation
 
-K = "num_speculative_tokens"
 PRESETS: dict[str, dict[str, Any]] = {
     "ngram": {"method": "ngram", K: 3, "prompt_lookup_max": 4, "prompt_lookup_min": 2},
     "suffix": {"method": "suffix"},
@@ -79,7 +79,12 @@ def path_names(arms: list[Arm]) -> dict[str, str]:
     """Name -> path for what the arms name by absolute path: evidence holds names, not the owner's folders."""
     words: list[str] = []
     for arm in arms:
-        words += [str(speculation(arm).get("model", "")), *(arm.command or ()), *arm.flags, *arm.env.values()]
+        words += [
+            (said.draft or "") if (said := speculation(arm)) else "",
+            *(arm.command or ()),
+            *arm.flags,
+            *arm.env.values(),
+        ]
     paths = {
         part
         for word in words
@@ -90,7 +95,7 @@ def path_names(arms: list[Arm]) -> dict[str, str]:
 
 
 def _of(name: str, text: str, flags: tuple[str, ...], config: Config) -> Iterator[Arm]:
-    fields: dict[str, Any] = {"name": name, "role": "other", "flags": flags}
+    fields: dict[str, Any] = {"name": name, "role": "other", "flags": flags, "engine": config.engine.kind}
     if text.startswith(("http://", "https://")):
         yield Arm(**fields, endpoint=text)
     elif text in ("", "none"):
@@ -131,7 +136,7 @@ def _draft(folder: Path, config: Config) -> dict[str, Any]:
     from draftsmith.phases.compare import other_draft
 
     lengths = config.compare.k_values
-    found = {"model": str(folder), **other_draft(folder, config.trainer.method, max(lengths))}
+    found = other_draft(folder, config.trainer.method, max(lengths)).model_copy(update={"draft": str(folder)}).config
     return found | ({K: list(lengths)} if found[K] == max(lengths) else {})
 
 
@@ -163,13 +168,13 @@ def _role(arm: Arm, is_baseline: bool, is_candidate: bool | None) -> ArmRole:
     plain = arm.endpoint is None and arm.command is None and not arm.flags
     if plain and arm.spec_config is None:
         return "no_spec"
-    if plain and speculation(arm).get("method") in WITHOUT_DRAFT:
+    if plain and arm.speculation and not arm.speculation.has_draft:
         return "trainless"
     return "candidate" if is_candidate is None else "other"
 
 
 def _lint(arm: Arm, config: Config) -> None:
-    model = Path(str((arm.spec_config or {}).get("model", "")))
+    model = Path((arm.speculation.draft if arm.speculation else None) or "")
     if not config.target or not (model / "config.json").is_file():
         return
     from draftsmith.trainers.lint import lint_draft

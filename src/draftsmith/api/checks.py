@@ -88,11 +88,10 @@ def _interpreter() -> Iterator[Check]:
 
 
 def _engine(config: Config) -> Iterator[Check]:
-    from draftsmith.engines.vllm.features import features, installation, installed
-
+    engine = wiring.engine(config)
     try:
-        found = (installation if config.backend.kind == "local" else installed)(config.engine.python)
-        known = features(found.version, found.device)
+        found = engine.installation(config.engine.python, elsewhere=config.backend.kind != "local")
+        known = engine.features(found.version, found.device)
     except DraftsmithError as error:
         yield Check("engine", "missing", error.message, error.next_step)
         return
@@ -100,13 +99,13 @@ def _engine(config: Config) -> Iterator[Check]:
     yield Check(
         "engine",
         "ok",
-        f"vLLM {found.version} for {found.device} in {where}" + (f"; {known.note}" if known.note else ""),
+        f"{engine.title} {found.version} for {found.device} in {where}" + (f"; {known.note}" if known.note else ""),
     )
     if config.trainer.method not in known.methods:
         yield Check(
             "method",
             "missing",
-            f"vLLM {found.version} on {found.device} does not serve {config.trainer.method}",
+            f"{engine.title} {found.version} on {found.device} does not serve {config.trainer.method}",
             "choose another trainer.method",
         )
     if config.compare.suffix and not found.suffix:
@@ -219,7 +218,7 @@ def _gpu(config: Config, measure: bool) -> Iterator[Check]:
 
 
 def _shared(config: Config, free: float) -> str:
-    from draftsmith.engines.vllm.gpu_memory import gpu_share, shared_kv_gib
+    from draftsmith.engines.gpu_memory import gpu_share, shared_kv_gib
 
     settings = config.engine
     share = settings.gpu_memory_share or gpu_share(2)

@@ -57,10 +57,9 @@ def _as_profile(path: Path) -> WorkloadProfile | None:
 
 def require_synthetic(config: Config, profile: WorkloadProfile) -> None:
     """Raise PrerequisiteError, with what can be said all the same, if no draft can be accepted at a chosen rate here."""
-    from draftsmith.engines.vllm.features import features, installation
-
-    found = installation(config.engine.python)
-    known = features(found.version, found.device)
+    engine = wiring.engine(config)
+    found = engine.installation(config.engine.python)
+    known = engine.features(found.version, found.device)
     if known.synthetic and "eagle3" in known.methods:
         return
     replayed = [
@@ -70,7 +69,7 @@ def require_synthetic(config: Config, profile: WorkloadProfile) -> None:
     ]
     said = f"by replay of the log: {', '.join(replayed)}; " if replayed else ""
     raise PrerequisiteError(
-        f"vLLM {found.version} on {found.device} cannot accept drafts at a chosen rate, so no break-even can be measured "
+        f"{engine.title} {found.version} on {found.device} cannot accept drafts at a chosen rate, so no break-even can be measured "
         f"before a draft is trained. What can be said: {said}a draft with K tokens never gives more than K + 1 a step",
         "use vLLM 0.24 or newer on a GPU (0.32 on CPU), or measure n-gram itself: draftsmith compare --arm ngram=...",
     )
@@ -88,13 +87,13 @@ def settle(
     repeats: int,
 ) -> ForecastPlan:
     """The request of the job: what is measured, and what is known beside it."""
-    from draftsmith.engines.vllm.features import features, installation
     from draftsmith.trainers.layers import default_layers
     from draftsmith.trainers.untrained import default_draft_vocab
     from draftsmith.wiring import versions
     from draftsmith.work.plan.records import earlier
 
-    engine = installation(config.engine.python)
+    adapter = wiring.engine(config)
+    engine = adapter.installation(config.engine.python)
     workspace = Path(config.workspace).resolve()
     known = earlier(workspace, target.sha256, profile)
     loads, primary = operating_points(config, profile, concurrencies)
@@ -103,7 +102,7 @@ def settle(
     best = max((r.tokens_per_step or 0.0 for r in profile.expected_acceptance), default=0.0)
     measured: dict[str, Any] = {
         "target": target.sha256,
-        "versions": {key: value for key, value in versions(config).items() if key in ("vllm", "device")},
+        "versions": {key: value for key, value in versions(config).items() if key in (config.engine.kind, "device")},
         "engine": config.engine.model_dump(mode="json", exclude_defaults=True, exclude={"python", "start_timeout_s"}),
         "ks": checked_ks(ks),
         "concurrencies": loads,
@@ -112,7 +111,7 @@ def settle(
         "shapes": [shape.model_dump(mode="json") for shape in profile.bench_shapes],
         "lengths": [profile.input_tokens.p50, profile.output_tokens.p50],
         "draft": _draft_id(draft, target) or {"vocab": vocab, "layers": layers},
-        "synthetic": features(engine.version, engine.device).synthetic,
+        "synthetic": adapter.features(engine.version, engine.device).synthetic,
         "ngram": config.compare.ngram and best >= WORTH_NGRAM,
     }
     timed = _timed_start(folder)

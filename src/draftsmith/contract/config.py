@@ -13,12 +13,15 @@ from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import ConfigError
 from draftsmith.contract.measure import Thresholds
 
+EngineKind = Literal["vllm"]
+ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
+
 
 class EngineConfig(Frozen):
     """The serving engine."""
 
-    kind: Literal["vllm"] = "vllm"
-    python: str | None = Field(None, description="interpreter that has vLLM; default: the current one")
+    kind: EngineKind = Field("vllm", description="which engine serves")
+    python: str | None = Field(None, description="interpreter that has the engine; default: the current one")
     host: str = Field("127.0.0.1", description="address that started servers listen on")
     max_model_len: int = Field(2048, description="context length of every started server")
     max_num_seqs: int = Field(32, description="sequences in one batch")

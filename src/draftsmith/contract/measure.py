@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from draftsmith.contract.base import Frozen
+from draftsmith.contract.speculation import Speculation, read
 
 ArmRole = Literal["standing", "no_spec", "candidate", "trainless", "other"]
 
@@ -22,6 +23,12 @@ class Arm(Frozen):
     endpoint: str | None = Field(None, description="an already running server instead of one that is started")
     command: tuple[str, ...] | None = Field(None, description="a full server command instead of a rendered one")
     env: dict[str, str] = Field(default_factory=dict, description="environment of `command`, beside this process's own")
+    engine: str = Field("vllm", description="the serving engine of this arm")
+
+    @property
+    def speculation(self) -> Speculation | None:
+        """What `spec_config` says; None = off, or a whole command or running server, which has none."""
+        return read(self.spec_config, self.engine)
 
 
 class OperatingPoint(Frozen):

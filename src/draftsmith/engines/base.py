@@ -8,20 +8,51 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from pydantic import Field
 
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import PrerequisiteError
 from draftsmith.contract.measure import EngineFacts, SpecCounters
+from draftsmith.contract.speculation import SpecConfig
+from draftsmith.engines.models import KnownModels
+from draftsmith.kit.clock import Clock
 from draftsmith.kit.processes import Process
 
+NO_ENGINE = "give the name of a Deployment whose container runs the OpenAI server of a supported engine"
 LOOPBACK = "127.0.0.1"
+Device = Literal["cpu", "cuda"]
 EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - recognised, not bound
+
+
+class Installation(Frozen):
+    """An engine as found in one interpreter. `flashinfer`, `suffix`: whether these optional packages are there."""
+
+    engine: str = "vllm"
+    python: str
+    version: str
+    device: Device
+    flashinfer: bool = False
+    suffix: bool = False
+
+
+class Features(Frozen):
+    """What one release of an engine accepts."""
+
+    release: str
+    methods: frozenset[str]
+    per_request_metrics: bool
+    note: str | None = None
+    synthetic: Literal["engine", "worker"] | None = None
+    """Whether drafts can be accepted at a chosen rate: by the engine, or by the rule in `work.inside.synthetic_acceptance`."""
+
+    def supports(self, method: str) -> bool:
+        """Whether `method` may stand in a speculative config. Older names of MTP (`..._mtp`) count as mtp."""
+        return method in self.methods or (method.endswith("_mtp") and "mtp" in self.methods)
 
 
 class CaptureSpec(Frozen):
@@ -104,11 +135,129 @@ OnStage = Callable[[str, float], None]
 """Called with a phrase ("loading weights") and seconds since the start, whenever the stage changes."""
 
 
+class CommandWord(Protocol):
+    """One word of a command, as the program sees it."""
+
+    @property
+    def value(self) -> str:
+        """The text without quotes."""
+        ...
+
+
+class ServerCommand(Protocol):
+    """The command of a served container: what it says, and how it is written with another speculative config.
+
+    `command` and `args` are those of the container. `words` are the words of the server's own command.
+    """
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """`command` of the container."""
+        ...
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """`args` of the container."""
+        ...
+
+    @property
+    def words(self) -> Sequence[CommandWord]:
+        """The words of the server's command."""
+        ...
+
+    @property
+    def script(self) -> int | None:
+        """Index of a shell script in `command + args`; None if the words stand there as they are."""
+        ...
+
+    @property
+    def model(self) -> str | None:
+        """The served model, as it is written."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """The port it listens on. Raises InputError if it is not a number."""
+        ...
+
+    @property
+    def spec_config(self) -> SpecConfig:
+        """The speculative config; None = off. Raises InputError if it cannot be known."""
+        ...
+
+    def values(self, name: str) -> list[str | None]:
+        """What is given for a flag, each time it is; None for one without a value."""
+        ...
+
+    def spec_words(self, config: SpecConfig) -> list[str]:
+        """The words that say `config`; empty for None."""
+        ...
+
+    def with_spec(self, config: SpecConfig) -> Self:
+        """The same command with another speculative config, everything else as it is. Raises InputError."""
+        ...
+
+    def with_flags(self, flags: tuple[str, ...]) -> Self:
+        """The same command with further flags at its end."""
+        ...
+
+
 class Engine(Protocol):
-    """A serving engine. See `vllm.VllmEngine` for the errors each method raises."""
+    """A serving engine: everything that is done with one. See `vllm.engine.VllmEngine` for the errors of each method.
+
+    Servers are started in one `registry` of processes, so that `processes.sweep(registry)` cleans up after a crash.
+    """
+
+    registry: Path
+    clock: Clock
+
+    @property
+    def name(self) -> str:
+        """Its key in `engine.kind`, in facts and in arms."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """Its name in sentences."""
+        ...
+
+    # -- what is installed ----------------------------------------------------------------------------------------
+
+    def installation(self, python: str | None, *, elsewhere: bool = False) -> Installation:
+        """What an interpreter has (None = the current one). `elsewhere`: it serves on another machine; no GPU must answer.
+
+        Raises PrerequisiteError if it cannot be run or has no such engine.
+        """
+        ...
+
+    def features(self, version: str, device: Device) -> Features:
+        """What a release accepts. Raises PrerequisiteError for one that is too old."""
+        ...
+
+    def known_models(self, python: str | None) -> KnownModels:
+        """The models that the engine of an interpreter knows. Raises PrerequisiteError if there is none."""
+        ...
+
+    def installed(self, spec: ServerSpec) -> tuple[Installation, Features]:
+        """Both, for what would serve `spec`."""
+        ...
+
+    # -- a server's life ------------------------------------------------------------------------------------------
 
     def command(self, spec: ServerSpec) -> Command:
         """The command line and environment, as text."""
+        ...
+
+    def kv_flags(self, gib: float) -> tuple[str, ...]:
+        """Flags that fix the size of the KV cache, for servers that share a GPU; none where the engine has none."""
+        ...
+
+    def runs(self, words: Sequence[str]) -> bool:
+        """Whether a command serves with this engine, as far as its words tell."""
+        ...
+
+    def own(self, words: Sequence[str], spec: ServerSpec) -> Command:
+        """A user's own command, made to start here. The environment of `spec` wins; host and port are the caller's."""
         ...
 
     def start(self, spec: ServerSpec, workdir: Path) -> Server:
@@ -116,23 +265,58 @@ class Engine(Protocol):
         ...
 
     def wait_ready(self, server: Server, timeout_s: float, on_stage: OnStage | None = None) -> None:
-        """Block until it serves."""
+        """Block until it serves. Raises EngineStartError with the cause."""
         ...
 
-    def facts(self, server: Server) -> EngineFacts:
-        """What the engine said about itself in its log."""
-        ...
-
-    def counters(self, url: str) -> Snapshot:
-        """The counters, settled: call after the last response."""
-        ...
-
-    def diff(self, before: Snapshot, after: Snapshot) -> SpecCounters:
-        """What happened between two snapshots of the same server."""
+    def require_alive(self, server: Server) -> None:
+        """Raise EngineLostError with the cause if a server that had been ready no longer serves."""
         ...
 
     def stop(self, server: Server) -> None:
-        """End the server and everything it started."""
+        """End the server and everything it started. Stopping twice is harmless."""
+        ...
+
+    # -- what it says ---------------------------------------------------------------------------------------------
+
+    def facts(self, server: Server) -> EngineFacts:
+        """What the engine said about itself."""
+        ...
+
+    def facts_of(self, log: str, start_id: str) -> EngineFacts:
+        """The same from the text of a log."""
+        ...
+
+    def healthy(self, url: str) -> bool:
+        """Whether it answers that it serves."""
+        ...
+
+    def identify(self, url: str) -> ServerIdentity:
+        """Who answers. Raises EngineLostError if nobody does, EngineError if it is not this engine."""
+        ...
+
+    def reading(self, url: str) -> Snapshot:
+        """The counters at this moment. Raises EngineLostError, or EngineError if it is not this engine."""
+        ...
+
+    def counters(self, url: str) -> Snapshot:
+        """The counters, settled: call after the last response. Raises as `reading`, and EngineError if they keep moving."""
+        ...
+
+    def diff(self, before: Snapshot, after: Snapshot) -> SpecCounters:
+        """What happened between two snapshots. Raises EngineLostError across a restart."""
+        ...
+
+    def speculates(self, reading: Snapshot) -> bool:
+        """Whether the server speculates, as far as its counters tell."""
+        ...
+
+    # -- its command in a container -------------------------------------------------------------------------------
+
+    def read_words(self, command: list[str], args: list[str], *, image: bool) -> ServerCommand:
+        """Parse the command of a container. `image`: the image is known to start the engine without a command.
+
+        Raises InputError for a container that does not run the engine, or whose command is not understood.
+        """
         ...
 
 

@@ -16,6 +16,7 @@ from draftsmith.contract.errors import RefusedError
 from draftsmith.contract.job import JobResult
 from draftsmith.contract.state import HistoryEntry, ServiceState
 from draftsmith.contract.verdict import Decision
+from draftsmith.engines.catalog import engine
 from draftsmith.kit.files import private_dir, read_json, sha256_file
 from draftsmith.loop.lock import switching
 from draftsmith.loop.served import check_served, check_unchanged
@@ -40,7 +41,7 @@ def _promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResu
     if reason is not None:
         _remember(context, "kept", decision, context.standing, None)
         return _result(False, context.standing, f"standing configuration kept: {reason}")
-    check_served(context.config.serving.endpoint, context.standing)
+    check_served(engine(context.config.engine.kind), context.config.serving.endpoint, context.standing)
     check_unchanged(serving, compare.outputs.get("served"))
     winner = dict(compare.outputs["winner_config"] or {})
     _require_weights(winner, compare.outputs.get("winner_sha256"))

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from draftsmith.contract.errors import RefusedError
-from draftsmith.engines.vllm import metrics as vllm_metrics
+from draftsmith.engines.base import Engine
 from draftsmith.serving.base import Serving
 
-SPECULATION = "vllm:spec_decode"
 
-
-def check_served(endpoint: str | None, standing: dict[str, Any] | None) -> None:
+def check_served(engine: Engine, endpoint: str | None, standing: dict[str, Any] | None) -> None:
     """Raise RefusedError if the server speculates and the compared configuration does not, or the reverse.
 
     A server does not publish its speculative config, so this is all that can be seen from outside. Without an endpoint
@@ -19,8 +17,7 @@ def check_served(endpoint: str | None, standing: dict[str, Any] | None) -> None:
     """
     if not endpoint:
         return
-    snapshot = vllm_metrics.read(endpoint.rstrip("/").removesuffix("/v1"))
-    speculates = any(name.startswith(SPECULATION) for name, _ in snapshot.values)
+    speculates = engine.speculates(engine.reading(endpoint.rstrip("/").removesuffix("/v1")))
     if speculates != (standing is not None):
         seen, expected = ("with", "without") if speculates else ("without", "with")
         raise RefusedError(

@@ -20,6 +20,7 @@ from draftsmith.contract.jobs import (
     TrainResult,
 )
 from draftsmith.contract.measure import Arm, OperatingPoint
+from draftsmith.contract.speculation import Speculation
 from draftsmith.kit.files import read_json
 from draftsmith.phases.base import Gate, JobPlan, PhaseContext
 from draftsmith.phases.identity import common, identity
@@ -75,18 +76,19 @@ def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
         arms.append(Arm(name="no-spec", role="no_spec"))
     train, method = context.result(TrainResult), context.config.trainer.method
     for k in draft_lengths(context.config):
-        config = {"method": method, "model": train.draft, "num_speculative_tokens": k}
+        config = Speculation(method=method, draft=train.draft, k=k).config
         arms.append(Arm(name=f"{method}-k{k}", role="candidate", spec_config=config, draft_sha256=train.draft_sha256))
     for folder in settings.drafts:
-        config = {"model": folder, **other_draft(Path(folder), method, max(settings.k_values))}
+        said = other_draft(Path(folder), method, max(settings.k_values))
+        config = said.model_copy(update={"draft": folder}).config
         arms.append(Arm(name=free_name(folder, arms), role="other", spec_config=config))
     hope = context.result(ProfileResult).ngram_tokens_per_step
     if settings.ngram and (hope is None or hope > NGRAM_HOPELESS):
-        ngram = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
+        ngram = Speculation(method="ngram", k=3, rest={"prompt_lookup_max": 4, "prompt_lookup_min": 2}).config
         arms.append(Arm(name="ngram-k3", role="trainless", spec_config=ngram))
     if settings.suffix:
-        arms.append(Arm(name="suffix", role="trainless", spec_config={"method": "suffix"}))
-    return tuple(arms)
+        arms.append(Arm(name="suffix", role="trainless", spec_config=Speculation(method="suffix").config))
+    return tuple(arm.model_copy(update={"engine": context.config.engine.kind}) for arm in arms)
 
 
 def free_name(folder: str, arms: Sequence[Arm]) -> str:
@@ -107,7 +109,7 @@ def draft_lengths(config: Config) -> tuple[int, ...]:
     return tuple(dict.fromkeys(min(k, config.trainer.ttt_steps + 2) for k in settings))
 
 
-def other_draft(folder: Path, method: str, k: int) -> dict[str, Any]:
+def other_draft(folder: Path, method: str, k: int) -> Speculation:
     """Method and length of a further draft: as its own files say, where they say it."""
     found: dict[str, Any] = {}
     for name in ("config.json", MANIFEST):
@@ -117,8 +119,8 @@ def other_draft(folder: Path, method: str, k: int) -> dict[str, Any]:
     block = found.get("block_size")
     length = block - 1 if own == "dflash" and isinstance(block, int) else k
     if own == "peagle":
-        return {"method": "eagle3", "parallel_drafting": True, "num_speculative_tokens": length}
-    return {"method": own, "num_speculative_tokens": length}
+        return Speculation(method="eagle3", k=length, rest={"parallel_drafting": True})
+    return Speculation(method=own, k=length)
 
 
 def operating_points(context: PhaseContext) -> tuple[OperatingPoint, ...]:

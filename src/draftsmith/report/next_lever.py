@@ -54,8 +54,7 @@ class _Lead:
 
     @property
     def length(self) -> int:
-        value = (self.arm.spec_config or {}).get("num_speculative_tokens", 0)
-        return value if isinstance(value, int) else 0
+        return (self.arm.speculation.k if self.arm.speculation else None) or 0
 
 
 def next_levers(parts: ReportParts) -> tuple[Lever, ...]:

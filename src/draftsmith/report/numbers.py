@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+from draftsmith.contract.config import ENGINE_KINDS
 from draftsmith.contract.context import Context, Measured
 from draftsmith.contract.measure import EngineFacts
 from draftsmith.report.parts import ReportParts
@@ -188,7 +189,8 @@ def _engine(parts: ReportParts, fact: EngineFacts | None) -> str:
     if fact is not None:
         return f"{fact.engine} {fact.version or f'version {NOT_STATED}'}"
     versions = parts.plan.versions if parts.plan else {}
-    return f"vllm {versions['vllm']}" if "vllm" in versions else f"engine {NOT_STATED}"
+    named = next((name for name in ENGINE_KINDS if name in versions), None)
+    return f"{named} {versions[named]}" if named else f"engine {NOT_STATED}"
 
 
 def _serving(fact: EngineFacts | None) -> str | None:

@@ -153,20 +153,17 @@ def tokens_per_step(arm: Arm, summary: ArmSummary) -> float | None:
 
 def draft_passes(arm: Arm) -> int:
     """How often one step runs the draft model."""
-    config = arm.spec_config or {}
-    method = str(config.get("method", ""))
-    if not config or method in NO_DRAFT:
+    said = arm.speculation
+    if not said or not said.config or said.method in NO_DRAFT:
         return 0
-    if method in ONE_PASS or config.get("parallel_drafting"):
+    if said.method in ONE_PASS or said.rest.get("parallel_drafting"):
         return 1
-    length = config.get("num_speculative_tokens", 1)
-    return length if isinstance(length, int) else 1
+    return 1 if said.k is None else said.k
 
 
 def drafted_tokens(arm: Arm) -> int:
     """Tokens proposed at once: what a verifying step carries beside the one that is certain."""
-    length = (arm.spec_config or {}).get("num_speculative_tokens", 0)
-    return length if isinstance(length, int) else 0
+    return (arm.speculation.k if arm.speculation else None) or 0
 
 
 def prefill_floor(size: ModelSize, prompt_tokens: float, device: str, devices: int = 1) -> float | None:

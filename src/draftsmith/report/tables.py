@@ -178,7 +178,7 @@ def _config_words(parts: ReportParts, name: str) -> str:
     arm = next((a for a in parts.arms if a.name == name), None)
     if arm is None:
         return ""
-    if not arm.spec_config:
+    said = arm.speculation
+    if not said or not said.config:
         return "no speculation"
-    k = arm.spec_config.get("num_speculative_tokens")
-    return f"{arm.spec_config.get('method', 'speculation')}{f', K={k}' if k else ''}"
+    return f"{said.method or 'speculation'}{f', K={said.k}' if said.k else ''}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from draftsmith.contract.plan import Acceptance, Action, Forecast, Need, PointPlan, StepSample
 from draftsmith.contract.profile import ExpectedAcceptance, Recommendation
+from draftsmith.contract.speculation import read
 from draftsmith.contract.verdict import Interval
 from draftsmith.verdict.break_even import (
     CostModel,
@@ -102,7 +103,8 @@ def fastest(model: CostModel, concurrency: int, by_position: Sequence[float]) ->
 
 def _tuned(model: CostModel, concurrency: int, at: Situation) -> Forecast | None:
     """The draft that serves, at its fastest K: what a new draft has to beat, since K needs no training."""
-    if str((at.standing or {}).get("method")) not in DRAFTED or not at.standing_positions:
+    said = read(at.standing)
+    if said is None or said.method not in DRAFTED or not at.standing_positions:
         return None
     k = fastest(model, concurrency, at.standing_positions)
     length = length_at(at.standing_positions, k)
@@ -159,9 +161,10 @@ def _trainless(model: CostModel, samples: Sequence[StepSample], concurrency: int
 
 
 def _standing(model: CostModel, concurrency: int, at: Situation, trainless: Sequence[Forecast]) -> Forecast | None:
-    if at.standing is None:
+    said = read(at.standing)
+    if said is None:
         return None
-    method, k = str(at.standing.get("method")), at.standing.get("num_speculative_tokens")
+    method, k = str(said.method), said.k
     if method in ("ngram", "suffix"):
         return next((f for f in trainless if f.method == method), Forecast(method=method, basis="not in the profile"))
     if method in DRAFTED and k in model.ks and at.standing_positions:

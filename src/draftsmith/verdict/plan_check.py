@@ -19,11 +19,11 @@ def check(plan: Plan, run_id: str, compared: ComparisonPlan, decision: Decision)
     loads = {point.name: point.concurrency for point in compared.points}
     rows, left_out = [], []
     for summary in decision.arms:
-        config = arms[summary.arm].spec_config or {}
-        if not config:
+        said = arms[summary.arm].speculation
+        if not said or not said.config:
             continue
-        k, load = config.get("num_speculative_tokens"), loads[summary.point]
-        why = _why_not(model, str(config.get("method")), k, load, summary)
+        k, load = said.k, loads[summary.point]
+        why = _why_not(model, str(said.method), k, load, summary)
         if why:
             left_out.append(f"{summary.arm} at {summary.point}: {why}")
             continue

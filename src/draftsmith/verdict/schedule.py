@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from draftsmith.contract.measure import Arm, ComparisonPlan
+from draftsmith.contract.speculation import SpecConfig, read
 from draftsmith.contract.verdict import Decision, PairResult
 
 SETTING = "num_speculative_tokens_per_batch_size"
@@ -24,7 +24,7 @@ def propose(plan: ComparisonPlan, decision: Decision) -> list[list[int]]:
     lengths = [_length(arms[name]) for _, name in chosen]
     if None in lengths or len(set(lengths)) < 2:
         return []
-    if len({_family(arms[name].spec_config) for _, name in chosen if arms[name].spec_config}) > 1:
+    if len({said.family for _, name in chosen if (said := arms[name].speculation)}) > 1:
         return []
     tiers: list[list[int]] = []
     for index, (concurrency, _) in enumerate(chosen):
@@ -47,7 +47,7 @@ def scheduled_config(plan: ComparisonPlan, decision: Decision) -> dict[str, Any]
     if not tiers:
         return None
     arms = {arm.name: arm.spec_config for arm in plan.arms}
-    longest = max((arms[name] or {} for _, name in _chosen(plan, decision)), key=lambda spec: _number(spec) or 0)
+    longest = max((arms[name] or {} for _, name in _chosen(plan, decision)), key=_tokens)
     return {**longest, SETTING: tiers}
 
 
@@ -83,14 +83,9 @@ def _length(arm: Arm) -> int | None:
     """K of an arm, 0 without speculation; None where it is not known (a full command, a running server)."""
     if arm.spec_config is None:
         return 0 if arm.command is None and arm.endpoint is None else None
-    return _number(arm.spec_config) or 0
+    return _tokens(arm.spec_config)
 
 
-def _number(spec: Mapping[str, object]) -> int | None:
-    value = spec.get("num_speculative_tokens")
-    return value if isinstance(value, int) else None
-
-
-def _family(spec: Mapping[str, object] | None) -> tuple[object, object]:
-    """What must be equal for one server to switch between two lengths: method and draft."""
-    return (spec or {}).get("method"), (spec or {}).get("model")
+def _tokens(spec_config: SpecConfig) -> int:
+    said = read(spec_config)
+    return (said.k if said else None) or 0

@@ -9,8 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 
 from draftsmith.contract.errors import EngineError
-from draftsmith.engines.base import Server, ServerSpec
-from draftsmith.engines.vllm.engine import VllmEngine
+from draftsmith.engines.base import Engine, Server, ServerSpec
 from draftsmith.work.job import Job
 
 STARTS_AT_ONCE = max(2, (os.cpu_count() or 2) // 4)  # a start is mostly one thread importing and compiling
@@ -19,7 +18,7 @@ STARTS_AT_ONCE = max(2, (os.cpu_count() or 2) // 4)  # a start is mostly one thr
 @contextmanager
 def serving(
     job: Job,
-    engine: VllmEngine,
+    engine: Engine,
     specs: Mapping[str, ServerSpec | Callable[[], Server]],
     timeout_s: float,
     at_once: int = STARTS_AT_ONCE,

@@ -65,7 +65,7 @@ def draft_bytes(plan: PublishPlan, target: Path, trained: Path | None) -> dict[s
         return {}
     found = {}
     for arm in ComparisonPlan.model_validate(read_json(Path(frozen))).arms:
-        model = str((arm.spec_config or {}).get("model", ""))
+        model = (arm.speculation.draft if arm.speculation else None) or ""
         model = str(from_names(model, names))
         folder = trained if arm.role == "candidate" and trained else Path(model)
         if model and folder.is_dir():

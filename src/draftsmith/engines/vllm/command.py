@@ -11,8 +11,7 @@ from typing import Any
 
 import draftsmith
 from draftsmith.contract.errors import ConfigError, PrerequisiteError
-from draftsmith.engines.base import Command, ServerSpec
-from draftsmith.engines.vllm.features import Features, Installation
+from draftsmith.engines.base import Command, Features, Installation, ServerSpec
 
 MODULE = "vllm.entrypoints.openai.api_server"  # the `vllm` console command fails with the CPU build
 SOURCE_ROOT = str(Path(draftsmith.__file__).resolve().parent.parent)

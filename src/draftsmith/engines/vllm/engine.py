@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -12,12 +13,28 @@ import psutil
 
 from draftsmith.contract.errors import EngineLostError, EngineStartError, PrerequisiteError
 from draftsmith.contract.measure import EngineFacts, SpecCounters
-from draftsmith.engines.base import Command, OnStage, Server, ServerSpec, Snapshot, free_port, require_free_port
+from draftsmith.engines.base import (
+    Command,
+    Device,
+    Features,
+    Installation,
+    OnStage,
+    Server,
+    ServerIdentity,
+    ServerSpec,
+    Snapshot,
+    free_port,
+    require_free_port,
+)
+from draftsmith.engines.models import KnownModels
 from draftsmith.engines.vllm import causes as vllm_causes
 from draftsmith.engines.vllm import command as vllm_command
 from draftsmith.engines.vllm import log as vllm_log
 from draftsmith.engines.vllm import metrics as vllm_metrics
-from draftsmith.engines.vllm.features import Features, Installation, features, installation
+from draftsmith.engines.vllm import own as vllm_own
+from draftsmith.engines.vllm import registry as vllm_registry
+from draftsmith.engines.vllm import words as vllm_words
+from draftsmith.engines.vllm.features import features, installation, installed
 from draftsmith.kit import processes
 from draftsmith.kit.certificates import trusted
 from draftsmith.kit.clock import Clock, SystemClock
@@ -32,11 +49,27 @@ NOT_INHERITED = frozenset({"VLLM_API_KEY"})  # started servers are private to th
 
 
 class VllmEngine:
-    """Servers started from one registry of processes, so that `processes.sweep(registry)` cleans up after a crash."""
+    """See engines.base.Engine."""
+
+    name = "vllm"
+    title = "vLLM"
 
     def __init__(self, registry: Path, clock: Clock | None = None) -> None:
         self.registry = registry
         self.clock = clock or SystemClock()
+
+    def installation(self, python: str | None, *, elsewhere: bool = False) -> Installation:
+        """See Engine."""
+        return installed(python) if elsewhere else installation(python)
+
+    def features(self, version: str, device: Device) -> Features:
+        """See Engine."""
+        return features(version, device)
+
+    def known_models(self, python: str | None) -> KnownModels:
+        """See Engine."""
+        found = installed(python)
+        return vllm_registry.known_models(found.version, found.device, python)
 
     def installed(self, spec: ServerSpec) -> tuple[Installation, Features]:
         """The vLLM that would serve `spec`. Raises PrerequisiteError if there is none."""
@@ -48,6 +81,23 @@ class VllmEngine:
         found, known = self.installed(spec)
         threads = spec.cpu_threads or vllm_command.cores(os.sched_getaffinity(0))
         return vllm_command.render(spec, found, known, threads=threads, pythonpath=os.environ.get("PYTHONPATH", ""))
+
+    def kv_flags(self, gib: float) -> tuple[str, ...]:
+        """See Engine. With it vLLM does not profile the memory, which fails if another server starts beside it."""
+        return ("--kv-cache-memory-bytes", str(int(gib * 2**30)))
+
+    def runs(self, words: Sequence[str]) -> bool:
+        """See Engine."""
+        return vllm_own.runs(words)
+
+    def own(self, words: Sequence[str], spec: ServerSpec) -> Command:
+        """See Engine."""
+        try:
+            found = installation(spec.python) if self.runs(words) else None
+        except PrerequisiteError:
+            found = None  # the command brings an interpreter of its own
+        threads = spec.cpu_threads or vllm_command.cores(os.sched_getaffinity(0))
+        return vllm_own.render(words, spec, found, threads, os.environ.get("PYTHONPATH", ""))
 
     def start(self, spec: ServerSpec, workdir: Path) -> Server:
         """See Engine. The log is `workdir`/<served name>-<port>.log, private; each start has a file of its own.
@@ -98,7 +148,31 @@ class VllmEngine:
 
     def facts(self, server: Server) -> EngineFacts:
         """See Engine."""
-        return vllm_log.facts(read_head(server.log), server.start_id)
+        return self.facts_of(read_head(server.log), server.start_id)
+
+    def facts_of(self, log: str, start_id: str) -> EngineFacts:
+        """See Engine."""
+        return vllm_log.facts(log, start_id)
+
+    def healthy(self, url: str) -> bool:
+        """See Engine."""
+        return healthy(url)
+
+    def identify(self, url: str) -> ServerIdentity:
+        """See Engine."""
+        return vllm_metrics.identity(url)
+
+    def reading(self, url: str) -> Snapshot:
+        """See Engine."""
+        return vllm_metrics.read(url)
+
+    def speculates(self, reading: Snapshot) -> bool:
+        """See Engine."""
+        return vllm_metrics.speculates(reading)
+
+    def read_words(self, command: list[str], args: list[str], *, image: bool) -> vllm_words.ServerCommand:
+        """See Engine."""
+        return vllm_words.read_command(command, args, vllm_image=image)
 
     def counters(self, url: str) -> Snapshot:
         """See Engine. Raises EngineLostError, or EngineError if the counters do not come to rest."""

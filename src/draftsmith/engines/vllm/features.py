@@ -8,12 +8,10 @@ import shutil
 import subprocess
 import sys
 from functools import lru_cache
-from typing import Literal
 
-from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import PrerequisiteError
+from draftsmith.engines.base import Device, Features, Installation
 
-Device = Literal["cpu", "cuda"]
 PROBE_TIMEOUT_S = 60.0
 
 _PROBE = """
@@ -27,31 +25,6 @@ found["suffix"] = u.find_spec("arctic_inference") is not None
 found["torchvision"] = u.find_spec("torchvision") is not None
 print(json.dumps(found))
 """
-
-
-class Installation(Frozen):
-    """A vLLM as found in one interpreter."""
-
-    python: str
-    version: str
-    device: Device
-    flashinfer: bool = False
-    suffix: bool = False
-
-
-class Features(Frozen):
-    """What one vLLM release accepts."""
-
-    release: str
-    methods: frozenset[str]
-    per_request_metrics: bool
-    note: str | None = None
-    synthetic: Literal["engine", "worker"] | None = None
-    """Whether drafts can be accepted at a chosen rate: by the engine itself, or by the rule in `work.synthetic_acceptance`."""
-
-    def supports(self, method: str) -> bool:
-        """Whether `method` may stand in a speculative config. Older names of MTP (`..._mtp`) count as mtp."""
-        return method in self.methods or (method.endswith("_mtp") and "mtp" in self.methods)
 
 
 _TRAINLESS = frozenset({"ngram", "ngram_gpu", "suffix"})

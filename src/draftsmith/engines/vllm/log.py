@@ -9,7 +9,6 @@ import ast
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from draftsmith.contract.measure import EngineFacts
 
@@ -179,22 +178,6 @@ def _word(value: str) -> str:
     """A number, a switch or a name as it is; anything else (paths, nested settings) by its hash."""
     bare = value.strip("'\"")
     return bare if PLAIN.fullmatch(bare) else f"sha256:{hashlib.sha256(value.encode()).hexdigest()[:12]}"
-
-
-def config_diff(a: EngineFacts, b: EngineFacts) -> dict[str, tuple[Any, Any]]:
-    """Fields of two starts that differ although no draft explains it: {field: (value of a, value of b)}.
-
-    Left out: what names the start, the speculation itself, and the KV cache, which a draft makes smaller. Of the
-    warnings only those on CUDA graphs count.
-    """
-    left, right = _comparable(a), _comparable(b)
-    return {name: (left[name], right[name]) for name in left if left[name] != right[name]}
-
-
-def _comparable(facts: EngineFacts) -> dict[str, Any]:
-    explained = {"start_id", "pid", "sharing", "kv_tokens", "spec_method", "num_speculative_tokens", "warnings"}
-    graphs = tuple(line for line in facts.warnings if "cudagraph" in line or "CUDAGraph" in line)
-    return {**facts.model_dump(exclude=explained), "graph_warnings": graphs}
 
 
 def top_level(text: str, separator: str) -> dict[str, str]:

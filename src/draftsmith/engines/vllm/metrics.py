@@ -32,6 +32,7 @@ PREEMPTIONS = "vllm:num_preemptions_total"
 TPOT_SUM = "vllm:request_time_per_output_token_seconds_sum"
 TPOT_COUNT = "vllm:request_time_per_output_token_seconds_count"
 STEPS = "vllm:inter_token_latency_seconds_count"
+SPECULATION = "vllm:spec_decode"
 START_TIME = "process_start_time_seconds"
 
 # Metric -> the label that is kept; series that differ in other labels (engine, model_name, reason) are added up.
@@ -110,6 +111,11 @@ def diff(before: Snapshot, after: Snapshot) -> SpecCounters:
 def read(url: str) -> Snapshot:
     """One reading of `url`/metrics. Raises EngineLostError if it does not answer, EngineError if it is no vLLM."""
     return parse_metrics(_get(url, "/metrics").text)
+
+
+def speculates(reading: Snapshot) -> bool:
+    """Whether the server publishes counters of drafts: it does so only with speculation."""
+    return any(name.startswith(SPECULATION) for name, _ in reading.values)
 
 
 def settled(url: str, clock: Clock | None = None, once: Callable[[str], Snapshot] = read) -> Snapshot:

@@ -17,6 +17,7 @@ from typing import Any
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.speculation import SpecConfig
 from draftsmith.engines import shell_words
+from draftsmith.engines.base import NO_ENGINE
 from draftsmith.engines.shell_words import NotUnderstoodError, Word
 
 SPEC_FLAGS = frozenset({"--speculative-config", "-sc"})
@@ -31,7 +32,6 @@ MANY_VALUES = frozenset(
 )  # fmt: skip
 SHELLS = frozenset({"sh", "bash", "dash", "ash"})
 MODULE = "vllm.entrypoints.openai.api_server"
-NOT_VLLM = "give the name of a Deployment whose container runs vLLM's OpenAI server"
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,10 @@ class ServerCommand:
         if config is not None and not isinstance(config, dict):
             raise _refused("--speculative-config is not a JSON object", "correct it")
         return config
+
+    def spec_words(self, config: SpecConfig) -> list[str]:
+        """The flag and its JSON; empty for None."""
+        return ["--speculative-config", compact(config)] if config else []
 
     def with_spec(self, config: SpecConfig) -> ServerCommand:
         """The same command with another speculative config, everything else as it is. Raises InputError."""
@@ -169,7 +173,7 @@ def _read_script(parsed: ServerCommand, whole: list[str]) -> ServerCommand:
         raise _refused(str(error), "write the vLLM command as a plain list of arguments") from error
     ours = [(number, start) for number, words in enumerate(found) if (start := _start(words)) is not None]
     if not ours:
-        raise InputError("the served container does not run vLLM", NOT_VLLM)
+        raise InputError("the served container does not run vLLM", NO_ENGINE)
     number, start = ours[-1]
     if len(ours) > 1 or number != len(found) - 1:
         raise _refused("vLLM is not the last command of the script", "start one server, as the last command")
@@ -197,7 +201,7 @@ def _is_server(words: list[str]) -> bool:
 
 def _first_flag(words: list[str]) -> int:
     if not words or not _is_server(words):
-        raise InputError("the served container does not run vLLM's OpenAI server", NOT_VLLM)
+        raise InputError("the served container does not run vLLM's OpenAI server", NO_ENGINE)
     first = words.index(MODULE) + 1 if MODULE in words[:4] else 2
     return first + 1 if words[1] == "serve" and len(words) > 2 and not words[2].startswith("-") else first
 

@@ -25,7 +25,9 @@ class ServingOptions(ClusterOptions):
     """Canaries and promotion. Whatever is absent is as in the standing deployment."""
 
     preset: PresetName = Field("deployment", description="what the deployment was made by")
-    container: str | None = Field(None, description="name of the vLLM container; default: the only one that runs vLLM")
+    container: str | None = Field(
+        None, description="name of the container that runs the engine; default: the only one that does"
+    )
     workload: Literal["job", "pod"] = Field("job", description="a canary is a Job (removes itself) or a bare Pod")
     image: str | None = Field(None, description="image of canaries; default: the standing deployment's")
     flags: tuple[str, ...] = Field((), description="further engine flags of every arm")

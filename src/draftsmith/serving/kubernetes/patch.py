@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from draftsmith.engines.vllm.words import ServerCommand, compact
+from draftsmith.engines.base import ServerCommand
 from draftsmith.kit.kube import Object
 from draftsmith.serving.canary.text import to_yaml
 from draftsmith.serving.kubernetes.standing import PRESETS, Standing
@@ -54,7 +54,7 @@ def values_text(standing: Standing, command: ServerCommand, who: str) -> str:
     """What to change where the object comes from, for a deployment that a patch would not outlive."""
     name, container = standing.name, str(standing.container.get("name", ""))
     config = command.spec_config
-    spec = ["--speculative-config", compact(config)] if config else []
+    spec = command.spec_words(config)
     words = wanted_words(standing.container, command)
     values: Object
     if standing.preset == "production-stack":

@@ -26,7 +26,7 @@ from draftsmith.contract.cluster import (
 )
 from draftsmith.contract.errors import BackendError, PrerequisiteError, RefusedError
 from draftsmith.contract.speculation import SpecConfig
-from draftsmith.engines.vllm.words import ServerCommand
+from draftsmith.engines.base import ServerCommand
 from draftsmith.kit.files import read_json, write_atomic, write_json
 from draftsmith.kit.kube import DEPLOYMENTS, NODES, PODS, ApiError, KubeApi, Object
 from draftsmith.serving.canary.canaries import DRY

@@ -1,4 +1,4 @@
-"""The standing deployment as Draftsmith sees it: the vLLM container, its command, and who owns the object. Pure."""
+"""The standing deployment as Draftsmith sees it: the container with the engine, its command, and who owns the object. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 from draftsmith.contract.base import digest
 from draftsmith.contract.errors import InputError, RefusedError
-from draftsmith.engines.vllm.words import NOT_VLLM, ServerCommand, read_command
+from draftsmith.engines.base import ServerCommand
+from draftsmith.engines.catalog import NO_ENGINE, read_words
 from draftsmith.kit.kube import DEPLOYMENTS, INFERENCE_SERVICES, Object, Resource
 from draftsmith.serving.kubernetes.options import PresetName, ServingOptions
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Where a way of deploying keeps vLLM's arguments. `resource` is what a promotion patches."""
+    """Where a way of deploying keeps the engine's arguments. `resource` is what a promotion patches."""
 
     resource: Resource
     pod_spec: tuple[str, ...]
@@ -84,7 +85,7 @@ def mounted(volumes: Sequence[Object], mounts: Sequence[Object]) -> dict[str, bo
 
 
 def read_standing(item: Object, options: ServingOptions) -> Standing:
-    """Find the vLLM container. Raises InputError if there is none, or several, or its command is not understood."""
+    """Find the container that runs the engine. Raises InputError if there is none, or several, or its command is not understood."""
     preset = PRESETS[options.preset]
     spec: Any = item
     for key in preset.pod_spec:
@@ -100,8 +101,11 @@ def read_standing(item: Object, options: ServingOptions) -> Standing:
         if options.container and container.get("name") != options.container:
             continue
         try:
-            command = read_command(
-                container.get("command") or [], container.get("args") or [], vllm_image=_is_vllm(container, options)
+            command = read_words(
+                container.get("command") or [],
+                container.get("args") or [],
+                image=str(container.get("image", "")),
+                known=options.preset == "kserve",
             )
         except InputError as error:
             reasons.append(error)
@@ -110,15 +114,13 @@ def read_standing(item: Object, options: ServingOptions) -> Standing:
     name = item["metadata"]["name"]
     if len(found) > 1:
         names = ", ".join(str(each.container.get("name")) for each in found)
-        raise InputError(f"{name} has several vLLM containers: {names}", "set serving.options.container to one of them")
+        raise InputError(
+            f"{name} has several containers that run an engine: {names}", "set serving.options.container to one of them"
+        )
     if not found:
         told = next((error for error in reasons if "not understood" in error.message), reasons[0] if reasons else None)
-        raise told or InputError(f"{name} has no container {options.container or ''}".rstrip(), NOT_VLLM)
+        raise told or InputError(f"{name} has no container {options.container or ''}".rstrip(), NO_ENGINE)
     return found[0]
-
-
-def _is_vllm(container: Object, options: ServingOptions) -> bool:
-    return "vllm" in str(container.get("image", "")).lower() or options.preset == "kserve"
 
 
 def _kserve_model(item: Object, model: Object) -> Object:
@@ -126,7 +128,7 @@ def _kserve_model(item: Object, model: Object) -> Object:
     kind = str((model.get("modelFormat") or {}).get("name", "")).lower()
     runtime = str(model.get("runtime", "")).lower()
     if not ({"vllm", "huggingface"} & {kind}) and "vllm" not in runtime:
-        raise InputError(f"{item['metadata']['name']} is served by {runtime or kind or 'no model format'}", NOT_VLLM)
+        raise InputError(f"{item['metadata']['name']} is served by {runtime or kind or 'no model format'}", NO_ENGINE)
     return model
 
 

@@ -16,9 +16,7 @@ from draftsmith.contract.base import Frozen
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import DraftsmithError, EngineLostError, PrerequisiteError
 from draftsmith.contract.measure import Arm, EngineFacts
-from draftsmith.engines.vllm import log as vllm_log
-from draftsmith.engines.vllm import metrics as vllm_metrics
-from draftsmith.engines.vllm.engine import VllmEngine, healthy
+from draftsmith.engines.base import Engine
 from draftsmith.kit.files import private_dir, read_json, write_atomic, write_json
 from draftsmith.serving.canary.canaries import Canaries
 from draftsmith.serving.canary.ready import CanaryServer
@@ -42,7 +40,7 @@ class Copied(Frozen):
 class CanaryFleet:
     """See fleet.Servers. The cluster is touched only if the job's plan allows it."""
 
-    def __init__(self, job: Job, config: Config, engine: VllmEngine) -> None:
+    def __init__(self, job: Job, config: Config, engine: Engine) -> None:
         asked = job.plan["canaries"]
         self.job, self.config, self.engine = job, config, engine
         self.experiment: str = asked["experiment"]
@@ -90,14 +88,14 @@ class CanaryFleet:
         """How the canary is reached, with what its engine said of this start."""
         key = api_key(self.config)
         self._reach(server)
-        facts = vllm_log.facts(self.canaries.log(server), server.start_id)
+        facts = self.engine.facts_of(self.canaries.log(server), server.start_id)
         self.facts.append((server.arm, facts))
         return Endpoint(
             server.url,
             server.model or served_model(server.url, key),
             server.start_id,
             facts.kv_tokens,
-            process_start=vllm_metrics.read(server.url).start_id,
+            process_start=self.engine.reading(server.url).start_id,
             api_key=key,
             node=server.node,
         )
@@ -105,7 +103,7 @@ class CanaryFleet:
     def _reach(self, server: CanaryServer) -> None:
         clock = self.engine.clock
         end = clock.monotonic() + REACH_S
-        while not healthy(server.url):
+        while not self.engine.healthy(server.url):
             if clock.monotonic() >= end:
                 raise PrerequisiteError(
                     f"canary {server.arm} is ready, and does not answer here at {server.url}",

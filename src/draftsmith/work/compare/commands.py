@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from draftsmith.contract.errors import InputError
-from draftsmith.engines.vllm import command as vllm_command
+from draftsmith.engines.catalog import engine_of
 
 ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 OURS = ("--host", "--port")
@@ -45,34 +45,12 @@ def check_command(arm: str, words: Sequence[str]) -> None:
             f"arm {arm!r} names {own[0]}: every start is given a free port of its own",
             "leave --host and --port out, or write {host} and {port} where they belong",
         )
-    if shutil.which(words[0]) is None and not _is_vllm(words):
+    if shutil.which(words[0]) is None and engine_of(words) is None:
         raise InputError(f"arm {arm!r}: there is no program {words[0]!r}", "give its full path")
 
 
-def render(words: Sequence[str], host: str, port: int, python: str | None) -> tuple[str, ...]:
-    """The argument list. `{host}` and `{port}` are filled in; without them `--host` and `--port` are added.
-
-    `python`: run `vllm serve` as a module of this interpreter (None = as written). The console command `vllm` does not
-    work with every build.
-    """
-    if python is not None and _is_vllm(words):
-        rest = list(words[2:])
-        model = [] if not rest or rest[0].startswith("-") else ["--model", rest.pop(0)]
-        words = [python, "-m", vllm_command.MODULE, *model, *rest]
+def render(words: Sequence[str], host: str, port: int) -> tuple[str, ...]:
+    """The argument list. `{host}` and `{port}` are filled in; without them `--host` and `--port` are added."""
     if any("{port}" in word for word in words):
         return tuple(word.replace("{host}", host).replace("{port}", str(port)) for word in words)
     return (*words, "--host", host, "--port", str(port))
-
-
-def as_module(words: Sequence[str], device: str) -> bool:
-    """Whether `vllm serve` has to be run as a module: the CPU build's console command fails, or there is none."""
-    return _is_vllm(words) and (device == "cpu" or shutil.which(words[0]) is None)
-
-
-def runs_vllm(words: Sequence[str]) -> bool:
-    """Whether the command serves with vLLM, as far as its words tell."""
-    return _is_vllm(words) or vllm_command.MODULE in words
-
-
-def _is_vllm(words: Sequence[str]) -> bool:
-    return len(words) > 1 and PurePath(words[0]).name == "vllm" and words[1] == "serve"

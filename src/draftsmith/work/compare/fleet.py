@@ -17,11 +17,7 @@ from draftsmith.client.replay import served_model
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import EngineError, InputError, PrerequisiteError
 from draftsmith.contract.measure import Arm, EngineFacts
-from draftsmith.engines.base import Server, ServerSpec, free_port
-from draftsmith.engines.vllm import command as vllm_command
-from draftsmith.engines.vllm import metrics as vllm_metrics
-from draftsmith.engines.vllm.engine import VllmEngine
-from draftsmith.engines.vllm.features import Installation, installation
+from draftsmith.engines.base import Engine, Server, ServerSpec, free_port
 from draftsmith.kit import hardware, processes
 from draftsmith.work.compare import commands
 from draftsmith.work.compare.trial import Endpoint
@@ -60,7 +56,7 @@ class Fleet:
 
     served: str | None = None
 
-    def __init__(self, job: Job, config: Config, engine: VllmEngine, target: str, weight_bytes: int) -> None:
+    def __init__(self, job: Job, config: Config, engine: Engine, target: str, weight_bytes: int) -> None:
         self.job, self.config, self.engine, self.target = job, config, engine, target
         self.weight_bytes = weight_bytes
         self.facts: list[tuple[str, EngineFacts]] = []
@@ -117,41 +113,33 @@ class Fleet:
 
     def _start_command(self, arm: Arm) -> Server:
         """The user's own command, on a free port, in the folder that the user stands in, recorded in the registry."""
-        words, host = arm.command or (), self.config.engine.host
-        found = self._installation() if commands.runs_vllm(words) else None
-        spec = ServerSpec(model=arm.name, served_name=arm.name, host=host, port=free_port(host), env=arm.env)
-        python = found.python if found and commands.as_module(words, found.device) else None
+        settings, host = self.config.engine, self.config.engine.host
+        spec = ServerSpec(
+            model=arm.name,
+            served_name=arm.name,
+            host=host,
+            port=free_port(host),
+            env={**settings.env, **arm.env},
+            cpu_kv_gib=settings.cpu_kv_gib,
+            python=settings.python,
+        )
+        command = self.engine.own(arm.command or (), spec)
         process = processes.start(
-            commands.render(words, host, spec.port, python),
+            commands.render(command.argv, host, spec.port),
             registry=self.engine.registry,
             label=f"{arm.name} :{spec.port}",
             log=self.job.workdir / "servers" / f"{arm.name.replace('/', '_')}-{os.getpid()}-{next(self._starts)}.log",
-            env={**os.environ, **self._environment(spec, found)},
+            env={**os.environ, **command.env},
             cwd=Path(self.job.plan.get("cwd") or self.job.workdir),
         )
         return Server(spec=spec, process=process, start_id=process.record.token)
-
-    def _installation(self) -> Installation | None:
-        try:
-            return installation(self.config.engine.python)
-        except PrerequisiteError:
-            return None  # the command brings an interpreter of its own
-
-    def _environment(self, spec: ServerSpec, found: Installation | None) -> dict[str, str]:
-        """The command's own variables win; a vLLM of ours also gets what makes it start on this machine."""
-        configured = {**self.config.engine.env, **spec.env}
-        if found is None:
-            return {**vllm_command.PRIVACY, **configured}
-        whole = spec.model_copy(update={"env": configured, "cpu_kv_gib": self.config.engine.cpu_kv_gib})
-        threads = vllm_command.cores(os.sched_getaffinity(0))
-        return vllm_command.environment(whole, found, threads, os.environ.get("PYTHONPATH", ""))
 
     def _started(self, arm: Arm, server: Server) -> Endpoint:
         facts = self.engine.facts(server)
         self.facts.append((arm.name, facts))
         if arm.command is None:
             return Endpoint(server.url, server.spec.served_name, server.start_id, facts.kv_tokens)
-        model, counted = served_model(server.url), _counts(server.url)
+        model, counted = served_model(server.url), self._counts(server.url)
         return Endpoint(server.url, model, server.start_id, facts.kv_tokens, counted=counted)
 
     def _external(self, arm: Arm) -> Endpoint:
@@ -163,15 +151,25 @@ class Fleet:
         except InputError as error:
             raise InputError(error.message, f"check the address of arm {arm.name}") from None
         try:
-            who, counted = vllm_metrics.identity(url), True
+            who, counted = self.engine.identify(url), True
         except (EngineError, ValueError):
             facts = EngineFacts(engine="unknown", start_id=f"{arm.name}-unknown")
             self.facts.append((arm.name, facts))
-            return Endpoint(url, model, facts.start_id, counted=_counts(url), api_key=key)
+            return Endpoint(url, model, facts.start_id, counted=self._counts(url), api_key=key)
         start_id = who.start_id or f"{arm.name}-unknown"
-        facts = EngineFacts(version=who.version, start_id=start_id, max_model_len=who.max_model_len)
+        facts = EngineFacts(
+            engine=self.engine.name, version=who.version, start_id=start_id, max_model_len=who.max_model_len
+        )
         self.facts.append((arm.name, facts))
         return Endpoint(url, who.model or model, start_id, counted=counted, process_start=who.start_id, api_key=key)
+
+    def _counts(self, url: str) -> bool:
+        """Whether the server publishes the engine's counters."""
+        try:
+            self.engine.reading(url)
+        except EngineError:
+            return False
+        return True
 
 
 def api_key(config: Config) -> str | None:
@@ -181,12 +179,3 @@ def api_key(config: Config) -> str | None:
     if name and not key:
         raise PrerequisiteError(f"the environment has no {name}", "export it, or leave compare.api_key_env out")
     return key
-
-
-def _counts(url: str) -> bool:
-    """Whether the server publishes vLLM's counters."""
-    try:
-        vllm_metrics.read(url)
-    except EngineError:
-        return False
-    return True

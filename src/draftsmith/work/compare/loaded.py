@@ -9,7 +9,8 @@ from typing import Any
 from draftsmith.contract.draft import DraftManifest
 from draftsmith.contract.errors import EngineError
 from draftsmith.contract.measure import Arm, EngineFacts
-from draftsmith.engines.vllm.log import config_diff
+from draftsmith.contract.speculation import read
+from draftsmith.engines.differences import config_diff
 from draftsmith.kit.files import read_json
 
 MANIFEST = "draft-manifest.json"
@@ -26,7 +27,7 @@ def require_as_asked(arm: Arm, facts: EngineFacts) -> None:
     What its log does not say is not held against it.
     """
     spec = arm.spec_config or {}
-    path = Path(str(spec.get("model", "")), MANIFEST)
+    path = Path((arm.speculation.draft if arm.speculation else None) or "", MANIFEST)
     manifest = DraftManifest.model_validate(read_json(path)) if path.is_file() else None
     wrong = disagreements(spec, facts, manifest)
     if wrong:
@@ -39,7 +40,8 @@ def require_as_asked(arm: Arm, facts: EngineFacts) -> None:
 def disagreements(spec: Mapping[str, Any], facts: EngineFacts, manifest: DraftManifest | None) -> list[str]:
     """Each in words; empty if what the log says agrees."""
     found = []
-    method, k = spec.get("method"), spec.get("num_speculative_tokens")
+    asked = read(dict(spec))
+    method, k = (asked.method, asked.k) if asked else (None, None)
     if None not in (method, facts.spec_method) and method != facts.spec_method:
         found.append(f"method {facts.spec_method} instead of {method}")
     if None not in (k, facts.num_speculative_tokens) and k != facts.num_speculative_tokens:

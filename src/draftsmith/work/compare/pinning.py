@@ -131,7 +131,7 @@ def set_aside(prompts: Sequence[Prompt], count: int) -> tuple[tuple[Prompt, ...]
 
 def with_weights(arm: Arm) -> Arm:
     """The arm with the identity of its draft's weights, where they lie here: other weights under its path are another arm."""
-    model = Path(str((arm.spec_config or {}).get("model") or "-"))
+    model = Path((arm.speculation.draft if arm.speculation else None) or "-")
     if arm.draft_sha256 is not None or not model.is_dir() or not weight_files(model):
         return arm
     return arm.model_copy(update={"draft_sha256": weights_sha256(model)})

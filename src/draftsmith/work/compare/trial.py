@@ -17,7 +17,7 @@ from draftsmith.contract.base import canonical
 from draftsmith.contract.errors import EngineLostError
 from draftsmith.contract.measure import OperatingPoint, RequestSample, SpecCounters, Trial
 from draftsmith.corpus.prompts import Prompt
-from draftsmith.engines.vllm.engine import VllmEngine
+from draftsmith.engines.base import Engine
 from draftsmith.kit import hardware
 from draftsmith.work.compare.meter import Meter
 
@@ -73,7 +73,7 @@ def requests_of(prompts: Sequence[Prompt], point: OperatingPoint) -> list[Reques
 
 
 def measure(
-    engine: VllmEngine,
+    engine: Engine,
     endpoint: Endpoint,
     prompts: Sequence[Prompt],
     point: OperatingPoint,
@@ -85,7 +85,7 @@ def measure(
 
 
 def measure_answers(
-    engine: VllmEngine,
+    engine: Engine,
     endpoint: Endpoint,
     prompts: Sequence[Prompt],
     point: OperatingPoint,

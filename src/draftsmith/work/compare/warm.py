@@ -10,6 +10,7 @@ from typing import Any
 
 from draftsmith.contract.errors import EngineError, InputError
 from draftsmith.contract.measure import Arm, ComparisonPlan, OperatingPoint, Thresholds, Trial
+from draftsmith.contract.speculation import K
 from draftsmith.verdict.first.power import blocks_needed, smallest_gain
 from draftsmith.verdict.first.sequential import Rule
 
@@ -44,7 +45,7 @@ def families(arms: Sequence[Arm]) -> list[list[Arm]]:
     groups: dict[tuple[object, ...], list[Arm]] = {}
     for arm in arms:
         if arm.role != "standing" and arm.spec_config and arm.endpoint is None:
-            rest = sorted((k, str(v)) for k, v in arm.spec_config.items() if k != "num_speculative_tokens")
+            rest = sorted((k, str(v)) for k, v in arm.spec_config.items() if k != K)
             groups.setdefault((arm.role, arm.flags, *rest), []).append(arm)
     return [group for group in groups.values() if len(group) > 1]
 

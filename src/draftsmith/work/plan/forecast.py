@@ -142,7 +142,7 @@ def assemble(
         target_sha256=target.sha256,
         profile_sha256=profile.sha256,
         measured_sha256=request.measured_sha256,
-        context=_context(target, profile, samples, bench.facts, request.repeats),
+        context=_context(target, profile, samples, bench.facts, request.repeats, config.engine.kind),
         min_gain=at.min_gain,
         samples=tuple(samples),
         fit=model.summary(),
@@ -205,6 +205,7 @@ def _context(
     samples: Sequence[StepSample],
     facts: dict[str, EngineFacts],
     repeats: int,
+    kind: str,
 ) -> Context:
     said = facts.get(PLAIN)
     shapes = ", ".join(f"{s.isl}:{s.osl}" for s in profile_shapes(profile))
@@ -212,7 +213,7 @@ def _context(
     return Context(
         model=Path(target.path).name,
         hardware=hardware.describe(),
-        engine=f"vllm {said.version}" if said and said.version else "vllm",
+        engine=f"{said.engine} {said.version or ''}".rstrip() if said else kind,
         dtype=(said.dtype if said else None) or target.dtype,
         serving=f"max-num-seqs {said.max_num_seqs}, prefix caching off" if said and said.max_num_seqs else None,
         workload=f"random token ids of the profile's lengths (ISL:OSL {shapes}), greedy",

@@ -71,13 +71,19 @@ def _records(run: Run, manifest: CorpusManifest, profile: WorkloadProfile) -> It
     same = _same_traffic(phases / "profile" / "workload-profile.json", profile)
     for summary in decision.arms:
         arm = arms[summary.arm]
-        config = arm.spec_config or {}
-        if arm.role != "candidate" or config.get("method") not in COMPARED or not summary.acceptance_length:
+        said = arm.speculation
+        if (
+            arm.role != "candidate"
+            or not said
+            or said.method not in COMPARED
+            or not said.k
+            or not summary.acceptance_length
+        ):
             continue
         yield DraftRecord(
             run_id=run.record.run_id,
             answer_tokens=manifest.splits["train"].answer_tokens,
-            k=int(config["num_speculative_tokens"]),
+            k=said.k,
             acceptance_length=summary.acceptance_length,
             by_position=summary.acceptance_by_position,
             same_traffic=same,

@@ -1,0 +1,141 @@
+"""The seam between Draftsmith and an engine: one protocol, and one place that knows the names."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from draftsmith.contract.config import ENGINE_KINDS
+from draftsmith.contract.measure import Arm
+from draftsmith.contract.speculation import Speculation, read, read_words
+from draftsmith.engines.catalog import ENGINES, engine, engine_of
+
+SOURCE = Path(__file__).parents[2] / "src" / "draftsmith"
+# Where an engine's name may stand outside its own folder, and why. Docstrings and comments are documents.
+ALLOWED = {
+    "engines/catalog.py": "the catalog",
+    "engines/base.py": "the default of a stored value",
+    "engines/models.py": "the name in a kept list",
+    "contract/config.py": "the settings",
+    "contract/measure.py": "defaults of stored values: older files do not name their engine",
+    "contract/speculation.py": "how each engine's command line spells speculation; the gate, below the engines, reads it",
+    "work/inside/": "programs that run in the engine's own interpreter",
+    "recorder/middleware.py": "runs inside the server and logs below its logger",
+    "api/arms.py": "an example in an error message",
+    "api/drafts.py": "the default image of a written recipe",
+    "api/plan_request.py": "the next step of an error message names releases",
+    "api/recipe_run.py": "a written recipe",
+    "api/recipe_text.py": "a written recipe",
+    "cli/scaffold.py": "the default image of a written recipe",
+    "trainers/draft_card.py": "a written model card",
+    "work/compare/commands.py": "an example in an error message",
+    "serving/canary/text.py": "environment of the containers of a pod",
+    "serving/kubernetes/patch.py": "keys of a Helm chart",
+    "serving/kubernetes/standing.py": "keys of a Helm chart, names of KServe's model formats",
+    "traffic/importers/": "names of log formats",
+}
+
+
+def names_in(text: str) -> Iterator[str]:
+    """Every name and every text of a module, without its docstrings."""
+    tree = ast.parse(text)
+    documents = {
+        id(statement.value)
+        for node in ast.walk(tree)
+        for statement in (node.body if isinstance(getattr(node, "body", None), list) else ())
+        if isinstance(statement, ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents:
+            yield node.value
+        elif isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.name for alias in node.names)
+            yield getattr(node, "module", None) or ""
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+
+
+def naming(kind: str) -> set[str]:
+    files = {str(path.relative_to(SOURCE)): path for path in SOURCE.rglob("*.py")}
+    return {
+        name
+        for name, path in files.items()
+        if not name.startswith(f"engines/{kind}/") and any(kind in word.lower() for word in names_in(path.read_text()))
+    }
+
+
+def test_an_engine_is_named_in_its_folder_and_where_a_reason_stands() -> None:
+    found = set().union(*(naming(kind) for kind in ENGINES))
+    unknown = {name for name in found if not name.startswith(tuple(ALLOWED))}
+    assert not unknown, "ask the engine (wiring.engine), or add the file to ALLOWED with a reason"
+    stale = {place for place in ALLOWED if not any(name.startswith(place) for name in found)}
+    assert not stale, "the reason stands for nothing any more"
+
+
+def test_the_search_for_names_can_fail() -> None:
+    assert "vllm.x" in set(names_in("from vllm.x import y"))
+    assert not [word for word in names_in('"""vllm"""\nx = 1') if "vllm" in word]
+
+
+def test_the_catalog_holds_what_the_settings_offer() -> None:
+    assert set(ENGINES) == set(ENGINE_KINDS)
+    assert all(engine(kind).name == kind for kind in ENGINES)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (("vllm", "serve", "m"), "vllm"),
+        (("python", "-m", "vllm.entrypoints.openai.api_server", "--model", "m"), "vllm"),
+        (("nginx",), None),
+    ],
+)
+def test_a_command_says_which_engine_it_starts(words: tuple[str, ...], kind: str | None) -> None:
+    found = engine_of(words)
+    assert (found.name if found else None) == kind
+
+
+def test_what_a_speculative_config_says_is_read_once_and_written_back() -> None:
+    config = {"method": "eagle3", "model": "/d", "num_speculative_tokens": 3, "draft_tensor_parallel_size": 1}
+    said = read(config)
+    assert said == Speculation(method="eagle3", draft="/d", k=3, rest={"draft_tensor_parallel_size": 1})
+    assert said is not None
+    assert said.config == config
+    assert said.has_draft
+    assert said.family == ("eagle3", "/d")
+    assert read(None) is None
+    odd = read({"method": 3, "num_speculative_tokens": "3", "model": ["x"]})
+    assert odd == Speculation(), "what is of a wrong type is not said"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("--speculative-config", '{"method": "ngram", "num_speculative_tokens": 4}'),
+            Speculation(method="ngram", k=4),
+        ),
+        (("-sc", "[1]"), Speculation()),
+        (("--spec-method=suffix", "--spec-tokens", "5"), Speculation(method="suffix", k=5)),
+        (("--spec-model", "/d"), Speculation(draft="/d")),
+        (("--max-num-seqs", "8"), None),
+    ],
+)
+def test_a_command_line_is_read_for_what_it_says_of_speculation(
+    words: tuple[str, ...], said: Speculation | None
+) -> None:
+    assert read_words(("vllm", "serve", "m", *words)) == said
+
+
+def test_an_arm_that_names_the_usual_engine_keeps_its_hash() -> None:
+    from draftsmith.contract.base import digest
+
+    old, new = Arm(name="a", role="other"), Arm(name="a", role="other", engine="vllm")
+    assert digest(old) == digest(new)
