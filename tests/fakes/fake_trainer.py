@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 
 def flag(argv: list[str], name: str, count: int = 1) -> list[str]:
@@ -29,6 +29,8 @@ def flag(argv: list[str], name: str, count: int = 1) -> list[str]:
 
 def train(argv: list[str], settings: dict[str, Any]) -> None:
     target = json.loads(Path(flag(argv, "--verifier-name-or-path")[0], "config.json").read_text())
+    weights = load_file(Path(flag(argv, "--verifier-name-or-path")[0], "model.safetensors"))
+    embeddings = next(v for name, v in weights.items() if name.endswith("embed_tokens.weight")).astype(np.float16)
     metrics, save = Path(flag(argv, "--metrics")[0]), Path(flag(argv, "--save-path")[0])
     layers = [int(value) for value in flag(argv, "--target-layer-ids", 3)]
     d2t, t2d = (np.load(flag(argv, f"--{name}-path")[0]) for name in ("d2t", "t2d"))
@@ -38,7 +40,7 @@ def train(argv: list[str], settings: dict[str, Any]) -> None:
     done = len(list(save.glob("*/config.json")))
     for epoch in range(done, int(flag(argv, "--epochs")[0])):
         time.sleep(settings.get("epoch_s", 0))
-        checkpoint(save / str(epoch), target, layers, d2t, t2d, epoch)
+        checkpoint(save / str(epoch), target, embeddings, layers, d2t, t2d, epoch)
         val = {f"full_acc_{place}_epoch": value for place, value in enumerate(acceptance)} | {
             "loss_epoch": 1.0 / (epoch + 1)
         }
@@ -48,7 +50,13 @@ def train(argv: list[str], settings: dict[str, Any]) -> None:
 
 
 def checkpoint(
-    folder: Path, target: dict[str, Any], layers: list[int], d2t: np.ndarray, t2d: np.ndarray, epoch: int
+    folder: Path,
+    target: dict[str, Any],
+    embeddings: np.ndarray,
+    layers: list[int],
+    d2t: np.ndarray,
+    t2d: np.ndarray,
+    epoch: int,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     hidden, mlp, heads = target["hidden_size"], target["intermediate_size"], target["num_attention_heads"]
@@ -65,6 +73,7 @@ def checkpoint(
     }  # fmt: skip
     draw = np.random.default_rng(epoch)
     tensors = {name: draw.standard_normal(shape).astype(np.float16) for name, shape in shapes.items()}
+    tensors["embed_tokens.weight"] = embeddings
     save_file({**tensors, "d2t": d2t, "t2d": t2d}, folder / "model.safetensors", metadata={"format": "pt"})
     layer = {
         "model_type": "llama", "hidden_size": hidden, "intermediate_size": mlp, "num_hidden_layers": 1,

@@ -132,3 +132,31 @@ def test_limits_arrivals_and_missing_things(prompts: Path, tmp_path: Path) -> No
         record(tmp_path / "none.jsonl", tmp_path / "log2.jsonl", endpoint="http://127.0.0.1:9")
     with pytest.raises(PrerequisiteError, match="DRAFTSMITH_TEST_KEY"):
         record(prompts, tmp_path / "log3.jsonl", endpoint="x", api_key_env="DRAFTSMITH_TEST_KEY")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"my":"precious one-line file without newline"}', b"x" * 4000, b'{"id": "p0"}\nnot a record', b"PK\x03\x04"],
+)
+def test_a_file_that_is_no_access_log_is_never_changed(tmp_path: Path, prompts: Path, content: bytes) -> None:
+    out = tmp_path / "precious.json"
+    out.write_bytes(content)
+    with pytest.raises(InputError):
+        record(prompts, out, endpoint="http://127.0.0.1:9")
+    assert out.read_bytes() == content
+
+
+def test_the_prompts_file_is_not_taken_for_the_log(prompts: Path) -> None:
+    before = prompts.read_bytes()
+    with pytest.raises(InputError, match="prompts file itself"):
+        record(prompts, prompts, endpoint="http://127.0.0.1:9")
+    assert prompts.read_bytes() == before
+
+
+def test_a_log_is_not_touched_before_the_server_has_answered(tmp_path: Path, prompts: Path) -> None:
+    out = tmp_path / "access.jsonl"
+    torn = b'{"schema":"draftsmith_access_v1","id":"p0","mess'
+    out.write_bytes(torn)
+    with pytest.raises((PrerequisiteError, EngineLostError, InputError)):
+        record(prompts, out, endpoint="http://127.0.0.1:9")
+    assert out.read_bytes() == torn

@@ -67,6 +67,9 @@ def draft_tensors(layers: int = 3, *, norm_before_fc: bool = True) -> dict[str, 
         shapes["input_norm.weight"] = (layers * HIDDEN,)
     random = np.random.default_rng(7)
     tensors = {name: random.standard_normal(shape).astype(np.float16) for name, shape in shapes.items()}
+    tensors["embed_tokens.weight"] = (
+        np.random.default_rng(0).standard_normal((VOCAB, HIDDEN)).astype(np.float16)
+    )  # the target's
     return tensors | vocabulary_tensors(IDS)
 
 

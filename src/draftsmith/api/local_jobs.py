@@ -27,7 +27,7 @@ def run_here(name: str, request: Path, console: Console) -> None:
     with alone(folder):
         processes.sweep(folder / "processes")
         backend = wiring.backend(Config(), private_dir(folder / "backend"))
-        argv = (sys.executable, "-m", f"draftsmith.work.{name}", str(request))
+        argv = (sys.executable, "-P", "-m", f"draftsmith.work.{name}", str(request))
         handle = backend.submit(JobSpec(name=name, argv=argv, workdir=str(folder)))
         try:
             while (status := backend.poll([handle])[handle]).state in ("PENDING", "RUNNING", "UNKNOWN"):

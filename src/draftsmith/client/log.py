@@ -15,6 +15,8 @@ from draftsmith.contract.errors import InputError, PrerequisiteError
 from draftsmith.contract.job import JobProgress
 from draftsmith.kit.files import LineLog, cut_torn_line, read_lines
 
+RECORD_START = b'{"schema":"draftsmith_access_v1"'
+LONGEST_LINE = 1 << 28
 DROPPED_PARAMS = ("stream", "stream_options", "n", "model", "messages")
 
 
@@ -39,10 +41,12 @@ def record(
     key = os.environ.get(api_key_env) if api_key_env else None
     if api_key_env and not key:
         raise PrerequisiteError(f"the environment has no {api_key_env}", "export it, or leave --api-key-env out")
+    if out.exists() and prompts.exists() and out.samefile(prompts):
+        raise InputError("--out is the prompts file itself", "name another file: answers are added to it")
     done = answered_ids(out)
-    cut_torn_line(out)
     count = sum(1 for _ in read_requests(prompts, limit, max_tokens))
     target = Target(endpoint, model or served_model(endpoint, key), api_key=key)
+    _mend_last_line(out)
     figures = {"answered": 0, "failed": 0, "skipped": 0, "prompt_tokens": 0, "output_tokens": 0}
     began = time.time()
 
@@ -79,8 +83,18 @@ def record(
 
 
 def answered_ids(log: Path) -> set[str]:
-    """Ids that an access log already answers. Raises InputError if it is another kind of file: nothing is added to it."""
+    """Ids that an access log already answers. Raises InputError if it is another kind of file: nothing is changed in it.
+
+    A last line without an end is the rest of an interrupted write only if it begins as our records do.
+    """
     done: set[str] = set()
+    if log.exists() and not log.is_file():
+        raise InputError(f"{log.name} is no regular file", "name another file with --out")
+    torn = _last_line(log)
+    if torn and not (torn.startswith(RECORD_START) or RECORD_START.startswith(torn)):
+        raise InputError(
+            f"{log.name} ends in a line that is no record of an access log", "name another file with --out"
+        )
     for number, line in enumerate(read_lines(log), start=1):
         try:
             value = orjson.loads(line)
@@ -92,6 +106,29 @@ def answered_ids(log: Path) -> set[str]:
                 "remove that line, or name another file with --out",
             ) from None
     return done
+
+
+def _last_line(log: Path) -> bytes:
+    """What follows the last newline; empty if the file ends with one or is not there."""
+    if not log.exists() or not log.stat().st_size:
+        return b""
+    with log.open("rb") as source:
+        source.seek(max(0, log.stat().st_size - LONGEST_LINE))
+        return source.read().rpartition(b"\n")[2]
+
+
+def _mend_last_line(log: Path) -> None:
+    """Finish a whole record that lacks its newline; remove the beginning of one that was interrupted."""
+    torn = _last_line(log)
+    if not torn:
+        return
+    try:
+        orjson.loads(torn)
+    except ValueError:
+        cut_torn_line(log)
+        return
+    with log.open("ab") as out:
+        out.write(b"\n")
 
 
 def read_requests(prompts: Path, limit: int | None, max_tokens: int | None) -> Iterator[Request]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -46,12 +46,12 @@ class TrainerConfig(Frozen):
     )
     python: str | None = Field(None, description="interpreter that has the trainer; default: the current one")
     method: Literal["eagle3", "dflash"] = "eagle3"
-    epochs: int = Field(6, description="passes over the training rows")
-    learning_rate: float = Field(1e-3, description="peak; cosine decay with warm-up")
+    epochs: int = Field(6, ge=1, description="passes over the training rows")
+    learning_rate: float = Field(1e-3, gt=0, description="peak; cosine decay with warm-up")
     batch_tokens: int | None = Field(
         None, description="packed tokens of one optimiser step; default: about 64 steps an epoch"
     )
-    ttt_steps: int = Field(3, description="speculative positions trained at once")
+    ttt_steps: int = Field(3, ge=1, description="speculative positions trained at once")
     block_size: int = Field(
         8, ge=2, description="dflash: tokens of a block, the known first one included; it proposes one token less"
     )
@@ -67,7 +67,9 @@ class TrainerConfig(Frozen):
     draft_vocab: int | None = Field(None, description="draft vocabulary; default: chosen from the traffic")
     layers: tuple[int, ...] | None = Field(None, description="target layers to read; default [2, L//2, L-3]")
     warm_start: str | None = Field(None, description="folder of an earlier draft to start from")
-    min_position0: float = Field(0.15, description="validation acceptance at position 0 below which training stops")
+    min_position0: float = Field(
+        0.15, ge=0, le=1, description="validation acceptance at position 0 below which training stops"
+    )
     seed: int = 0
 
 
@@ -75,14 +77,20 @@ class CorpusConfig(Frozen):
     """How training rows are chosen."""
 
     max_rows: int | None = Field(None, description="at most so many requests; default: all")
-    max_length: int = Field(2048, description="tokens a row may have; longer ones are cut in the answer or refused")
-    validation_share: float = Field(0.08, description="share of conversations for validation")
-    heldout_share: float = Field(0.15, description="share of the latest conversations kept for the comparison")
-    near_duplicate_threshold: float = Field(
-        0.9, description="Jaccard similarity of shingles from which rows count as equal"
+    max_length: int = Field(
+        2048, ge=2, description="tokens a row may have; longer ones are cut in the answer or refused"
     )
-    min_vocab_coverage: float = Field(0.995, description="share of answer tokens that the draft vocabulary must hold")
-    min_draft_vocab: int = Field(1024, description="the draft vocabulary has at least so many tokens")
+    validation_share: float = Field(0.08, ge=0, lt=1, description="share of conversations for validation")
+    heldout_share: float = Field(
+        0.15, gt=0, lt=1, description="share of the latest conversations kept for the comparison"
+    )
+    near_duplicate_threshold: float = Field(
+        0.9, gt=0, le=1, description="Jaccard similarity of shingles from which rows count as equal"
+    )
+    min_vocab_coverage: float = Field(
+        0.995, ge=0, le=1, description="share of answer tokens that the draft vocabulary must hold"
+    )
+    min_draft_vocab: int = Field(1024, ge=1, description="the draft vocabulary has at least so many tokens")
     regenerate: Literal["auto", "always", "never"] = Field(
         "auto", description="answer prompts anew with the target: auto = only those without its own token ids"
     )
@@ -110,7 +118,9 @@ class CorpusConfig(Frozen):
 class CompareConfig(Frozen):
     """The in-engine comparison."""
 
-    concurrency: tuple[int, ...] = Field((1,), description="operating points; the first is primary")
+    concurrency: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1,), min_length=1, description="operating points; the first is primary"
+    )
     arrivals: Literal["closed", "recorded", "both"] = Field(
         "closed",
         description="closed: a fixed number in flight; recorded: at the log's arrival times; both: the latter beside it",
@@ -121,17 +131,19 @@ class CompareConfig(Frozen):
     )
     api_key_env: str | None = Field(None, description="variable with the API key of servers that run already")
     prompts: int = Field(24, description="held-out prompts a trial")
-    tuning_prompts: int = Field(8, description="validation prompts on which K is chosen")
+    tuning_prompts: int = Field(8, ge=0, description="validation prompts on which K is chosen")
     general_prompts: int = Field(
         8, description="prompts of general traffic a block, to see what the draft forgot; 0 = none"
     )
     general_log: str | None = Field(None, description="access log of general traffic; default: a small built-in set")
     max_tokens: int | None = Field(None, description="limit of output tokens; default: as in the log")
-    k_values: tuple[int, ...] = Field((2, 3), description="speculation lengths tried for the candidate")
+    k_values: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (2, 3), min_length=1, description="speculation lengths tried for the candidate"
+    )
     ngram: bool = Field(True, description="an n-gram arm, unless the profile says it cannot help")
     drafts: tuple[str, ...] = Field((), description="further draft folders to compare, named by folder")
     suffix: bool = Field(False, description="a suffix-decoding arm, where its package is installed")
-    blocks: int = Field(3, description="interleaved blocks to start with")
+    blocks: int = Field(3, ge=1, description="interleaved blocks to start with")
     resident: Literal["auto", "yes", "no"] = Field("auto", description="keep all servers up together")
     restart_every: int = Field(
         1,

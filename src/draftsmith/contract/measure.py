@@ -67,37 +67,52 @@ class OperatingPoint(Frozen):
 class Thresholds(Frozen):
     """The gate's settings. Ratios are candidate/baseline of a time: below 1 is faster."""
 
-    min_gain: float = Field(0.03, description="smallest TPOT gain worth claiming; the A/A floor can only raise it")
-    confidence: float = Field(0.95, description="of every interval shown, and of the always-valid rule")
-    min_blocks: int = Field(3, description="floor for reporting at tier `verdict`")
-    max_blocks: int = Field(8, description="preset limit for adding blocks")
-    p99_tpot_margin: float = Field(0.10, description="candidate p99 TPOT may be at most this fraction worse")
-    ttft_margin: float = Field(0.15, description="the same for median TTFT, in any case; more where it is won back")
+    min_gain: float = Field(
+        0.03, ge=0, description="smallest TPOT gain worth claiming; the A/A floor can only raise it"
+    )
+    confidence: float = Field(0.95, gt=0, lt=1, description="of every interval shown, and of the always-valid rule")
+    min_blocks: int = Field(3, ge=1, description="floor for reporting at tier `verdict`")
+    max_blocks: int = Field(8, ge=1, description="preset limit for adding blocks")
+    p99_tpot_margin: float = Field(0.10, ge=0, description="candidate p99 TPOT may be at most this fraction worse")
+    ttft_margin: float = Field(
+        0.15, ge=0, description="the same for median TTFT, in any case; more where it is won back"
+    )
     ttft_repaid_tokens: int = Field(
         8, description="a later first token is allowed if the faster ones have caught up by this token of the answer"
     )
-    throughput_margin: float = Field(0.05, description="output tokens/s may be at most this fraction lower")
-    error_rate_margin: float = Field(0.005, description="additional share of failed requests allowed (absolute)")
+    throughput_margin: float = Field(0.05, ge=0, lt=1, description="output tokens/s may be at most this fraction lower")
+    error_rate_margin: float = Field(0.005, ge=0, description="additional share of failed requests allowed (absolute)")
     forgetting_margin: float = Field(
         0.10,
+        ge=0,
         description="TPOT on general traffic may be this fraction worse in any case; more where the gain pays for it",
     )
     general_share: float = Field(
         0.10,
+        ge=0,
+        lt=1,
         description="share of general traffic at which the draft must still pay: bounds the slow-down allowed there",
     )
-    client_server_tolerance: float = Field(0.10, description="relative gap between client and server mean TPOT")
+    client_server_tolerance: float = Field(0.10, ge=0, description="relative gap between client and server mean TPOT")
     lower_end_share: float = Field(
-        0.5, description="share of the smallest gain worth claiming that the interval's lower end must clear"
+        0.5,
+        ge=0,
+        le=1,
+        description="share of the smallest gain worth claiming that the interval's lower end must clear",
     )
     false_promotion: float = Field(
-        0.01, description="chance of promoting an arm that is no faster, over all arms and all looks together"
+        0.01,
+        gt=0,
+        lt=1,
+        description="chance of promoting an arm that is no faster, over all arms and all looks together",
     )
     start_noise: float | None = Field(
         None, description="known spread (sd of the log TPOT ratio) between two server starts; only for few restarts"
     )
-    preemption_margin: float = Field(0.05, description="additional preemptions per request allowed (absolute)")
-    capacity_margin: float = Field(0.25, description="peak concurrency and KV tokens may be this fraction lower")
+    preemption_margin: float = Field(0.05, ge=0, description="additional preemptions per request allowed (absolute)")
+    capacity_margin: float = Field(
+        0.25, ge=0, le=1, description="peak concurrency and KV tokens may be this fraction lower"
+    )
     start_bound: float = Field(
         1.65, ge=1, description="second edition: largest ratio on record between two starts of one server"
     )

@@ -60,6 +60,7 @@ def job_spec(context: PhaseContext, phase: str, module: str, gpus: int) -> JobSp
         name=job_name(context.run_id, phase),
         argv=(sys.executable, "-m", module, str(workdir / "plan.json")),
         workdir=str(workdir),
+        env={"PYTHONSAFEPATH": "1"},  # a file that lies in the job's folder is never imported
         gpus=0 if context.versions.get("device") == "cpu" else gpus,
     )
 

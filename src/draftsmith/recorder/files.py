@@ -35,8 +35,14 @@ class CaptureFiles:
         self._opened = 0.0
         self._trouble: str | None = None
         self._looked = float("-inf")
-        if settings.folder.is_dir() and settings.folder.stat().st_mode & 0o077:
-            say("the capture folder can be listed by other users of this machine (its files cannot be read)")
+        try:
+            if settings.folder.is_dir() and settings.folder.stat().st_mode & 0o077:
+                say("the capture folder can be listed by other users of this machine (its files cannot be read)")
+            private_dir(settings.folder)
+            if not os.access(settings.folder, os.W_OK | os.X_OK):
+                raise PermissionError(13, "permission denied")
+        except OSError as error:
+            say(f"the capture folder cannot be written ({error.strerror}): nothing is recorded until it can")
 
     def add(self, line: bytes) -> bool:
         """Append one line. False if the disk is too full, or would not take it."""
@@ -146,7 +152,7 @@ def _status(path: Path) -> os.stat_result | None:
 def _remove(path: Path) -> bool:
     """Delete a file unless a process writes it."""
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe under such a name would hang
     except OSError:
         return False
     try:

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from draftsmith.contract.errors import InputError
 from draftsmith.trainers.target_config import read_config
-from draftsmith.trainers.weights import Tensor, read_tensors, weight_files
+from draftsmith.trainers.weights import Tensor, read_tensors, shown, stray_files, weight_files
 
 Method = Literal["eagle3", "dflash", "peagle"]
 AUX, DFLASH_AUX = "eagle_aux_hidden_state_layer_ids", "aux_hidden_state_layer_ids"
@@ -60,6 +60,11 @@ def read_draft(folder: Path) -> Draft:
     files = weight_files(folder)
     if not files:
         raise InputError(f"{folder} has no *.safetensors", "package the draft's checkpoint again")
+    if stray := stray_files(folder):
+        raise InputError(
+            f"{', '.join(shown(path.name) for path in stray)} lies beside the weights: the engine may load it as well, or instead",
+            "keep the weights alone in the folder: package the draft's checkpoint again",
+        )
     hidden = _size(layer, "hidden_size")
     vocab = _size(layer, "vocab_size")
     key, ids = _layer_ids(config, method)

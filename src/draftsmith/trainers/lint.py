@@ -28,6 +28,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("dtype", lint_weights.check_dtype),
     ("vocabulary map", lint_weights.check_vocabulary_map),
     ("finite", lint_weights.check_finite),
+    ("filled", lint_weights.check_filled),
     ("manifest", lint_files.check_manifest),
     ("parent", lint_files.check_parent),
 )
@@ -38,9 +39,10 @@ def lint_draft(
 ) -> LintReport:
     """All checks of the draft in `folder` against its target.
 
-    `served_tokens` is the longest context it will serve (default: the target's own). `parent` is the draft that a warm
+    `served_tokens` is the longest context it will serve (default: the target's own, which also is the most it can be). `parent` is the draft that a warm
     start began from. Never raises for what the folder holds.
     """
+    served_tokens = min(served_tokens, target.max_position_embeddings) if served_tokens else None
     findings = list(lint_files.check_files(folder))
     try:
         draft = read_draft(folder)
@@ -56,7 +58,7 @@ def lint_draft(
             findings.extend(check(case))
         except InputError as problem:
             findings.append(error(name, problem.message, problem.next_step))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as problem:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as problem:
             findings.append(_malformed(name, problem))
     return _report(folder, findings)
 

@@ -13,7 +13,7 @@ from draftsmith.trainers.draft_folder import Draft
 from draftsmith.trainers.findings import Case, error, ok, warn
 from draftsmith.trainers.target import PICKLES
 from draftsmith.trainers.target_config import read_config, walk
-from draftsmith.trainers.weights import weight_files
+from draftsmith.trainers.weights import shown, stray_files, weight_files
 
 MANIFEST = "draft-manifest.json"
 CODE_SUFFIXES = (".py", ".so", ".pyc", ".sh", ".ipynb")
@@ -26,13 +26,26 @@ def check_files(folder: Path) -> Iterator[Finding]:
     if not folder.is_dir():
         yield error("files", f"{folder} is no folder", "point to the folder of a draft")
         return
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    entries = sorted(folder.rglob("*"))
+    names = [shown(str(path.relative_to(folder))) for path in entries if path.is_file()]
     found = []
-    if programs := [name for name in names if name.endswith(CODE_SUFFIXES)]:
+    if odd := [
+        shown(str(p.relative_to(folder)))
+        for p in entries
+        if (p.is_symlink() and p.is_dir()) or not (p.is_file() or p.is_dir())
+    ]:
+        found.append(
+            error(
+                "files",
+                f"neither plain files nor folders: {', '.join(odd)}",
+                "copy the draft's own files into a folder",
+            )
+        )
+    if programs := [name for name in names if name.lower().endswith(CODE_SUFFIXES)]:
         found.append(
             error("files", f"the folder holds programs: {', '.join(programs)}", "package the checkpoint: it keeps none")
         )
-    if pickles := [name for name in names if name.endswith(PICKLES)]:
+    if pickles := [name for name in names if name.lower().endswith((*PICKLES, ".dill", ".npy", ".npz"))]:
         found.append(
             error(
                 "files",
@@ -118,7 +131,7 @@ def check_parent(case: Case) -> Iterator[Finding]:
 
 def weights_sha256(folder: Path) -> str:
     """Identity of a folder's weights: of the one file, or of all shards by name."""
-    files = weight_files(folder)
+    files = (*weight_files(folder), *stray_files(folder))  # an engine may load those too
     if len(files) == 1:
         return sha256_file(files[0])
     return digest({file.name: sha256_file(file) for file in files})

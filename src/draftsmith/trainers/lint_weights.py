@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from draftsmith.contract.draft import Finding
+from draftsmith.contract.errors import InputError
 from draftsmith.trainers.draft_shapes import UNSHAPED, expected_tensors
 from draftsmith.trainers.findings import Case, error, ok, warn
+from draftsmith.trainers.stand_in import find_ends
 from draftsmith.trainers.target import DTYPES
 from draftsmith.trainers.vocabulary_map import read_map
-from draftsmith.trainers.weights import count_not_finite
+from draftsmith.trainers.weights import (
+    Tensor,
+    all_zero,
+    count_not_finite,
+    read_tensors,
+    row_likeness,
+    shown,
+    weight_files,
+)
 
 SHOWN = 4
+FLOATS = ("BF16", "F16", "F32", "F64")
+UNLIKE, ALIKE = 0.5, 0.98  # cosine of embedding rows
 
 
 def check_shapes(case: Case) -> Iterator[Finding]:
@@ -28,7 +41,12 @@ def check_shapes(case: Case) -> Iterator[Finding]:
         return
     shapes, optional = expected
     missing = sorted(name for name in shapes if name not in draft.tensors and name not in optional)
-    extra = sorted(name for name in draft.tensors if name not in shapes and name not in UNSHAPED)
+    quantised = isinstance(draft.config.get("quantization_config"), dict)
+    extra = sorted(
+        name
+        for name in draft.tensors
+        if name not in shapes and name not in UNSHAPED and not (quantised and _of_quantised(name, shapes))
+    )
     if draft.draft_vocab_size == draft.vocab_size and (held := [name for name in ("d2t", "t2d") if name in extra]):
         extra = [name for name in extra if name not in held]
         yield warn(
@@ -51,6 +69,73 @@ def check_shapes(case: Case) -> Iterator[Finding]:
         if names
     ]
     yield from found or [ok("shapes", f"{len(draft.tensors)} tensors with the shapes that config.json implies")]
+
+
+SCALES = (
+    "weight_scale",
+    "weight_zero_point",
+    "weight_scale_inv",
+    "weight_shape",
+    "weight_g_idx",
+    "input_scale",
+    "weight_packed",
+)
+
+
+def _of_quantised(name: str, shapes: Mapping[str, object]) -> bool:
+    """Whether a tensor belongs to a quantised weight that config.json implies: its scale, its zero point, its packed form."""
+    stem, _, last = name.rpartition(".")
+    return last in SCALES and f"{stem}.weight" in shapes
+
+
+def check_filled(case: Case) -> Iterator[Finding]:
+    """Weights were filled: none is zero throughout, and embeddings and head are like the target's where the trainers copy them."""
+    draft = case.draft
+    empty = sorted(
+        name
+        for name, tensor in draft.tensors.items()
+        if tensor.dtype in FLOATS and len(tensor.shape) > 1 and all_zero(tensor)
+    )
+    found = []
+    if empty:
+        found.append(
+            error(
+                "filled",
+                f"only zeros in {_some(empty)}: it was never filled",
+                "export the draft again, with its weights",
+            )
+        )
+    own = draft.tensors.get("embed_tokens.weight")
+    if own is not None and "embed_tokens.weight" not in empty:
+        like = _likeness(case, own)
+        if like is not None and like < UNLIKE:
+            found.append(
+                error(
+                    "filled",
+                    f"its embeddings are not the target's (likeness {like:.2f}, 1 = the same): they were never filled, or are of another target",
+                    "export the draft with the target's embeddings",
+                )
+            )
+        elif like is not None and like < ALIKE:
+            found.append(
+                warn(
+                    "filled",
+                    f"its embeddings differ from the target's (likeness {like:.2f})",
+                    "trained on purpose? then ignore this",
+                )
+            )
+    yield from found or [ok("filled", "no weight is empty, embeddings are the target's where both have them")]
+
+
+def _likeness(case: Case, own: Tensor) -> float | None:
+    """Mean cosine of sampled rows of the draft's embeddings and the target's; None where they cannot be compared."""
+    try:
+        theirs = find_ends(read_tensors(weight_files(Path(case.target.path)))).embeddings
+    except (InputError, OSError):
+        return None
+    if own.shape != theirs.shape:
+        return None
+    return row_likeness(own, theirs)
 
 
 def check_sharing(case: Case) -> Iterator[Finding]:
@@ -95,7 +180,7 @@ def check_dtype(case: Case) -> Iterator[Finding]:
     """One floating type, the one that config.json names."""
     sizes: Counter[str] = Counter()
     for tensor in case.draft.tensors.values():
-        if tensor.dtype.startswith(("F", "BF")):
+        if tensor.dtype.startswith(("F", "BF")) and tensor.name not in ("d2t", "t2d"):
             sizes[tensor.dtype] += tensor.size
     if not sizes:
         yield error("dtype", "there is no floating tensor", "export the draft again")
@@ -166,4 +251,5 @@ def check_finite(case: Case) -> Iterator[Finding]:
 
 def _some(names: list[str]) -> str:
     rest = len(names) - SHOWN
+    names = [shown(name) for name in names]
     return "; ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from draftsmith.contract.errors import InputError
 from draftsmith.trainers.draft_folder import Draft
 from draftsmith.trainers.weights import read_array
 
@@ -59,6 +60,9 @@ def read_map(draft: Draft) -> VocabularyMap:
     """The maps of a draft that has a d2t. Raises InputError if they are not integers and flags."""
     import numpy as np
 
-    offsets = read_array(draft.tensors["d2t"]).reshape(-1).astype(np.int64)
+    offsets = read_array(draft.tensors["d2t"]).reshape(-1)
+    if offsets.dtype.kind == "f" and (offsets != np.rint(offsets)).any():
+        raise InputError("d2t holds fractions: it is no map of offsets", "export the draft again")
+    offsets = offsets.astype(np.int64)
     marks = draft.tensors.get("t2d")
     return VocabularyMap(offsets, None if marks is None else read_array(marks).reshape(-1).astype(bool))

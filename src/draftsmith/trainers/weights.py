@@ -19,6 +19,7 @@ from draftsmith.contract.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+MOST_INTEGERS = 1 << 26  # of a vocabulary map: what is larger is none
 INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 SCAN_BYTES = 1 << 25
@@ -30,7 +31,12 @@ ITEM_BYTES = {
     "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
 }  # fmt: skip
 # All exponent bits set means infinity or NaN: (word type, mask).
-_NOT_FINITE = {"BF16": ("<u2", 0x7F80), "F16": ("<u2", 0x7C00), "F32": ("<u4", 0x7F800000)}
+_NOT_FINITE = {
+    "F64": ("<u8", 0x7FF0000000000000),
+    "BF16": ("<u2", 0x7F80),
+    "F16": ("<u2", 0x7C00),
+    "F32": ("<u4", 0x7F800000),
+}
 _NUMPY = {"BOOL": "?", "U8": "u1", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "F16": "<f2", "F32": "<f4"}
 
 
@@ -65,11 +71,23 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
                 raise InputError(f"{index} names {name}, which is missing", "download the model again")
         return tuple(folder / name for name in names)
     single = folder / "model.safetensors"
-    return (single,) if single.is_file() else tuple(sorted(folder.glob("*.safetensors")))
+    return (single,) if single.is_file() else tuple(p for p in sorted(folder.glob("*.safetensors")) if p.is_file())
+
+
+def stray_files(folder: Path) -> tuple[Path, ...]:
+    """Safetensors in a folder beside those its index or its model.safetensors name: an engine may load them as well, or instead."""
+    return tuple(sorted(set(folder.glob("*.safetensors")) - set(weight_files(folder))))
+
+
+def shown(name: str) -> str:
+    """A name from a foreign file for a message: what steers a terminal or breaks a line is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)[:200]
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises InputError if it cannot be read, does not parse or is no object."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path.name} is no regular file", "use a folder of plain files")
     try:
         value = orjson.loads(path.read_bytes())
     except OSError as error:
@@ -99,6 +117,10 @@ def read_array(tensor: Tensor) -> np.ndarray:
 
     if tensor.dtype not in _NUMPY:
         raise InputError(f"{tensor.name} is {tensor.dtype}, an integer or bool tensor was expected", "convert it again")
+    if tensor.size > MOST_INTEGERS * ITEM_BYTES[tensor.dtype]:
+        raise InputError(
+            f"{shown(tensor.name)} has {tensor.size:,} bytes: no map is so large", "export the draft again"
+        )
     with tensor.file.open("rb") as source:
         source.seek(tensor.start)
         raw = source.read(tensor.size)
@@ -122,6 +144,47 @@ def count_not_finite(tensor: Tensor) -> int:
     return total
 
 
+def all_zero(tensor: Tensor) -> bool:
+    """Whether every byte is zero. Stops at the first that is not."""
+    left = tensor.size
+    with tensor.file.open("rb") as source:
+        source.seek(tensor.start)
+        while left > 0 and (raw := source.read(min(SCAN_BYTES, left))):
+            if raw.count(0) != len(raw):
+                return False
+            left -= len(raw)
+    return tensor.size > 0
+
+
+def row_likeness(left: Tensor, right: Tensor, rows: int = 64) -> float | None:
+    """Mean cosine between the same sampled rows of two matrices of one shape; None for types that are not plain floats."""
+    import numpy as np
+
+    if len(left.shape) != 2 or left.shape != right.shape or not {left.dtype, right.dtype} <= {"BF16", "F16", "F32"}:
+        return None
+    places = np.unique(np.linspace(0, left.shape[0] - 1, rows).astype(int))
+    cosines = []
+    for place in places:
+        a, b = (read_row(tensor, int(place)) for tensor in (left, right))
+        length = float(np.linalg.norm(a) * np.linalg.norm(b))
+        if length > 0:
+            cosines.append(float(a @ b) / length)
+    return sum(cosines) / len(cosines) if cosines else None
+
+
+def read_row(tensor: Tensor, row: int) -> np.ndarray:
+    """One row of a matrix of 16- or 32-bit floats, as float64."""
+    import numpy as np
+
+    size = tensor.shape[1] * ITEM_BYTES[tensor.dtype]
+    with tensor.file.open("rb") as source:
+        source.seek(tensor.start + row * size)
+        raw = source.read(size)
+    if tensor.dtype == "BF16":
+        return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4").astype(np.float64)
+    return np.frombuffer(raw, _NUMPY[tensor.dtype]).astype(np.float64)
+
+
 def sample_digest(tensor: Tensor) -> str:
     """sha256 of 4 KiB from the tensor's middle: tells apart weights of equal shape without reading them all."""
     with tensor.file.open("rb") as source:
@@ -141,6 +204,7 @@ def _header(path: Path) -> list[Tensor]:
         tensors = [
             _tensor(path, name, entry, 8 + length, size) for name, entry in header.items() if name != "__metadata__"
         ]
+        _require_tiled(path, tensors, 8 + length, size)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -148,15 +212,31 @@ def _header(path: Path) -> list[Tensor]:
     return tensors
 
 
+def _require_tiled(path: Path, tensors: list[Tensor], base: int, size: int) -> None:
+    """The format allows neither gaps nor overlaps nor bytes behind the last tensor: what reads such a file reads what it likes."""
+    place = base
+    for tensor in sorted(tensors, key=lambda t: (t.start, t.size)):
+        if tensor.start != place:
+            raise InputError(f"{path.name}: its tensors overlap or leave gaps", "save or download the file again")
+        place += tensor.size
+    if place != size:
+        raise InputError(f"{path.name}: there are bytes behind its last tensor", "save or download the file again")
+
+
 def _tensor(path: Path, name: str, entry: dict[str, Any], base: int, file_size: int) -> Tensor:
     begin, end = (int(offset) for offset in entry["data_offsets"])
     shape = tuple(int(side) for side in entry["shape"])
+    if entry["dtype"] not in ITEM_BYTES:
+        raise InputError(
+            f"{path.name}: {shown(name)} is of the unknown type {shown(str(entry['dtype']))}", "save it again"
+        )
     count = 1
     for side in shape:
         count *= side
     expected = count * ITEM_BYTES.get(entry["dtype"], 0)
     if base + end > file_size or begin < 0 or end < begin or (expected and end - begin != expected):
         raise InputError(
-            f"{path.name}: the bytes of {name} are cut off or do not match its shape", "copy or download the file again"
+            f"{path.name}: the bytes of {shown(name)} are cut off or do not match its shape",
+            "copy or download the file again",
         )
     return Tensor(name, str(entry["dtype"]), shape, path, base + begin, end - begin)

@@ -15,13 +15,20 @@ SOURCE_ROOT = str(Path(draftsmith.__file__).resolve().parent.parent)
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This environment with Draftsmith importable, no hub access, and threads that sleep while they wait.
+    """This environment with Draftsmith importable, no hub access, and threads that sleep while they wait. A module in the current
+    folder is not imported.
 
     OpenMP's default is to spin: beside any other load on the machine a training step then takes twenty times as long.
     """
     found = dict(os.environ)
     paths = [SOURCE_ROOT, *filter(None, found.get("PYTHONPATH", "").split(os.pathsep))]
-    quiet = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    quiet = {
+        "PYTHONSAFEPATH": "1",
+        "HF_HUB_OFFLINE": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
     return found | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))} | quiet | dict(extra or {})
 
 
@@ -38,7 +45,7 @@ def run_module(
 ) -> int:
     """Run `python -m module`, output to `log`; call `every` while it runs. Returns the exit code; always stopped."""
     child = processes.start(
-        [python or sys.executable, "-m", module, *arguments],
+        [python or sys.executable, "-P", "-m", module, *arguments],
         registry=registry,
         label=module,
         log=log,
