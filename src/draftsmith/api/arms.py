@@ -177,9 +177,11 @@ def _lint(arm: Arm, config: Config) -> None:
     model = Path((arm.speculation.draft if arm.speculation else None) or "")
     if not config.target or not (model / "config.json").is_file():
         return
+    from draftsmith.api.drafts import served_tokens
     from draftsmith.trainers.lint import lint_draft
 
-    report = lint_draft(model, wiring.target(config, Path(config.target)), served_tokens=config.engine.max_model_len)
+    target = wiring.target(config, Path(config.target))
+    report = lint_draft(model, target, served_tokens=served_tokens(config, target))
     if not report.passed:
         words = "; ".join(finding.sentence for finding in report.at("error"))
         raise RefusedError(f"arm {arm.name!r}: the draft does not pass lint: {words}", "see `draftsmith lint`")

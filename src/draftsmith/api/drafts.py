@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from draftsmith.api.settings import require_target
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.config import Config
-from draftsmith.contract.draft import LintReport
-from draftsmith.contract.errors import InputError
+from draftsmith.contract.draft import LintReport, TargetFacts
+from draftsmith.contract.errors import InputError, RefusedError
 from draftsmith.kit.files import write_atomic
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def lint(config: Config, draft: Path | str, *, parent: Path | None = None) -> Li
     from draftsmith.trainers.lint import lint_draft
 
     target = require_target(config)
-    return lint_draft(Path(draft), target, served_tokens=config.engine.max_model_len, parent=parent)
+    return lint_draft(Path(draft), target, served_tokens=served_tokens(config, target), parent=parent)
 
 
 def verify(bundle: Path | str) -> VerifyReport:
@@ -109,3 +109,23 @@ def _site(config: Config) -> tuple[Any, Any]:
 
     slurm = parse_options(config.backend.options if config.backend.kind == "slurm" else {})
     return slurm, parse_serving_options(config.serving.options if config.serving.kind == "kubernetes" else {})
+
+
+def require_clean_drafts(config: Config, target: TargetFacts) -> None:
+    """Raise RefusedError if a draft of `compare.drafts` does not pass lint: it would be served by the engine."""
+    from draftsmith.trainers.lint import lint_draft
+
+    for folder in config.compare.drafts:
+        report = lint_draft(Path(folder), target, served_tokens=served_tokens(config, target))
+        if not report.passed:
+            words = "; ".join(finding.sentence for finding in report.at("error"))
+            raise RefusedError(
+                f"compare.drafts: {Path(folder).name} does not pass lint: {words}", "see `draftsmith lint`"
+            )
+
+
+def served_tokens(config: Config, target: TargetFacts) -> int:
+    """The longest context a draft will serve: as configured; where nothing is, no longer than the target reaches."""
+    configured = "max_model_len" in config.engine.model_fields_set
+    length = config.engine.max_model_len
+    return length if configured else min(length, target.max_position_embeddings)

@@ -9,6 +9,7 @@ from typing import Any
 
 import draftsmith
 from draftsmith import wiring
+from draftsmith.api.drafts import require_clean_drafts
 from draftsmith.api.places import backend_here, run_backend
 from draftsmith.api.settings import absolute, require_target, resolve_sources, source_id
 from draftsmith.contract.base import digest
@@ -59,6 +60,7 @@ def open_loop(request: RunRequest, console: Console, words_of_backend: dict[str,
     target = require_target(config)
     paths = resolve_sources(list(request.sources))
     config, further = absolute(config)
+    require_clean_drafts(config, target)
     sources_sha = digest({path: source_id(path) for path in paths} | further | {"options": {}})
     workspace = private_dir(Path(config.workspace).resolve())
     words = config.model_dump(mode="json", exclude_defaults=True)

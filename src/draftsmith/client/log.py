@@ -90,8 +90,8 @@ def answered_ids(log: Path) -> set[str]:
     done: set[str] = set()
     if log.exists() and not log.is_file():
         raise InputError(f"{log.name} is no regular file", "name another file with --out")
-    torn = _last_line(log)
-    if torn and not (torn.startswith(RECORD_START) or RECORD_START.startswith(torn)):
+    begins = _last_line(log)[:256].replace(b" ", b"")
+    if not (begins.startswith(RECORD_START) or RECORD_START.startswith(begins)):
         raise InputError(
             f"{log.name} ends in a line that is no record of an access log", "name another file with --out"
         )

@@ -39,10 +39,9 @@ def lint_draft(
 ) -> LintReport:
     """All checks of the draft in `folder` against its target.
 
-    `served_tokens` is the longest context it will serve (default: the target's own, which also is the most it can be). `parent` is the draft that a warm
+    `served_tokens` is the longest context it will serve (default: the target's own). `parent` is the draft that a warm
     start began from. Never raises for what the folder holds.
     """
-    served_tokens = min(served_tokens, target.max_position_embeddings) if served_tokens else None
     findings = list(lint_files.check_files(folder))
     try:
         draft = read_draft(folder)
