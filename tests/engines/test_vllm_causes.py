@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from material import shared
 
 from draftsmith.engines.vllm import causes
 
@@ -94,3 +95,119 @@ def test_the_tail_holds_the_root_cause_and_no_words_of_a_user(recorded: Recorded
     assert "Cannot find any model weights" in shown
     assert "my secret" not in shown
     assert len(shown.split("\n")) <= causes.TAIL_LINES
+
+
+def logged(process: str, *lines: str) -> str:
+    """Lines as a process of the engine logs an exception."""
+    return "".join(f"({process} pid=7) ERROR 09-01 10:00:00 [core.py:712] {line}\n" for line in lines)
+
+
+def crashed(error: str, process: str = "EngineCore") -> str:
+    return logged(
+        process, "Traceback (most recent call last):", '  File "/x/model.py", line 1, in f', "    run()", error
+    )
+
+
+DIED = logged("EngineCore", "EngineCore encountered a fatal error.")
+NOTICED = crashed(
+    "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace", "APIServer"
+)
+WORKER_FAILED = logged("Worker_TP1", "WorkerProc failed to start.")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("torch.AcceleratorError: CUDA error: an illegal memory access was encountered", "illegal memory access"),
+        ("RuntimeError: CUDA error: device-side assert triggered", "stopped at an assertion"),
+        ("RuntimeError: query and key must have the same dtype", "different data types"),
+        ("RuntimeError: Model does not support EAGLE3 interface but aux_hidden_state_outputs was requested", "EAGLE3"),
+        ("ValueError: Unsupported model_type deepseek_v3 for Eagle3 speculator", "model type deepseek_v3"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "GPU ran out of memory"),
+        ("ValueError: World size (4) is larger than the number of available GPUs (2)", "more GPUs"),
+        ("RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO)", "NCCL"),
+        ("PermissionError: [Errno 13] Permission denied: '/models/m'", "may not read"),
+        ("ImportError: /x/_C.abi3.so: undefined symbol: _ZN3c10", "does not fit the others"),
+    ],
+)
+def test_a_crash_is_named_by_its_own_error_not_by_who_noticed_it(error: str, said: str) -> None:
+    for process in ("EngineCore", "EngineCore_DP0", "Worker_TP1"):
+        found = causes.diagnose(DIED + WORKER_FAILED + crashed(error, process) + NOTICED, 1)
+        assert found.recognised, error
+        assert said in found.cause
+        assert "out-of-memory killer" not in found.next_step
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        "(APIServer pid=1) ",
+        "(EngineCore_0 pid=3) ",
+        "(VllmWorker rank=1 pid=9) ",
+        "(RayWorker pid=4, ip=10.0.0.2) ",
+    ],
+)
+def test_an_unknown_error_is_told_in_its_own_words_whatever_stands_before_it(prefix: str) -> None:
+    lines = (
+        "Traceback (most recent call last):",
+        '  File "/x.py", line 1, in f',
+        "    go()",
+        "ValueError: no such thing as a moon",
+    )
+    found = causes.diagnose("".join(f"{prefix}{line}\n" for line in lines), 1)
+    assert not found.recognised
+    assert found.cause == "the engine failed with code 1: ValueError: no such thing as a moon"
+
+
+def test_an_error_that_was_survived_does_not_name_the_crash() -> None:
+    """An earlier error of a known kind would hide the last one, which is of none."""
+    text = crashed("ModuleNotFoundError: No module named 'flash_attn'") + crashed("RuntimeError: the moon is missing")
+    found = causes.diagnose(text + NOTICED, 1)
+    assert not found.recognised
+    assert "the moon is missing" in found.cause
+
+
+def test_processes_that_write_at_once_are_read_apart() -> None:
+    one = crashed("RuntimeError: size mismatch for lm_head", "Worker_TP0").splitlines(keepends=True)
+    other = crashed("RuntimeError: cancelled: Connection closed by remote peer", "Worker_TP1").splitlines(keepends=True)
+    mixed = "".join(line for pair in zip(one, other, strict=True) for line in pair)
+    assert "shape mismatch" in causes.diagnose(WORKER_FAILED + mixed + NOTICED, 1).cause
+
+
+def test_what_an_error_was_raised_from_counts() -> None:
+    first = crashed("AssertionError: loaded_weight")
+    chain = logged("EngineCore", "", "The above exception was the direct cause of the following exception:", "")
+    second = crashed("RuntimeError: loading failed")
+    assert "shape mismatch" in causes.diagnose(first + chain + second, 1).cause
+
+
+def test_a_crash_in_native_code_is_no_kill() -> None:
+    assert "native code (Segfault)" in causes.diagnose("!!!!!!! Segfault encountered !!!!!!!\n", 1).cause
+    assert "native code (SIGSEGV)" in causes.diagnose("", -11).cause
+    assert "/dev/shm" in causes.diagnose("", -7).next_step
+
+
+def test_what_a_user_wrote_is_not_in_the_cause() -> None:
+    found = causes.diagnose(crashed("ValueError: prompt: 'my secret' is too long"), 1)
+    assert "secret" not in found.cause
+    assert not found.recognised
+
+
+def test_a_dead_engine_without_any_error_is_still_told() -> None:
+    found = causes.diagnose(DIED + NOTICED, 1)
+    assert "died without a word" in found.cause
+
+
+EXPECTED = {
+    "crash_then_enginedead": "data types",
+    "prefixed_lines_without_level_0.24_to_0.30": "deepseek_v3",
+    "tp_no_eagle3_interface": "EAGLE3",
+}
+
+
+def test_every_log_of_the_cases_has_a_true_cause() -> None:
+    for log in sorted(shared("cases", "logs").glob("*.log")):
+        found = causes.diagnose(log.read_text(errors="replace"), 1)
+        assert "without a word" not in found.cause, log.name
+        assert EXPECTED.get(log.stem, "") in found.cause, log.name

@@ -6,7 +6,8 @@ import re
 import signal
 from dataclasses import dataclass
 
-from draftsmith.engines.vllm.log import PREFIX, clean, message
+from draftsmith.engines import tracebacks
+from draftsmith.engines.vllm.log import clean
 
 TAIL_LINES = 30
 TAIL_WIDTH = 400
@@ -16,7 +17,6 @@ PRIVATE = re.compile(
     r"Received request|Generated response|prompts?[\'\"]?[=:]|prompt_token_ids|messages[\'\"]?[=:]", re.IGNORECASE
 )
 
-HARMLESS = re.compile(r"^(?:\([\w -]+pid=\d+\)\s+)?(?:DEBUG|INFO|WARNING)\b")
 NOISE = re.compile(r"it/s\]|s/it\]|nanobind|leaked|resource_tracker|^usage:|^\s+\[-")
 
 
@@ -103,7 +103,97 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "copy or export the checkpoint again and compare its hashes",
     ),
     (
-        r"CUDA out of memory|torch\.(?:cuda\.)?OutOfMemoryError",
+        r"an illegal memory access was encountered|CUDA error: misaligned address|CUDA error: unspecified launch failure",
+        "a kernel on the GPU read or wrote memory that is not its own (illegal memory access)",
+        "this is a fault of the engine or a wrong draft: lint the draft, start with CUDA_LAUNCH_BLOCKING=1 to see the place",
+    ),
+    (
+        r"device-side assert triggered",
+        "a kernel on the GPU stopped at an assertion, often a token id outside the vocabulary",
+        "lint the draft (its vocabulary map), and start with CUDA_LAUNCH_BLOCKING=1 to see the place",
+    ),
+    (
+        r"no kernel image is available for execution",
+        "the engine was not built for this GPU",
+        "install a build of vLLM for this GPU's compute capability",
+    ),
+    (
+        r"must have the same dtype|expected (?:scalar type|mat1 and mat2)[^\n]*(?:but (?:found|got)|same dtype)|[Kk][Vv] cache d?type[^\n]*(?:mismatch|not supported)",
+        "tensors of different data types met, for example in the KV cache of draft and target",
+        "give the draft the target's dtype, and leave --kv-cache-dtype out or check that the draft supports it",
+    ),
+    (
+        r"does not support (?:the )?EAGLE-?3 interface|[Mm]odel does not support EAGLE-?3",
+        "this model hands out no hidden states for EAGLE3 in this vLLM",
+        "use a method without hidden states (ngram, suffix, a draft model), or a vLLM that supports the model",
+    ),
+    (
+        r"Unsupported model_type ([\w.-]+) for [Ee]agle-?3|(?:EAGLE-?3|[Ee]agle-?3) is (?:only|not) supported (?:for|by) ([^\n]{0,80})",
+        "this vLLM serves no EAGLE3 draft for the model type {1} {2}",
+        "use a method without hidden states (ngram, suffix, a draft model), or a vLLM that supports the model",
+    ),
+    (
+        r"[Ww]orld size \(?(\d+)\)? is larger than the number of available GPUs \((\d+)\)|(?:CUDA error: )?invalid device ordinal",
+        "the server wants more GPUs than there are {1} {2}",
+        "lower --tensor-parallel-size, or use a machine with more GPUs",
+    ),
+    (
+        r"(?:must be divisible by|is not divisible by) (?:tensor parallel|the tensor)[^\n]*|attention heads \(?\d*\)? must be divisible[^\n]*",
+        "the number of attention heads does not divide by the tensor-parallel size",
+        "choose another --tensor-parallel-size; a draft may need draft_tensor_parallel_size = 1",
+    ),
+    (
+        r"User-specified max_model_len \((\d+)\) is greater than the derived max_model_len",
+        "the context length {1} is longer than the model's own",
+        "lower engine.max_model_len to the model's max_position_embeddings",
+    ),
+    (
+        r"trust_remote_code=True",
+        "the model comes with code of its own, which the engine runs only if it is told to",
+        "use a checkpoint whose architecture the engine has; add --trust-remote-code only for code that you have read",
+    ),
+    (
+        r"GatedRepoError|401 Client Error|Access to model [^\n]* is restricted",
+        "the model is not freely available and no copy of it is here",
+        "download it by hand with its licence accepted, and give the folder",
+    ),
+    (
+        r"NCCL error[^\n]*|ncclInternalError|ncclSystemError|ncclUnhandledCudaError",
+        "the GPUs could not talk to each other (NCCL)",
+        "start with NCCL_DEBUG=INFO to see why; in a container check the size of /dev/shm",
+    ),
+    (
+        r"unable to (?:mmap|allocate|open) shared memory|/dev/shm[^\n]*No space|[Ss]hared memory[^\n]*(?:too small|No space)",
+        "the shared memory (/dev/shm) is too small",
+        "give the container more (docker --shm-size, an emptyDir of medium Memory)",
+    ),
+    (
+        r"Too many open files",
+        "the process may not open more files",
+        "raise the limit (ulimit -n)",
+    ),
+    (
+        r"Permission denied: '?([^'\n]*)",
+        "the engine may not read or write a file",
+        "check the owner and mode of the model, the cache and the workspace",
+    ),
+    (
+        r"Bfloat16 is only supported on GPUs with compute capability",
+        "this GPU has no bfloat16",
+        "add --dtype float16 to engine.flags",
+    ),
+    (
+        r"undefined symbol: (\w+)|version `(GLIBC\w*_[\d.]+)' not found|CXXABI_[\d.]+",
+        "a library of the engine does not fit the others (missing symbol {1}{2})",
+        "install vLLM and torch of versions that belong together",
+    ),
+    (
+        r"(?:nvcc|ninja|gcc|g\+\+|cc)'? ?(?:was )?not found|Failed to find C compiler|Could not find nvcc",
+        "the engine compiles a kernel at the start and there is no compiler",
+        "install a C compiler (and nvcc where it is asked for), or start with enforce_eager to see whether it goes without",
+    ),
+    (
+        r"CUDA out of memory|CUDA error: out of memory|torch\.(?:cuda\.)?OutOfMemoryError",
         "the GPU ran out of memory",
         "lower engine.gpu_memory_share, engine.max_model_len or engine.max_num_seqs, or stop what else uses the GPU",
     ),
@@ -153,6 +243,7 @@ KILLED = Diagnosis(
 WORKER_DIED = re.compile(
     r"Worker proc [\w-]+ died unexpectedly|WorkerProc (?:initialization )?failed|EngineDeadError|Failed core proc\(s\): \{[^}]"
 )
+CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 CODE_OF_KILL = (-signal.SIGKILL, 128 + signal.SIGKILL)
 KILLED_CHILD = re.compile(r"Failed core proc\(s\): \{[^}]*(?:-9|137)|exit ?code[:=]? ?(?:-9|137)")
 
@@ -160,31 +251,53 @@ KILLED_CHILD = re.compile(r"Failed core proc\(s\): \{[^}]*(?:-9|137)|exit ?code[
 def diagnose(text: str, exit_code: int | None) -> Diagnosis:
     """Name the cause from a server's log and its exit code (None = still running).
 
-    Only errors and lines without a level (tracebacks) are looked at: warnings speak of things that went on working.
+    Only errors and lines without a level (tracebacks) are looked at: warnings speak of things that went on working. Where
+    the log has a true error, it alone decides; what another process says of it (EngineDeadError) does not.
     """
-    lines = [message(line) for line in clean(text) if not HARMLESS.match(line)]
-    plain = "\n".join(line for line in lines if not line.startswith("usage:"))
-    for pattern, cause, step in CAUSES:
-        if found := re.search(pattern, plain):
-            return Diagnosis(_fill(cause, found), step)
+    lines = tracebacks.read_lines(clean(text))
+    failure = tracebacks.cause(lines)
+    plain = "\n".join(line.text.strip() for line in lines if not line.text.startswith("usage:"))
+    if found := _known(failure.text if failure else plain):
+        return found
     if exit_code in CODE_OF_KILL or KILLED_CHILD.search(plain):
         return KILLED
     if exit_code == 127 and "cannot run" in plain:
         return Diagnosis("the engine's interpreter cannot be run", "set engine.python to a working Python with vLLM")
-    if WORKER_DIED.search(plain):
+    if failure is None and WORKER_DIED.search(plain):
         return Diagnosis(
             "a worker process of the engine died without a word",
             "look for the out-of-memory killer in the kernel's log",
         )
-    if exit_code is not None and exit_code < 0:
+    if exit_code is not None and exit_code < 0 and -exit_code not in CRASHES:
         name = signal.Signals(-exit_code).name if -exit_code in set(signal.Signals) else str(-exit_code)
         return Diagnosis(f"the engine's process was ended by {name}", "find out who sent the signal, and start again")
-    last = _last_error(lines)
+    if failure is None and (crash := _crash(plain, exit_code)):
+        return crash
+    last = failure.error[:TAIL_WIDTH] if failure and not PRIVATE.search(failure.error) else None
     described = f"with code {exit_code}" if exit_code is not None else "(it still runs)"
     return Diagnosis(
         f"the engine failed {described}: {last}" if last else f"the engine stopped {described} and gave no reason",
         "read the end of its log",
         recognised=False,
+    )
+
+
+def _known(text: str) -> Diagnosis | None:
+    for pattern, cause, step in CAUSES:
+        if found := re.search(pattern, text):
+            return Diagnosis(_fill(cause, found), step)
+    return None
+
+
+def _crash(text: str, exit_code: int | None) -> Diagnosis | None:
+    """A crash in native code, which leaves no traceback."""
+    found = re.search(r"!!!!!!! (Segfault) encountered|Fatal Python error: ([\w ]+)|(Bus error)", text)
+    if not found and (exit_code is None or -exit_code not in CRASHES):
+        return None
+    what = next(filter(None, found.groups())) if found else signal.Signals(-(exit_code or 0)).name
+    return Diagnosis(
+        f"the engine crashed in native code ({what})",
+        "read the end of its log; a bus error often means that /dev/shm is too small",
     )
 
 
@@ -204,12 +317,5 @@ def _fill(template: str, found: re.Match[str]) -> str:
 
 
 def _frame(line: str) -> bool:
-    text = PREFIX.sub("", line)
+    text = tracebacks.read_line(line).text
     return text.startswith(("  File ", "    "))
-
-
-def _last_error(lines: list[str]) -> str | None:
-    for line in reversed(lines):
-        if re.match(r"[\w.]*(?:Error|Exception)\b", line) and not PRIVATE.search(line):
-            return line[:TAIL_WIDTH]
-    return None

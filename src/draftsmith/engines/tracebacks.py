@@ -1,0 +1,119 @@
+"""The errors in a server's log, told apart from what only follows from them. Pure.
+
+A crash of an engine is logged by several processes: the one that failed, and those that noticed. Lines of processes are
+mixed. The cause is the last error that is not itself a message about another process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+PROCESS = re.compile(r"\((?P<name>[\w .:=/-]*\bpid=\d+(?:, ip=[\w.:]+)?)\)\s?")
+LEVEL = re.compile(
+    r"(?:\[[\d-]+ [\d:,.]+[^\]]*\]\s?)?"  # SGLang: `[2026-11-26 17:36:52 TP0] text`
+    r"(?:(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)(?::\s+| \d\d-\d\d [\d:.]+ (?:\[[^\]]*\]|[\w./-]+:\d+\])\s?))?"
+)
+HARMLESS = frozenset({"DEBUG", "INFO", "WARNING"})
+TRACEBACK = "Traceback (most recent call last):"
+CHAIN = ("During handling of the above exception", "The above exception was the direct cause")
+ERROR = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?:: .*|:?$)")
+MESSAGE_LINES = 12  # of one error; a validation error is the longest that is met
+
+# These tell that something else failed.
+SECONDARY = re.compile(
+    r"EngineDeadError|EngineCore encountered|Engine core (?:proc \S+ )?(?:initialization failed|died)|Failed core proc"
+    r"|WorkerProc (?:initialization )?failed|Worker proc \S+ died unexpectedly|Engine process failed to start"
+    r"|Engine background task failed|Background loop (?:has errored|is stopped)|Executor failed|MQEngineDeadError"
+    r"|CancelledError|KeyboardInterrupt|SystemExit|BrokenPipeError|ConnectionResetError|EOFError|ContextTerminated"
+    r"|Rank \d+ scheduler (?:is dead|died)|Initialization failed\. Please see the error messages above"
+    r"|remote process exited|Connection (?:closed|reset) by (?:remote )?peer|recvValue failed|Broken pipe"
+    r"|cannot schedule new futures|Event loop is closed|I/O operation on closed file|leaked (?:shared_memory|semaphore)"
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a log. `level` None: it has none, as lines of a traceback. `text` keeps its indentation."""
+
+    process: str
+    level: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One error. `error`: its first line. `text`: its traceback, with those it was raised from, and its message."""
+
+    error: str
+    text: str
+    place: int
+
+    @property
+    def secondary(self) -> bool:
+        """Whether it only says that another process failed."""
+        return bool(SECONDARY.search(self.error))
+
+
+def read_line(line: str) -> Line:
+    """Take a line apart: process, level, text. Any of the prefixes may be missing; there may be several processes."""
+    process, rest = "", line
+    while found := PROCESS.match(rest):
+        process, rest = found["name"], rest[found.end() :]
+    head = LEVEL.match(rest)
+    return Line(process, head["level"] if head else None, rest[head.end() :] if head else rest)
+
+
+def read_lines(lines: Iterable[str]) -> list[Line]:
+    """The lines that may speak of a failure: warnings and less are left out."""
+    return [line for line in map(read_line, lines) if line.level not in HARMLESS]
+
+
+def failures(lines: Iterable[Line]) -> list[Failure]:
+    """Every error in the order of the log, those of one process read together."""
+    by_process: dict[str, list[tuple[int, str]]] = {}
+    for place, line in enumerate(lines):
+        by_process.setdefault(line.process, []).append((place, line.text))
+    found = [failure for own in by_process.values() for failure in _of_process(own)]
+    return sorted(found, key=lambda failure: failure.place)
+
+
+def cause(lines: Iterable[Line]) -> Failure | None:
+    """The last error that is no consequence of another."""
+    return next((failure for failure in reversed(failures(lines)) if not failure.secondary), None)
+
+
+def _of_process(lines: list[tuple[int, str]]) -> list[Failure]:
+    found: list[Failure] = []
+    frames: list[str] | None = None  # of the traceback at hand, None outside of one
+    before: list[str] = []  # the error that the next one may have been raised from
+    chained = False
+    for index, (place, text) in enumerate(lines):
+        bare = text.strip()
+        if bare == TRACEBACK:
+            frames = [*before] if chained else []
+            continue
+        if bare.startswith(CHAIN):
+            chained = True
+            continue
+        if frames is not None and text.startswith((" ", "\t")):
+            frames.append(bare)
+            continue
+        if frames is None and not ERROR.fullmatch(bare):
+            continue
+        message = _message([line for _, line in lines[index : index + MESSAGE_LINES]])
+        before = [*(frames or []), *message]
+        found.append(Failure(bare, "\n".join(before), place))
+        frames, chained = None, False
+    return found
+
+
+def _message(lines: list[str]) -> list[str]:
+    """The error's line and what follows, up to the next traceback."""
+    kept = [lines[0].strip()]
+    for line in lines[1:]:
+        if line.strip() == TRACEBACK or line.startswith(CHAIN) or ERROR.fullmatch(line.strip()):
+            break
+        kept.append(line.strip())
+    return kept
