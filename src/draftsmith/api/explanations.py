@@ -14,6 +14,7 @@ from draftsmith.api.runs import get_run
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
+from draftsmith.contract.jobs import CompareResult
 from draftsmith.contract.measure import ComparisonPlan, Trial
 from draftsmith.contract.verdict import Decision
 from draftsmith.contract.view import PhaseView, RunView
@@ -103,12 +104,13 @@ def explain(config: Config, run_id: str | None = None) -> Explanation:
     run = get_run(config, run_id)
     view = run_view(run)
     lines = [f"{phase.phase:8} {phase.state:7} {phase.headline}" for phase in view.phases]
-    compare = results(run).get("compare")
-    if compare is None:
+    done = results(run)
+    if "compare" not in done:
         return Explanation(run_id=view.run_id, phases=view.phases, text="\n".join(lines))
-    decision = Decision.model_validate(read_json(Path(compare.outputs["verdict"])))
-    plan = ComparisonPlan.model_validate(read_json(Path(compare.outputs["plan"])))
-    trials = [Trial.model_validate(orjson.loads(line)) for line in read_lines(Path(compare.outputs["samples"]))]
+    compare = CompareResult.of(done["compare"])
+    decision = Decision.model_validate(read_json(Path(compare.verdict)))
+    plan = ComparisonPlan.model_validate(read_json(Path(compare.plan)))
+    trials = [Trial.model_validate(orjson.loads(line)) for line in read_lines(Path(compare.samples))]
     found = divergences(plan, valid_trials(plan, trials)[0])
     return Explanation(
         run_id=view.run_id,

@@ -21,6 +21,7 @@ from draftsmith import wiring
 from draftsmith.contract.base import Frozen, canonical
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import EngineError
+from draftsmith.contract.jobs import ForecastPlan
 from draftsmith.contract.measure import EngineFacts, OperatingPoint, Trial
 from draftsmith.contract.plan import StepSample
 from draftsmith.contract.profile import BenchShape
@@ -60,7 +61,7 @@ class Effort:
 class Progress:
     """Tells a job's progress as one whole, in expected seconds, whatever stage the parts name."""
 
-    def __init__(self, job: Job, effort: Effort) -> None:
+    def __init__(self, job: Job[ForecastPlan], effort: Effort) -> None:
         self.job, self.total = job, effort.seconds
         self.done, self.credit = 0.0, 0.0
         self.began = time.monotonic()
@@ -87,7 +88,7 @@ class Bench:
 
     def __init__(
         self,
-        job: Job,
+        job: Job[ForecastPlan],
         config: Config,
         target: str,
         weight_bytes: int,
@@ -102,7 +103,7 @@ class Bench:
     ) -> None:
         self.job, self.config, self.target = job, config, target
         self.arms, self.concurrencies, self.repeats, self.sha256 = arms, concurrencies, repeats, sha256
-        self.engine = wiring.engine(config, Path(job.plan["registry"]))
+        self.engine = wiring.engine(config, Path(job.plan.registry))
         beside = config.compare.model_copy(update={"resident": "auto"})  # a pair is always two servers together
         together = config.model_copy(update={"compare": beside})
         self.fleet = Fleet(job, together, self.engine, target, weight_bytes)
