@@ -45,7 +45,7 @@ def run_module(
 ) -> int:
     """Run `python -m module`, output to `log`; call `every` while it runs. Returns the exit code; always stopped."""
     child = processes.start(
-        [python or sys.executable, "-P", "-m", module, *arguments],
+        [python or sys.executable, "-m", module, *arguments],
         registry=registry,
         label=module,
         log=log,
