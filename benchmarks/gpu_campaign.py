@@ -34,7 +34,7 @@ from draftsmith.kit.files import append_line, private_dir, read_json, read_lines
 from draftsmith.phases.compare import other_draft
 from draftsmith.verdict.decide import decide
 from draftsmith.verdict.samples import bundle_digest
-from draftsmith.work.compare.campaign import canonical_line
+from draftsmith.work.compare.ledger import canonical_line
 from draftsmith.work.compare.trial import Endpoint, Slot, measure
 
 PLAIN, TWIN = "no-spec", "no-spec-twin"

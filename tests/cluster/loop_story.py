@@ -129,7 +129,7 @@ class Story:
         self.world.only_args_differ([*before, "--speculative-config", compact(inside)])
 
     def _pin(self) -> None:
-        for kind, count, seed in (("own", 7, 1), ("tuning", 3, 2), ("general", 7, 3)):
+        for kind, count, seed in (("own", 7, 1), ("tuning", 3, 2), ("general", 10, 3)):
             chosen = [
                 Prompt(prompt_id=f"{kind}-{line['id']}", content_class="chat", messages=line["messages"], max_tokens=8)
                 for line in prompt_lines(count, seed)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import save_file
 
-from draftsmith.contract.measure import Trial
-from draftsmith.kit import gpu
+from draftsmith.contract.measure import Contention, Trial
+from draftsmith.kit import gpu, load
+from draftsmith.kit.clock import FakeClock
 from draftsmith.report.sol import measured_bandwidth
 from draftsmith.work import sizes
 from draftsmith.work.compare import meter
@@ -57,3 +58,45 @@ def test_a_pass_of_a_draft_reads_no_embeddings(tmp_path: Path) -> None:
     save_file({name: np.zeros(shape, np.float16) for name, shape in tensors.items()}, tmp_path / "model.safetensors")
     assert sizes.pass_bytes(tmp_path) == 4 * 12 * 2
     assert sizes.kv_bytes_per_token(tmp_path) == 2 * 3 * 2 * 2 * 2
+
+
+class Jumping:
+    """A wall clock that is set forward by an hour while the monotonic one goes on."""
+
+    def __init__(self) -> None:
+        self.times = iter([(1000.0, 50.0), (4602.0, 52.0)])
+        self.now = (0.0, 0.0)
+
+    def unix(self) -> float:
+        self.now = next(self.times)
+        return self.now[0]
+
+    def monotonic(self) -> float:
+        return self.now[1]
+
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError
+
+
+def test_a_clock_that_jumps_is_noticed_and_durations_do_not_mind() -> None:
+    with meter.Meter(clock=Jumping()) as metered:
+        pass
+    assert metered.moved_s == pytest.approx(3600.0)
+
+
+def test_contention_is_what_others_use_and_of_another_machine_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([load.Reading(100.0, 40.0, 5.0, None), load.Reading(104.0, 41.0, 6.0, None)])
+    monkeypatch.setattr(meter.load, "read", lambda processes: next(readings, load.Reading(0, 0, 0, 0)))
+    monkeypatch.setattr(meter.load, "cores", lambda: 2)
+    monkeypatch.setattr(meter.load, "running", lambda: 3)
+    clock = FakeClock()
+    with meter.Meter(ours=[], clock=clock) as metered:
+        clock.advance(2.0)
+    told = metered.contention(0.01)
+    assert told.others_cpu == pytest.approx(3.0 / 4.0), (
+        "four busy seconds, one of them ours, on two cores for two seconds"
+    )
+    assert (told.run_queue, told.cpu_pressure, told.memory_pressure) == (1.5, 0.5, None)
+    with meter.Meter(node="elsewhere", ours=[]) as remote:
+        pass
+    assert remote.contention(0.02) == Contention(client_lag_s=0.02)

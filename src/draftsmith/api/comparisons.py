@@ -117,7 +117,8 @@ def _settled(config: Config, request: ComparisonRequest, arms: list[Arm]) -> Con
     from draftsmith.api.settings import absolute
 
     config, _ = absolute(config)  # the job runs in a folder of its own
-    loads = tuple(request.concurrency or (() if request.arrivals else config.compare.concurrency))
+    timed = request.arrivals or config.compare.primary == "goodput"
+    loads = tuple(request.concurrency or (() if timed else config.compare.concurrency))
     update: dict[str, Any] = {"concurrency": loads} | ({"blocks": request.blocks} if request.blocks else {})
     if all(arm.endpoint is not None for arm in arms):
         update["restart_every"] = 0
@@ -129,10 +130,12 @@ def _points(config: Config, request: ComparisonRequest, times: tuple[float, ...]
     settings = config.compare
     common: dict[str, Any] = {"max_tokens": settings.max_tokens, "sampling": settings.sampling}
     points = [OperatingPoint(name=f"c{load}", concurrency=load, **common) for load in settings.concurrency]
+    open_loop = [OperatingPoint(name=f"r{rate:g}", concurrency=1, rate_per_s=rate, **common) for rate in settings.rates]
     if request.arrivals:
         sped = tuple(round(time / settings.arrival_speed, 4) for time in times)
-        points.append(OperatingPoint(name="recorded", concurrency=1, arrivals_s=sped, **common))
-    return [points[0].model_copy(update={"primary": True}), *points[1:]]
+        open_loop.append(OperatingPoint(name="recorded", concurrency=1, arrivals_s=sped, **common))
+    every = [*open_loop, *points] if settings.primary == "goodput" else [*points, *open_loop]
+    return [every[0].model_copy(update={"primary": True}), *every[1:]]
 
 
 def _names(config: Config, folder: Path, arms: list[Arm]) -> dict[str, str]:
@@ -184,8 +187,9 @@ def _read(path: Path, config: Config, by_arrival: bool) -> tuple[PromptSet, list
     """The prompts in a stable order of their own, or in the order of their arrival with the seconds since the first."""
     from draftsmith.client.log import read_requests
     from draftsmith.corpus.prompts import Prompt, pinned
+    from draftsmith.work.compare.pinning import pool
 
-    requests = list(read_requests(path, config.compare.prompts, None))
+    requests = list(read_requests(path, pool(config.compare), None))
     if by_arrival:
         if any(request.arrival_s is None for request in requests):
             raise InputError(f"{path.name}: --arrivals needs arrival_s at every prompt", "record them, or leave it out")

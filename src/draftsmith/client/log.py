@@ -78,7 +78,7 @@ def record(
             )
 
     with LineLog(out) as log:
-        wall_s, peak = replay(pending(), target, Pacing(concurrency, open_loop, speed), keep)
+        wall_s, peak, _ = replay(pending(), target, Pacing(concurrency, open_loop, speed), keep)
     return {**figures, "wall_s": wall_s, "peak_concurrency": peak, "concurrency": concurrency, "log": str(out)}
 
 

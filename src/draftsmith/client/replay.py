@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import orjson
@@ -25,6 +25,7 @@ RETRIES = 3
 BACKOFF_S = 1.0  # before the first retry, doubled for each further one
 UNLESS_SAID: dict[str, Any] = {"temperature": 0}  # a request that says nothing of its sampling is answered greedily
 RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+LAG_EVERY_S = 0.02  # how often the client looks whether its own timer comes late
 FATAL_AFTER = 8  # connection failures in a row before the server counts as gone
 
 
@@ -82,6 +83,14 @@ class Pacing:
     rate_scale: float = 1.0
 
 
+class Replayed(NamedTuple):
+    """`peak`: most requests in flight at once. `lag_s`: the longest time by which this client's own timer came late."""
+
+    wall_s: float
+    peak: int
+    lag_s: float = 0.0
+
+
 def served_model(endpoint: str, api_key: str | None = None) -> str:
     """Name of the first model the server lists. Raises InputError if it cannot be asked."""
     url = Target(endpoint, "").url("models")
@@ -96,10 +105,8 @@ def served_model(endpoint: str, api_key: str | None = None) -> str:
         ) from None
 
 
-def replay(
-    requests: Iterable[Request], target: Target, pacing: Pacing, on_reply: Callable[[Reply], None]
-) -> tuple[float, int]:
-    """Send all requests. Returns (wall seconds, peak requests in flight). Failed requests are replies with an error.
+def replay(requests: Iterable[Request], target: Target, pacing: Pacing, on_reply: Callable[[Reply], None]) -> Replayed:
+    """Send all requests. Failed requests are replies with an error.
 
     Raises EngineLostError if the server cannot be reached any more.
     """
@@ -118,7 +125,7 @@ def _first(error: BaseException) -> BaseException:
 
 async def _replay(
     requests: Iterator[Request], target: Target, pacing: Pacing, on_reply: Callable[[Reply], None]
-) -> tuple[float, int]:
+) -> Replayed:
     limit = max(pacing.concurrency, 1)
     pool = httpx.Limits(max_connections=None if pacing.open_loop else limit, max_keepalive_connections=limit)
     state = _State()
@@ -138,16 +145,29 @@ async def _replay(
             for request in requests:
                 await one(request)
 
-        async with asyncio.TaskGroup() as group:
-            if pacing.open_loop:
-                for request in requests:
-                    due = began + (request.arrival_s or 0.0) / pacing.rate_scale
-                    await asyncio.sleep(max(0.0, due - time.monotonic()))
-                    group.create_task(one(request))
-            else:
-                for _ in range(limit):
-                    group.create_task(worker())
-    return time.monotonic() - began, state.peak
+        watch = asyncio.create_task(_watch_lag(state))
+        try:
+            async with asyncio.TaskGroup() as group:
+                if pacing.open_loop:
+                    for request in requests:
+                        due = began + (request.arrival_s or 0.0) / pacing.rate_scale
+                        await asyncio.sleep(max(0.0, due - time.monotonic()))
+                        state.late(due)
+                        group.create_task(one(request))
+                else:
+                    for _ in range(limit):
+                        group.create_task(worker())
+        finally:
+            watch.cancel()
+    return Replayed(time.monotonic() - began, state.peak, state.lag_s)
+
+
+async def _watch_lag(state: _State) -> None:
+    """First tokens and ends are stamped by this loop: when its own timer is late, so may they be."""
+    while True:
+        due = time.monotonic() + LAG_EVERY_S
+        await asyncio.sleep(LAG_EVERY_S)
+        state.late(due)
 
 
 @dataclass
@@ -155,6 +175,11 @@ class _State:
     in_flight: int = 0
     peak: int = 0
     refused: int = 0
+    lag_s: float = 0.0
+
+    def late(self, due: float) -> None:
+        """It should have been `due` (monotonic) at this moment."""
+        self.lag_s = max(self.lag_s, time.monotonic() - due)
 
     def enter(self) -> None:
         self.in_flight += 1

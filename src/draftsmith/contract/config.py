@@ -7,11 +7,11 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import ConfigError
-from draftsmith.contract.measure import Thresholds
+from draftsmith.contract.measure import ContentionRule, Thresholds
 
 EngineKind = Literal["vllm"]
 ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
@@ -130,10 +130,32 @@ class CompareConfig(Frozen):
         default_factory=dict, description="sampling parameters of every request; what is absent stays as in the log"
     )
     api_key_env: str | None = Field(None, description="variable with the API key of servers that run already")
-    prompts: int = Field(24, description="held-out prompts a trial")
+    primary: Literal["cost", "goodput", "tpot"] = Field(
+        "cost",
+        description="what decides. cost: server seconds per output token; goodput: requests within the limits below, at "
+        "open-loop arrivals; tpot: median time per output token",
+    )
+    slo_ttft_s: float | None = Field(
+        None, gt=0, description="goodput: limit of the time to the first token, in seconds"
+    )
+    slo_tpot_s: float | None = Field(None, gt=0, description="goodput: limit of the time per output token, in seconds")
+    deciding: tuple[str, ...] = Field(
+        (),
+        description='operating points that decide together, such as ["c1", "c8"], or ["all"]; default: the first alone',
+    )
+    rates: tuple[float, ...] = Field(
+        (), description="operating points with open-loop arrivals: requests a second, at random intervals that are kept"
+    )
+    prompts: int = Field(24, ge=1, description="held-out prompts a block; every block takes others while they last")
+    visit_prompts: int = Field(
+        3, ge=1, description="prompts after which the next arm has its turn, for each request in flight"
+    )
+    contention: ContentionRule = Field(
+        ContentionRule(), description="when a visit is repeated because the machine was busy"
+    )
     tuning_prompts: int = Field(8, ge=0, description="validation prompts on which K is chosen")
     general_prompts: int = Field(
-        8, description="prompts of general traffic a block, to see what the draft forgot; 0 = none"
+        12, description="prompts of general traffic, asked twice in all, to see what the draft forgot; 0 = none"
     )
     general_log: str | None = Field(None, description="access log of general traffic; default: a small built-in set")
     max_tokens: int | None = Field(None, description="limit of output tokens; default: as in the log")
@@ -142,12 +164,23 @@ class CompareConfig(Frozen):
     )
     ngram: bool = Field(True, description="an n-gram arm, unless the profile says it cannot help")
     drafts: tuple[str, ...] = Field((), description="further draft folders to compare, named by folder")
+    mtp: bool = Field(True, description="an arm with the target's own multi-token prediction, where it has such heads")
+    block_verification: bool = Field(
+        False, description="an arm that verifies the candidate's drafts as blocks; vLLM 0.32 or newer"
+    )
+    adaptive_verification: bool = Field(
+        False, description="beside each further draft of method dspark, an arm with adaptive verification"
+    )
+    k_by_batch: tuple[tuple[int, int, int], ...] = Field(
+        (), description="an arm whose speculation length goes by batch size: [[from, to, K], ...]"
+    )
     suffix: bool = Field(False, description="a suffix-decoding arm, where its package is installed")
     blocks: int = Field(3, ge=1, description="interleaved blocks to start with")
     resident: Literal["auto", "yes", "no"] = Field("auto", description="keep all servers up together")
-    restart_every: int = Field(
-        1,
-        description="blocks between server restarts; 0 = start once, then tier `draft` unless thresholds.start_noise is set",
+    restart_every: int | None = Field(
+        None,
+        description="blocks between server restarts; default: as the error needs; 0 = start once, then tier `draft` unless "
+        "thresholds.start_noise is set",
     )
     canaries: bool = Field(
         True,
@@ -158,6 +191,17 @@ class CompareConfig(Frozen):
         None, description="/metrics of a DCGM exporter: clocks and power of GPUs on another machine; default: NVML here"
     )
     thresholds: Thresholds = Thresholds()
+
+    @model_validator(mode="after")
+    def _goodput_has_limits(self) -> CompareConfig:
+        """Goodput counts requests within limits, while they come at their own times."""
+        if self.primary != "goodput":
+            return self
+        if self.slo_ttft_s is None and self.slo_tpot_s is None:
+            raise ValueError("primary goodput counts requests within limits: set slo_ttft_s, slo_tpot_s or both")
+        if not self.rates and self.arrivals == "closed":
+            raise ValueError("primary goodput needs requests that come at their own times: set rates or arrivals")
+        return self
 
 
 class ServingConfig(Frozen):

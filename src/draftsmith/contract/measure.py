@@ -119,6 +119,23 @@ class Thresholds(Frozen):
     max_starts: int = Field(8, ge=1, description="second edition: most server starts of an arm in one comparison")
 
 
+class ContentionRule(Frozen):
+    """When a visit is spoiled by what else the machine did, and how often it is repeated. Part of the frozen plan.
+
+    A visit is set against the campaign's own usual: the median of the visits before it, spoiled ones included. A load that
+    stays becomes the usual, so that a busy machine is measured as it is.
+    """
+
+    others_cpu: float = Field(0.15, description="share of all cores that others may use beyond the usual")
+    client_lag_s: float = Field(0.25, description="seconds that the client's timer may be late beyond the usual")
+    gpu_clock: float = Field(0.10, description="fraction by which the GPUs' clock may be below the usual")
+    window: int = Field(12, ge=3, description="visits over which the usual is taken")
+    repeats: int = Field(2, ge=0, description="times that one visit is repeated; 0 = none is")
+    budget: float = Field(
+        0.25, ge=0, description="repeats of the whole campaign, as a share of its visits; four are free"
+    )
+
+
 class ComparisonPlan(Frozen):
     """Frozen before the first measurement; its hash is part of the evidence."""
 
@@ -152,7 +169,11 @@ class ComparisonPlan(Frozen):
         description="second edition: points that decide together, the primary one among them: a WIN at one of them, and "
         "not worse at any; empty = the primary point alone",
     )
-    visit_prompts: int | None = Field(None, description="prompts of one visit to an arm; None = all of the block's")
+    visit_prompts: int | None = Field(
+        None,
+        description="prompts of one visit to an arm, for each request in flight at the point; None = all of the block's",
+    )
+    contention: ContentionRule | None = Field(None, description="which visits are repeated; None = none is")
     sampling_seen: dict[str, dict[str, int]] = Field(
         default_factory=dict, description="numeric sampling parameters of the prompts: name -> value -> prompts"
     )
@@ -284,13 +305,18 @@ class RequestSample(Frozen):
 
 
 class Trial(Frozen):
-    """One pass of the pinned prompts over one arm at one operating point, inside one block. A line of samples.jsonl."""
+    """One visit to one arm at one operating point, inside one block. A line of samples.jsonl.
+
+    In the first edition a visit is a pass over all pinned prompts. The baseline's twin has traffic `aa`.
+    """
 
     schema_: Literal["draftsmith_trial_v1"] = Field("draftsmith_trial_v1", alias="schema")
     plan_sha256: str
-    trial_id: str = Field(description="`<point>/<block>/<arm>[/<traffic>]`, unique")
+    trial_id: str = Field(
+        description="unique: `<point>/<block>/<arm>[/<traffic>]`, in the second edition with `/<visit>[.<repeat>]`"
+    )
     block: int
-    order: int = Field(description="position of this arm inside its block")
+    order: int = Field(description="position of this visit inside its block")
     arm: str
     point: str
     traffic: Literal["own", "general", "tuning", "aa"] = "own"

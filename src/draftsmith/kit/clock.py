@@ -39,6 +39,17 @@ class SystemClock:
         time.sleep(seconds)
 
 
+class SteadyClock(SystemClock):
+    """Looks at the wall once and goes on by the monotonic clock, so that a wall clock that is set reorders nothing."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def unix(self) -> float:
+        """See Clock."""
+        return self._offset + time.monotonic()
+
+
 @dataclass
 class FakeClock:
     """Moves only when told, or when someone sleeps on it."""

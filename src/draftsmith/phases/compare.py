@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from draftsmith.contract.config import Config
+from draftsmith.contract.config import CompareConfig, Config
 from draftsmith.contract.jobs import (
     CanaryRequest,
     ComparePlan,
@@ -78,17 +78,42 @@ def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
     for k in draft_lengths(context.config):
         config = Speculation(method=method, draft=train.draft, k=k).config
         arms.append(Arm(name=f"{method}-k{k}", role="candidate", spec_config=config, draft_sha256=train.draft_sha256))
+    arms += _ways_of_verifying(settings, arms[-1])
     for folder in settings.drafts:
         said = other_draft(Path(folder), method, max(settings.k_values))
         config = said.model_copy(update={"draft": folder}).config
         arms.append(Arm(name=free_name(folder, arms), role="other", spec_config=config))
+        if settings.adaptive_verification and config["method"] == "dspark":
+            adaptive = config | {"enable_adaptive_verification": True}
+            arms.append(Arm(name=f"{arms[-1].name}-adaptive", role="other", spec_config=adaptive))
     hope = context.result(ProfileResult).ngram_tokens_per_step
     if settings.ngram and (hope is None or hope > NGRAM_HOPELESS):
         ngram = Speculation(method="ngram", k=3, rest={"prompt_lookup_max": 4, "prompt_lookup_min": 2}).config
         arms.append(Arm(name="ngram-k3", role="trainless", spec_config=ngram))
+    if settings.mtp and context.target.has_mtp:
+        heads = {"method": "mtp", "num_speculative_tokens": 1}
+        if heads != context.standing:
+            arms.append(Arm(name="mtp", role="trainless", spec_config=heads))
     if settings.suffix:
         arms.append(Arm(name="suffix", role="trainless", spec_config=Speculation(method="suffix").config))
     return tuple(arm.model_copy(update={"engine": context.config.engine.kind}) for arm in arms)
+
+
+def _ways_of_verifying(settings: CompareConfig, candidate: Arm) -> list[Arm]:
+    """The same draft used otherwise by the engine, each an arm of its own where it is asked for."""
+    spec, found = candidate.spec_config or {}, []
+    if settings.block_verification:
+        block = spec | {"rejection_sample_method": "block"}
+        found.append(candidate.model_copy(update={"name": f"{candidate.name}-block", "spec_config": block}))
+    if settings.k_by_batch:
+        longest = max(k for _, _, k in settings.k_by_batch)
+        by_batch = spec | {
+            "num_speculative_tokens": longest,
+            "num_speculative_tokens_per_batch_size": [list(tier) for tier in settings.k_by_batch],
+        }
+        name = candidate.name.rsplit("-k", 1)[0] + "-by-batch"
+        found.append(candidate.model_copy(update={"name": name, "spec_config": by_batch}))
+    return found
 
 
 def free_name(folder: str, arms: Sequence[Arm]) -> str:
@@ -124,7 +149,10 @@ def other_draft(folder: Path, method: str, k: int) -> Speculation:
 
 
 def operating_points(context: PhaseContext) -> tuple[OperatingPoint, ...]:
-    """One point a concurrency, and one at the log's arrivals if asked for; the first is primary. Lengths: the profile's."""
+    """One point a concurrency, one a rate, and one at the log's arrivals if asked for. Lengths: the profile's.
+
+    The first is primary; where goodput decides, the first of an open loop.
+    """
     figures, settings = context.results["profile"].figures, context.config.compare
     common: dict[str, Any] = {
         "isl_p50": figures.get("input_p50"),
@@ -134,10 +162,14 @@ def operating_points(context: PhaseContext) -> tuple[OperatingPoint, ...]:
     }
     loads = () if settings.arrivals == "recorded" else settings.concurrency
     points = [OperatingPoint(name=f"c{load}", concurrency=load, **common) for load in loads]
+    seen = max(1, round(figures.get("concurrency_mean") or 1))
+    open_loop = [
+        OperatingPoint(name=f"r{rate:g}", concurrency=seen, rate_per_s=rate, **common) for rate in settings.rates
+    ]
     if settings.arrivals != "closed":
-        seen = max(1, round(figures.get("concurrency_mean") or 1))
-        points.append(OperatingPoint(name=RECORDED, concurrency=seen, **common))
-    return (points[0].model_copy(update={"primary": True}), *points[1:])
+        open_loop.append(OperatingPoint(name=RECORDED, concurrency=seen, **common))
+    every = [*open_loop, *points] if settings.primary == "goodput" else [*points, *open_loop]
+    return (every[0].model_copy(update={"primary": True}), *every[1:])
 
 
 def arrivals(context: PhaseContext) -> RecordedArrivals | None:

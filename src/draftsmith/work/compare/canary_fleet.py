@@ -60,6 +60,10 @@ class CanaryFleet:
         """Whether all arms are up at once: the cluster says whether a node has room for them."""
         return self.config.compare.resident != "no"
 
+    def restartable(self, arms: Sequence[Arm]) -> bool:
+        """A canary that was taken away is the cluster's decision: it is said, and not fought."""
+        return False
+
     def tidy(self) -> None:
         """See fleet.Servers."""
         self.canaries.tidy(self.experiment)

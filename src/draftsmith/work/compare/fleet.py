@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -18,7 +19,7 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.errors import EngineError, InputError, PrerequisiteError
 from draftsmith.contract.measure import Arm, EngineFacts
 from draftsmith.engines.base import Engine, Server, ServerSpec, free_port
-from draftsmith.kit import hardware, processes
+from draftsmith.kit import hardware, load, processes
 from draftsmith.work.compare import commands
 from draftsmith.work.compare.trial import Endpoint
 from draftsmith.work.job import Job
@@ -44,6 +45,10 @@ class Servers(Protocol):
 
     def together(self, arms: Sequence[Arm]) -> bool:
         """Whether the servers of all arms are up at once."""
+        ...
+
+    def restartable(self, arms: Sequence[Arm]) -> bool:
+        """Whether a server that died can be started again from here."""
         ...
 
     def up(self, arms: Mapping[str, Arm]) -> AbstractContextManager[dict[str, Endpoint]]:
@@ -76,6 +81,10 @@ class Fleet:
         elif self.engine.installed(wiring.server_spec(self.config, self.target))[0].device != "cpu":
             return True
         return self._memory_for(len(own))
+
+    def restartable(self, arms: Sequence[Arm]) -> bool:
+        """See Servers."""
+        return all(arm.endpoint is None for arm in arms)
 
     def fits(self, arms: int) -> bool:
         """Whether so many rendered servers can be resident together."""
@@ -137,10 +146,11 @@ class Fleet:
     def _started(self, arm: Arm, server: Server) -> Endpoint:
         facts = self.engine.facts(server)
         self.facts.append((arm.name, facts))
+        ours = tuple(processes.members(server.process.record))
         if arm.command is None:
-            return Endpoint(server.url, server.spec.served_name, server.start_id, facts.kv_tokens)
+            return Endpoint(server.url, server.spec.served_name, server.start_id, facts.kv_tokens, processes=ours)
         model, counted = served_model(server.url), self._counts(server.url)
-        return Endpoint(server.url, model, server.start_id, facts.kv_tokens, counted=counted)
+        return Endpoint(server.url, model, server.start_id, facts.kv_tokens, counted=counted, processes=ours)
 
     def _external(self, arm: Arm) -> Endpoint:
         """A server that runs already. What it does not publish (counters, version, start) stays unknown."""
@@ -155,13 +165,23 @@ class Fleet:
         except (EngineError, ValueError):
             facts = EngineFacts(engine="unknown", start_id=f"{arm.name}-unknown")
             self.facts.append((arm.name, facts))
-            return Endpoint(url, model, facts.start_id, counted=self._counts(url), api_key=key)
+            return Endpoint(
+                url, model, facts.start_id, counted=self._counts(url), api_key=key, processes=_listening(url)
+            )
         start_id = who.start_id or f"{arm.name}-unknown"
         facts = EngineFacts(
             engine=self.engine.name, version=who.version, start_id=start_id, max_model_len=who.max_model_len
         )
         self.facts.append((arm.name, facts))
-        return Endpoint(url, who.model or model, start_id, counted=counted, process_start=who.start_id, api_key=key)
+        return Endpoint(
+            url,
+            who.model or model,
+            start_id,
+            counted=counted,
+            process_start=who.start_id,
+            api_key=key,
+            processes=_listening(url),
+        )
 
     def _counts(self, url: str) -> bool:
         """Whether the server publishes the engine's counters."""
@@ -179,3 +199,12 @@ def api_key(config: Config) -> str | None:
     if name and not key:
         raise PrerequisiteError(f"the environment has no {name}", "export it, or leave compare.api_key_env out")
     return key
+
+
+def _listening(url: str) -> tuple[psutil.Process, ...] | None:
+    """The processes behind a server of the user on this machine, so that they do not count as others; None if unknown."""
+    parts = urlsplit(url)
+    if parts.hostname not in ("127.0.0.1", "localhost", "::1") or parts.port is None:
+        return None
+    found = load.listening(parts.port)
+    return tuple(found) if found else None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from draftsmith.contract.access import AccessRecord
-from draftsmith.contract.config import Config
+from draftsmith.contract.config import CompareConfig, Config
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.measure import Arm, OperatingPoint
 from draftsmith.corpus.prompts import (
@@ -53,7 +54,7 @@ def pin_prompts(job: Job, config: Config) -> dict[str, PromptSet]:
             found[kind] = _general(config)
         elif kind != "general" and "corpus" in job.plan:
             choose = heldout_prompts if kind == "own" else tuning_prompts
-            count = settings.prompts if kind == "own" else settings.tuning_prompts
+            count = pool(settings) if kind == "own" else settings.tuning_prompts
             found[kind] = choose(Path(job.plan["corpus"]), count, config.corpus.seed, max_tokens=settings.max_tokens)
         else:
             found[kind] = PromptSet(prompts=(), sha256="")
@@ -73,12 +74,21 @@ def _general(config: Config) -> PromptSet:
     return general_prompts(log, settings.general_prompts, config.corpus.seed, max_tokens=GENERAL_TOKENS)
 
 
-def pin_points(job: Job, prompts: int) -> list[OperatingPoint]:
-    """The operating points of the plan; the one that replays the log's arrivals gets its times here, once."""
-    points = [OperatingPoint.model_validate(point) for point in job.plan["points"]]
+def pool(settings: CompareConfig) -> int:
+    """How many held-out prompts there are use for: as many as the preset number of blocks could ask."""
+    return settings.prompts * max(settings.blocks, settings.thresholds.max_blocks)
+
+
+def pin_points(job: Job, prompts: int, seed: int = 0) -> list[OperatingPoint]:
+    """The operating points of the plan, with the times at which a block's `prompts` are sent in an open loop.
+
+    The one that replays the log's arrivals gets them here, once. One with a rate gets random intervals, of the seed.
+    """
+    points = [_at_rate(OperatingPoint.model_validate(point), prompts, seed) for point in job.plan["points"]]
+    require_points(job.plan["config"]["compare"].get("deciding", ()), points)
     asked: dict[str, Any] | None = job.plan.get("arrivals")
     if not asked:
-        return points
+        return [_first_times(point, prompts) for point in points]
     path = job.workdir / ARRIVALS
     if not path.exists():
         times = (record.timing.start_unix_s for record in read_records(asked["sources"]) if record.timing)
@@ -90,6 +100,30 @@ def pin_points(job: Job, prompts: int) -> list[OperatingPoint]:
             "remove the comparison's folder and run again",
         )
     return [p.model_copy(update={"arrivals_s": times_s}) if p.name == asked["point"] else p for p in points]
+
+
+def require_points(deciding: Iterable[str], points: Sequence[OperatingPoint]) -> None:
+    """Raise InputError if a point that shall decide is not compared."""
+    names = [point.name for point in points]
+    strangers = [name for name in deciding if name not in (*names, "all")]
+    if strangers:
+        raise InputError(
+            f"compare.deciding names no operating point: {', '.join(strangers)}", f"name some of {', '.join(names)}"
+        )
+
+
+def _first_times(point: OperatingPoint, prompts: int) -> OperatingPoint:
+    """Of arrivals that were given for more prompts than a block has, its own."""
+    return point.model_copy(update={"arrivals_s": point.arrivals_s[:prompts]}) if point.arrivals_s else point
+
+
+def _at_rate(point: OperatingPoint, prompts: int, seed: int) -> OperatingPoint:
+    """Requests that come at random do not come evenly: exponential intervals, the same in every block."""
+    if point.rate_per_s is None or point.arrivals_s:
+        return point
+    chance = random.Random(f"{seed}/{point.name}")  # noqa: S311 - no secret hangs on it
+    times = itertools.accumulate(chance.expovariate(point.rate_per_s) for _ in range(prompts - 1))
+    return point.model_copy(update={"arrivals_s": (0.0, *(round(time, 4) for time in times))})
 
 
 def typical_window(times: Iterable[float], count: int, speed: float = 1.0) -> list[float]:

@@ -1,4 +1,4 @@
-"""One trial: the pinned prompts once over one arm, with the engine's counters before and after.
+"""One visit: a few prompts over one arm, with the engine's counters before and after, and what else the machine did.
 
 The ids of the answers are kept in memory until the block is complete, to say where an arm leaves the baseline's answer;
 what is written holds a hash of them and no text.
@@ -7,21 +7,23 @@ what is written holds a hash of them and no text.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+
+import psutil
 
 from draftsmith.client.replay import Pacing, Reply, Request, Target, replay
 from draftsmith.contract.base import canonical
 from draftsmith.contract.errors import EngineLostError
 from draftsmith.contract.measure import OperatingPoint, RequestSample, SpecCounters, Trial
 from draftsmith.corpus.prompts import Prompt
-from draftsmith.engines.base import Engine
+from draftsmith.engines.base import Engine, Snapshot
 from draftsmith.kit import hardware
+from draftsmith.kit.clock import Clock, SteadyClock
+from draftsmith.verdict.visits import Traffic
 from draftsmith.work.compare.meter import Meter
 
-Traffic = Literal["own", "general", "tuning", "aa"]
+JUMP_S = 1.0  # the wall clock may be corrected by less than this while a visit lasts
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,27 @@ class Endpoint:
     process_start: str | None = None
     api_key: str | None = field(default=None, repr=False)
     node: str | None = None
+    processes: tuple[psutil.Process, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a trial stands in the campaign."""
+    """Where a trial stands in the campaign. `visit`: None in the first edition, where an arm has one visit in a block."""
 
     plan_sha256: str
     block: int
     order: int
     arm: str
     traffic: Traffic = "own"
+    visit: int | None = None
+    attempt: int = 0
+
+    def trial_id(self, point: str) -> str:
+        """Unique in the campaign."""
+        name = f"{point}/{self.block}/{self.arm}" + ("" if self.traffic == "own" else f"/{self.traffic}")
+        if self.visit is None:
+            return name
+        return f"{name}/{self.visit}" + (f".{self.attempt}" if self.attempt else "")
 
 
 Answers = dict[str, list[int]]
@@ -80,67 +92,92 @@ def measure(
     slot: Slot,
     dcgm_url: str | None = None,
 ) -> Trial:
-    """One trial without the ids of its answers; see `measure_answers`."""
-    return measure_answers(engine, endpoint, prompts, point, slot, dcgm_url)[0]
+    """One visit without the ids of its answers; see Visitor."""
+    return Visitor(engine, dcgm_url).measure(endpoint, prompts, point, slot)[0]
 
 
-def measure_answers(
-    engine: Engine,
-    endpoint: Endpoint,
-    prompts: Sequence[Prompt],
-    point: OperatingPoint,
-    slot: Slot,
-    dcgm_url: str | None = None,
-) -> tuple[Trial, Answers]:
-    """Run one trial. Raises EngineLostError if the server goes away or is replaced meanwhile; nothing is recorded then."""
-    classes = {prompt.prompt_id: prompt.content_class for prompt in prompts}
-    samples: dict[str, RequestSample] = {}
-    answers: Answers = {}
+class Visitor:
+    """Measures visits, one after the other. `ours`: see Meter; it changes with the servers that are up."""
 
-    def keep(reply: Reply) -> None:
-        samples[reply.record.id] = sample(reply, classes[reply.record.id])
-        if reply.record.output_token_ids and not reply.record.error:
-            answers[reply.record.id] = reply.record.output_token_ids
+    def __init__(self, engine: Engine, dcgm_url: str | None = None, clock: Clock | None = None) -> None:
+        self.engine, self.dcgm_url, self.clock = engine, dcgm_url, clock or SteadyClock()
+        self.ours: Sequence[psutil.Process] | None = None
+        self._last: dict[str, Snapshot] = {}
 
-    before = engine.counters(endpoint.url) if endpoint.counted else None
-    if before and endpoint.process_start and before.start_id != endpoint.process_start:
-        raise EngineLostError(
-            f"the server of {slot.arm} was replaced while the comparison ran", "run again: finished blocks are kept"
+    def measure(
+        self, endpoint: Endpoint, prompts: Sequence[Prompt], point: OperatingPoint, slot: Slot
+    ) -> tuple[Trial, Answers]:
+        """One visit. Raises EngineLostError if the server goes away or is replaced meanwhile; nothing is recorded then."""
+        classes = {prompt.prompt_id: prompt.content_class for prompt in prompts}
+        samples: dict[str, RequestSample] = {}
+        answers: Answers = {}
+
+        def keep(reply: Reply) -> None:
+            samples[reply.record.id] = sample(reply, classes[reply.record.id])
+            if reply.record.output_token_ids and not reply.record.error:
+                answers[reply.record.id] = reply.record.output_token_ids
+
+        before = self._before(endpoint)
+        if before and endpoint.process_start and before.start_id != endpoint.process_start:
+            raise EngineLostError(
+                f"the server of {slot.arm} was replaced while the comparison ran", "run again: finished blocks are kept"
+            )
+        began = self.clock.unix()
+        pacing = Pacing(point.concurrency, open_loop=point.open_loop)
+        target = Target(endpoint.url, endpoint.model, api_key=endpoint.api_key, again=False)
+        with Meter(self.dcgm_url, node=endpoint.node, ours=self.ours) as meter:
+            wall_s, peak, lag_s = replay(requests_of(prompts, point), target, pacing, keep)
+        counters = SpecCounters()
+        if before:
+            self._last[endpoint.url] = self.engine.counters(endpoint.url)
+            counters = self.engine.diff(before, self._last[endpoint.url])
+        trial = Trial(
+            plan_sha256=slot.plan_sha256,
+            trial_id=slot.trial_id(point.name),
+            block=slot.block,
+            order=slot.order,
+            arm=slot.arm,
+            point=point.name,
+            traffic=slot.traffic,
+            node=endpoint.node or hardware.node(),
+            engine_start_id=endpoint.start_id,
+            started_unix_s=began,
+            wall_s=wall_s,
+            peak_concurrency=peak,
+            samples=tuple(samples[prompt.prompt_id] for prompt in prompts if prompt.prompt_id in samples),
+            counters=counters,
+            kv_tokens=endpoint.kv_tokens,
+            invalid=_jumped(meter.moved_s),
+            hardware=meter.summary(),
+            visit=slot.visit or 0,
+            contention=meter.contention(lag_s),
         )
-    began = time.time()
-    pacing = Pacing(point.concurrency, open_loop=point.open_loop)
-    target = Target(endpoint.url, endpoint.model, api_key=endpoint.api_key, again=False)
-    with Meter(dcgm_url, node=endpoint.node) as meter:
-        wall_s, peak = replay(requests_of(prompts, point), target, pacing, keep)
-    counters = engine.diff(before, engine.counters(endpoint.url)) if before else SpecCounters()
-    suffix = "" if slot.traffic == "own" else f"/{slot.traffic}"
-    trial = Trial(
-        plan_sha256=slot.plan_sha256,
-        trial_id=f"{point.name}/{slot.block}/{slot.arm}{suffix}",
-        block=slot.block,
-        order=slot.order,
-        arm=slot.arm,
-        point=point.name,
-        traffic=slot.traffic,
-        node=endpoint.node or hardware.node(),
-        engine_start_id=endpoint.start_id,
-        started_unix_s=began,
-        wall_s=wall_s,
-        peak_concurrency=peak,
-        samples=tuple(samples[prompt.prompt_id] for prompt in prompts if prompt.prompt_id in samples),
-        counters=counters,
-        kv_tokens=endpoint.kv_tokens,
-        hardware=meter.summary(),
-    )
-    return trial, answers
+        return trial, answers
+
+    def _before(self, endpoint: Endpoint) -> Snapshot | None:
+        """The counters before a visit. Those that settled after the last one still hold if nobody asked anything since."""
+        if not endpoint.counted:
+            return None
+        last = self._last.get(endpoint.url)
+        if last is not None and self.engine.reading(endpoint.url) == last:
+            return last
+        return self.engine.counters(endpoint.url)
+
+
+def _jumped(moved_s: float) -> str | None:
+    """Durations are monotonic and do not mind, but the order of visits in time is evidence, and a machine may have slept."""
+    if abs(moved_s) < JUMP_S:
+        return None
+    return f"the clock jumped: the wall clock moved by {moved_s:+.1f} s against the monotonic one during the visit"
 
 
 def with_divergence(measured: Iterable[tuple[Trial, Answers]], baseline: str) -> list[Trial]:
     """The trials of one block; each answer that differs says at which token it leaves the baseline's at the same point."""
     rows = list(measured)
-    told: dict[str, Answers] = {
-        trial.point: answers for trial, answers in rows if trial.arm == baseline and trial.traffic == "own"
-    }
+    told: dict[str, Answers] = {}
+    for trial, answers in rows:
+        if trial.arm == baseline and trial.traffic == "own":
+            told.setdefault(trial.point, {}).update(answers)
     found = []
     for trial, answers in rows:
         base = told.get(trial.point, {}) if trial.traffic in ("own", "aa") else {}

@@ -15,12 +15,14 @@ from draftsmith.verdict.first.power import blocks_needed, smallest_gain
 from draftsmith.verdict.first.sequential import Rule
 
 WARM_PROMPTS = 3
+WARM_TOKENS = 16
 WARM_PASSES = 4
 WARM_TOLERANCE = 0.05
 SMOKE_POSITION0 = 0.15
-SMOKE_PROMPTS = 32
+SMOKE_PROMPTS = 16
 SMOKE_TOKENS = 24
-PILOT_PASSES = 4
+PILOT_PASSES = 3
+PILOT_TOKENS = 32
 
 
 def steady(one_pass: Callable[[], Trial], least: int = 2) -> list[Trial]:
@@ -97,13 +99,18 @@ class Forecast:
     smallest_gain: float
     gain: float
     blocks: int | None
+    block_prompts: int
     block_s: float
     least_s: float
     most_s: float
 
     def sentence(self, limits: Thresholds) -> str:
         """For the operator, before the run."""
-        needed = f"about {self.blocks} blocks" if self.blocks else "more blocks than can be measured"
+        needed = (
+            f"about {self.blocks} blocks ({self.blocks * self.block_prompts} answers of each arm)"
+            if self.blocks
+            else "more blocks than can be measured"
+        )
         shown = f"{100 * self.smallest_gain:.2g} %" if self.smallest_gain < 1 else "any gain"
         most, least = max(limits.min_blocks, limits.max_blocks), limits.min_blocks
         span = f"{_words(self.least_s)} ({least} blocks) to {_words(self.most_s)} ({most})"
@@ -119,20 +126,28 @@ class Forecast:
         return {**asdict(self), "sentence": self.sentence(limits)}
 
 
-def forecast(plan: ComparisonPlan, pilot: Sequence[Trial], *, general: int, start_s: float) -> Forecast:
-    """From passes of the baseline over a few prompts at the primary point. `start_s`: to start the servers of a block."""
+def forecast(
+    plan: ComparisonPlan, pilot: Sequence[Trial], *, answer_tokens: float, general: int, start_s: float
+) -> Forecast:
+    """From short passes of the baseline over a few prompts at the primary point.
+
+    `answer_tokens`: length of a whole answer. `general`: answers to general traffic in one pass over it. `start_s`: to start
+    the servers once.
+    """
     limits = plan.thresholds
     logs = [math.log(median_tpot(trial)) for trial in pilot]
     noise = math.sqrt(2) * statistics.stdev(logs) if len(logs) > 1 else 0.0
-    answer_s = statistics.fmean(s.latency_s for t in pilot for s in t.samples if s.latency_s is not None)
+    first_s = statistics.fmean(s.ttft_s for t in pilot for s in t.samples if s.ttft_s is not None)
+    answer_s = first_s + max(0.0, answer_tokens - 1) * math.exp(statistics.fmean(logs))
+    prompts = plan.block_prompts or plan.n_prompts
     per_point = [
-        max(p.arrival_s(plan.n_prompts - 1) or 0.0, plan.n_prompts * answer_s / max(1, p.concurrency))
+        max(p.arrival_s(prompts - 1) or 0.0, prompts * answer_s / max(1, p.concurrency))
         if p.open_loop
-        else max(answer_s, plan.n_prompts * answer_s / p.concurrency)
+        else max(answer_s, prompts * answer_s / p.concurrency)
         for p in plan.points
     ]
-    trials = (len(plan.arms) + 1) * sum(per_point) + general * answer_s / max(1, plan.points[0].concurrency)
-    block_s = trials + (start_s if plan.restarts else 0.0)
+    once = general * answer_s / max(1, plan.points[0].concurrency)
+    block_s = (len(plan.arms) + 1) * sum(per_point) + (start_s if plan.restarts else 0.0)
     gain = 2 * limits.min_gain
     return Forecast(
         passes=len(pilot),
@@ -141,9 +156,10 @@ def forecast(plan: ComparisonPlan, pilot: Sequence[Trial], *, general: int, star
         smallest_gain=smallest_gain(noise, Rule.of(limits), limits.start_noise or 0.0),
         gain=gain,
         blocks=blocks_needed(noise, gain, limits.confidence, thresholds=limits),
+        block_prompts=prompts,
         block_s=block_s,
-        least_s=limits.min_blocks * block_s,
-        most_s=max(limits.min_blocks, limits.max_blocks) * block_s,
+        least_s=limits.min_blocks * block_s + once,
+        most_s=max(limits.min_blocks, limits.max_blocks) * block_s + 2 * once,
     )
 
 

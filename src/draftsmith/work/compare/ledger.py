@@ -1,0 +1,101 @@
+"""What a comparison leaves in its folder, and what of it a later start may go on with.
+
+A block is written when it is whole: it compares servers of one start, and those of a killed job are gone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+
+from draftsmith.contract.base import canonical, digest
+from draftsmith.contract.errors import InputError
+from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
+from draftsmith.kit.files import append_line, read_json, read_lines, write_atomic, write_json
+from draftsmith.verdict.visits import Visit, visits
+
+Facts = list[tuple[str, EngineFacts]]
+SAME = {
+    "settings": "settings_sha256",
+    "prompts": "prompts_sha256",
+    "general prompts": "general_prompts_sha256",
+}
+
+
+class Ledger:
+    """The plan, the trials in their order, and the engines' facts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.plan_file, self.samples_file = folder / "plan-frozen.json", folder / "samples.jsonl"
+        self.facts_file, self.verdict_file = folder / "facts.json", folder / "verdict.json"
+        self.forecast_file = folder / "forecast.json"
+        self.plan = ComparisonPlan.model_validate(read_json(self.plan_file)) if self.plan_file.exists() else None
+        self.trials: list[Trial] = []
+
+    def freeze(self, plan: ComparisonPlan) -> ComparisonPlan:
+        """From here on the plan does not change."""
+        write_json(self.plan_file, plan)
+        self.plan = plan
+        return plan
+
+    def resume(self, plan: ComparisonPlan) -> Facts:
+        """Read back the blocks that are whole; returns what the engines said of their starts."""
+        sha = digest(plan)
+        read = [Trial.model_validate(orjson.loads(line)) for line in read_lines(self.samples_file)]
+        of_plan = [trial for trial in read if trial.plan_sha256 == sha]
+        whole = {block for block in {trial.block for trial in of_plan} if is_whole(plan, of_plan, block)}
+        self.trials = [trial for trial in of_plan if trial.block in whole or _went_away(trial)]
+        if len(self.trials) < len(read):
+            write_atomic(self.samples_file, "".join(canonical_line(trial) for trial in self.trials))
+        if not self.facts_file.exists():
+            return []
+        return [(arm, EngineFacts.model_validate(fact)) for arm, fact in read_json(self.facts_file)]
+
+    def record(self, trial: Trial) -> None:
+        """One more line of samples.jsonl."""
+        append_line(self.samples_file, canonical_line(trial).rstrip("\n"))
+        self.trials.append(trial)
+
+    def write_facts(self, facts: Facts) -> None:
+        """What the engines said, by start."""
+        write_json(self.facts_file, [[arm, fact.model_dump(mode="json")] for arm, fact in facts])
+
+    def blocks(self) -> int:
+        """Blocks that were measured whole."""
+        return len({trial.block for trial in self.trials if not _went_away(trial)})
+
+    def attempts(self, visit: Visit) -> int:
+        """How often this visit was tried and its server went away."""
+        place = (visit.block, visit.point, visit.arm, visit.traffic, visit.visit)
+        return sum((t.block, t.point, t.arm, t.traffic, t.visit) == place for t in self.trials)
+
+
+def require_same(plan: ComparisonPlan, now: dict[str, str | None]) -> None:
+    """Blocks under other settings, other weights or other prompts would be averaged with those that are there.
+
+    `now`: the hashes by the plan's field. Raises InputError naming what is other.
+    """
+    for what, field in SAME.items():
+        if getattr(plan, field) not in (None, now[field]):
+            raise InputError(
+                f"this comparison was begun with other {what}",
+                "go on with those it was begun with, or name another folder (in a run: --start-phase compare)",
+            )
+
+
+def is_whole(plan: ComparisonPlan, trials: list[Trial], block: int) -> bool:
+    """Whether every visit of the block to held-out prompts has its line."""
+    there = {(t.point, t.arm, t.traffic, t.visit) for t in trials if t.block == block and not _went_away(t)}
+    return all((v.point, v.arm, v.traffic, v.visit) in there for v in visits(plan, block))
+
+
+def canonical_line(trial: Trial) -> str:
+    """One trial as a line of samples.jsonl."""
+    return canonical(trial.model_dump(mode="json", by_alias=True)) + "\n"
+
+
+def _went_away(trial: Trial) -> bool:
+    """The line that says that a server died in a visit."""
+    return trial.invalid is not None and not trial.samples
