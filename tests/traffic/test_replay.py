@@ -179,7 +179,7 @@ def test_never_more_requests_in_flight_than_asked_for() -> None:
     with serving(script) as server:
         replies: list[Reply] = []
         requests = (ask(n) for n in range(12))
-        _, peak = replay(requests, Target(server.url, "served"), Pacing(3), replies.append)
+        _, peak, _ = replay(requests, Target(server.url, "served"), Pacing(3), replies.append)
     assert (server.peak, peak, len(replies)) == (3, 3, 12)
     assert all(reply.record.error is None for reply in replies)
 
