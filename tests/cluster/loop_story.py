@@ -70,7 +70,8 @@ class Story:
         options = {"namespace": "serve", "paths": {str(self.workspace): INSIDE}, "rollout_timeout_s": 120}
         self.config = parse_config({
             "target": str(containers.target), "workspace": str(self.workspace),
-            "compare": {"concurrency": [2], "k_values": [3], "ngram": False, "blocks": blocks, "thresholds": limits} | compare,
+            "compare": {"concurrency": [2], "k_values": [3], "ngram": False, "blocks": blocks, "thresholds": limits,
+                "restart_every": 1} | compare,
             "serving": {"kind": "kubernetes", "deploy": "chat", "options": options},
         })  # fmt: skip
         self.settled = self.config
