@@ -27,7 +27,19 @@ def path_names(context: PhaseContext) -> dict[str, str]:
     known |= home()
     models = [str((context.standing or {}).get("model")), *context.config.compare.drafts]
     outside = {m for m in models if m.startswith("/") and not any(Path(m).is_relative_to(p) for p in known.values())}
-    return known | {f"{{draft{number}}}": path for number, path in enumerate(sorted(outside), start=1)}
+    named = known | {f"{{draft{number}}}": path for number, path in enumerate(sorted(outside), start=1)}
+    return named | _of_settings(context)
+
+
+def _of_settings(context: PhaseContext) -> dict[str, str]:
+    """Logs and interpreters: job plans and command lines are part of the evidence, and name them."""
+    config = context.config
+    logs = {*context.sources, config.corpus.hard_log, config.compare.general_log, config.profile}
+    local = sorted(path for path in logs if path and path.startswith("/"))
+    found = {f"{{log{number}}}": path for number, path in enumerate(local, start=1)}
+    given = {"engine_python": config.engine.python, "trainer_python": config.trainer.python}
+    given |= {"warm_start": config.trainer.warm_start, "config_file": config.serving.config_file}
+    return found | {f"{{{name}}}": path for name, path in given.items() if path and path.startswith("/")}
 
 
 def identity(context: PhaseContext, *parts: str) -> dict[str, Any]:
