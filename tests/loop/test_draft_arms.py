@@ -51,6 +51,19 @@ def test_drafts_anywhere_on_the_machine_are_names_in_the_evidence(tmp_path: Path
     assert from_names(arms, names)[0] == standing
 
 
+def test_logs_and_interpreters_are_names_in_the_evidence(tmp_path: Path) -> None:
+    """Job plans and command lines are part of it."""
+    given = {"engine": {"python": "/opt/own/bin/python"}, "profile": "/srv/logs/access.jsonl"}
+    context = PhaseContext(
+        run_id="r", folder=tmp_path / "r", workspace=tmp_path, config=Config.model_validate(given),
+        target=TargetFacts.model_construct(path="/models/m"), sources=("/srv/logs/access.jsonl", "s3://b/log"), standing=None,
+        layer_ids=(), versions={},
+    )  # fmt: skip
+    names = path_names(context)
+    shown = to_names(["/opt/own/bin/python", "-m", "vllm", "/srv/logs/access.jsonl"], names)
+    assert shown == ["{engine_python}", "-m", "vllm", "{log1}"]
+
+
 def test_further_drafts_of_one_name_are_told_apart() -> None:
     arms = [Arm(name="standing", role="standing"), Arm(name="mine", role="other")]
     assert free_name("/a/mine", arms) == "mine-2"
