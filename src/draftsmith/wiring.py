@@ -64,8 +64,10 @@ def server_spec(
     eager: bool | None = None,
     served_name: str = SERVED_NAME,
     per_request: bool = False,
+    cold: bool = False,
 ) -> ServerSpec:
-    """One server of this configuration. `residents` servers share the machine's memory."""
+    """One server of this configuration. `residents` servers share the machine's memory. `cold`: it keeps no prefixes,
+    as a server that captures never does."""
     from draftsmith.engines.base import ServerSpec
     from draftsmith.engines.gpu_memory import gpu_share
 
@@ -78,6 +80,9 @@ def server_spec(
         host=settings.host,
         spec_config=spec_config,
         capture=capture,
+        prefix_caching=False if cold or capture is not None else settings.prefix_caching,
+        chunked_prefill=settings.chunked_prefill,
+        async_scheduling=settings.async_scheduling,
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
         enforce_eager=settings.enforce_eager if eager is None else eager,

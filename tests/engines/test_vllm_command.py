@@ -167,3 +167,11 @@ def test_a_command_with_an_interpreter_of_its_own_is_left_as_it_is() -> None:
     assert list(command.argv) == words
     assert "PYTHONPATH" not in command.env
     assert not own.runs(["python", "-m", "sglang.launch_server"])
+
+
+def test_the_served_regime_is_left_to_the_engine_or_said() -> None:
+    plain = " ".join(render(GPU, prefix_caching=None).argv)
+    assert "caching" not in plain
+    assert "chunked" not in plain
+    argv = render(GPU, prefix_caching=True, chunked_prefill=False, async_scheduling=False).argv
+    assert {"--enable-prefix-caching", "--no-enable-chunked-prefill", "--no-async-scheduling"} <= set(argv)

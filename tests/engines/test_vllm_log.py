@@ -37,6 +37,8 @@ def test_facts_of_an_ngram_server_on_cpu(recorded: Recorded) -> None:
         "max_model_len": 2048,
         "max_num_seqs": 32,
         "prefix_caching": False,
+        "chunked_prefill": True,
+        "async_scheduling": False,
         "settings": SETTINGS,
         "spec_method": "ngram",
         "num_speculative_tokens": 3,

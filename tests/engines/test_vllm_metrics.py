@@ -114,3 +114,12 @@ def test_silence_and_other_servers_are_told_apart(wire: Any) -> None:
         metrics.read(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(EngineError, match="answered 404"):
         metrics.read(wire.url)
+
+
+@pytest.mark.parametrize("said", [True, False, None])
+def test_a_server_says_whether_it_keeps_prefixes(wire: Any, said: bool | None) -> None:
+    info = f'vllm:cache_config_info{{block_size="16",enable_prefix_caching="{said}",engine="0"}} 1.0\n'
+    wire.speaks("/version", {"version": "0.32.0"})
+    wire.speaks("/v1/models", {"data": [{"id": "target"}]})
+    wire.speaks("/metrics", text() + (info if said is not None else ""))
+    assert metrics.identity(wire.url).prefix_caching is said

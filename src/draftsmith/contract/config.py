@@ -25,6 +25,17 @@ class EngineConfig(Frozen):
     host: str = Field("127.0.0.1", description="address that started servers listen on")
     max_model_len: int = Field(2048, description="context length of every started server")
     max_num_seqs: int = Field(32, description="sequences in one batch")
+    prefix_caching: bool | None = Field(
+        None,
+        description="keep the prefixes of prompts in the KV cache; default: as the engine does, which is on in production "
+        "unless it was switched off",
+    )
+    chunked_prefill: bool | None = Field(
+        None, description="prefill of long prompts in pieces; default: as the engine does"
+    )
+    async_scheduling: bool | None = Field(
+        None, description="schedule a step while the last one runs; default: as the engine does"
+    )
     flags: tuple[str, ...] = Field((), description="further engine flags, passed to every server as they are")
     env: dict[str, str] = Field(default_factory=dict, description="environment of the engine process")
     cpu_kv_gib: float = Field(2.0, description="KV cache of one server on CPU, in GiB")

@@ -203,6 +203,8 @@ class EngineFacts(Frozen):
     max_model_len: int | None = None
     max_num_seqs: int | None = None
     prefix_caching: bool | None = None
+    chunked_prefill: bool | None = None
+    async_scheduling: bool | None = None
     settings: dict[str, str] = Field(
         default_factory=dict,
         description="parallelism, cache and quantisation, and every argument that is not the default, without what names "

@@ -73,7 +73,9 @@ class ServerSpec(Frozen):
     capture: CaptureSpec | None = None
     max_model_len: int = 2048
     max_num_seqs: int = 32
-    prefix_caching: bool = False
+    prefix_caching: bool | None = Field(False, description="None = as the engine does by default; so for the next two")
+    chunked_prefill: bool | None = None
+    async_scheduling: bool | None = None
     enforce_eager: bool = False
     per_request_metrics: bool = Field(False, description="acceptance counts in each response, where supported")
     cpu_kv_gib: float = 2.0
@@ -101,6 +103,7 @@ class ServerIdentity(Frozen):
     model: str | None
     start_id: str | None = Field(description="None if the server does not publish when it started")
     max_model_len: int | None = None
+    prefix_caching: bool | None = Field(None, description="whether it keeps prefixes, where it publishes that")
 
 
 @dataclass(frozen=True)

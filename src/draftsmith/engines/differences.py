@@ -18,6 +18,15 @@ def config_diff(a: EngineFacts, b: EngineFacts) -> dict[str, tuple[Any, Any]]:
 
 
 def _comparable(facts: EngineFacts) -> dict[str, Any]:
-    explained = {"start_id", "pid", "sharing", "kv_tokens", "spec_method", "num_speculative_tokens", "warnings"}
+    explained = {
+        "start_id",
+        "pid",
+        "sharing",
+        "kv_tokens",
+        "spec_method",
+        "num_speculative_tokens",
+        "warnings",
+        "async_scheduling",
+    }
     graphs = tuple(line for line in facts.warnings if "cudagraph" in line or "CUDAGraph" in line)
     return {**facts.model_dump(exclude=explained), "graph_warnings": graphs}

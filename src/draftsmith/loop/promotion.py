@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from draftsmith.contract.base import digest
-from draftsmith.contract.errors import RefusedError
+from draftsmith.contract.errors import DraftsmithError, RefusedError
 from draftsmith.contract.job import JobResult
+from draftsmith.contract.measure import EngineFacts
 from draftsmith.contract.state import HistoryEntry, ServiceState
 from draftsmith.contract.verdict import Decision
 from draftsmith.engines.catalog import engine
 from draftsmith.kit.files import private_dir, read_json, sha256_file
 from draftsmith.loop.lock import switching
-from draftsmith.loop.served import check_served, check_unchanged
+from draftsmith.loop.served import check_served, check_unchanged, regime_warning
 from draftsmith.loop.service import SWITCHES, of_run
 from draftsmith.phases.base import Gate, PhaseContext
 from draftsmith.serving.base import Serving
@@ -42,6 +43,7 @@ def _promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResu
         _remember(context, "kept", decision, context.standing, None)
         return _result(False, context.standing, f"standing configuration kept: {reason}")
     check_served(engine(context.config.engine.kind), context.config.serving.endpoint, context.standing)
+    warning = _other_regime(context)
     check_unchanged(serving, compare.outputs.get("served"))
     winner = dict(compare.outputs["winner_config"] or {})
     _require_weights(winner, compare.outputs.get("winner_sha256"))
@@ -52,7 +54,19 @@ def _promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResu
     serving.switch(context.standing, winner or None)
     _remember(context, "promoted", decision, winner or None, draft)
     run.append("effect", "promote", new=winner or None)
-    return _result(True, winner or None, f"promoted {decision.winner}: {decision.reason}")
+    said = f"promoted {decision.winner}: {decision.reason}"
+    return _result(True, winner or None, f"{said}. Warning: {warning}" if warning else said)
+
+
+def _other_regime(context: PhaseContext) -> str | None:
+    """See served.regime_warning. It is a warning only: what cannot be asked or read is left out."""
+    try:
+        facts = [
+            EngineFacts.model_validate(fact) for _, fact in read_json(Path(context.results["compare"].outputs["facts"]))
+        ]
+        return regime_warning(engine(context.config.engine.kind), context.config.serving.endpoint, facts)
+    except (DraftsmithError, KeyError, OSError, ValueError):
+        return None
 
 
 def refusal(decision: Decision) -> str | None:

@@ -37,6 +37,10 @@ RESERVED = frozenset(
         "--no-enforce-eager",
         "--enable-prefix-caching",
         "--no-enable-prefix-caching",
+        "--enable-chunked-prefill",
+        "--no-enable-chunked-prefill",
+        "--async-scheduling",
+        "--no-async-scheduling",
         "--gpu-memory-utilization",
         "--per-request-spec-decode-metrics",
         "--middleware",
@@ -77,8 +81,10 @@ def render(
         str(spec.max_model_len),
         "--max-num-seqs",
         str(spec.max_num_seqs),
-        "--enable-prefix-caching" if spec.prefix_caching else "--no-enable-prefix-caching",
+        *switch("prefix-caching", spec.prefix_caching),
     ]
+    if spec.capture is None:
+        argv += [*switch("chunked-prefill", spec.chunked_prefill), *_async(spec.async_scheduling)]
     if spec.enforce_eager:
         argv.append("--enforce-eager")
     if spec.gpu_memory_share is not None and installed.device == "cuda":
@@ -94,6 +100,15 @@ def render(
     return Command(argv=(*argv, *spec.flags), env=environment(spec, installed, threads, pythonpath))
 
 
+def switch(name: str, wanted: bool | None) -> list[str]:
+    """The flag that switches a feature on or off; none to leave it as the engine has it."""
+    return [] if wanted is None else [f"--enable-{name}" if wanted else f"--no-enable-{name}"]
+
+
+def _async(wanted: bool | None) -> list[str]:
+    return [] if wanted is None else ["--async-scheduling" if wanted else "--no-async-scheduling"]
+
+
 def check(spec: ServerSpec, installed: Installation, known: Features) -> None:
     """Refuse what would contradict itself or what this release does not know."""
     twice = [flag for flag in spec.flags if re.split("[=.]", flag, maxsplit=1)[0].replace("_", "-") in RESERVED]
@@ -102,7 +117,7 @@ def check(spec: ServerSpec, installed: Installation, known: Features) -> None:
             f"engine flags that Draftsmith decides itself: {', '.join(twice)}",
             "remove them from engine.flags and use the setting of the same meaning",
         )
-    if spec.capture is not None and (spec.spec_config is not None or spec.prefix_caching):
+    if spec.capture is not None and (spec.spec_config is not None or spec.prefix_caching is not False):
         raise ConfigError(
             "a capture server can neither speculate nor cache prefixes", "start a server of its own for the capture"
         )

@@ -25,6 +25,8 @@ SERVER_PID = re.compile(r"Started server process \[(\d+)\]")
 SHARING = re.compile(
     r"(?:Sharing|Shared) target model|Keeping separate (?:embedding|lm_head)|embedding will be loaded separately"
 )
+ASYNC = re.compile(r"[Aa]sync(?:hronous)? scheduling is (enabled|disabled)")
+ASYNC_OFF = "Async scheduling not supported"
 RUNNER_V2 = "Using V2 Model Runner"
 RUNNER_V1 = "using the V1 model runner instead"
 INITIALISED = "init engine (profile"
@@ -159,6 +161,8 @@ def facts(text: str, start_id: str) -> EngineFacts:
         max_model_len=_number(named.get("max_seq_len")),
         max_num_seqs=_number(sequences),
         prefix_caching=_flag(named.get("enable_prefix_caching")),
+        chunked_prefill=_flag(named.get("enable_chunked_prefill")),
+        async_scheduling=_async(lines),
         settings=_settings(named, arguments),
         spec_method=_search(r"method='([^']+)'", speculative),
         num_speculative_tokens=_number(_search(r"num_spec_tokens=(\d+)", speculative)),
@@ -213,6 +217,14 @@ def _graph_mode(lines: list[str], compilation: str) -> str | None:
         if after and (change := GRAPH_CHANGE.search(line)):
             mode = change[1]
     return mode
+
+
+def _async(lines: list[str]) -> bool | None:
+    """Whether steps are scheduled ahead; a method that cannot says so in a warning."""
+    if any(ASYNC_OFF in line for line in lines):
+        return False
+    found = next((match for line in lines if (match := ASYNC.search(line))), None)
+    return found[1] == "enabled" if found else None
 
 
 def _runner(lines: list[str]) -> str | None:

@@ -6,6 +6,7 @@ or another process start time, means that the server was replaced, and nothing i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import httpx
@@ -32,6 +33,7 @@ PREEMPTIONS = "vllm:num_preemptions_total"
 TPOT_SUM = "vllm:request_time_per_output_token_seconds_sum"
 TPOT_COUNT = "vllm:request_time_per_output_token_seconds_count"
 STEPS = "vllm:inter_token_latency_seconds_count"
+CACHE_INFO = re.compile(r'^vllm:cache_config_info\{[^\n]*enable_prefix_caching="(\w+)"', re.MULTILINE)
 SPECULATION = "vllm:spec_decode"
 START_TIME = "process_start_time_seconds"
 
@@ -142,13 +144,21 @@ def settled(url: str, clock: Clock | None = None, once: Callable[[str], Snapshot
 def identity(url: str) -> ServerIdentity:
     """Who answers at `url`. Raises EngineLostError if nobody does."""
     version = _get(url, "/version").json().get("version")
+    text = _get(url, "/metrics").text
     models = _get(url, "/v1/models").json().get("data") or [{}]
     return ServerIdentity(
         version=version,
         model=models[0].get("id"),
         max_model_len=models[0].get("max_model_len"),
-        start_id=read(url).start_id,
+        start_id=parse_metrics(text).start_id,
+        prefix_caching=_keeps_prefixes(text),
     )
+
+
+def _keeps_prefixes(text: str) -> bool | None:
+    """What the server's own settings among its metrics say of the prefix cache; None where they are not there."""
+    said = {found[1] for found in CACHE_INFO.finditer(text)}
+    return said == {"True"} if said else None
 
 
 def require_same(url: str, expected: ServerIdentity) -> None:

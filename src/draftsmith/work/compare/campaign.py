@@ -96,7 +96,15 @@ class Campaign:
         job = self.job
         if job.plan.get("canaries"):
             return CanaryFleet(job, self.config, self.engine)
-        return Fleet(job, self.config, self.engine, job.plan["target"], job.plan.get("weight_bytes", 0))
+        return Fleet(job, self._as_begun(), self.engine, job.plan["target"], job.plan.get("weight_bytes", 0))
+
+    def _as_begun(self) -> Config:
+        """The settings; a comparison that was begun without a prefix cache goes on without one."""
+        begun = self.ledger.plan
+        if begun is None or begun.cache_regime != "cold" or self.config.engine.prefix_caching is not None:
+            return self.config
+        engine = self.config.engine.model_copy(update={"prefix_caching": False})
+        return self.config.model_copy(update={"engine": engine})
 
     def run(self) -> tuple[ComparisonPlan, Decision]:
         """Measure until the gate has its answer; returns the plan and the answer, and leaves it in verdict.json."""

@@ -177,7 +177,7 @@ class Bench:
     ) -> Iterator[Endpoint]:
         told.begin(start_s, f"starting {name}")
         spec: ServerSpec = wiring.server_spec(
-            self.config, self.target, spec_config=spec_config, flags=flags, residents=2
+            self.config, self.target, spec_config=spec_config, flags=flags, residents=2, cold=True
         )
         with serving(told, self.engine, {name: spec}, self.config.engine.start_timeout_s) as servers:  # type: ignore[arg-type]
             server: Server = one(servers)

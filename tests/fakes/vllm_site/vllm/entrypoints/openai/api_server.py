@@ -327,7 +327,7 @@ def parse() -> argparse.Namespace:
         parser.add_argument(name)
     for name in ("--port", "--max-model-len", "--max-num-seqs", "--max-num-batched-tokens"):
         parser.add_argument(name, type=int)
-    for name in ("--enable-prefix-caching", "--enforce-eager", "--enable-chunked-prefill"):
+    for name in ("--enable-prefix-caching", "--enforce-eager", "--enable-chunked-prefill", "--async-scheduling"):
         parser.add_argument(name, action=argparse.BooleanOptionalAction, default=None)
     parser.add_argument("--per-request-spec-decode-metrics")
     return parser.parse_args()
@@ -344,7 +344,7 @@ def announce(options: argparse.Namespace, settings: Settings) -> None:
     config = (
         f"model='{options.model}', speculative_config={spec}, dtype=torch.float32, max_seq_len={options.max_model_len}, "
         f"enforce_eager={bool(options.enforce_eager)}, kv_cache_dtype=auto, device_config=cpu, "
-        f"enable_prefix_caching={bool(options.enable_prefix_caching)}, "
+        f"enable_prefix_caching={options.enable_prefix_caching is not False}, "
         "compilation_config={'mode': <CompilationMode.DYNAMO_TRACE_ONCE: 2>, 'cudagraph_mode': <CUDAGraphMode.NONE: 0>}"
     )
     say(f"(APIServer pid={pid}) INFO {stamp} [api_utils.py:286] non-default args: {told}")
