@@ -20,6 +20,8 @@ ALLOWED = {
     "engines/base.py": "the default of a stored value",
     "engines/models.py": "the name in a kept list",
     "contract/config.py": "the settings",
+    "engines/sglang/command.py": "an error names the other engine, whose notation a draft is in",
+    "trainers/target.py": "an error names the engine that captures",
     "contract/measure.py": "defaults of stored values: older files do not name their engine",
     "contract/speculation.py": "how each engine's command line spells speculation; the gate, below the engines, reads it",
     "work/inside/": "programs that run in the engine's own interpreter",
@@ -94,6 +96,8 @@ def test_the_catalog_holds_what_the_settings_offer() -> None:
     [
         (("vllm", "serve", "m"), "vllm"),
         (("python", "-m", "vllm.entrypoints.openai.api_server", "--model", "m"), "vllm"),
+        (("python", "-m", "sglang.launch_server", "--model-path", "m"), "sglang"),
+        (("sglang", "serve", "--model-path", "m"), "sglang"),
         (("nginx",), None),
     ],
 )

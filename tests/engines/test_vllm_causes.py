@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from material import shared
 
+from draftsmith.engines.diagnosis import TAIL_LINES, tail
 from draftsmith.engines.vllm import causes
 
 Recorded = Callable[[str], str]
@@ -91,10 +92,10 @@ def test_the_tail_holds_the_root_cause_and_no_words_of_a_user(recorded: Recorded
     text = recorded("logs/fail-no-weights.log")
     text += "(APIServer pid=1) INFO 11-21 22:01:49 [x.py:1] Received request chat-1: 'my secret'\n"
     text += "(APIServer pid=1) DEBUG 11-21 22:01:49 [x.py:1] prompt='my secret'\n"
-    shown = causes.tail(text)
+    shown = tail(text)
     assert "Cannot find any model weights" in shown
     assert "my secret" not in shown
-    assert len(shown.split("\n")) <= causes.TAIL_LINES
+    assert len(shown.split("\n")) <= TAIL_LINES
 
 
 def logged(process: str, *lines: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from draftsmith.engines.diagnosis import clean
 from draftsmith.engines.differences import config_diff
 from draftsmith.engines.vllm import log
 
@@ -115,13 +116,13 @@ def test_two_starts_of_one_configuration_do_not_differ_but_a_lost_graph_does(rec
     ],
 )
 def test_the_stage_follows_the_log(recorded: Recorded, shown_until: str, expected: str) -> None:
-    lines = log.clean(recorded("logs/eagle3-0.24.log"))
+    lines = clean(recorded("logs/eagle3-0.24.log"))
     last = next(i for i, line in enumerate(lines) if shown_until in line)
     assert log.stage(lines[: last + 1]) == expected
 
 
 def test_stages_of_a_cpu_start_come_in_order(recorded: Recorded) -> None:
-    lines = log.clean(recorded("logs/capture-0.32.log"))
+    lines = clean(recorded("logs/capture-0.32.log"))
     seen = list(dict.fromkeys(log.stage(lines[: i + 1]) for i in range(len(lines))))
     assert seen[0] == "reading the configuration"
     assert seen.index("loading weights") < seen.index("compiling") < seen.index("allocating the KV cache")

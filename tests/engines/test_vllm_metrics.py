@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from draftsmith.contract.errors import EngineError, EngineLostError
+from draftsmith.engines import counters
 from draftsmith.engines.base import Snapshot, free_port
 from draftsmith.engines.vllm import metrics
 from draftsmith.kit.clock import FakeClock
@@ -87,15 +88,15 @@ def test_counters_are_taken_only_once_they_rest(wire: Any) -> None:
     clock = FakeClock()
     assert metrics.settled(wire.url, clock).values[metrics.GENERATED, ""] == 28
     assert wire.seen == ["/metrics"] * 6
-    assert clock.slept == [metrics.SETTLE_POLL_S] * 5
+    assert clock.slept == [counters.SETTLE_POLL_S] * 5
 
 
 def test_counters_that_never_rest_are_an_error_in_bounded_time() -> None:
     moving = iter(range(10_000))
     clock = FakeClock()
     with pytest.raises(EngineError, match="still move"):
-        metrics.settled("", clock, once=lambda _: Snapshot({(metrics.GENERATED, ""): next(moving)}, "1"))
-    assert sum(clock.slept) <= metrics.SETTLE_LIMIT_S + metrics.SETTLE_POLL_S
+        counters.settled("", lambda _: Snapshot({(metrics.GENERATED, ""): next(moving)}, "1"), clock)
+    assert sum(clock.slept) <= counters.SETTLE_LIMIT_S + counters.SETTLE_POLL_S
 
 
 def test_a_replaced_server_is_noticed_by_its_identity(wire: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from draftsmith.engines.vllm.engine import healthy
+from draftsmith.engines.process import healthy
 from draftsmith.kit.certificates import trusted
 
 

@@ -24,8 +24,8 @@ from draftsmith.cli import main
 from draftsmith.cli.output import Mode
 from draftsmith.client import replay
 from draftsmith.contract.jobs import ComparePlan
-from draftsmith.engines.vllm import engine as vllm
-from draftsmith.engines.vllm import metrics as vllm_metrics
+from draftsmith.engines import counters
+from draftsmith.engines import process as server_process
 from draftsmith.kit import processes
 from draftsmith.loop.jobs import read_progress
 from draftsmith.work import job
@@ -103,8 +103,8 @@ class Bench:
         self.patch.setenv("PYTHONPATH", str(SOURCE))
         self.patch.chdir(self.base)
         self.patch.setattr(comparison, "run_here", self._in_place)
-        self.patch.setattr(vllm_metrics, "SETTLE_POLL_S", 0.01)
-        self.patch.setattr(vllm, "POLL_S", 0.02)
+        self.patch.setattr(counters, "SETTLE_POLL_S", 0.01)
+        self.patch.setattr(server_process, "POLL_S", 0.02)
         self.patch.setattr(replay, "BACKOFF_S", 0.0)
         self.patch.setattr(job, "PROGRESS_EVERY_S", 0.0)
         self.patch.setattr(sys, "argv", ["draftsmith", *words, "--json"])

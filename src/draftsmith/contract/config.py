@@ -13,14 +13,14 @@ from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import ConfigError
 from draftsmith.contract.measure import ContentionRule, Thresholds
 
-EngineKind = Literal["vllm"]
+EngineKind = Literal["vllm", "sglang"]
 ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
 
 
 class EngineConfig(Frozen):
     """The serving engine."""
 
-    kind: EngineKind = Field("vllm", description="which engine serves")
+    kind: EngineKind = Field("vllm", description="which engine serves; hidden states are captured by vllm or SpecForge")
     python: str | None = Field(None, description="interpreter that has the engine; default: the current one")
     host: str = Field("127.0.0.1", description="address that started servers listen on")
     max_model_len: int = Field(2048, description="context length of every started server")

@@ -53,6 +53,8 @@ class _Words(Frozen):
     method: frozenset[str] = frozenset()
     draft: frozenset[str] = frozenset()
     k: frozenset[str] = frozenset()
+    verified: int = 0
+    """What the number of draft tokens counts besides the drafted ones."""
 
     @property
     def all(self) -> frozenset[str]:
@@ -65,6 +67,12 @@ _WORDS = {
         method=frozenset({"--spec-method"}),
         draft=frozenset({"--spec-model"}),
         k=frozenset({"--spec-tokens"}),
+    ),
+    "sglang": _Words(
+        method=frozenset({"--speculative-algorithm", "--speculative-algo"}),
+        draft=frozenset({"--speculative-draft-model-path", "--speculative-draft-model"}),
+        k=frozenset({"--speculative-num-draft-tokens"}),
+        verified=1,
     ),
 }
 
@@ -95,11 +103,11 @@ def read_words(words: Sequence[str], engine: str = "vllm") -> Speculation | None
         if name in flags.config:
             found |= _object(value)
         elif name in flags.method:
-            found[METHOD] = value
+            found[METHOD] = value.lower()
         elif name in flags.draft:
             found[DRAFT] = value
         elif name in flags.k:
-            found[K] = int(value) if value.isdigit() else None
+            found[K] = int(value) - flags.verified if value.isdigit() else None
     return read(found, engine) if spoken else None
 
 

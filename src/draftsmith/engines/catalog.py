@@ -19,8 +19,14 @@ def _vllm(registry: Path, clock: Clock | None) -> Engine:
     return VllmEngine(registry, clock)
 
 
+def _sglang(registry: Path, clock: Clock | None) -> Engine:
+    from draftsmith.engines.sglang.engine import SglangEngine
+
+    return SglangEngine(registry, clock)
+
+
 # Each function is also the proof, for mypy, that the class is an Engine.
-ENGINES: dict[str, Callable[[Path, Clock | None], Engine]] = {"vllm": _vllm}
+ENGINES: dict[str, Callable[[Path, Clock | None], Engine]] = {"vllm": _vllm, "sglang": _sglang}
 
 
 def engine(kind: str, registry: Path = NOWHERE, clock: Clock | None = None) -> Engine:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 PROCESS = re.compile(r"\((?P<name>[\w .:=/-]*\bpid=\d+(?:, ip=[\w.:]+)?)\)\s?")
 LEVEL = re.compile(
-    r"(?:\[[\d-]+ [\d:,.]+[^\]]*\]\s?)?"  # SGLang: `[2026-11-26 17:36:52 TP0] text`
+    r"(?:\[\d{4}-[\d-]+ [\d:,.]+(?P<rank>[^\]]*)\]\s?)?"  # SGLang: `[2026-11-26 17:36:52 TP0] text`
     r"(?:(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)(?::\s+| \d\d-\d\d [\d:.]+ (?:\[[^\]]*\]|[\w./-]+:\d+\])\s?))?"
 )
 HARMLESS = frozenset({"DEBUG", "INFO", "WARNING"})
+SURVIVED = re.compile(r"Ignore (?:import )?error")  # said of what goes on without it
 TRACEBACK = "Traceback (most recent call last):"
 CHAIN = ("During handling of the above exception", "The above exception was the direct cause")
 ERROR = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?:: .*|:?$)")
@@ -62,12 +63,14 @@ def read_line(line: str) -> Line:
     while found := PROCESS.match(rest):
         process, rest = found["name"], rest[found.end() :]
     head = LEVEL.match(rest)
-    return Line(process, head["level"] if head else None, rest[head.end() :] if head else rest)
+    if head is None:
+        return Line(process, None, rest)
+    return Line(process or (head["rank"] or "").strip(), head["level"], rest[head.end() :])
 
 
 def read_lines(lines: Iterable[str]) -> list[Line]:
     """The lines that may speak of a failure: warnings and less are left out."""
-    return [line for line in map(read_line, lines) if line.level not in HARMLESS]
+    return [line for line in map(read_line, lines) if line.level not in HARMLESS and not SURVIVED.match(line.text)]
 
 
 def failures(lines: Iterable[Line]) -> list[Failure]:
@@ -91,7 +94,7 @@ def _of_process(lines: list[tuple[int, str]]) -> list[Failure]:
     chained = False
     for index, (place, text) in enumerate(lines):
         bare = text.strip()
-        if bare == TRACEBACK:
+        if bare.endswith(TRACEBACK):
             frames = [*before] if chained else []
             continue
         if bare.startswith(CHAIN):
@@ -113,7 +116,7 @@ def _message(lines: list[str]) -> list[str]:
     """The error's line and what follows, up to the next traceback."""
     kept = [lines[0].strip()]
     for line in lines[1:]:
-        if line.strip() == TRACEBACK or line.startswith(CHAIN) or ERROR.fullmatch(line.strip()):
+        if line.strip().endswith(TRACEBACK) or line.startswith(CHAIN) or ERROR.fullmatch(line.strip()):
             break
         kept.append(line.strip())
     return kept

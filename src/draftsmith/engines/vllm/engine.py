@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
-import httpx
-import psutil
-
-from draftsmith.contract.errors import EngineLostError, EngineStartError, PrerequisiteError
+from draftsmith.contract.errors import PrerequisiteError
 from draftsmith.contract.measure import EngineFacts, SpecCounters
 from draftsmith.engines.base import (
     Command,
     Device,
     Features,
     Installation,
-    OnStage,
     Server,
     ServerIdentity,
     ServerSpec,
     Snapshot,
-    free_port,
-    require_free_port,
 )
+from draftsmith.engines.diagnosis import Diagnosis
 from draftsmith.engines.models import KnownModels
+from draftsmith.engines.process import ServerProcess, read_head
 from draftsmith.engines.vllm import causes as vllm_causes
 from draftsmith.engines.vllm import command as vllm_command
 from draftsmith.engines.vllm import log as vllm_log
@@ -35,28 +28,16 @@ from draftsmith.engines.vllm import own as vllm_own
 from draftsmith.engines.vllm import registry as vllm_registry
 from draftsmith.engines.vllm import words as vllm_words
 from draftsmith.engines.vllm.features import features, installation, installed
-from draftsmith.kit import processes
-from draftsmith.kit.certificates import trusted
-from draftsmith.kit.clock import Clock, SystemClock
-from draftsmith.kit.files import private_dir
-
-POLL_S = 0.5
-HEALTH_TIMEOUT_S = 5.0
-SILENCE_S = 20.0
-LOOK_AGAIN_S = 0.2
-LOG_BYTES = 4 * 2**20
-NOT_INHERITED = frozenset({"VLLM_API_KEY"})  # started servers are private to this machine and are asked without a key
 
 
-class VllmEngine:
+class VllmEngine(ServerProcess):
     """See engines.base.Engine."""
 
     name = "vllm"
     title = "vLLM"
-
-    def __init__(self, registry: Path, clock: Clock | None = None) -> None:
-        self.registry = registry
-        self.clock = clock or SystemClock()
+    not_inherited = frozenset(
+        {"VLLM_API_KEY"}
+    )  # started servers are private to this machine and are asked without a key
 
     def installation(self, python: str | None, *, elsewhere: bool = False) -> Installation:
         """See Engine."""
@@ -99,52 +80,13 @@ class VllmEngine:
         threads = spec.cpu_threads or vllm_command.cores(os.sched_getaffinity(0))
         return vllm_own.render(words, spec, found, threads, os.environ.get("PYTHONPATH", ""))
 
-    def start(self, spec: ServerSpec, workdir: Path) -> Server:
-        """See Engine. The log is `workdir`/<served name>-<port>.log, private; each start has a file of its own.
+    def stage(self, lines: list[str]) -> str:
+        """See ServerProcess."""
+        return vllm_log.stage(lines)
 
-        Raises PrerequisiteError if the port is taken or the model folder is missing, and what `command` raises.
-        """
-        if spec.port:
-            require_free_port(spec.host, spec.port)
-        else:
-            spec = spec.model_copy(update={"port": free_port(spec.host)})
-        if spec.model.startswith((".", "/")) and not Path(spec.model, "config.json").is_file():
-            raise PrerequisiteError(
-                f"{spec.model} holds no config.json", "set target to the folder of the served model"
-            )
-        command = self.command(spec)
-        private_dir(workdir)
-        if spec.capture is not None:
-            private_dir(Path(spec.capture.storage))
-        process = processes.start(
-            command.argv,
-            registry=self.registry,
-            label=f"vllm {spec.served_name} :{spec.port}",
-            log=_fresh(workdir, f"{spec.served_name.replace('/', '_')}-{spec.port}"),
-            env={**{k: v for k, v in os.environ.items() if k not in NOT_INHERITED}, **command.env},
-        )
-        return Server(spec=spec, process=process, start_id=process.record.token)
-
-    def wait_ready(self, server: Server, timeout_s: float, on_stage: OnStage | None = None) -> None:
-        """See Engine. On failure the server is stopped and EngineStartError names the cause and the next step."""
-        begin = self.clock.monotonic()
-        told = ""
-        while True:
-            code = server.process.exit_code()
-            if code is not None:
-                raise self._failed(server, code)
-            elapsed = self.clock.monotonic() - begin
-            if healthy(server.url) and _listens(server):
-                if on_stage is not None:
-                    on_stage("ready", elapsed)
-                return
-            now = vllm_log.stage(vllm_log.clean(read_head(server.log)))
-            if on_stage is not None and now != told:
-                on_stage(now, elapsed)
-            told = now
-            if elapsed > timeout_s:
-                raise self._failed(server, None, f"the engine was not ready after {timeout_s:.0f} s, while {now}")
-            self.clock.sleep(POLL_S)
+    def diagnose(self, text: str, exit_code: int | None) -> Diagnosis:
+        """See ServerProcess."""
+        return vllm_causes.diagnose(text, exit_code)
 
     def facts(self, server: Server) -> EngineFacts:
         """See Engine."""
@@ -153,10 +95,6 @@ class VllmEngine:
     def facts_of(self, log: str, start_id: str) -> EngineFacts:
         """See Engine."""
         return vllm_log.facts(log, start_id)
-
-    def healthy(self, url: str) -> bool:
-        """See Engine."""
-        return healthy(url)
 
     def identify(self, url: str) -> ServerIdentity:
         """See Engine."""
@@ -181,78 +119,3 @@ class VllmEngine:
     def diff(self, before: Snapshot, after: Snapshot) -> SpecCounters:
         """See Engine. Raises EngineLostError across a restart."""
         return vllm_metrics.diff(before, after)
-
-    def require_alive(self, server: Server) -> None:
-        """Raise EngineLostError with the cause if a server that had been ready no longer serves.
-
-        A process that runs but does not answer gets 20 s: it may only be busy, or be about to end.
-        """
-        deadline = self.clock.monotonic() + SILENCE_S
-        while (code := server.process.exit_code()) is None:
-            if healthy(server.url):
-                return
-            if self.clock.monotonic() >= deadline:
-                break
-            self.clock.sleep(LOOK_AGAIN_S)
-        found = vllm_causes.diagnose(read_end(server.log), code)
-        if code is None and not found.recognised:
-            raise EngineLostError(f"the engine runs but has not answered for {SILENCE_S:.0f} s", found.next_step)
-        raise EngineLostError(f"the engine went away: {found.cause}", found.next_step)
-
-    def stop(self, server: Server) -> None:
-        """See Engine. Stopping twice is harmless."""
-        processes.stop(server.process)
-
-    def _failed(self, server: Server, code: int | None, late: str | None = None) -> EngineStartError:
-        processes.stop(server.process)
-        text = read_end(server.log)
-        found = vllm_causes.diagnose(text, code)
-        if late is not None and not found.recognised:
-            found = vllm_causes.Diagnosis(late, "raise engine.start_timeout_s, or read the log", recognised=True)
-        return EngineStartError(found.cause, vllm_causes.tail(text), f"{found.next_step} (log: {server.log.name})")
-
-
-def healthy(url: str) -> bool:
-    """Whether /health answers 200."""
-    try:
-        return httpx.get(f"{url}/health", timeout=HEALTH_TIMEOUT_S, trust_env=False, verify=trusted()).is_success
-    except httpx.HTTPError:
-        return False
-
-
-def read_head(path: Path) -> str:
-    """The part of a log that holds the start; a server that has answered for days may have written gigabytes."""
-    return _read(path, 0)
-
-
-def read_end(path: Path) -> str:
-    """The last part of a log, where a failure is."""
-    try:
-        return _read(path, max(0, path.stat().st_size - LOG_BYTES))
-    except FileNotFoundError:
-        return ""
-
-
-def _read(path: Path, offset: int) -> str:
-    try:
-        with path.open("rb") as log:
-            log.seek(offset)
-            return log.read(LOG_BYTES).decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
-def _fresh(folder: Path, stem: str) -> Path:
-    """A log file that does not exist yet: facts must never be read from an earlier start."""
-    names = (f"{stem}.log" if n == 1 else f"{stem}.{n}.log" for n in itertools.count(1))
-    return next(path for name in names if not (path := folder / name).exists())
-
-
-def _listens(server: Server) -> bool:
-    """Whether it is this server, and not another one on the same port, that answers there."""
-    for process in processes.members(server.process.record):
-        with contextlib.suppress(psutil.Error):
-            sockets = process.net_connections(kind="tcp")
-            if any(s.status == psutil.CONN_LISTEN and s.laddr.port == server.spec.port for s in sockets):
-                return True
-    return False

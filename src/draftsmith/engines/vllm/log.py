@@ -6,13 +6,13 @@ A field that the log does not show is None. Nothing is assumed from the command 
 from __future__ import annotations
 
 import ast
-import hashlib
 import re
 from collections.abc import Callable, Iterable
 
 from draftsmith.contract.measure import EngineFacts
+from draftsmith.engines.diagnosis import clean
+from draftsmith.engines.printed import SECRET, top_level, word
 
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 PREFIX = re.compile(
     r"^(\([\w -]+pid=\d+\)\s+)?(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d [\d:]+ \[[^\]]*\]\s?"
 )
@@ -68,8 +68,6 @@ OWN = frozenset(
         "uvicorn_log_level",
     }
 )
-SECRET = re.compile(r"key|token(?!s|izer)|password|secret|credential|ssl|header")
-PLAIN = re.compile(r"[\w.+-]{1,40}", re.ASCII)
 
 # A warning is kept if it can change speed or acceptance; machine-specific chatter would make equal servers differ.
 TELLING = (
@@ -111,11 +109,6 @@ STAGES: tuple[tuple[str, str], ...] = (
     ("Starting vLLM server on", "opening the port"),
     ("Application startup complete", "ready"),
 )
-
-
-def clean(text: str) -> list[str]:
-    """Lines without colour codes; a progress bar's redrawn states count as lines. Split on line feeds and returns only."""
-    return [line for line in re.split(r"[\r\n]", ANSI.sub("", text)) if line.strip()]
 
 
 def message(line: str) -> str:
@@ -175,37 +168,7 @@ def _settings(named: dict[str, str], arguments: dict[str, str]) -> dict[str, str
     """What else was set, by the engine's own word, as far as two servers have to agree in it."""
     found = {name: named[name] for name in CONFIGURED if name in named}
     found |= {key.strip("'\""): value for key, value in arguments.items()}
-    return {key: _word(value) for key, value in sorted(found.items()) if key not in OWN and not SECRET.search(key)}
-
-
-def _word(value: str) -> str:
-    """A number, a switch or a name as it is; anything else (paths, nested settings) by its hash."""
-    bare = value.strip("'\"")
-    return bare if PLAIN.fullmatch(bare) else f"sha256:{hashlib.sha256(value.encode()).hexdigest()[:12]}"
-
-
-def top_level(text: str, separator: str) -> dict[str, str]:
-    """Split `a=1, b=F(x=2, y=[3]), c='d, e'` at its outermost commas into {a: 1, b: F(x=2, y=[3]), ...}.
-
-    Python's own parser cannot be used: values hold names such as `<CUDAGraphMode.NONE: 0>`.
-    """
-    parts: dict[str, str] = {}
-    depth, quote, begin = 0, "", 0
-    for index, char in enumerate(text + ","):
-        if quote:
-            quote = "" if char == quote and text[index - 1] != "\\" else quote
-        elif char in "'\"":
-            quote = char
-        elif char in "([{<":
-            depth += 1
-        elif char in ")]}>":
-            depth -= 1
-        elif char == "," and depth <= 0:
-            name, found, value = text[begin:index].strip().partition(separator)
-            if found:
-                parts[name] = value
-            begin = index + 1
-    return parts
+    return {key: word(value) for key, value in sorted(found.items()) if key not in OWN and not SECRET.search(key)}
 
 
 def _graph_mode(lines: list[str], compilation: str) -> str | None:

@@ -7,20 +7,15 @@ or another process start time, means that the server was replaced, and nothing i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import httpx
 
 from draftsmith.contract.errors import EngineError, EngineLostError
 from draftsmith.contract.measure import SpecCounters
+from draftsmith.engines import counters
 from draftsmith.engines.base import ServerIdentity, Snapshot
-from draftsmith.kit.certificates import trusted
-from draftsmith.kit.clock import Clock, SystemClock
-
-TIMEOUT_S = 10.0
-SETTLE_POLL_S = 0.15
-SETTLE_READINGS = 3
-SETTLE_LIMIT_S = 10.0
+from draftsmith.engines.counters import NEXT_STEP
+from draftsmith.kit.clock import Clock
 
 DRAFTS = "vllm:spec_decode_num_drafts_total"
 DRAFT_TOKENS = "vllm:spec_decode_num_draft_tokens_total"
@@ -50,41 +45,24 @@ WANTED = {
     TPOT_SUM: "",
     TPOT_COUNT: "",
     STEPS: "",
+    START_TIME: "",
 }
-
-NEXT_STEP = "look at the engine's log; if it was replaced on purpose, run the trial again"
 
 
 def parse_metrics(text: str) -> Snapshot:
     """Sum the wanted series of Prometheus text. Raises EngineError if there is no vLLM counter in it."""
-    from prometheus_client.parser import text_string_to_metric_families
-
-    values: dict[tuple[str, str], float] = {}
-    start: str | None = None
-    try:
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                if sample.name == START_TIME:
-                    start = f"{sample.value:.2f}"
-                if sample.name in WANTED:
-                    key = (sample.name, sample.labels.get(WANTED[sample.name], ""))
-                    values[key] = values.get(key, 0.0) + sample.value
-    except ValueError as error:
-        raise EngineError(f"/metrics is not Prometheus text ({error})", "check the endpoint's address") from None
+    values = counters.sums(text, WANTED)
+    start = values.pop((START_TIME, ""), None)
     if (GENERATED, "") not in values:
         raise EngineError(
             "/metrics holds no vLLM counters", "point to a vLLM server started without --disable-log-stats"
         )
-    return Snapshot(values=values, start_id=start)
+    return Snapshot(values=values, start_id=None if start is None else f"{start:.2f}")
 
 
 def diff(before: Snapshot, after: Snapshot) -> SpecCounters:
     """What was counted between two snapshots. Raises EngineLostError if they are of two different server starts."""
-    if before.start_id != after.start_id:
-        raise EngineLostError("the server was replaced between two readings of its counters", NEXT_STEP)
-    for (name, label), value in before.values.items():
-        if after.values.get((name, label), 0.0) < value:
-            raise EngineLostError(f"counter {name} went down between two readings: the server was restarted", NEXT_STEP)
+    counters.require_same_start(before, after)
 
     def delta(name: str, label: str = "") -> float:
         return after.values.get((name, label), 0.0) - before.values.get((name, label), 0.0)
@@ -120,25 +98,9 @@ def speculates(reading: Snapshot) -> bool:
     return any(name.startswith(SPECULATION) for name, _ in reading.values)
 
 
-def settled(url: str, clock: Clock | None = None, once: Callable[[str], Snapshot] = read) -> Snapshot:
-    """Read until three readings in a row are equal: counters trail the last response by a moment.
-
-    Raises EngineError if they still move after 10 s: then something else is using the server.
-    """
-    clock = clock or SystemClock()
-    deadline = clock.monotonic() + SETTLE_LIMIT_S
-    last, same = once(url), 1
-    while same < SETTLE_READINGS:
-        if clock.monotonic() >= deadline:
-            raise EngineError(
-                f"the counters still move {SETTLE_LIMIT_S:.0f} s after the last response",
-                "make sure that nothing else sends requests to this server, and run the trial again",
-            )
-        clock.sleep(SETTLE_POLL_S)
-        now = once(url)
-        same = same + 1 if now == last else 1
-        last = now
-    return last
+def settled(url: str, clock: Clock | None = None) -> Snapshot:
+    """See counters.settled."""
+    return counters.settled(url, read, clock)
 
 
 def identity(url: str) -> ServerIdentity:
@@ -172,10 +134,4 @@ def require_same(url: str, expected: ServerIdentity) -> None:
 
 
 def _get(url: str, path: str) -> httpx.Response:
-    try:
-        answer = httpx.get(url.rstrip("/") + path, timeout=TIMEOUT_S, trust_env=False, verify=trusted())
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise EngineLostError(f"{url} does not answer ({type(error).__name__})", NEXT_STEP) from None
-    if answer.status_code != httpx.codes.OK:
-        raise EngineError(f"{url}{path} answered {answer.status_code}", "check that this is a vLLM server")
-    return answer
+    return counters.get(url, path, "vLLM")

@@ -1,0 +1,123 @@
+"""SGLang as an engine. The decisions are in the modules beside this one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from draftsmith.contract.errors import DraftsmithError, InputError, PrerequisiteError
+from draftsmith.contract.measure import EngineFacts, SpecCounters
+from draftsmith.engines.base import (
+    NO_ENGINE,
+    Command,
+    Device,
+    Features,
+    Installation,
+    Server,
+    ServerCommand,
+    ServerIdentity,
+    ServerSpec,
+    Snapshot,
+)
+from draftsmith.engines.diagnosis import Diagnosis
+from draftsmith.engines.models import KnownModels
+from draftsmith.engines.process import ServerProcess, read_head
+from draftsmith.engines.sglang import causes as sglang_causes
+from draftsmith.engines.sglang import command as sglang_command
+from draftsmith.engines.sglang import log as sglang_log
+from draftsmith.engines.sglang import metrics as sglang_metrics
+from draftsmith.engines.sglang.features import features, installed
+
+
+class SglangEngine(ServerProcess):
+    """See engines.base.Engine."""
+
+    name = "sglang"
+    title = "SGLang"
+    not_inherited = frozenset({"SGLANG_API_KEY"})
+
+    def installation(self, python: str | None, *, elsewhere: bool = False) -> Installation:
+        """See Engine."""
+        return installed(python)
+
+    def features(self, version: str, device: Device) -> Features:
+        """See Engine."""
+        return features(version)
+
+    def known_models(self, python: str | None) -> KnownModels:
+        """See Engine. SGLang is not asked for its models: which target can be captured is the capturing engine's matter."""
+        raise PrerequisiteError(
+            "SGLang does not list the models it knows", "the list of a known release is used instead"
+        )
+
+    def installed(self, spec: ServerSpec) -> tuple[Installation, Features]:
+        """See Engine."""
+        found = installed(spec.python)
+        return found, features(found.version)
+
+    def command(self, spec: ServerSpec) -> Command:
+        """See Engine. Raises ConfigError, InputError or PrerequisiteError for what SGLang would refuse or misread."""
+        found, known = self.installed(spec)
+        return sglang_command.render(spec, found, known)
+
+    def kv_flags(self, gib: float) -> tuple[str, ...]:
+        """See Engine. Its share of the memory bounds the cache: --mem-fraction-static, from engine.gpu_memory_share."""
+        return ()
+
+    def runs(self, words: Sequence[str]) -> bool:
+        """See Engine."""
+        console = len(words) > 1 and PurePath(words[0]).name == "sglang" and words[1] == "serve"
+        return console or sglang_command.MODULE in words
+
+    def own(self, words: Sequence[str], spec: ServerSpec) -> Command:
+        """See Engine. It is left as it is: SGLang's console command and module start alike."""
+        return Command(argv=tuple(words), env={**sglang_command.PRIVACY, **spec.env})
+
+    def stage(self, lines: list[str]) -> str:
+        """See ServerProcess."""
+        return sglang_log.stage(lines)
+
+    def diagnose(self, text: str, exit_code: int | None) -> Diagnosis:
+        """See ServerProcess."""
+        return sglang_causes.diagnose(text, exit_code)
+
+    def facts(self, server: Server) -> EngineFacts:
+        """See Engine. The version is asked of the server: its log does not say it."""
+        version = None
+        with contextlib.suppress(DraftsmithError, ValueError):
+            version = sglang_metrics.server_info(server.url).get("version")
+        return sglang_log.facts(read_head(server.log), server.start_id, version)
+
+    def facts_of(self, log: str, start_id: str) -> EngineFacts:
+        """See Engine."""
+        return sglang_log.facts(log, start_id)
+
+    def identify(self, url: str) -> ServerIdentity:
+        """See Engine."""
+        return sglang_metrics.identity(url)
+
+    def reading(self, url: str) -> Snapshot:
+        """See Engine."""
+        return sglang_metrics.read(url)
+
+    def counters(self, url: str) -> Snapshot:
+        """See Engine."""
+        return sglang_metrics.settled(url, self.clock)
+
+    def diff(self, before: Snapshot, after: Snapshot) -> SpecCounters:
+        """See Engine."""
+        return sglang_metrics.diff(before, after)
+
+    def speculates(self, reading: Snapshot) -> bool:
+        """See Engine."""
+        return sglang_metrics.speculates(reading)
+
+    def read_words(self, command: list[str], args: list[str], *, image: bool) -> ServerCommand:
+        """See Engine. Not yet: a deployment of SGLang is neither read nor patched."""
+        if not (image or self.runs([*command, *args])):
+            raise InputError("the served container does not run SGLang", NO_ENGINE)
+        raise InputError(
+            "the command of the served container is not understood: deployments of SGLang are not read yet",
+            "compare it by its address: draftsmith compare --arm served=http://HOST:PORT",
+        )

@@ -1,0 +1,62 @@
+"""What an installed SGLang can do, found out without importing it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from functools import lru_cache
+
+from draftsmith.contract.errors import PrerequisiteError
+from draftsmith.engines.base import Device, Features, Installation
+
+PROBE_TIMEOUT_S = 60.0
+_PROBE = """
+import importlib.metadata as m, importlib.util as u, json
+found = {}
+for name in ("sglang", "torch"):
+    try: found[name] = m.version(name)
+    except m.PackageNotFoundError: pass
+found["flashinfer"] = u.find_spec("flashinfer") is not None
+print(json.dumps(found))
+"""
+
+KNOWN = (0, 5, 17)  # the release that the recordings are of
+OLDEST = (0, 5)
+METHODS = frozenset({"eagle", "eagle3", "mtp", "nextn", "draft_model", "standalone", "ngram"})
+
+
+def features(version: str) -> Features:
+    """Features of `version`; `note` says where it is another one than the one that is known. Raises PrerequisiteError."""
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    if not match:
+        raise PrerequisiteError(f"SGLang calls itself {version!r}, which is no version", "install a released SGLang")
+    release = tuple(int(part or 0) for part in match.groups())
+    if release[:2] < OLDEST:
+        raise PrerequisiteError(f"SGLang {version} is older than 0.5", "install SGLang 0.5.17 or newer")
+    known = ".".join(map(str, KNOWN))
+    note = None if release == KNOWN else f"SGLang {version} is not known here; taken for {known}"
+    return Features(release=known, methods=METHODS, per_request_metrics=False, note=note)
+
+
+@lru_cache(maxsize=16)
+def installed(python: str | None = None) -> Installation:
+    """Look into an interpreter (None = the current one). Raises PrerequisiteError if it cannot be run or has no SGLang."""
+    interpreter = python or sys.executable
+    try:
+        answer = subprocess.run(
+            [interpreter, "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True
+        )
+        found = json.loads(answer.stdout.splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        raise PrerequisiteError(
+            f"the engine's interpreter {interpreter} cannot be run ({type(error).__name__})",
+            "set engine.python to a working Python that has SGLang",
+        ) from None
+    if "sglang" not in found:
+        raise PrerequisiteError(f"no SGLang in {interpreter}", "set engine.python to an interpreter that has it")
+    device: Device = "cuda"
+    return Installation(
+        engine="sglang", python=interpreter, version=found["sglang"], device=device, flashinfer=found["flashinfer"]
+    )

@@ -1,0 +1,109 @@
+"""SGLang's counters: read from /metrics, compared across a window. Names of 0.5.17.
+
+It has no counter of accepted tokens: acceptance length and rate are gauges of the last interval. What it counts are verify
+calls, one a step of one sequence, so that accepted tokens are what was generated beyond one token a call. A request's
+tokens are counted when it ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+from draftsmith.contract.errors import EngineError
+from draftsmith.contract.measure import SpecCounters
+from draftsmith.engines import counters
+from draftsmith.engines.base import ServerIdentity, Snapshot
+from draftsmith.kit.clock import Clock
+
+VERIFY_CALLS = "sglang:spec_verify_calls_total"
+GENERATED = "sglang:generation_tokens_total"
+PROMPT = "sglang:prompt_tokens_total"
+REQUESTS = "sglang:num_requests_total"
+DRAFT_TOKENS = "sglang:spec_num_draft_tokens"  # a gauge: tokens of one verify call, the certain one included
+WANTED = {VERIFY_CALLS: "", GENERATED: "", PROMPT: "", REQUESTS: "", DRAFT_TOKENS: ""}
+STARTED = re.compile(r"^sglang:startup_time_seconds\{[^\n]*\} (\S+)$", re.MULTILINE)
+RANK = re.compile(r"^sglang:spec_num_draft_tokens\{[^\n]*\} (\S+)$", re.MULTILINE)
+
+
+def parse_metrics(text: str) -> Snapshot:
+    """The wanted series of Prometheus text. Raises EngineError if there is no SGLang counter in it."""
+    if "sglang:" not in text:
+        raise EngineError("/metrics holds no SGLang counters", "start SGLang with --enable-metrics")
+    values = counters.sums(text, WANTED)
+    values[DRAFT_TOKENS, ""] = max((float(value) for value in RANK.findall(text)), default=0.0)
+    return Snapshot(values=values, start_id=_start(text))
+
+
+def _start(text: str) -> str | None:
+    """SGLang publishes no start time; the durations of its start, to the nanosecond, are different every time."""
+    durations = STARTED.findall(text)
+    return hashlib.sha256(" ".join(durations).encode()).hexdigest()[:16] if durations else None
+
+
+def speculates(reading: Snapshot) -> bool:
+    """Whether the server speculates: the gauge of its draft tokens is 0 without."""
+    return reading.values.get((DRAFT_TOKENS, ""), 0.0) > 0 or reading.values.get((VERIFY_CALLS, ""), 0.0) > 0
+
+
+def diff(before: Snapshot, after: Snapshot) -> SpecCounters:
+    """What was counted between two snapshots. Raises EngineLostError if they are of two different server starts."""
+    counters.require_same_start(before, after, lambda name: name != DRAFT_TOKENS)
+
+    def delta(name: str) -> int:
+        return int(after.values.get((name, ""), 0.0) - before.values.get((name, ""), 0.0))
+
+    generated, requests, steps = delta(GENERATED), delta(REQUESTS), delta(VERIFY_CALLS)
+    later = max(0, generated - requests)  # tokens after each request's first
+    drafting = speculates(after)
+    drafted = max(0, int(after.values.get((DRAFT_TOKENS, ""), 0.0)) - 1)
+    return SpecCounters(
+        present=drafting,
+        drafts=steps,
+        draft_tokens=steps * drafted,
+        accepted_tokens=max(0, later - steps) if drafting else 0,
+        generation_tokens=generated,
+        prompt_tokens=delta(PROMPT),
+        requests=requests,
+        decode_steps=steps if drafting else later,
+    )
+
+
+def read(url: str) -> Snapshot:
+    """One reading of `url`/metrics. Raises EngineLostError if it does not answer, EngineError if it is no SGLang."""
+    return parse_metrics(_get(url, "/metrics").text)
+
+
+def settled(url: str, clock: Clock | None = None) -> Snapshot:
+    """See counters.settled."""
+    return counters.settled(url, read, clock)
+
+
+def server_info(url: str) -> dict[str, Any]:
+    """What the server says of itself; its path was another one in earlier releases. Raises EngineLostError, EngineError."""
+    try:
+        found = _get(url, "/server_info").json()
+    except EngineError:
+        found = _get(url, "/get_server_info").json()
+    if not isinstance(found, dict):
+        raise EngineError(f"{url}/server_info is no object", "check that this is a server of SGLang")
+    return found
+
+
+def identity(url: str) -> ServerIdentity:
+    """Who answers at `url`. Raises EngineLostError if nobody does."""
+    info, reading = server_info(url), read(url)
+    models = _get(url, "/v1/models").json().get("data") or [{}]
+    no_radix = info.get("disable_radix_cache")
+    return ServerIdentity(
+        version=info.get("version"),
+        model=models[0].get("id"),
+        max_model_len=models[0].get("max_model_len"),
+        start_id=reading.start_id,
+        prefix_caching=None if not isinstance(no_radix, bool) else not no_radix,
+    )
+
+
+def _get(url: str, path: str) -> Any:
+    return counters.get(url, path, "SGLang")

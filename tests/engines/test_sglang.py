@@ -1,0 +1,291 @@
+"""SGLang's adapter against what a real server of 0.5.17 wrote, and its command line as text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from material import shared
+
+from draftsmith.contract.config import parse_config
+from draftsmith.contract.errors import ConfigError, EngineLostError, InputError, PrerequisiteError
+from draftsmith.contract.measure import Arm, SpecCounters
+from draftsmith.contract.speculation import Speculation, read_words
+from draftsmith.engines.base import CaptureSpec, Installation, ServerSpec
+from draftsmith.engines.catalog import engine
+from draftsmith.engines.diagnosis import clean
+from draftsmith.engines.sglang import causes, command, features, log, metrics
+from draftsmith.engines.tracebacks import read_line
+from draftsmith.verdict.arms import has_draft, says_speculation
+from draftsmith.verdict.modes import mode_mismatch, settings_mismatch
+from draftsmith.wiring import server_spec
+
+FOUND = Installation(engine="sglang", python="python3", version="0.5.17", device="cuda")
+
+
+def recording(name: str) -> str:
+    return shared("cases", "sglang", name).read_text()
+
+
+def words(spec_config: dict[str, Any] | None = None, **changes: Any) -> list[str]:
+    spec = ServerSpec(model="/m", served_name="target", port=30017, spec_config=spec_config, **changes)
+    return list(command.render(spec, FOUND, features.features("0.5.17")).argv)
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_server() -> None:
+    assert words(max_model_len=8192, gpu_memory_share=0.5) == [
+        "python3",
+        "-m",
+        "sglang.launch_server",
+        "--model-path",
+        "/m",
+        "--served-model-name",
+        "target",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "30017",
+        "--context-length",
+        "8192",
+        "--max-running-requests",
+        "32",
+        "--enable-metrics",
+        "--disable-radix-cache",
+        "--mem-fraction-static",
+        "0.5",
+    ]
+    assert "--disable-radix-cache" not in words(prefix_caching=None)
+
+
+@pytest.mark.parametrize(
+    ("config", "flags"),
+    [
+        (
+            {"method": "eagle3", "model": "/d", "num_speculative_tokens": 3},
+            "--speculative-algorithm EAGLE3 --speculative-draft-model-path /d --speculative-num-steps 3 "
+            "--speculative-eagle-topk 1 --speculative-num-draft-tokens 4",
+        ),
+        (
+            {"method": "eagle", "model": "/d", "num_speculative_tokens": 15, "num_steps": 5, "eagle_topk": 4},
+            "--speculative-algorithm EAGLE --speculative-draft-model-path /d --speculative-num-steps 5 "
+            "--speculative-eagle-topk 4 --speculative-num-draft-tokens 16",
+        ),
+        (
+            {"method": "mtp", "num_speculative_tokens": 1},
+            "--speculative-algorithm NEXTN --speculative-num-steps 1 --speculative-eagle-topk 1 "
+            "--speculative-num-draft-tokens 2",
+        ),
+        (
+            {"method": "draft_model", "model": "/d", "num_speculative_tokens": 2},
+            "--speculative-algorithm STANDALONE --speculative-draft-model-path /d --speculative-num-steps 2 "
+            "--speculative-eagle-topk 1 --speculative-num-draft-tokens 3",
+        ),
+        (
+            {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4, "ngram_max_trie_depth": 12},
+            "--speculative-algorithm NGRAM --speculative-num-draft-tokens 4 --speculative-ngram-max-trie-depth 12",
+        ),
+    ],
+)
+def test_a_speculative_config_is_said_in_flags_and_read_back(config: dict[str, Any], flags: str) -> None:
+    said = words(config)
+    assert said[-len(flags.split()) :] == flags.split()
+    read = read_words(said, "sglang")
+    assert read is not None
+    assert read.k == config["num_speculative_tokens"]
+    assert read.draft == config.get("model")
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "error"),
+    [
+        ({"method": "eagle3", "num_speculative_tokens": 3}, {}, ConfigError),
+        ({"method": "eagle3", "model": "/d", "num_speculative_tokens": 3, "num_steps": 5}, {}, ConfigError),
+        ({"method": "medusa", "model": "/d"}, {}, PrerequisiteError),
+        ({"model": "/d"}, {}, PrerequisiteError),
+        (None, {"flags": ("--speculative-eagle-topk", "4")}, ConfigError),
+        (None, {"flags": ("--context-length=4",)}, ConfigError),
+        (None, {"middleware": ("a.B",)}, ConfigError),
+        (None, {"capture": CaptureSpec(layer_ids=(1,), storage="/s")}, PrerequisiteError),
+    ],
+)
+def test_what_cannot_be_served_is_refused_before_a_start(
+    config: dict[str, Any] | None, changes: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        words(config, **changes)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({"transformer_layer_config": {}}, "vLLM's notation"),
+        ({"norm_before_residual": True}, "norm_before_residual"),
+        ([], "no object"),
+        (None, "cannot be read"),
+        ({"architectures": ["LlamaForCausalLMEagle3"]}, None),
+    ],
+)
+def test_a_draft_in_the_other_engines_notation_is_named(tmp_path: Path, written: Any, said: str | None) -> None:
+    (tmp_path / "config.json").write_text("{" if written is None else json.dumps(written))
+    config = {"method": "eagle3", "model": str(tmp_path), "num_speculative_tokens": 3}
+    if said is None:
+        assert str(tmp_path) in words(config)
+        return
+    with pytest.raises(InputError, match=said):
+        words(config)
+
+
+def test_a_class_of_ones_own_may_read_what_sglang_ignores(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"norm_before_residual": true}')
+    config = {"method": "eagle3", "model": str(tmp_path), "num_speculative_tokens": 3}
+    assert words(config, env={command.OWN_MODELS: "draftsmith_sglang"})
+
+
+def test_layers_have_its_own_numbers() -> None:
+    assert command.layers_of((27, 2, 15)) == (1, 14, 26)
+    with pytest.raises(InputError, match="embedding"):
+        command.layers_of((0, 3))
+
+
+# -- what a server wrote ----------------------------------------------------------------------------------------------
+
+
+def test_facts_of_a_recorded_server_with_a_draft() -> None:
+    facts = log.facts(recording("eagle.log"), "a", "0.5.17")
+    assert (facts.engine, facts.version, facts.pid, facts.device) == ("sglang", "0.5.17", 942, "cuda")
+    assert (facts.dtype, facts.enforce_eager, facts.graph_mode) == ("bfloat16", False, "decode=full, prefill=disabled")
+    assert (facts.kv_tokens, facts.max_model_len, facts.max_num_seqs) == (3119000, 8192, 32)
+    assert (facts.prefix_caching, facts.chunked_prefill, facts.async_scheduling) == (True, True, True)
+    assert (facts.spec_method, facts.num_speculative_tokens) == ("eagle3", 3)
+    assert facts.settings["attention_backend"] == "fa3"
+    assert "HOME" not in json.dumps(facts.model_dump(mode="json"))
+    assert any("prefill CUDA graph" in line for line in facts.warnings)
+
+
+def test_two_recorded_servers_are_comparable() -> None:
+    base, eagle = (log.facts(recording(f"{name}.log"), name, "0.5.17") for name in ("base", "eagle"))
+    assert (base.spec_method, base.num_speculative_tokens) == (None, None)
+    assert mode_mismatch({"base": [base], "eagle": [eagle]}) == []
+    assert settings_mismatch({"base": [base], "eagle": [eagle]}) == []
+
+
+def test_the_stages_of_a_recorded_start() -> None:
+    lines = clean(recording("eagle.log"))
+    stages = list(dict.fromkeys(log.stage(lines[: n + 1]) for n in range(min(len(lines), 120))))
+    assert stages[0] == "starting Python"
+    assert stages[-1] == "ready"
+    assert {"loading weights", "allocating the KV cache", "capturing graphs"} <= set(stages)
+
+
+def test_acceptance_length_of_the_recorded_counters_is_the_engines_own() -> None:
+    after = metrics.parse_metrics(recording("eagle.metrics"))
+    zero = dict.fromkeys(after.values, 0.0)
+    counted = metrics.diff(type(after)(zero, after.start_id), after)
+    assert (counted.drafts, counted.generation_tokens, counted.requests) == (967, 3199, 73)
+    assert counted.draft_tokens == 3 * 967
+    assert counted.acceptance_length == pytest.approx(3.2318, rel=0.005), "the gauge of the last interval"
+    assert counted.tokens_per_step == pytest.approx(counted.acceptance_length)
+    assert metrics.speculates(after)
+
+
+def test_a_recorded_server_without_a_draft_takes_a_step_a_token() -> None:
+    after = metrics.parse_metrics(recording("base.metrics"))
+    assert not metrics.speculates(after)
+    counted = metrics.diff(type(after)(dict.fromkeys(after.values, 0.0), after.start_id), after)
+    assert not counted.present
+    assert counted.tokens_per_step == 1.0
+
+
+def test_another_start_is_noticed() -> None:
+    base, eagle = (metrics.parse_metrics(recording(f"{name}.metrics")) for name in ("base", "eagle"))
+    assert base.start_id
+    assert base.start_id != eagle.start_id
+    with pytest.raises(EngineLostError, match="replaced"):
+        metrics.diff(base, eagle)
+    with pytest.raises(EngineLostError, match="went down"):
+        metrics.diff(base, type(base)({**base.values, (metrics.GENERATED, ""): 1.0}, base.start_id))
+
+
+def test_a_server_is_asked_over_the_wire(wire: Any) -> None:
+    adapter = engine("sglang")
+    wire.speaks("/metrics", recording("eagle.metrics"))
+    wire.speaks("/server_info", {"version": "0.5.17", "disable_radix_cache": False})
+    wire.speaks("/v1/models", {"data": [{"id": "target", "max_model_len": 8192}]})
+    who = adapter.identify(wire.url)
+    assert (who.version, who.model, who.max_model_len, who.prefix_caching) == ("0.5.17", "target", 8192, True)
+    reading = adapter.reading(wire.url)
+    assert adapter.speculates(reading)
+    assert adapter.diff(reading, reading) == SpecCounters(present=True, decode_steps=0)
+
+
+# -- causes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("RuntimeError: Not enough memory. Please try to increase --mem-fraction-static.", "KV cache"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "GPU ran out of memory"),
+        ("RuntimeError: size mismatch for fc.weight", "shape mismatch"),
+    ],
+)
+def test_a_scheduler_that_failed_is_named_by_its_own_error(error: str, said: str) -> None:
+    text = (
+        "[2026-11-26 17:36:11 TP0] Scheduler hit an exception: Traceback (most recent call last):\n"
+        f'  File "/x/scheduler.py", line 1, in run\n    go()\n{error}\n\n'
+        "[2026-11-26 17:36:12] Rank 0 scheduler is dead. Please check if there are relevant logs.\n"
+        "Traceback (most recent call last):\n"
+        '  File "/x/engine.py", line 1, in launch\n    raise EOFError\n'
+        "EOFError\n"
+    )
+    found = causes.diagnose(text, 1)
+    assert found.recognised
+    assert said in found.cause
+
+
+def test_a_flag_that_it_does_not_know_is_named() -> None:
+    assert "--no-such" in causes.diagnose("launch_server.py: error: unrecognized arguments: --no-such\n", 2).cause
+
+
+def test_a_living_servers_log_names_no_cause() -> None:
+    assert not causes.diagnose(recording("base.log"), None).recognised
+    assert read_line("[2026-11-26 17:36:52 TP1] Load weight begin.").process == "TP1"
+
+
+# -- as an engine -----------------------------------------------------------------------------------------------------
+
+
+def test_it_is_chosen_by_a_setting() -> None:
+    config = parse_config({"engine": {"kind": "sglang", "prefix_caching": False}})
+    spec = server_spec(config, "/m", spec_config={"method": "ngram", "num_speculative_tokens": 3})
+    assert spec.prefix_caching is False
+    assert engine(config.engine.kind).title == "SGLang"
+
+
+def test_an_arm_of_it_says_what_its_flags_say() -> None:
+    said = ("sglang", "serve", "--model-path", "m", "--speculative-algorithm", "NGRAM")
+    arm = Arm(name="a", role="other", command=said, engine="sglang")
+    assert says_speculation(arm)
+    assert not has_draft(arm)
+    assert read_words(("--speculative-algorithm=EAGLE3",), "sglang") == Speculation(method="eagle3")
+
+
+@pytest.mark.parametrize(("version", "noted"), [("0.5.17", False), ("0.5.23", True), ("0.5.3rc0", True)])
+def test_another_release_is_served_with_a_note(version: str, noted: bool) -> None:
+    assert bool(features.features(version).note) is noted
+
+
+@pytest.mark.parametrize("version", ["0.4.9", "unknown"])
+def test_a_release_that_is_too_old_is_refused(version: str) -> None:
+    with pytest.raises(PrerequisiteError):
+        features.features(version)
+
+
+def test_a_deployment_of_it_is_not_read_yet_and_says_so() -> None:
+    with pytest.raises(InputError, match="not read yet"):
+        engine("sglang").read_words(["python3", "-m", "sglang.launch_server"], [], image=False)
