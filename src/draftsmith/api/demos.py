@@ -19,7 +19,7 @@ from draftsmith.kit.files import private_dir, write_atomic
 from draftsmith.loop.base import QUIET, Console
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "compare": {"k_values": (3,), "prompts": 12, "general_prompts": 10, "ngram": False, "tuning_prompts": 6},
+    "compare": {"k_values": (3,), "prompts": 12, "general_prompts": 12, "ngram": False, "tuning_prompts": 6},
     "trainer": {"epochs": 4},
     "engine": {"max_model_len": 1024},
 }
