@@ -130,7 +130,7 @@ class CompareConfig(Frozen):
     """The in-engine comparison."""
 
     concurrency: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (1,), min_length=1, description="operating points; the first is primary"
+        (1,), description="operating points; the first is primary"
     )
     arrivals: Literal["closed", "recorded", "both"] = Field(
         "closed",
@@ -268,10 +268,13 @@ def load_config(path: Path | None) -> Config:
 def parse_config(data: dict[str, Any], name: str = "draftsmith.toml") -> Config:
     """Validate parsed TOML. Raises ConfigError naming every wrong key or value."""
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
     except ValidationError as error:
         lines = [_explain(item) for item in error.errors()]
         raise ConfigError(f"{name}: " + "; ".join(lines), "correct the keys named above") from None
+    if not config.compare.concurrency:  # a comparison by its own command may have none: its plan is read as it is
+        raise ConfigError(f"{name}: compare.concurrency: at least one is needed", "for example concurrency = [1]")
+    return config
 
 
 def _explain(item: Any) -> str:
