@@ -236,3 +236,15 @@ def test_foreign_files_in_the_registry_name_nothing(place: Path) -> None:
     (registry / "c.json").write_text("{")
     assert processes.records(registry) == []
     assert processes.sweep(registry) == []
+
+
+@pytest.mark.parametrize("token", ["", "0", "a" * 31, "A" * 32, "g" * 32, None, 7, "a" * 32 + "\n"])
+def test_a_record_whose_token_is_not_one_of_ours_names_nobody(token: object, tmp_path: Path) -> None:
+    """An empty token would be found in the environment of every process of this user."""
+    record = {
+        "token": token, "label": "x", "argv0": "x", "log": "", "owner_pid": 1, "owner_create_time": 0.0,
+        "pid": 999999, "pgid": 999999, "create_time": 1.0,
+    }  # fmt: skip
+    (tmp_path / "x.json").write_text(json.dumps(record))
+    assert processes.records(tmp_path) == []
+    assert processes.sweep(tmp_path, grace_s=0) == []

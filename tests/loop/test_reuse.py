@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from loop_world import Travelled
+from test_killed import forget_promotion, make_it_a_win
 
 from draftsmith.contract.job import JobResult
 from draftsmith.loop.lock import alone
@@ -55,6 +56,42 @@ def test_what_was_changed_or_deleted_since_is_made_again(travelled: Travelled) -
 
     [second] = [folder for folder in world.runs() if folder != first]
     assert submitted(second) == ["profile", "capture"], "the corpus is as it was; its states went with the training"
+
+
+def test_the_run_after_a_promotion_makes_nothing_anew_and_says_what_already_serves(travelled: Travelled) -> None:
+    world = travelled.to("publish")
+    [first] = world.runs()
+    make_it_a_win(Path(world.done("compare")["result"]["outputs"]["verdict"]), world)
+    forget_promotion(world)
+    world.run()
+    standing = world.standing()
+    assert standing["method"] == "eagle3"
+
+    said = world.run("--set", "compare.tuning_prompts=3").stdout
+
+    [second] = [folder for folder in world.runs() if folder != first]
+    assert submitted(second) == ["publish"], "no states, no training, no measurement"
+    assert f"not needed: train is taken over from {first.name}" in said
+    assert "ALREADY_SERVES" in said
+    done = {event.phase: event.data for event in Run(second).events() if event.kind == "phase_done"}
+    assert "standing configuration kept" in done["promote"]["headline"]
+    assert world.standing() == standing
+    state = world.state()
+    assert [(entry["event"], entry["run_id"]) for entry in state["history"]] == [
+        ("promoted", first.name), ("kept", second.name),
+    ]  # fmt: skip
+    assert state["experiment_id"] == second.name
+    [summary] = second.glob("bundle/*/*/summary.md")
+    assert "already serves" in summary.read_text()
+    explained = world.call("explain").stdout
+    assert "ALREADY_SERVES" in explained
+    again = world.run("--set", "compare.tuning_prompts=3").stdout
+    assert "ALREADY_SERVES" in again
+    assert submitted(second) == ["publish"]
+
+    (first / "phases" / "train" / "draft" / "model.safetensors").write_bytes(b"changed since")
+    world.call("train", "--set", "compare.tuning_prompts=3", "--start-phase", "train")
+    assert submitted(second) == ["publish", "capture", "train"], "what was left out is made when it is needed"
 
 
 # -- the decision, without an engine ---------------------------------------------------------------------------------------

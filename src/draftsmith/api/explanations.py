@@ -54,6 +54,9 @@ def closing(run: RunView) -> str:
     if verdict is None:
         if (stopped := run.stopped) is not None:
             return f"stopped at the gate of {stopped.phase}: {stopped.headline}; change what it names, or give --new"
+        compared = run.phase("compare")
+        if compared.state == "done":
+            return "\n".join([f"verdict  {compared.headline}", *([f"report   {run.report}"] if run.report else [])])
         return "stopped before the comparison; run the same command to go on"
     lines = [f"verdict  {verdict.outcome} (tier {verdict.tier}): {verdict.reason}"]
     if speed := verdict.speedup:
@@ -105,7 +108,7 @@ def explain(config: Config, run_id: str | None = None) -> Explanation:
     view = run_view(run)
     lines = [f"{phase.phase:8} {phase.state:7} {phase.headline}" for phase in view.phases]
     done = results(run)
-    if "compare" not in done:
+    if "compare" not in done or "verdict" not in done["compare"].outputs:  # not compared yet, or what serves is the candidate
         return Explanation(run_id=view.run_id, phases=view.phases, text="\n".join(lines))
     compare = CompareResult.of(done["compare"])
     decision = Decision.model_validate(read_json(Path(compare.verdict)))

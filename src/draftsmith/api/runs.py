@@ -67,6 +67,8 @@ def open_loop(request: RunRequest, console: Console, words_of_backend: dict[str,
     words |= {"backend": words_of_backend} if words_of_backend else {}
     key = digest({"target": target.sha256, "sources": sources_sha, "config": words})
     store = Store(workspace)
+    for name in store.unreadable():
+        console.note(f"skipped {name}: its run.json is torn, or of another version")
     serving = wiring.serving(config, workspace, allow_cluster=request.allow_cluster)
     run = None if request.new else store.find(key)
     if run is None:

@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -165,8 +166,15 @@ def records(registry: Path) -> list[tuple[Path, ProcessRecord]]:
     for path in sorted(registry.glob("*.json")):
         with contextlib.suppress(OSError, json.JSONDecodeError, TypeError, AttributeError):
             data = read_json(path)
-            found.append((path, ProcessRecord(**{k: v for k, v in data.items() if k in known})))
+            record = ProcessRecord(**{k: v for k, v in data.items() if k in known})
+            if _is_token(record.token):
+                found.append((path, record))
     return found
+
+
+def _is_token(token: object) -> bool:
+    """Whether it is one that `start` made. An empty one would be "found" in the environment of every process."""
+    return isinstance(token, str) and re.fullmatch(r"[0-9a-f]{32}", token) is not None
 
 
 def reap() -> None:
@@ -248,7 +256,7 @@ def _carries(process: psutil.Process, record: ProcessRecord) -> bool:
 
 def _has_token(process: psutil.Process, record: ProcessRecord) -> bool:
     with contextlib.suppress(psutil.Error, OSError):
-        return record.token in process.environ().get(TOKEN_VARIABLE, "").split(":")
+        return _is_token(record.token) and record.token in process.environ().get(TOKEN_VARIABLE, "").split(":")
     return False
 
 

@@ -17,9 +17,11 @@ from draftsmith.loop.base import Loop
 from draftsmith.loop.jobs import end_job, living, patiently, run_job, specs
 from draftsmith.loop.lock import alone
 from draftsmith.loop.promotion import promote
-from draftsmith.loop.reuse import take_over
+from draftsmith.loop.reuse import FEEDS, may_be_spared, spared, take_over
 from draftsmith.loop.service import remember_run
-from draftsmith.phases.base import PhaseContext
+from draftsmith.loop.standing import already_serves
+from draftsmith.loop.standing import gate as gate_of_known
+from draftsmith.phases.base import Gate, PhaseContext
 from draftsmith.store.retention import purge
 from draftsmith.store.runs import Run
 
@@ -105,12 +107,20 @@ def _perform(loop: Loop, step: Step) -> None:
         result, gate = promote(loop.run, loop.context, loop.serving)
         inputs = ""
     else:
+        if _spare(loop, phase):
+            return
         job = loop.jobs[phase].plan(loop.context)
         inputs = digest({"module": job.module, **job.inputs})
-        taken = take_over(loop.run, phase, inputs)
+        taken = already_serves(loop.context) if phase == "compare" else take_over(loop.run, phase, inputs)
+        if taken is None and _make_what_was_spared(loop, phase):
+            return
         loop.console.phase_started(phase, loop.jobs[phase].title, reused_from=taken.reused_from if taken else None)
         result = taken or run_job(loop, phase, job)
-        gate = loop.jobs[phase].collect(loop.context, loop.jobs[phase].result.of(result))
+        gate = gate_of_known(result) or loop.jobs[phase].collect(loop.context, loop.jobs[phase].result.of(result))
+    _record(loop, phase, result, gate, inputs, time.monotonic() - began)
+
+
+def _record(loop: Loop, phase: str, result: JobResult, gate: Gate, inputs: str, took_s: float) -> None:
     loop.run.append(
         "phase_done",
         phase,
@@ -120,4 +130,30 @@ def _perform(loop: Loop, step: Step) -> None:
         details=list(gate.details),
         result=result.model_dump(mode="json"),
     )
-    loop.console.phase_ended(phase, gate, result.wall_s or time.monotonic() - began)
+    loop.console.phase_ended(phase, gate, result.wall_s or took_s)
+
+
+def _spare(loop: Loop, phase: str) -> bool:
+    """Leave a phase out if the one phase that it feeds is taken over. It is recorded without inputs: no run takes it over."""
+    if phase == loop.stop_after or not may_be_spared(loop.run, phase):
+        return False
+    fed, nothing = FEEDS[phase], spared(loop.context, phase)
+    context = replace(loop.context, results={**loop.context.results, phase: nothing})
+    job = loop.jobs[fed].plan(context)
+    taken = take_over(loop.run, fed, digest({"module": job.module, **job.inputs}))
+    if taken is None:
+        return False
+    loop.console.phase_started(phase, loop.jobs[phase].title, reused_from=None)
+    gate = Gate(True, f"not needed: {fed} is taken over from {taken.reused_from}")
+    _record(loop, phase, nothing, gate, "", 0.0)
+    return True
+
+
+def _make_what_was_spared(loop: Loop, phase: str) -> bool:
+    """Have the phase before made after all: what it was left out for is gone since."""
+    missing = [name for name, fed in FEEDS.items() if fed == phase and name in loop.context.results]
+    missing = [name for name in missing if loop.context.results[name].figures.get("spared")]
+    for name in missing:
+        loop.run.append("started", restart=name, discards=[name], standing=loop.context.standing)
+        loop.run.append("cleared", name)
+    return bool(missing)

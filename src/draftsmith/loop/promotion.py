@@ -22,6 +22,7 @@ from draftsmith.kit.files import private_dir, read_json, sha256_file
 from draftsmith.loop.lock import switching
 from draftsmith.loop.served import check_served, check_unchanged, regime_warning
 from draftsmith.loop.service import SWITCHES, of_run
+from draftsmith.loop.standing import ALREADY_SERVES, known
 from draftsmith.phases.base import Gate, PhaseContext
 from draftsmith.serving.base import Serving
 from draftsmith.store.runs import Run
@@ -37,10 +38,13 @@ def promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResul
 
 def _promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResult, Gate]:
     compare = context.results["compare"]
+    if (sentence := known(compare)) is not None:
+        _remember(context, "kept", ALREADY_SERVES, context.standing, None)
+        return _result(False, context.standing, f"standing configuration kept: {sentence}")
     decision = Decision.model_validate(read_json(Path(compare.outputs["verdict"])))
     reason = refusal(decision)
     if reason is not None:
-        _remember(context, "kept", decision, context.standing, None)
+        _remember(context, "kept", decision.outcome, context.standing, None)
         return _result(False, context.standing, f"standing configuration kept: {reason}")
     check_served(engine(context.config.engine.kind), context.config.serving.endpoint, context.standing)
     warning = _other_regime(context)
@@ -52,7 +56,7 @@ def _promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResu
         winner["model"] = draft
     run.append("intent", "promote", expected=context.standing, new=winner or None)
     serving.switch(context.standing, winner or None)
-    _remember(context, "promoted", decision, winner or None, draft)
+    _remember(context, "promoted", decision.outcome, winner or None, draft)
     run.append("effect", "promote", new=winner or None)
     said = f"promoted {decision.winner}: {decision.reason}"
     return _result(True, winner or None, f"{said}. Warning: {warning}" if warning else said)
@@ -134,26 +138,27 @@ def _settle_draft(context: PhaseContext, winner: dict[str, Any]) -> str | None:
 
 
 def _remember(
-    context: PhaseContext, event: str, decision: Decision, config: dict[str, Any] | None, draft: str | None
+    context: PhaseContext, event: str, outcome: str, config: dict[str, Any] | None, draft: str | None
 ) -> None:
     """Write the outcome and one history entry for this act; a repetition after a crash writes no second one."""
-    known: dict[str, Any] = {
+    changed: dict[str, Any] = {
         "last_profile_sha256": context.results["profile"].outputs.get("profile_sha256"),
-        "last_ab_verdict": decision.outcome,
     }
+    if outcome != ALREADY_SERVES:
+        changed |= {"last_ab_verdict": outcome}
     if event == "promoted":
-        known |= {"standing_config": config, "champion_draft": draft}
+        changed |= {"standing_config": config, "champion_draft": draft}
 
     def written(state: ServiceState | None) -> ServiceState:
         before = state or of_run(None, context, 0.0)
-        after = before.model_copy(update=known)
+        after = before.model_copy(update=changed)
         if _told(before, event, context.run_id, config):
             return after
         return remember(
             after,
             event,
             run_id=context.run_id,
-            outcome=decision.outcome,
+            outcome=outcome,
             draft=draft,
             config=config,
             previous_config=context.standing,

@@ -6,6 +6,7 @@ Laws:
 - Only what is derived is taken over. A comparison is evidence of its own run, and is measured anew.
 - A run owns what it uses: the files are copied (hidden states, which are only ever deleted, are linked), so either run
   may be purged or discarded without the other. Killed in between, the same copy is made again.
+- What only feeds a phase that is taken over is not made: no hidden states are captured for a draft that exists.
 - A phase that was begun, or that the operator asked for anew, is not taken over. Nor is anything by a run begun with `--new`.
 """
 
@@ -19,14 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from draftsmith.contract.base import digest
-from draftsmith.contract.errors import DraftsmithError, RefusedError
+from draftsmith.contract.errors import DraftsmithError, InputError, RefusedError
 from draftsmith.contract.job import JobResult
 from draftsmith.kit.files import private_dir, read_json
 from draftsmith.loop.advance import completed
 from draftsmith.loop.lock import alone
+from draftsmith.phases.base import PhaseContext
 from draftsmith.store.runs import Event, Run, Store
 
 DERIVED = ("profile", "corpus", "capture", "train")
+FEEDS = {"capture": "train"}  # what a phase makes is used by this one alone
 
 
 def take_over(run: Run, phase: str, inputs: str) -> JobResult | None:
@@ -34,7 +37,7 @@ def take_over(run: Run, phase: str, inputs: str) -> JobResult | None:
     if phase not in DERIVED or _wants_its_own(run.events(), phase):
         return None
     for other in reversed(Store(run.folder.parent.parent).runs()):
-        event = completed(other.events()).get(phase) if other.folder != run.folder else None
+        event = _result_of(other, phase) if other.folder != run.folder else None
         if event is None or not event.data.get("passed") or event.data.get("inputs") != inputs:
             continue
         result = JobResult.model_validate(event.data["result"])
@@ -43,6 +46,24 @@ def take_over(run: Run, phase: str, inputs: str) -> JobResult | None:
         _clear(run, phase)
     _clear(run, phase)
     return None
+
+
+def spared(context: PhaseContext, phase: str) -> JobResult:
+    """The result of a phase that is not needed: its outputs have names, and nothing is there."""
+    outputs = {"states": str(context.folder / "phases" / phase / "states"), "layer_ids": list(context.layer_ids)}
+    return JobResult(ok=True, outputs=outputs, figures={"spared": True})
+
+
+def may_be_spared(run: Run, phase: str) -> bool:
+    """Whether `phase` could be left out: it feeds one other phase, and neither begun nor asked for."""
+    return phase in FEEDS and not _wants_its_own(run.events(), phase)
+
+
+def _result_of(other: Run, phase: str) -> Event | None:
+    try:
+        return completed(other.events()).get(phase)
+    except InputError:  # torn, or of a newer version: nothing to take over, and no reason to stop
+        return None
 
 
 def _clear(run: Run, phase: str) -> None:

@@ -10,14 +10,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import InputError
@@ -68,8 +69,8 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """run.json."""
-        return RunRecord.model_validate(read_json(self.folder / "run.json"))
+        """run.json. Raises InputError if it is torn or of another version."""
+        return _read(self.folder / "run.json", RunRecord)
 
     def phase_dir(self, phase: str) -> Path:
         """The private folder of a phase."""
@@ -86,9 +87,8 @@ class Run:
         return self.folder / "bundle"
 
     def events(self) -> list[Event]:
-        """The journal, in order."""
-        paths = sorted((self.folder / "journal").glob("[0-9]*.json"))
-        return [Event.model_validate(read_json(path)) for path in paths]
+        """The journal, in order. Raises InputError if an event is torn or of another version."""
+        return [_read(path, Event) for path in sorted((self.folder / "journal").glob("[0-9]*.json"))]
 
     def append(self, kind: EventKind, phase: str | None = None, **data: Any) -> Event:
         """Commit one event. Raises FileExistsError if another writer took the number: reread and decide again."""
@@ -118,15 +118,31 @@ class Store:
         return Run(folder)
 
     def runs(self) -> list[Run]:
-        """Complete runs, oldest first."""
-        found = [Run(path.parent) for path in self.root.glob("*/run.json")]
-        return sorted(found, key=lambda run: (run.record.created_unix_s, run.record.run_id))
+        """Complete runs, oldest first. One that cannot be read does not stand in the way of the others: see `unreadable`."""
+        return sorted(self._readable(), key=lambda run: (run.record.created_unix_s, run.record.run_id))
+
+    def unreadable(self) -> list[str]:
+        """Names of the folders whose run.json is torn, or of a newer version. They are left as they are."""
+        good = {run.folder.name for run in self._readable()}
+        return sorted(path.parent.name for path in self.root.glob("*/run.json") if path.parent.name not in good)
+
+    def _readable(self) -> list[Run]:
+        found = []
+        for path in self.root.glob("*/run.json"):
+            with contextlib.suppress(InputError):
+                run = Run(path.parent)
+                if run.record.run_id:
+                    found.append(run)
+        return found
 
     def get(self, run_id: str | None) -> Run:
         """A run by id, or the newest. Raises InputError that lists the ids."""
         runs = self.runs()
+        if run_id is not None and run_id in self.unreadable():
+            return Run(self.root / run_id)  # whose record says why it cannot be read
         if not runs:
-            raise InputError(f"no runs in {self.root.parent}", "start one with `draftsmith run`")
+            skipped = f" that can be read (skipped: {', '.join(self.unreadable())})" if self.unreadable() else ""
+            raise InputError(f"no runs in {self.root.parent}{skipped}", "start one with `draftsmith run`")
         if run_id is None:
             return runs[-1]
         for run in runs:
@@ -138,6 +154,19 @@ class Store:
     def find(self, key: str) -> Run | None:
         """The newest run of the same request, finished or not."""
         return next((run for run in reversed(self.runs()) if run.record.key == key), None)
+
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def _read(path: Path, kind: type[_M]) -> _M:
+    try:
+        return kind.model_validate(read_json(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path.parent.name}/{path.name} cannot be read ({type(error).__name__}): torn, or of another version",
+            "use the version of draftsmith that wrote it, restore it from a backup, or move its run away",
+        ) from None
 
 
 def new_run_id(target: Path, now_unix_s: float) -> str:

@@ -46,8 +46,8 @@ def publish(plan: PublishPlan) -> PublishResult:
         BundleParts(
             family=family,
             run_id=plan.run_id,
-            source=_source(plan, target) | _taken_over(results),
-            summary_md=summary_md(parts),
+            source=_source(plan, target) | _taken_over(results) | _not_measured(results),
+            summary_md="\n".join([summary_md(parts), *_not_measured(results).values()]),
             report_html=render_report(parts),
             commands=list(_commands(plan, results)),
             plan=parts.plan,
@@ -144,6 +144,12 @@ def _taken_over(results: dict[str, JobResult]) -> dict[str, str]:
     """Phases whose jobs ran in an earlier run: their commands and logs are that run's evidence."""
     found = {name: result.reused_from for name, result in results.items() if result.reused_from}
     return {"taken over": ", ".join(f"{name} from {run}" for name, run in found.items())} if found else {}
+
+
+def _not_measured(results: dict[str, JobResult]) -> dict[str, str]:
+    """Why there is no verdict, where the comparison ended without a measurement."""
+    sentence = results["compare"].outputs.get("sentence") if "compare" in results else None
+    return {"comparison": str(sentence)} if sentence else {}
 
 
 def _commands(plan: PublishPlan, results: dict[str, JobResult]) -> Iterator[CommandRecord]:
