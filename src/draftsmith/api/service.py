@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from draftsmith.api.runs import RunRequest, get_run, open_loop
 from draftsmith.api.settings import sources_of
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.config import Config
+from draftsmith.contract.errors import InputError
 from draftsmith.contract.state import ServiceState
 from draftsmith.contract.view import RunView, ServiceView
 from draftsmith.loop.base import QUIET, Console
@@ -97,8 +99,12 @@ def open_run(request: RunRequest) -> RunView:
 
 
 def list_runs(config: Config) -> tuple[RunView, ...]:
-    """The runs of the workspace, oldest first; empty if there are none."""
-    return tuple(run_view(found) for found in Store(Path(config.workspace).resolve()).runs())
+    """The runs of the workspace, oldest first; empty if there are none. One that cannot be read is left out."""
+    views = []
+    for found in Store(Path(config.workspace).resolve()).runs():
+        with contextlib.suppress(InputError):  # of its journal
+            views.append(run_view(found))
+    return tuple(views)
 
 
 def find_run(config: Config, run_id: str | None = None) -> RunView:
@@ -110,7 +116,8 @@ def status(config: Config, run_id: str | None = None) -> ServiceView:
     """What serves, and how far a run came (the newest without an id). Raises InputError if there is no run."""
     workspace = Path(config.workspace).resolve()
     view = find_run(config, run_id)
-    return ServiceView(workspace=str(workspace), state=read_state(workspace), run=view)
+    skipped = tuple(Store(workspace).unreadable())
+    return ServiceView(workspace=str(workspace), state=read_state(workspace), run=view, unreadable=skipped)
 
 
 def promote(

@@ -202,6 +202,7 @@ def status(
         lines.append(f"{phase.phase:8} {phase.state:7} {phase.headline}{wall}")
         if phase.last_seen:
             lines.append(f"         last seen: {phase.last_seen}")
+    lines += [f"skipped  {name}: its run.json is torn, or of another version" for name in found.unreadable]
     if state:
         lines.append(f"serving  {state.standing_config or 'no speculation'}; champion {state.champion_draft or 'none'}")
     service = state.model_dump(mode="json", by_alias=True) if state else None

@@ -70,8 +70,12 @@ class RunView(Frozen):
 
 
 class ServiceView(Frozen):
-    """What serves, by the memory of the workspace, and one of its runs. `state` None: nothing was promoted or kept yet."""
+    """What serves, by the memory of the workspace, and one of its runs. `state` None: no run has begun yet.
+
+    `unreadable`: runs that were passed over, because their run.json is torn or of another version.
+    """
 
     workspace: str
     state: ServiceState | None
     run: RunView
+    unreadable: tuple[str, ...] = ()
