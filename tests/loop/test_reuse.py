@@ -63,7 +63,7 @@ def test_the_run_after_a_promotion_makes_nothing_anew_and_says_what_already_serv
     [first] = world.runs()
     make_it_a_win(Path(world.done("compare")["result"]["outputs"]["verdict"]), world)
     forget_promotion(world)
-    world.run()
+    world.call("promote")
     standing = world.standing()
     assert standing["method"] == "eagle3"
 
