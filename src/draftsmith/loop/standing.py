@@ -7,6 +7,7 @@ from pathlib import Path
 
 from draftsmith.contract.errors import DraftsmithError
 from draftsmith.contract.job import JobResult
+from draftsmith.contract.jobs import TrainResult
 from draftsmith.phases.base import Gate, PhaseContext
 from draftsmith.trainers.lint_files import weights_sha256
 
@@ -27,7 +28,7 @@ def already_serves(context: PhaseContext) -> JobResult | None:
         serving = weights_sha256(Path(str(standing["model"])))
     except (OSError, ValueError, DraftsmithError):
         return None
-    if serving != context.output("train", "draft_sha256"):
+    if serving != context.result(TrainResult).draft_sha256:
         return None
     sentence = "the candidate is the draft that already serves (same method, same weights); nothing was measured"
     return JobResult(ok=True, outputs={"outcome": ALREADY_SERVES, "sentence": sentence})
