@@ -108,7 +108,9 @@ def explain(config: Config, run_id: str | None = None) -> Explanation:
     view = run_view(run)
     lines = [f"{phase.phase:8} {phase.state:7} {phase.headline}" for phase in view.phases]
     done = results(run)
-    if "compare" not in done or "verdict" not in done["compare"].outputs:  # not compared yet, or what serves is the candidate
+    if (
+        "compare" not in done or "verdict" not in done["compare"].outputs
+    ):  # not compared yet, or what serves is the candidate
         return Explanation(run_id=view.run_id, phases=view.phases, text="\n".join(lines))
     compare = CompareResult.of(done["compare"])
     decision = Decision.model_validate(read_json(Path(compare.verdict)))

@@ -36,5 +36,7 @@ def started_commands(registry: Path, phases: Path | None = None) -> Iterator[Com
         except (ValueError, LookupError, TypeError):
             continue
         phase = log.relative_to(phases).parts[0] if phases and log.is_relative_to(phases) else ""
-        argv = (Path(words[0]).name, *words[1:]) if words else ()  # where an interpreter lies is the machine's own affair
+        argv = (
+            (Path(words[0]).name, *words[1:]) if words else ()
+        )  # where an interpreter lies is the machine's own affair
         yield CommandRecord(f"{phase}-{label}" if phase else label, argv)
