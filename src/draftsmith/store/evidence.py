@@ -44,7 +44,7 @@ from draftsmith.kit.files import (
 )
 from draftsmith.kit.lock import LockHeldError, held
 from draftsmith.store.bundle_check import MANIFEST, Recompute, VerifyReport, read_manifest, recompute, verify_bundle
-from draftsmith.store.scrub import Scrubber
+from draftsmith.store.scrub import Scrubber, without_places
 from draftsmith.verdict.samples import bundle_digest
 
 __all__ = [
@@ -237,7 +237,7 @@ def _write_command(folder: Path, number: int, command: CommandRecord, scrubber: 
     words += [shlex.quote(word) for word in scrubber.argv(command.argv)]
     write_atomic(folder / f"{stem}.cmd", scrubber.text(" ".join(words)) + "\n")
     if command.plan is not None and command.plan.is_file():
-        write_json(folder / f"{stem}.plan.json", scrubber.value(read_json(command.plan)))
+        write_json(folder / f"{stem}.plan.json", without_places(scrubber.value(read_json(command.plan))))
     for suffix, content in (("stdout", command.stdout), ("stderr", command.stderr)):
         _write_output(folder / f"{stem}.{suffix}", _scrubbed_lines(content, scrubber))
     if command.exit_code is not None:

@@ -174,6 +174,15 @@ def from_names(value: Any, names: Mapping[str, str]) -> Any:
     return _walk(value, text)
 
 
+def without_places(value: Any) -> Any:
+    """A JSON value in which an absolute path that has no name is its last part: where it lies is the machine's own affair."""
+
+    def text(words: str) -> str:
+        return f"{{elsewhere}}/{words.rstrip('/').rpartition('/')[2]}" if words.startswith("/") else words
+
+    return _walk(value, text)
+
+
 def _walk(value: Any, text: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return text(value)
