@@ -21,7 +21,7 @@ def test_what_there_is_is_shown_and_what_is_missing_is_named(travelled: Travelle
     assert "80 requests" in page, "the profile"
     assert "Training" in page
     assert "No verdict" in (Path(found["report"]).parent / "summary.md").read_text()
-    verified = json.loads(world.call_plain("verify", str(Path(found["report"]).parent), "--json").stdout)
+    verified = json.loads(world.call_plain("verify", str(Path(found["report"]).parent), "--json", code=8).stdout)
     assert verified["ok"] is True
     said = world.call("report").stdout
     assert "not in it, because they are not done: compare, promote" in said

@@ -106,7 +106,7 @@ def verify(
 ) -> None:
     """Recompute a bundle's verdict from its raw samples, offline, and find every altered, missing or added file."""
     from draftsmith import api
-    from draftsmith.contract.errors import EvidenceError
+    from draftsmith.contract.errors import EvidenceError, NoVerdictError
 
     report = api.verify(bundle)
     value: dict[str, Any] = {
@@ -119,14 +119,27 @@ def verify(
         "missing": report.missing,
         "added": report.added,
         "differences": report.differences,
+        "record": report.record,
+        "tier": report.tier,
+        "looser_thresholds": report.looser,
     }
     if not report.ok:
         show(value)
         raise EvidenceError(
             "the bundle does not verify: " + "; ".join(report.sentences()), "fetch the bundle again from its publisher"
         )
-    outcome = f"verdict {report.stored.outcome} follows from the samples" if report.stored else "no verdict in it"
-    show(value, f"intact: {report.files} files; {outcome}\nmanifest sha256 {report.manifest_sha256}")
+    intact = f"intact: {report.files} files"
+    if report.stored is None:
+        show(value)
+        raise NoVerdictError(
+            f"{intact}, but there is no verdict in it: nothing was decided, so nothing is proved",
+            "name the bundle of a run that got as far as its comparison",
+        )
+    text = f"{intact}; verdict {report.stored.outcome} at tier {report.tier} follows from the samples"
+    if report.looser:
+        text += f"\nthresholds looser than the defaults, so no more than tier draft: {', '.join(report.looser)}"
+    text += "\nnot checked: report.html, summary.md, SOURCE.md and commands/ only against the manifest"
+    show(value, f"{text}\nmanifest sha256 {report.manifest_sha256}")
 
 
 def _print(found: Comparison, report: str | None = None) -> None:

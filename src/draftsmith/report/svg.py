@@ -83,6 +83,7 @@ def _style(name: str) -> dict[str, Any]:
     return {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
+        "text.parse_math": False,  # a name may hold a dollar sign
         "font.family": "DejaVu Sans",
         "font.size": 9.5,
         "text.color": ink,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -15,8 +16,12 @@ from draftsmith.contract.errors import EvidenceError
 from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
 from draftsmith.contract.verdict import Decision
 from draftsmith.kit.files import sha256_file
+from draftsmith.store import chain
 from draftsmith.verdict.decide import decide
+from draftsmith.verdict.record import copies, gaps
 from draftsmith.verdict.samples import bundle_digest
+from draftsmith.verdict.stricter import looser
+from draftsmith.verdict.visits import is_second
 
 MANIFEST = "MANIFEST.json"
 BUNDLE_SCHEMA = "draftsmith_bundle_v1"
@@ -30,6 +35,9 @@ Model = TypeVar("Model", bound=BaseModel)
 @dataclass(frozen=True)
 class VerifyReport:
     """What a check found. `verdict_matches` None: the bundle has no verdict, or not all that it needs.
+
+    `record`: what is wrong with the samples as a record: a broken chain, copies, gaps. `looser`: thresholds that let through
+    more than the defaults.
 
     `manifest_sha256` names the bundle as a whole: compare it with the one that was published beside it, since
     whoever alters a file can rewrite the manifest as well.
@@ -46,6 +54,8 @@ class VerifyReport:
     differences: tuple[str, ...] = ()
     stored: Decision | None = None
     recomputed: Decision | None = None
+    record: tuple[str, ...] = ()
+    looser: tuple[str, ...] = ()
 
     @property
     def intact(self) -> bool:
@@ -55,7 +65,14 @@ class VerifyReport:
     @property
     def ok(self) -> bool:
         """Intact, and the verdict follows from the samples (or there is none to follow)."""
-        return self.intact and self.verdict_matches is not False
+        return self.intact and self.verdict_matches is not False and not self.record
+
+    @property
+    def tier(self) -> str | None:
+        """The tier that the verdict may claim: never `verdict` under looser thresholds. None without a verdict."""
+        if self.stored is None:
+            return None
+        return "draft" if self.looser else self.stored.tier
 
     def sentences(self) -> list[str]:
         """What is wrong, one sentence each; empty if nothing is."""
@@ -63,6 +80,7 @@ class VerifyReport:
         found += [f"{name} is missing" for name in self.missing]
         found += [f"{name} was added" for name in self.added]
         found += [f"verdict.json does not follow from the samples: {text}" for text in self.differences]
+        found += self.record
         return found
 
 
@@ -82,7 +100,7 @@ def verify_bundle(path: Path, recompute: Recompute = recompute) -> VerifyReport:
     altered = tuple(
         name
         for name, entry in sorted(listed.items())
-        if name in present and (present[name].is_symlink() or _identity(present[name]) != entry)
+        if name in present and (not _regular(present[name]) or _identity(present[name]) != entry)
     )
     missing = tuple(sorted(listed.keys() - present.keys()))
     added = tuple(sorted(present.keys() - listed.keys() - {MANIFEST}))
@@ -129,7 +147,6 @@ def _with_verdict(report: VerifyReport, recompute: Recompute) -> VerifyReport:
         plan = _model(path / "plan.json", ComparisonPlan)
         trials = list(_trials(path / "samples.jsonl", digest(plan)))
         facts = _facts(path / "facts.json")
-        raw = _json(path / "verdict.json")
         stored = _model(path / "verdict.json", Decision)
         if stored.plan_sha256 != digest(plan):
             raise EvidenceError("verdict.json was decided under another plan than plan.json", FETCH)
@@ -138,9 +155,19 @@ def _with_verdict(report: VerifyReport, recompute: Recompute) -> VerifyReport:
             raise
         raise EvidenceError(f"{error.message} (altered: {', '.join(report.altered)})", error.next_step) from error
     again = recompute(plan, trials, facts)
-    differences = tuple(verdict_differences(raw, again.model_dump(mode="json", by_alias=True)))
-    same = canonical(raw) == canonical(again)
-    return _replaced(report, matches=same, differences=differences, stored=stored, recomputed=again)
+    # A verdict of an earlier version lacks fields that came later: they have their defaults.
+    said, now = (told.model_dump(mode="json", by_alias=True) for told in (stored, again))
+    differences = tuple(verdict_differences(said, now))
+    same = canonical(said) == canonical(now)
+    found = _replaced(report, matches=same, differences=differences, stored=stored, recomputed=again)
+    unchained = is_second(plan) and any(trial.previous_sha256 is None for trial in trials)
+    record = (
+        *(("samples.jsonl: trials of the second edition name the one before them, these do not",) if unchained else ()),
+        *chain.broken(digest(plan), trials),
+        *copies(trials),
+        *gaps(plan, trials),
+    )
+    return replace(found, record=record, looser=tuple(looser(plan.thresholds)))
 
 
 def _replaced(
@@ -151,8 +178,6 @@ def _replaced(
     stored: Decision | None = None,
     recomputed: Decision | None = None,
 ) -> VerifyReport:
-    from dataclasses import replace
-
     return replace(
         report, verdict_matches=matches, differences=tuple(differences), stored=stored, recomputed=recomputed
     )
@@ -177,7 +202,7 @@ def _trials(path: Path, plan_sha256: str) -> Iterator[Trial]:
                 raise EvidenceError(f"{where} is torn: it has no end", FETCH)
             try:
                 data = json.loads(raw)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise EvidenceError(f"{where} is torn or not JSON", FETCH) from None
             trial = _validated(where, data, Trial)
             if trial.plan_sha256 != plan_sha256:
@@ -211,10 +236,15 @@ def _validated(where: str, data: Any, model: type[Model]) -> Model:
         raise EvidenceError(f"{where}: {place} does not fit the schema: {first['msg']}", READ_WITH) from None
 
 
+def _regular(path: Path) -> bool:
+    """Neither a link nor a pipe, which would never end, nor a device."""
+    return stat.S_ISREG(path.lstat().st_mode)
+
+
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise EvidenceError(f"{path.name} is torn or not JSON", FETCH) from None
 
 

@@ -13,6 +13,7 @@ from draftsmith.contract.base import canonical, digest
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
 from draftsmith.kit.files import append_line, read_json, read_lines, write_atomic, write_json
+from draftsmith.store import chain
 from draftsmith.verdict.visits import Visit, visits
 
 Facts = list[tuple[str, EngineFacts]]
@@ -46,15 +47,18 @@ class Ledger:
         read = [Trial.model_validate(orjson.loads(line)) for line in read_lines(self.samples_file)]
         of_plan = [trial for trial in read if trial.plan_sha256 == sha]
         whole = {block for block in {trial.block for trial in of_plan} if is_whole(plan, of_plan, block)}
-        self.trials = [trial for trial in of_plan if trial.block in whole or _went_away(trial)]
-        if len(self.trials) < len(read):
+        kept = [trial for trial in of_plan if trial.block in whole or _went_away(trial)]
+        self.trials = chain.linked(sha, kept)
+        if self.trials != read:
             write_atomic(self.samples_file, "".join(canonical_line(trial) for trial in self.trials))
         if not self.facts_file.exists():
             return []
         return [(arm, EngineFacts.model_validate(fact)) for arm, fact in read_json(self.facts_file)]
 
     def record(self, trial: Trial) -> None:
-        """One more line of samples.jsonl."""
+        """One more line of samples.jsonl, which names the line before it."""
+        previous = chain.link(trial.plan_sha256, self.trials[-1] if self.trials else None)
+        trial = trial.model_copy(update={"previous_sha256": previous})
         append_line(self.samples_file, canonical_line(trial).rstrip("\n"))
         self.trials.append(trial)
 
