@@ -124,17 +124,19 @@ def verify(
         "looser_thresholds": report.looser,
     }
     if not report.ok:
-        show(value)
-        raise EvidenceError(
+        wrong = EvidenceError(
             "the bundle does not verify: " + "; ".join(report.sentences()), "fetch the bundle again from its publisher"
         )
+        wrong.details = value
+        raise wrong
     intact = f"intact: {report.files} files"
     if report.stored is None:
-        show(value)
-        raise NoVerdictError(
+        empty = NoVerdictError(
             f"{intact}, but there is no verdict in it: nothing was decided, so nothing is proved",
             "name the bundle of a run that got as far as its comparison",
         )
+        empty.details = value
+        raise empty
     text = f"{intact}; verdict {report.stored.outcome} at tier {report.tier} follows from the samples"
     if report.looser:
         text += f"\nthresholds looser than the defaults, so no more than tier draft: {', '.join(report.looser)}"

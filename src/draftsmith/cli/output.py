@@ -42,7 +42,7 @@ def fail(error: DraftsmithError) -> None:
     """Print an error with its next step."""
     if Mode.json:
         value = {"error": error.message, "next_step": error.next_step, "kind": type(error).__name__}
-        print(json.dumps(value | {"exit_code": error.exit_code}, indent=2))
+        print(json.dumps(error.details | value | {"exit_code": error.exit_code}, indent=2))
     print(f"error: {error.message}", file=sys.stderr)
     if error.next_step:
         print(f"next:  {error.next_step}", file=sys.stderr)

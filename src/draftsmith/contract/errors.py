@@ -25,6 +25,8 @@ Each carries what happened (`message`) and what to do now (`next_step`). `exit_c
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class DraftsmithError(Exception):
     """Base of all deliberate errors. `next_step` is one imperative sentence."""
@@ -35,6 +37,7 @@ class DraftsmithError(Exception):
         super().__init__(message)
         self.message = message
         self.next_step = next_step
+        self.details: dict[str, Any] = {}  # what a command found beside the error: part of its one JSON value
 
     def __str__(self) -> str:
         return f"{self.message}\n  next: {self.next_step}" if self.next_step else self.message
