@@ -1,23 +1,25 @@
-"""Draftsmith for programs and notebooks: `from draftsmith import api`. See docs/python.md.
+"""The application layer: what commands, scripts and notebooks call. Values in, frozen values out; progress through the console
+protocol. It never prints, never reads a global, and imports nothing of the command line.
 
-Values in, frozen values out. Nothing here prints, asks a terminal or keeps a global: progress goes to the console that is
-given (loop.base.Console), by default nowhere. Errors are those of contract.errors, with a next step. The command line, and
-whatever else acts for an operator, calls these functions and nothing below them.
-
-| file | what |
-|---|---|
-| settings.py | one configuration from a file, arguments and single settings |
-| runs.py, places.py | a request finds its run again; where its jobs go |
-| service.py | run, status, promote, rollback, teardown |
-| explanations.py | why a run ended as it did; its report |
-| checks.py | what this machine has and lacks |
-| plans.py, plan_request.py | what a draft has to reach, before it is trained |
-| comparisons.py, arms.py | any servers compared; decided again from samples |
-| traffic.py, records.py | profile, drift, mix, replay; what was understood of a log |
-| drafts.py, recipe_text.py, recipe_run.py | lint, verify, and a recipe for training elsewhere |
-| canaries.py, cluster.py | servers beside what serves in Kubernetes; what a cluster is asked and shown |
-| demos.py | the demo |
-| local_jobs.py | a job on this machine, waited for |
+    arms.py          arms from the command line
+    canaries.py      canaries in Kubernetes: planned, up, down, swept; and the patch that a promotion would be
+    checks.py        what this machine has and lacks, before work starts
+    cluster.py       what commands say about a cluster, and what they show of it before anything is done there
+    comparisons.py   `compare` without the rest of the loop, and `decide` on what it left
+    demos.py         the demo: a target from a Python package, traffic from a generator, the loop on both
+    drafts.py        a draft checked without being loaded, a bundle verified, and a recipe for training elsewhere
+    explanations.py  a run and a decision in words, and the report of a run as far as it came
+    local_jobs.py    a job on this machine, beside the command that asked for it: `compare` and `plan` run theirs so
+    places.py        where the jobs of a run go: settled once, when the run begins, and kept
+    plan_request.py  the request of a plan: what is to be measured, and what is known beside it
+    plans.py         carrying out `draftsmith plan`
+    recipe_run.py    templates of a SpecForge recipe: the run script, training's entry and the README. @name@ is replaced
+    recipe_text.py   the texts of a SpecForge recipe, from frozen values
+    records.py       what was understood of a log, record by record
+    runs.py          opening a run: the same request finds its run again, a new one gets a folder of its own
+    service.py       carrying out runs, and what stands: the acts of the loop as functions of values
+    settings.py      the request of a command or a notebook
+    traffic.py       traffic: measured, compared, replayed against a server, and stood in for by public prompts
 """
 
 from __future__ import annotations

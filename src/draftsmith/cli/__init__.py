@@ -1,4 +1,17 @@
-"""Commands. They parse, call, and print; decisions live below."""
+"""Commands: they parse, call the api and print. Nothing is decided here.
+
+app.py       the command tree
+canary.py    canaries in Kubernetes: planned, up, down, swept; and the patch that a promotion would be
+gate.py      commands of the gate: compare any servers, decide on recorded samples, verify a bundle
+loop.py      commands of the loop: run, its phases one by one, promotion and rollback, and looking at runs
+options.py   options that several commands share
+output.py    how commands speak: text for people, one JSON value on standard output for scripts
+plan.py      `draftsmith plan`
+records.py   the command that shows what was understood of a log
+scaffold.py  `draftsmith scaffold`: the recipe for teams that run SpecForge on their own cluster
+tools.py     commands around the loop: doctor, lint, demo and its target
+traffic.py   commands on traffic: profile, drift, mix and replay
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,6 @@
-"""The load client: sends prompts to a server and times the answers."""
+"""The load client: sends prompts to a server and times the answers. Times come from the monotonic clock; no text is kept but in
+the access log that was asked for.
+
+    log.py     from a prompts file to an access log, resumable
+    replay.py  replaying prompts against an OpenAI-compatible server, and recording exactly what came back
+"""

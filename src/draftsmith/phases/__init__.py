@@ -1,13 +1,13 @@
-"""The phases of the loop: each plans a job from what is known and judges its result. Nothing here performs anything.
+"""The phases of the loop. Each plans a job from what is known and judges the job's result; it performs nothing.
 
-| file | what |
-|---|---|
-| pipeline.py | the phases in order |
-| base.py | what a phase is: PhaseContext in, JobPlan out, Gate from the result |
-| identity.py | what makes a job the same job, and what every job is told |
-| profile.py, corpus.py, capture.py, train.py, compare.py, publish.py | one phase each |
-| shards.py | one result for a phase that ran as several jobs |
-
-Laws: what a job is told and answers is typed in contract/jobs.py. The inputs of a job never change for unchanged requests:
-runs are resumed, and their files taken over, by them.
+base.py      what a phase is: it plans a job from what is known, and judges the job's result
+capture.py   phase 3: capture the target's hidden states
+compare.py   phase 5
+corpus.py    phase 2: choose and clean the training rows
+identity.py  what makes a job the same job, and what every job of a run is told
+pipeline.py  the loop, in order
+profile.py   phase 1: measure the traffic
+publish.py   phase 7: write the evidence bundle and the report
+shards.py    what the results of a phase amount to that ran as several shards at the same time
+train.py     phase 4: train, choose the checkpoint by acceptance, package and lint
 """

@@ -1,1 +1,9 @@
-"""Runs on disk."""
+"""Runs, state and evidence on disk. A file appears whole or not at all; nothing is removed before its successor is verified.
+
+bundle_check.py  checking a bundle: every file against the manifest, and the verdict against the raw samples
+evidence.py      an evidence bundle
+retention.py     zero retention: after a run nothing but aggregates and the trained draft remains
+runs.py          runs on disk
+scrub.py         takes secrets and the owner's paths out of text that leaves the workspace
+state.py         service-state.json of a workspace
+"""

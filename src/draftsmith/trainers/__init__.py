@@ -1,1 +1,30 @@
-"""Draft trainers behind one small protocol."""
+"""Draft trainers behind one small protocol, and what a draft folder must be. Nothing here loads a model: headers, sizes, text.
+
+base.py              what a trainer must be able to do
+choice.py            choosing the checkpoint: by acceptance on validation rows, never by loss
+draft_card.py        README.md of a packaged draft: what it is, what it is for, how to serve it, and what its numbers are not
+draft_config.py      config.json of a packaged draft
+draft_folder.py      a draft folder as the engine will read it: the two formats in one shape
+draft_shape.py       the shape of a draft's decoder layer for a target: one rule for `plan`, the trainers, the recipe and lint
+draft_shapes.py      the tensors an engine expects in a draft, by its configuration
+findings.py          what a check gets and what it gives
+layers.py            which layers of the target a draft reads, in two notations
+lint.py              everything that can be said about a draft folder without loading it, before it costs an engine start
+lint_config.py       checks of config.json: layers, sizes, switches and rotary embedding
+lint_files.py        checks of the folder itself, of its manifest, and against the draft it was started from
+lint_weights.py      checks of the tensors: shapes, sharing, precision, vocabulary map, finite values
+mask_token.py        which token of the vocabulary a block draft reads where it has to fill in
+model_size.py        how large a target is and what one decode step reads of it, from its config.json alone
+package.py           from a trainer's checkpoint to the folder that an engine loads and a person can check
+precision.py         which precision a target may have
+specforge.py         training through SpecForge: its data, its command, its checkpoints
+specforge_config.py  what SpecForge is told: its draft configuration (JSON) and its run configuration (YAML)
+specforge_env.py     whether an interpreter has SpecForge
+speculators.py       training through the speculators library: its data format, its model, its trainer, its checkpoints
+stand_in.py          a stand-in for the target, for trainers: what of it a draft's training reads, in the plainest form
+target.py            what a target is, read from its folder: config.json, tokenizer.json and safetensors headers
+target_config.py     a target's config.json
+untrained.py         a draft folder of the right shape that has learned nothing
+vocabulary_map.py    the map between a draft's small vocabulary and the target's
+weights.py           Safetensors files read by their header
+"""

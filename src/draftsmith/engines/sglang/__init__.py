@@ -1,1 +1,9 @@
-"""SGLang as an engine. Its files have the names and tasks of those in `engines/vllm`. Held to recordings of 0.5.17."""
+"""SGLang. What is handed to it and what comes back is text, made and read by pure functions; engine.py alone starts anything.
+
+causes.py    what SGLang logs when it does not start or goes away: its own texts, before those of every engine
+command.py   command line and environment of an SGLang server
+engine.py    SGLang as an engine
+features.py  what an installed SGLang can do, found out without importing it
+log.py       what SGLang's own log says: facts for the record, and the stage of a start
+metrics.py   SGLang's counters: read from /metrics, compared across a window
+"""

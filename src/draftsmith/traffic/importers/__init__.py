@@ -1,4 +1,36 @@
-"""Importers: any known traffic log becomes a stream of AccessRecord. See `catalog.CATALOG` for the formats."""
+"""Importers: any known traffic log becomes a stream of access records. What goes in comes out, or is counted by its reason.
+
+answering.py    what was answered: response bodies of any API, streamed or not, wherever a log puts them
+asking.py       what was asked: request bodies of any API, wherever a log puts them
+base.py         what every importer shares: the seam, the skip, and careful readers for values that logs get wrong
+benches.py      results of benchmark tools, a request each
+bodies.py       a request and its answer, each in any dialect, as the fields of one record
+catalog.py      the one list of formats
+counts.py       token counts in every spelling: OpenAI, Responses, Anthropic, Gemini, Bedrock, Ollama, Langfuse, SGLang
+engine_logs.py  request logs of vLLM and SGLang in all their versions, and of TGI's router
+folding.py      streams as logs hold them: server-sent events as text, lists of chunks, or a chunk a line
+gateways.py     gateways and observability stores: LiteLLM, Envoy AI gateway, Langfuse, TensorZero
+layout.py       formats as data: where in a record the prompt, the answer, the counts and the times are
+normalise.py    the one place that decides whether a record can be used
+openai.py       API shapes
+otel.py         calls of models among spans
+pairing.py      batch prompts and batch answers live in two files
+parameters.py   sampling parameters at the border
+parts.py        messages of any dialect become `Message`s
+plain.py        native access logs, the plain shapes that people write by hand, and data sets of conversations
+pyrepr.py       values as Python prints them in logs, read in linear time
+reading.py      from blocks of bytes to records: which shape a file has, one value at a time, every failure counted
+servers.py      what servers send: streamed chunks of any API, and TGI's own answers
+sessions.py     sessions of coding agents: Claude Code and Codex write a line for every message
+sources.py      from what the user named to blocks of bytes
+spans.py        spans and events out of every container that carries them, with their attributes as one flat object
+stores.py       gateways and stores whose records a layout describes
+stream.py       one pass over all sources, in order, in this process
+tables.py       CSV and its kin
+traces.py       published traces: token counts and, at most, arrivals
+unknown.py      what is said of a value that no importer knows
+wrappers.py     lists of records inside one object: pages of an API, exports, search results
+"""
 
 from __future__ import annotations
 

