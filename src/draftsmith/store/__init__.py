@@ -1,6 +1,7 @@
 """Runs, state and evidence on disk. A file appears whole or not at all; nothing is removed before its successor is verified.
 
 bundle_check.py  checking a bundle: every file against the manifest, and the verdict against the raw samples
+chain.py         the hash chain of samples.jsonl: each trial names the one before it, the first one names the plan
 evidence.py      an evidence bundle
 retention.py     zero retention: after a run nothing but aggregates and the trained draft remains
 runs.py          runs on disk

@@ -15,11 +15,13 @@ modes.py           whether two arms were served in the same mode, by the engine'
 pair.py            one arm against the baseline at one operating point
 plan_check.py      a plan against what was measured afterwards
 points.py          which operating points decide, and which arms are on trial
+record.py          what is wrong with trials as a record of a campaign, whatever they say of speed
 rule.py            when the gate looks, and what it says at a look
 samples.py         the identity of the raw evidence
 schedule.py        speculation length by concurrency, where the winner changes with the load
 second.py          the second edition: a plan of `draftsmith_comparison_v2` and its trials to a decision
 spread.py          an estimate over server starts, and what its error is made of
+stricter.py        thresholds against the defaults: which ones let more through
 summary.py         what one arm did at one operating point, for the tables of a report
 tier.py            how far a decision may be trusted
 twin.py            the baseline's twin: its second pass in every block
