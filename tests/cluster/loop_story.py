@@ -22,7 +22,7 @@ from draftsmith.contract.config import Config, parse_config
 from draftsmith.contract.job import JobResult
 from draftsmith.contract.measure import Trial
 from draftsmith.corpus.prompts import Prompt, pinned, write_prompts
-from draftsmith.engines.vllm import metrics as vllm_metrics
+from draftsmith.engines import counters
 from draftsmith.engines.vllm.words import compact
 from draftsmith.kit.files import read_lines
 from draftsmith.loop.promotion import promote
@@ -83,7 +83,7 @@ class Story:
         self._pin()
         patch.setattr(wiring, "cluster", lambda options: world.api)
         patch.setattr(wiring, "canaries", self._canaries)
-        patch.setattr(vllm_metrics, "SETTLE_POLL_S", 0.01)
+        patch.setattr(counters, "SETTLE_POLL_S", 0.01)
         patch.setattr(replay, "BACKOFF_S", 0.0)
         patch.setattr(canary_fleet, "LOOK_S", 0.02)
 

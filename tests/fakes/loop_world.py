@@ -145,7 +145,7 @@ class World:
             "trainer": {"python": interpreter(self.base, "fake_trainer"), "epochs": 2, "draft_vocab": 128},
             "corpus": {},
             "compare": {
-                "prompts": 5, "tuning_prompts": 2, "general_prompts": 0, "k_values": [3], "ngram": False, "blocks": 1,
+                "prompts": 5, "tuning_prompts": 2, "general_prompts": 0, "contention": {"repeats": 0}, "k_values": [3], "ngram": False, "blocks": 1,
                 "resident": "yes", "thresholds": LENIENT | {"max_blocks": 1},
             },
             "serving": {},

@@ -75,6 +75,7 @@ class Bench:
     def command(self, *arms: str, **settings: Any) -> list[str]:
         values = {"engine.python": self.python, "engine.max_model_len": 512, "engine.max_num_seqs": 8}
         values |= {"engine.cpu_kv_gib": 0.1, "compare.resident": "yes", "compare.general_prompts": 0}
+        values |= {"compare.contention.repeats": 0}  # other tests run beside it: what it repeats would be chance
         values |= {f"compare.thresholds.{k}": v for k, v in SMALL.items()} | settings
         words = [sys.executable, "-m", "draftsmith", "compare", "--prompts", str(self.prompts), "--out", str(self.out)]
         words += ["--blocks", "1"]
