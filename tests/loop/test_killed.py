@@ -148,18 +148,24 @@ def test_an_engine_killed_while_capturing_is_named_and_the_rest_is_captured_late
     assert figures["captured_rows"] == figures["rows"] - captured, "only what was missing is asked for"
 
 
-def test_an_engine_killed_while_measuring_is_an_error_and_no_verdict(travelled: Travelled) -> None:
+def test_an_engine_killed_while_measuring_is_started_once_more_and_nothing_of_its_visit_counts(
+    travelled: Travelled,
+) -> None:
     world = travelled.to("compare")
     driver = world.start("run", "--yes", FAKE_VLLM='{"step_ms": 40}')
     wait_for(lambda: world.stage("compare") == "measuring" or driver.poll() is not None, "the measurement")
     kill_engine(world)
     said, _ = driver.communicate(timeout=120)
-    assert driver.returncode == 5, said
-    assert "went away" in said or "replaced" in said
-    assert world.counted()["phase_done", "compare"] == 0
-    assert world.standing() is None
-    world.run()
-    assert world.done("compare")["result"]["figures"]["outcome"] == "INCONCLUSIVE"
+    assert driver.returncode in (0, 5), said
+    if driver.returncode:  # it died again, or with others: an error that is named, and no verdict
+        assert "went away" in said or "replaced" in said
+        assert world.counted()["phase_done", "compare"] == 0
+        assert world.standing() is None
+        world.run()
+    samples = Path(world.done("compare")["result"]["outputs"]["samples"]).read_text().splitlines()
+    assert all(json.loads(line)["samples"] or json.loads(line)["invalid"] for line in samples), (
+        "a visit that was cut off says so"
+    )
 
 
 @pytest.mark.parametrize("whom", ["draftsmith", "the engine"])
