@@ -147,7 +147,7 @@ def test_an_engine_without_synthetic_acceptance_is_refused_with_what_can_still_b
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     old = Installation(python="python", version="0.24.0", device="cpu")
-    monkeypatch.setattr("draftsmith.engines.vllm.features.installation", lambda _: old)
+    monkeypatch.setattr("draftsmith.engines.vllm.engine.installation", lambda _: old)
     with pytest.raises(PrerequisiteError, match=r"0\.24\.0 on cpu") as refused:
         require_synthetic(Config(), profile())
     assert "ngram K 3 1.40 tokens a step" in refused.value.message
