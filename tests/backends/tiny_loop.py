@@ -38,7 +38,7 @@ class Tiny:
 
     def plan(self, context: PhaseContext) -> JobPlan[TinyPlan]:
         before = list(context.results.values())
-        value = 3 * before[-1].figures["rows"] + 1 if before else 1
+        value = 3 * int(before[-1].figures.get("rows", 0)) + 1 if before else 1  # a phase left out has no rows
         plan = TinyPlan(go=str(context.folder / f"go-{self.name}"), value=value, made=f"made by {self.name}")
         return JobPlan(self.module, plan, {"value": value})
 
