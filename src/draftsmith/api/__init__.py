@@ -6,6 +6,8 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     checks.py        what this machine has and lacks, before work starts
     cluster.py       what commands say about a cluster, and what they show of it before anything is done there
     comparisons.py   `compare` without the rest of the loop, and `decide` on what it left
+    child.py         a run of the controller, in a process of its own
+    controllers.py   the controller: started, asked, told
     demos.py         the demo: a target from a Python package, traffic from a generator, the loop on both
     drafts.py        a draft checked without being loaded, a bundle verified, and a recipe for training elsewhere
     explanations.py  a run and a decision in words, and the report of a run as far as it came
@@ -60,6 +62,33 @@ if TYPE_CHECKING:
     )
     from draftsmith.api.comparisons import (
         decide as decide,
+    )
+    from draftsmith.api.controllers import (
+        answer_proposal as answer_proposal,
+    )
+    from draftsmith.api.controllers import (
+        control as control,
+    )
+    from draftsmith.api.controllers import (
+        controller_log as controller_log,
+    )
+    from draftsmith.api.controllers import (
+        controller_story as controller_story,
+    )
+    from draftsmith.api.controllers import (
+        controller_view as controller_view,
+    )
+    from draftsmith.api.controllers import (
+        pause_controller as pause_controller,
+    )
+    from draftsmith.api.controllers import (
+        request_run as request_run,
+    )
+    from draftsmith.api.controllers import (
+        resume_controller as resume_controller,
+    )
+    from draftsmith.api.controllers import (
+        service_view as service_view,
     )
     from draftsmith.api.demos import demo as demo
     from draftsmith.api.demos import demo_prompts as demo_prompts
@@ -128,8 +157,10 @@ if TYPE_CHECKING:
         replay as replay,
     )
     from draftsmith.contract.config import Config as Config
+    from draftsmith.contract.control import ControlView as ControlView
     from draftsmith.contract.errors import DraftsmithError as DraftsmithError
     from draftsmith.contract.view import RunView as RunView
+    from draftsmith.contract.view import ServiceOverview as ServiceOverview
     from draftsmith.contract.view import ServiceView as ServiceView
     from draftsmith.loop.base import Console as Console
 
@@ -153,6 +184,17 @@ _PLACES = {
         "ComparisonRequest",
         "compare",
         "decide",
+    ),
+    "controllers": (
+        "answer_proposal",
+        "control",
+        "controller_log",
+        "controller_story",
+        "controller_view",
+        "pause_controller",
+        "request_run",
+        "resume_controller",
+        "service_view",
     ),
     "demos": (
         "demo",
@@ -202,8 +244,10 @@ _PLACES = {
 _MODULES = {name: f"draftsmith.api.{module}" for module, names in _PLACES.items() for name in names} | {
     "Config": "draftsmith.contract.config",
     "Console": "draftsmith.loop.base",
+    "ControlView": "draftsmith.contract.control",
     "DraftsmithError": "draftsmith.contract.errors",
     "RunView": "draftsmith.contract.view",
+    "ServiceOverview": "draftsmith.contract.view",
     "ServiceView": "draftsmith.contract.view",
 }
 

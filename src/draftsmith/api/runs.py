@@ -25,6 +25,8 @@ from draftsmith.phases.base import PhaseContext
 from draftsmith.phases.pipeline import PIPELINE
 from draftsmith.store.runs import Run, RunRecord, Store, new_run_id
 
+MODES = ("oneshot", "controller")
+
 
 @dataclass(frozen=True)
 class RunRequest:
@@ -53,8 +55,8 @@ def open_loop(request: RunRequest, console: Console, words_of_backend: dict[str,
     `words_of_backend`: the back end as the request says it, where what was settled is not what was said.
     """
     config, mode, start_phase = request.config, request.mode, request.start_phase
-    if mode != "oneshot":
-        raise ConfigError(f"mode {mode!r} is not available", "use --mode oneshot; schedule it to run repeatedly")
+    if mode not in MODES:
+        raise ConfigError(f"mode {mode!r} is not available", f"modes: {', '.join(MODES)}")
     if start_phase and start_phase not in PIPELINE:
         raise InputError(f"no phase {start_phase!r}", f"phases: {', '.join(PIPELINE)}")
     target = require_target(config)
@@ -63,7 +65,7 @@ def open_loop(request: RunRequest, console: Console, words_of_backend: dict[str,
     require_clean_drafts(config, target)
     sources_sha = digest({path: source_id(path) for path in paths} | further | {"options": {}})
     workspace = private_dir(Path(config.workspace).resolve())
-    words = config.model_dump(mode="json", exclude_defaults=True)
+    words = config.model_dump(mode="json", exclude_defaults=True, exclude={"controller"})  # it is no part of a run
     words |= {"backend": words_of_backend} if words_of_backend else {}
     key = digest({"target": target.sha256, "sources": sources_sha, "config": words})
     store = Store(workspace)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from draftsmith.cli import canary, gate, loop, plan, records, scaffold, tools, traffic
+from draftsmith.cli import canary, controller, gate, loop, plan, records, scaffold, tools, traffic
 
 app = typer.Typer(
     name="draftsmith",
@@ -24,6 +24,7 @@ for command, function in {
     "demo-target": tools.demo_target,
     "plan": plan.plan,
     "run": loop.run,
+    "controller": controller.controller,
     "profile": traffic.profile,
     "records": records.records,
     "drift": traffic.drift,

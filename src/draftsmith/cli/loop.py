@@ -51,7 +51,9 @@ New = Annotated[bool, typer.Option("--new", help="start a new run even if the sa
 def run(
     target: o.Target = None,
     profile: o.Sources = None,
-    mode: Annotated[str, typer.Option("--mode", help="oneshot: once through the loop")] = "oneshot",
+    mode: Annotated[
+        str, typer.Option("--mode", help="oneshot: once through the loop; controller: as `draftsmith controller`")
+    ] = "oneshot",
     start_phase: StartPhase = None,
     yes: Yes = False,
     new: New = False,
@@ -69,6 +71,13 @@ def run(
     one unless --yes. Stop it at any time: the same command goes on where it stopped. The standing configuration changes
     only on a WIN at tier `verdict`.
     """
+    if mode == "controller":
+        from draftsmith.cli.controller import serve
+
+        serve(
+            o.configuration(config, target=target, sources=profile, workspace=workspace, settings=settings), understood
+        )
+        return
     _drive(
         config,
         target,

@@ -6,6 +6,7 @@ value never changes; a field with a default may be added.
     cluster.py      what Draftsmith's objects in a Kubernetes cluster have in common
     config.py       draftsmith.toml: every setting, with its meaning at the field
     context.py      numbers that cannot be printed without their context
+    control.py      the controller's vocabulary: states, acts, what it saw, what it remembers, and its journal
     corpus.py       corpus/: rows of engine token ids with a loss mask, and the manifest that describes them
     draft.py        draft/: a folder that the engine loads, and the manifest beside it
     errors.py       every error Draftsmith raises on purpose
@@ -15,6 +16,7 @@ value never changes; a field with a default may be added.
     model_size.py   how large a model is, by what one decode step reads of it
     plan.py         plan.json
     pods.py         what the status of a pod says of it: a pure judgement, shared by jobs and servers
+    policy.py       what the controller may do, and when: the section `[controller]`
     profile.py      workload-profile.json: what the traffic looks like
     speculation.py  what a speculative configuration says
     state.py        service-state.json: the memory of a served model

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import ConfigError
 from draftsmith.contract.measure import ContentionRule, Thresholds
+from draftsmith.contract.policy import Policy
 
 EngineKind = Literal["vllm", "sglang"]
 ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
@@ -250,6 +251,7 @@ class Config(Frozen):
     compare: CompareConfig = CompareConfig()
     serving: ServingConfig = ServingConfig()
     backend: BackendConfig = BackendConfig()
+    controller: Policy = Policy()
 
 
 def load_config(path: Path | None) -> Config:

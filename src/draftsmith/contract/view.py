@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from draftsmith.contract.base import Frozen
+from draftsmith.contract.control import ControlView
 from draftsmith.contract.state import ServiceState
 from draftsmith.contract.verdict import Interval, Outcome, Tier
 
@@ -79,3 +80,17 @@ class ServiceView(Frozen):
     state: ServiceState | None
     run: RunView
     unreadable: tuple[str, ...] = ()
+
+
+class ServiceOverview(Frozen):
+    """All that there is to show of one workspace: what serves, every run (oldest first), and the controller, if one ever was.
+
+    `trouble`: what could not be read, where a file is damaged; the rest is shown all the same.
+    """
+
+    workspace: str
+    state: ServiceState | None = None
+    runs: tuple[RunView, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    controller: ControlView | None = None
+    trouble: str | None = None

@@ -1,0 +1,158 @@
+"""The controller: started, asked, told. What it does itself is in `draftsmith.controller`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from draftsmith.api.service import list_runs
+from draftsmith.api.settings import absolute, require_target, resolve_sources, sources_of
+from draftsmith.contract.config import Config
+from draftsmith.contract.control import STATE_SENTENCE, Act, ControlEvent, ControlView, Wait
+from draftsmith.contract.errors import DraftsmithError, InputError, RefusedError
+from draftsmith.contract.view import ServiceOverview
+from draftsmith.controller.journal import Journal
+from draftsmith.controller.words import story as story_of
+from draftsmith.kit.clock import Clock, SystemClock
+from draftsmith.kit.files import private_dir
+from draftsmith.loop.base import QUIET, Console
+from draftsmith.store.runs import Store
+from draftsmith.store.state import read_state
+
+
+def controller_view(config: Config, events: int = 20) -> ControlView:
+    """The controller of the workspace, from its journal and its last look; nothing is changed, and none need be alive."""
+    journal = Journal(_workspace(config))
+    memory, alive = journal.memory(), journal.alive()
+    found = journal.events()
+    state = memory.state if alive else "stopped"
+    seen = journal.last_look()
+    return ControlView(
+        workspace=str(journal.workspace),
+        alive=alive,
+        state=state,
+        sentence=STATE_SENTENCE[state],
+        why=memory.why or "the journal is empty",
+        mode=config.controller.mode,
+        since_unix_s=found[-1].at_unix_s if found else 0.0,
+        looked_unix_s=seen.now_unix_s if seen else None,
+        memory=memory,
+        seen=seen,
+        events=tuple(found[-events:]) if events else (),
+    )
+
+
+def service_view(config: Config, events: int = 20) -> ServiceOverview:
+    """What serves, every run, and the controller: all that a page shows. Empty where nothing has begun yet."""
+    workspace = _workspace(config)
+    runs = list_runs(config)
+    unreadable = tuple(Store(workspace).unreadable())
+    try:
+        state = read_state(workspace)
+        begun = bool(Journal(workspace).events())
+        controller = controller_view(config, events) if begun else None
+    except InputError as error:  # a page is to say what is damaged, not to be away
+        return ServiceOverview(workspace=str(workspace), runs=runs, unreadable=unreadable, trouble=error.message)
+    return ServiceOverview(
+        workspace=str(workspace), state=state, runs=runs, unreadable=unreadable, controller=controller
+    )
+
+
+def controller_log(config: Config, *, everything: bool = False) -> tuple[ControlEvent, ...]:
+    """The journal, oldest first. `everything`: intents too."""
+    found = Journal(_workspace(config)).events()
+    return tuple(event for event in found if everything or event.kind != "intent")
+
+
+def controller_story(config: Config, *, everything: bool = False) -> str:
+    """The journal as text, a line an event, times in UTC."""
+    return "\n".join(story_of(Journal(_workspace(config)).events(), everything))
+
+
+def pause_controller(config: Config, why: str = "") -> ControlEvent:
+    """Let nothing be begun until it is resumed. A run in progress goes on; a broken guard still takes its share back."""
+    sentence = f"paused by an operator{f': {why}' if why else ''}"
+    return _journal(config).append("paused", sentence)
+
+
+def resume_controller(config: Config) -> ControlEvent:
+    """Go on after a pause, and after failures that it waited with."""
+    return _journal(config).append("resumed", "resumed by an operator")
+
+
+def request_run(config: Config, why: str = "") -> ControlEvent:
+    """Ask for a run at the next look. It passes pauses between runs, quiet hours and the forecast, not the budgets."""
+    return _journal(config).append("requested", f"an operator asked for a run{f': {why}' if why else ''}")
+
+
+def answer_proposal(config: Config, yes: bool, why: str = "") -> ControlEvent:
+    """Say yes or no to what is proposed. Raises RefusedError if nothing is."""
+    journal = _journal(config)
+    proposal = journal.memory().proposal
+    if proposal is None:
+        raise RefusedError("nothing is proposed at the moment", "see `draftsmith controller status`")
+    word = "yes" if yes else "no"
+    sentence = f"an operator said {word} to {proposal.act.replace('_', ' ')}{f': {why}' if why else ''}"
+    return journal.append("approved" if yes else "declined", sentence, key=proposal.key)
+
+
+def control(
+    config: Config,
+    *,
+    console: Console = QUIET,
+    allow_cluster: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
+    clock: Clock | None = None,
+) -> ControlView:
+    """Be the controller of the workspace until `stopped` says so; each event of its journal is a note to the console.
+
+    What serves stays as it is when it stops, and a run in progress ends with it: the next controller goes on with it.
+    Raises RefusedError if another one is at work there, ConfigError for traffic that cannot be followed.
+    """
+    from draftsmith.controller.assembly import hands_of
+    from draftsmith.controller.hands import forever
+    from draftsmith.controller.tick import tick
+
+    config, _ = absolute(config)
+    require_target(config)
+    sources = resolve_sources(sources_of(config, None))
+    journal = Journal(private_dir(_workspace(config)), clock)
+    with journal.alone():
+        hands = hands_of(config, sources, journal, allow_cluster=allow_cluster, clock=clock or SystemClock())
+        told = len(journal.events())
+
+        def step() -> Act:
+            nonlocal told
+            try:
+                act: Act = tick(journal, config.controller, hands)
+            except OSError as error:  # of the journal: a full disk. Nothing was done, for intents come first
+                why = f"the journal cannot be written ({error.strerror or type(error).__name__})"
+                console.note(f"stuck: {why}")
+                return Wait(state="stuck", about="journal", why=why)
+            found = journal.events()
+            for line in story_of(found[told:]):
+                console.note(line)
+            told = len(found)
+            return act
+
+        journal.append("started", f"a controller began, in mode {config.controller.mode}", mode=config.controller.mode)
+        try:
+            forever(step, config.controller.every_s, stopped, hands.clock)
+        finally:
+            hands.jobs.stop()
+            with contextlib.suppress(OSError, DraftsmithError):
+                journal.append("stopped", "the controller was told to stop; what serves stays as it is")
+    return controller_view(config)
+
+
+def _workspace(config: Config) -> Path:
+    return Path(config.workspace).resolve()
+
+
+def _journal(config: Config) -> Journal:
+    """The journal of a workspace that has one. Raises RefusedError where no controller ever was."""
+    journal = Journal(_workspace(config))
+    if not journal.events():
+        raise RefusedError("no controller was ever at work in this workspace", "start one with `draftsmith controller`")
+    return journal
