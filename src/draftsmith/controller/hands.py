@@ -62,7 +62,7 @@ class WorldHands:
             jumped_s=jumped,
             traffic=self._could("traffic", lambda: self.traffic.look(now)),
             live=self._live(memory, now),
-            run=self._could("run", lambda: self.jobs.seen(memory.run)) if self._in_progress(memory) else None,
+            run=self._run(memory.run),
             standing=standing[0] if standing else None,
             standing_known=standing is not None,
             target_sha256=target,
@@ -83,8 +83,10 @@ class WorldHands:
         given = self.config.serving.endpoint
         return given.rstrip("/").removesuffix("/v1") if given else None
 
-    def _in_progress(self, memory: c.Memory) -> bool:
-        return memory.run is not None and memory.run.concluded is None
+    def _run(self, run: c.RunInHand | None) -> c.RunSeen | None:
+        if run is None or run.concluded is not None:
+            return None
+        return self._could("run", lambda: self.jobs.seen(run))
 
     def _identities(self) -> tuple[str | None, str | None]:
         now = self.clock.monotonic()

@@ -7,10 +7,13 @@ sampled request is copied for the moment in which its window is profiled, and th
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from pydantic import Field
 
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.control import TrafficSeen
@@ -37,10 +40,10 @@ class Window(Frozen):
 class State(Frozen):
     """What the reader keeps. `marks`: places at the time the last run began; `marked`: lines read until then."""
 
-    places: dict[str, Place] = {}
+    places: dict[str, Place] = Field(default_factory=dict)
     lines: int = 0
     bytes: int = 0
-    marks: dict[str, int] = {}
+    marks: dict[str, int] = Field(default_factory=dict)
     marked: int = 0
     window: Window | None = None
     windows: int = 0
@@ -55,7 +58,7 @@ class TrafficReader:
     def __init__(self, folder: Path, sources: list[str], policy: Policy, profiler: Profiler) -> None:
         self.folder, self.sources, self.policy, self._profiler = private_dir(folder), sources, policy, profiler
         self._state = self._load()
-        self._chance = random.Random(self._state.lines)
+        self._chance = random.Random(self._state.lines)  # noqa: S311 - a sample, no secret
 
     @property
     def reference(self) -> Path:
@@ -176,7 +179,7 @@ class TrafficReader:
         wanted = new * keep_new * self.policy.replay_share / (1 - self.policy.replay_share)
         keep_old = min(1.0, wanted / max(1, old))
         part = private_dir(folder) / ".traffic.part"
-        with part.open("wb", opener=_private) as out:
+        with open(part, "wb", opener=_private) as out:
             for place, mark in known:
                 whole = Place(path=place.path)
                 for line in added(whole, place.offset):
@@ -231,6 +234,4 @@ def _chosen(name: str, share: float) -> bool:
 
 
 def _private(path: str, flags: int) -> int:
-    import os
-
     return os.open(path, flags, 0o600)

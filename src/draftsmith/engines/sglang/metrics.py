@@ -22,7 +22,9 @@ GENERATED = "sglang:generation_tokens_total"
 PROMPT = "sglang:prompt_tokens_total"
 REQUESTS = "sglang:num_requests_total"
 DRAFT_TOKENS = "sglang:spec_num_draft_tokens"  # a gauge: tokens of one verify call, the certain one included
-WANTED = {VERIFY_CALLS: "", GENERATED: "", PROMPT: "", REQUESTS: "", DRAFT_TOKENS: ""}
+TTFT_SUM = "sglang:time_to_first_token_seconds_sum"
+TTFT_COUNT = "sglang:time_to_first_token_seconds_count"
+WANTED = dict.fromkeys((VERIFY_CALLS, GENERATED, PROMPT, REQUESTS, DRAFT_TOKENS, TTFT_SUM, TTFT_COUNT), "")
 STARTED = re.compile(r"^sglang:startup_time_seconds\{[^\n]*\} (\S+)$", re.MULTILINE)
 RANK = re.compile(r"^sglang:spec_num_draft_tokens\{[^\n]*\} (\S+)$", re.MULTILINE)
 

@@ -27,6 +27,8 @@ SUCCESS = "vllm:request_success_total"
 PREEMPTIONS = "vllm:num_preemptions_total"
 TPOT_SUM = "vllm:request_time_per_output_token_seconds_sum"
 TPOT_COUNT = "vllm:request_time_per_output_token_seconds_count"
+TTFT_SUM = "vllm:time_to_first_token_seconds_sum"
+TTFT_COUNT = "vllm:time_to_first_token_seconds_count"
 STEPS = "vllm:inter_token_latency_seconds_count"
 CACHE_INFO = re.compile(r'^vllm:cache_config_info\{[^\n]*enable_prefix_caching="(\w+)"', re.MULTILINE)
 SPECULATION = "vllm:spec_decode"
@@ -44,6 +46,8 @@ WANTED = {
     PREEMPTIONS: "",
     TPOT_SUM: "",
     TPOT_COUNT: "",
+    TTFT_SUM: "",
+    TTFT_COUNT: "",
     STEPS: "",
     START_TIME: "",
 }
