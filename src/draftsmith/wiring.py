@@ -89,6 +89,7 @@ def server_spec(
         per_request_metrics=per_request,
         cpu_kv_gib=settings.cpu_kv_gib,
         gpu_memory_share=share,
+        tensor_parallel=1 if settings.split_by_flags else settings.gpus_a_server,
         flags=(*settings.flags, *flags),
         env=dict(settings.env),
         python=settings.python or sys.executable,
@@ -97,18 +98,30 @@ def server_spec(
 
 def _kv_flags(config: Config, target: str, residents: int) -> tuple[str, ...]:
     """A fixed KV cache for servers that share a GPU: an engine that measures free memory fails if another starts beside it."""
-    from draftsmith.engines.gpu_memory import shared_kv_gib
-    from draftsmith.kit import gpu
-
     if config.engine.gpu_kv_gib is None and residents == 1:
         return ()
     if engine(config).installation(config.engine.python).device == "cpu":
         return ()
-    settings = config.engine
-    size = settings.gpu_kv_gib or shared_kv_gib(
-        target, residents, settings.max_num_seqs * settings.max_model_len, gpu.free_gib()
+    return engine(config).kv_flags(config.engine.gpu_kv_gib or shared_kv_gib(config, target, residents))
+
+
+def shared_kv_gib(config: Config, target: str, residents: int) -> int:
+    """KV cache in GiB, on each GPU, of one of `residents` servers of the target in this folder."""
+    from draftsmith.contract.errors import InputError
+    from draftsmith.engines import gpu_memory
+    from draftsmith.kit import gpu
+    from draftsmith.trainers.fit import token_bytes
+    from draftsmith.trainers.target_config import read_config
+
+    settings, gpus = config.engine, config.engine.gpus_a_server
+    try:
+        each = token_bytes(read_config(Path(target)), gpus)
+    except InputError:
+        each = 0.0
+    weights = sum(file.stat().st_size for file in Path(target).glob("*.safetensors")) / 2**30 / gpus
+    return gpu_memory.shared_kv_gib(
+        each, weights, residents, settings.max_num_seqs * settings.max_model_len, gpu.free_gib()
     )
-    return engine(config).kv_flags(size)
 
 
 def trainer(config: Config) -> Trainer:

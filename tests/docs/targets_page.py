@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
+import os
 from pathlib import Path
 from typing import Any
 
 from draftsmith.contract.errors import InputError
 from draftsmith.engines.models import shipped
 from draftsmith.trainers.draft_shape import draft_shape
+from draftsmith.trainers.fit import fewest
 from draftsmith.trainers.layers import default_layers
 from draftsmith.trainers.model_size import model_size
 from draftsmith.trainers.precision import training_precision
@@ -17,15 +18,15 @@ from draftsmith.trainers.target import supported
 from draftsmith.trainers.target_config import text_config
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGETS = ROOT.parent / "shared" / "targets"
+TARGETS = Path(os.environ.get("DRAFTSMITH_PUBLISHED") or ROOT.parent / "shared" / "targets")
 PAGE = ROOT / "docs" / "targets.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 HEAD = (
     "| model | accepted | parameters (active), billions | layers read | draft: heads x size, KV heads, MLP | draft cache, bytes a token |"
     " hidden states, bytes a token | GPUs of 80 GB | GPUs of 141 GB |"
 )
-GIB = 2**30
-ROOM = 0.85  # share of a GPU's memory that weights may take: the rest is cache and work space
+CARDS = (79.6, 140.4)  # GiB of cards sold as 80 and 141 GB, as their driver counts them
+CONTEXT = 8192
 
 
 def table(targets: Path = TARGETS) -> str:
@@ -47,7 +48,7 @@ def _row(name: str, config: dict[str, Any], folder: Path) -> str:
     layers = default_layers(int(text["num_hidden_layers"]))
     heads = f"{shape.num_attention_heads} x {shape.head_dim}, {shape.num_key_value_heads}, {shape.intermediate_size:,}"
     states = 2 * shape.hidden_size * (len(layers) + 1)
-    gpus = [_gpus(size.weight_bytes(precision), memory) if size else "?" for memory in (80, 141)]
+    gpus = [_gpus(config, size.weight_bytes(precision), card) if size else "?" for card in CARDS]
     yes = "yes; its own code is not run" if warnings else "yes"
     shown = ", ".join(map(str, layers))
     return f"| {name} | {yes} | {count} | {shown} | {heads} | {shape.cache_bytes_per_token:,} | {states:,} | {gpus[0]} | {gpus[1]} |"
@@ -58,10 +59,10 @@ def _billions(count: int) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _gpus(weight_bytes: float, memory_gb: int) -> str:
-    """The smallest power of two whose memory holds the weights with room for a cache."""
-    needed = weight_bytes / (memory_gb * 1e9 * ROOM)
-    return str(2 ** max(0, math.ceil(math.log2(needed)))) if needed > 0 else "?"
+def _gpus(config: dict[str, Any], weight_bytes: float, card_gib: float) -> str:
+    """What `doctor` says; a dash where no number up to 32 holds it."""
+    found = fewest(config, weight_bytes, card_gib, context=CONTEXT)
+    return str(found.gpus) if found else "–"
 
 
 def written(page: str, text: str) -> str:

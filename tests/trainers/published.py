@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGETS = ROOT.parent / "shared" / "targets"
+TARGETS = Path(os.environ.get("DRAFTSMITH_PUBLISHED") or ROOT.parent / "shared" / "targets")
 NAMES = sorted(path.name for path in TARGETS.iterdir()) if TARGETS.is_dir() else []
 
 

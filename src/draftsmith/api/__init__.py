@@ -10,6 +10,7 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     controllers.py   the controller: started, asked, told
     demos.py         the demo: a target from a Python package, traffic from a generator, the loop on both
     drafts.py        a draft checked without being loaded, a bundle verified, and a recipe for training elsewhere
+    fitting.py       whether a target fits the GPUs that its servers get, and over how many it is split
     explanations.py  a run and a decision in words, and the report of a run as far as it came
     local_jobs.py    a job on this machine, beside the command that asked for it: `compare` and `plan` run theirs so
     places.py        where the jobs of a run go: settled once, when the run begins, and kept

@@ -14,11 +14,13 @@ import psutil
 
 from draftsmith import wiring
 from draftsmith.contract.config import Config
+from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import DraftsmithError, PrerequisiteError
 
 MIN_MEMORY_GIB = 6.0
 MIN_DISK_GIB = 5.0
 LEFT_TO_JOBS = "jobs"
+CPU_PROCESS_GIB = 1.0  # a server beside its weights and cache, at the very least
 BREAKING = ("torchvision", "torchaudio", "torchcodec")
 
 
@@ -218,14 +220,55 @@ def _gpu(config: Config, measure: bool) -> Iterator[Check]:
 
 
 def _shared(config: Config, free: float) -> str:
-    from draftsmith.engines.gpu_memory import gpu_share, shared_kv_gib
+    from draftsmith.engines.gpu_memory import gpu_share
 
     settings = config.engine
     share = settings.gpu_memory_share or gpu_share(2)
-    size = settings.gpu_kv_gib or shared_kv_gib(
-        config.target or "", 2, settings.max_num_seqs * settings.max_model_len, free
-    )
+    size = settings.gpu_kv_gib or wiring.shared_kv_gib(config, config.target or "", 2)
     return f"; of two servers beside each other each gets {share:.0%} of the memory and {size:g} GiB of KV cache"
+
+
+def _fit(config: Config, found: TargetFacts) -> Iterator[Check]:
+    """Whether a server of the target fits: the GPUs it gets, or this machine's memory."""
+    from draftsmith.api.fitting import fit_of, require_fit, room, sized
+
+    here = room(config)
+    if here is None:
+        yield from _fits_memory(config, found)
+        return
+    folder = Path(found.path)
+    fit = fit_of(config, folder, found.weight_bytes, here)
+    try:
+        require_fit(fit, here, config)
+    except PrerequisiteError as error:
+        yield Check("fit", "missing", error.message, error.next_step)
+        return
+    if not fit.fits:
+        yield Check("fit", "warning", f"{fit.sentence}{here}", "set engine.gpu_memory_gib to what the GPUs have")
+        return
+    yield Check("fit", "ok", f"a server takes {fit.sentence}{here}")
+    settled = sized(config, folder, found.weight_bytes)
+    beside = fit_of(settled, folder, found.weight_bytes, here, residents=2)
+    if not beside.fits:
+        yield Check("fit", "ok", "two servers do not fit beside each other: the arms of a comparison take turns")
+    for note in fit.notes:
+        yield Check("fit", "warning", note)
+
+
+def _fits_memory(config: Config, found: TargetFacts) -> Iterator[Check]:
+    """On a CPU: weights, cache and process against all of the machine's memory."""
+    if config.backend.kind != "local":
+        return
+    needed = found.weight_bytes / 2**30 + config.engine.cpu_kv_gib + CPU_PROCESS_GIB
+    total = psutil.virtual_memory().total / 2**30
+    if needed > total:
+        yield Check(
+            "fit",
+            "missing",
+            f"a server of the target takes {needed:.0f} GiB ({found.weight_bytes / 2**30:.0f} of weights) and this machine "
+            f"has {total:.0f}",
+            "use a machine with GPUs, or a back end that reaches them (--backend slurm or kubernetes)",
+        )
 
 
 def _memory(config: Config) -> Iterator[Check]:
@@ -294,6 +337,7 @@ def _target(config: Config) -> Iterator[Check]:
     yield Check("target", "ok", f"{found.architecture}, {found.num_layers} layers, vocabulary {found.vocab_size:,}")
     for warning in found.warnings:
         yield Check("target", "warning", warning)
+    yield from _fit(config, found)
     yield Check(
         "draft",
         "ok",

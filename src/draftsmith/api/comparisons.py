@@ -10,6 +10,7 @@ import orjson
 
 from draftsmith.api.arms import check_arms, parse_arms, path_names
 from draftsmith.api.explanations import comparison_text
+from draftsmith.api.fitting import sized
 from draftsmith.api.local_jobs import run_here
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
@@ -91,13 +92,16 @@ def compare(
 
     parsed = parse_arms(request.arms, request.flags, config, standing=request.standing, candidates=request.candidates)
     config = _settled(config, request, parsed)
+    weight_bytes = sum(path.stat().st_size for path in Path(config.target or "-").glob("*.safetensors"))
+    if weight_bytes and any(arm.command is None and arm.endpoint is None for arm in parsed):
+        config = sized(config, Path(config.target or "-"), weight_bytes)
     folder = private_dir(out.resolve())
     check_arms(parsed, config, private_dir(folder / "processes"))
     pinned = pin(prompts, folder, config, request, choose=bool(families(parsed)))
     plan = ComparePlan(
         config=config,
         target=config.target or "",
-        weight_bytes=sum(path.stat().st_size for path in Path(config.target or "-").glob("*.safetensors")),
+        weight_bytes=weight_bytes,
         registry=str(folder / "processes"),
         cwd=str(Path.cwd()),
         arms=tuple(parsed),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from draftsmith.api.fitting import fit_of, room, sized
 from draftsmith.api.local_jobs import run_here
 from draftsmith.api.plan_request import read_profile, require_synthetic, settle
 from draftsmith.api.settings import require_target, sources_of
@@ -38,12 +39,17 @@ def plan(
     from draftsmith.work.plan.forecast import preview
 
     target = require_target(config)
+    config = sized(config, Path(target.path), target.weight_bytes)
     folder = private_dir(Path(out).resolve())
     profile = read_profile(sources_of(config, sources), target, folder)
     require_synthetic(config, profile)
     request = settle(
         config, target, profile, folder, concurrencies=list(concurrencies), ks=list(ks), draft=draft, repeats=repeats
     )
+    if (here := room(config)) is not None:
+        words = f"fit: {fit_of(config, Path(target.path), target.weight_bytes, here).sentence}{here}"
+        request = request.model_copy(update={"fit_note": words})
+        console.note(f"plan     {words}")
     _require_same(folder, request)
     effort = preview(request, folder)
     sentence = (

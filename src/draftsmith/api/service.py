@@ -10,9 +10,10 @@ from pathlib import Path
 from draftsmith import wiring
 from draftsmith.api.checks import LEFT_TO_JOBS, require_ready
 from draftsmith.api.cluster import AFTER_COMPARE, FLAG, DryRun, check_serving, dry_run, place_text, stop_cluster_jobs
+from draftsmith.api.fitting import sized
 from draftsmith.api.places import backend_words, place_jobs, place_of
 from draftsmith.api.runs import RunRequest, get_run, open_loop
-from draftsmith.api.settings import sources_of
+from draftsmith.api.settings import require_target, sources_of
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
@@ -77,6 +78,9 @@ def carry_out(request: RunRequest, console: Console) -> RunView | DryRun:
     for found in require_ready(config):
         if found.name == LEFT_TO_JOBS:
             console.note(f"checks   {found.sentence}")
+        if found.name == "fit":
+            console.note(f"fit      {found.sentence}")
+    config = _sized(config)
     loop = open_loop(replace(request, config=config), console, backend_words(request.config.backend, choice))
     console.note(f"run      {loop.run.record.run_id} in {loop.run.folder}")
     place = place_of(loop.run, choice)
@@ -91,9 +95,16 @@ def carry_out(request: RunRequest, console: Console) -> RunView | DryRun:
     return run_view(loop.run)
 
 
+def _sized(config: Config) -> Config:
+    """With the GPUs a server settled. Raises PrerequisiteError where the target does not fit."""
+    target = require_target(config)
+    return sized(config, Path(target.path), target.weight_bytes)
+
+
 def open_run(request: RunRequest) -> RunView:
     """Find the run of this request, or make its folder; nothing is started. `run` with the same request goes on with it."""
     config, choice = place_jobs(request.config, request.backend, request.scheduler)
+    config = _sized(config)
     loop = open_loop(replace(request, config=config), QUIET, backend_words(request.config.backend, choice))
     return run_view(loop.run)
 

@@ -10,6 +10,7 @@ value never changes; a field with a default may be added.
     corpus.py       corpus/: rows of engine token ids with a loss mask, and the manifest that describes them
     draft.py        draft/: a folder that the engine loads, and the manifest beside it
     errors.py       every error Draftsmith raises on purpose
+    fit.py          whether a target fits its GPUs: memory by part, for one number of GPUs a server
     job.py          a job: one program that a back end runs, in a folder of its own
     jobs.py         what each phase hands to its job and what the job hands back
     measure.py      what a comparison freezes before it measures, and what it records

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -15,6 +17,9 @@ from draftsmith.contract.measure import ContentionRule, Thresholds
 from draftsmith.contract.policy import Policy
 
 EngineKind = Literal["vllm", "sglang"]
+SPLITTING = frozenset(
+    {"--tensor-parallel-size", "-tp", "--tp", "--tp-size", "--pipeline-parallel-size", "-pp", "--pp-size"}
+)
 ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
 
 
@@ -37,6 +42,14 @@ class EngineConfig(Frozen):
     async_scheduling: bool | None = Field(
         None, description="schedule a step while the last one runs; default: as the engine does"
     )
+    gpus: int | None = Field(
+        None,
+        ge=1,
+        description="GPUs of one server, over which the target is split (tensor parallelism); default: the fewest that hold it",
+    )
+    gpu_memory_gib: float | None = Field(
+        None, gt=0, description="memory of one GPU where jobs run elsewhere; default: as found here, there 80 GB"
+    )
     flags: tuple[str, ...] = Field((), description="further engine flags, passed to every server as they are")
     env: dict[str, str] = Field(default_factory=dict, description="environment of the engine process")
     cpu_kv_gib: float = Field(2.0, description="KV cache of one server on CPU, in GiB")
@@ -48,6 +61,28 @@ class EngineConfig(Frozen):
     gpu_memory_share: float | None = Field(None, description="share of GPU memory for one server; default: chosen")
     start_timeout_s: float = Field(900.0, description="how long a server may take to become ready")
     enforce_eager: bool = Field(False, description="no compilation; such an arm can never reach tier `verdict`")
+
+    @model_validator(mode="after")
+    def _one_word_on_gpus(self) -> EngineConfig:
+        if self.gpus is not None and self.split_by_flags not in (None, self.gpus):
+            raise ValueError(f"gpus is {self.gpus}, and flags split the target over {self.split_by_flags}: say it once")
+        return self
+
+    @property
+    def gpus_a_server(self) -> int:
+        """GPUs that one server takes: as set, or as its flags say, else 1."""
+        return self.gpus or self.split_by_flags or 1
+
+    @property
+    def split_by_flags(self) -> int | None:
+        """Tensor times pipeline parallelism in `flags`; None where they say neither. A flag may be one word or two."""
+        words = [word for flag in self.flags for word in flag.replace("=", " ").split()]
+        found = [
+            int(value)
+            for name, value in itertools.pairwise(words)
+            if name.replace("_", "-") in SPLITTING and value.isdigit() and int(value) > 0
+        ]
+        return math.prod(found) if found else None
 
 
 class TrainerConfig(Frozen):

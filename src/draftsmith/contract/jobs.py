@@ -145,6 +145,7 @@ class ForecastPlan(Readable):
     synthetic: str = ""
     ngram: bool = False
     shape_note: str = ""
+    fit_note: str | None = None
     records: tuple[DraftRecord, ...] = ()
     capture_tokens_per_s: float | None = None
     train_tokens_per_s: float | None = None

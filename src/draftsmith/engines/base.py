@@ -83,6 +83,7 @@ class ServerSpec(Frozen):
         None, description="cores on CPU, for example `0-1`; None = all this process may use"
     )
     gpu_memory_share: float | None = None
+    tensor_parallel: int = Field(1, description="GPUs over which the model is split; 1 says nothing to the engine")
     middleware: tuple[str, ...] = Field((), description="`package.Class`, importable in the engine's interpreter")
     flags: tuple[str, ...] = Field((), description="further flags, as they are; none that this type already decides")
     env: dict[str, str] = Field(default_factory=dict, description="wins over what the engine adapter sets")

@@ -85,6 +85,17 @@ def free_gib() -> float | None:
         return None
 
 
+def sizes_gib() -> list[float]:
+    """Memory of every GPU that this process may use; empty without NVML."""
+    nvml = _nvml()
+    if nvml is None:
+        return []
+    try:
+        return [nvml.nvmlDeviceGetMemoryInfo(device).total / 2**30 for device in _devices(nvml)]
+    except nvml.NVMLError:
+        return []
+
+
 def parse_dcgm(text: str) -> list[Reading]:
     """A DCGM exporter's /metrics, one reading a GPU (label `gpu`, of several hosts `Hostname`). Raises ValueError."""
     found: dict[tuple[str, str], Reading] = {}

@@ -40,6 +40,7 @@ from draftsmith.phases.pipeline import JOBS
 from draftsmith.phases.shards import merge_shards
 from draftsmith.store.runs import Run
 
+SERVING = frozenset({"corpus", "capture", "compare"})  # phases whose jobs start servers, one at a time or sharing GPUs
 LOST_RETRIES = 2
 RESUMES = 100  # starts of a job that was told to stop in time, such as before its time limit, and goes on each time
 WORTH_S = 60.0  # a start that was interrupted earlier than this made no headway
@@ -54,14 +55,15 @@ def job_name(run_id: str, phase: str) -> str:
 
 
 def job_spec(context: PhaseContext, phase: str, module: str, gpus: int) -> JobSpec:
-    """The job of a phase. An engine built for the CPU gets no GPU."""
+    """The job of a phase: with the GPUs of a server where it starts some. An engine built for the CPU gets none."""
     workdir = context.phase_dir(phase)
+    each = context.config.engine.gpus_a_server if phase in SERVING else 1
     return JobSpec(
         name=job_name(context.run_id, phase),
         argv=(sys.executable, "-m", module, str(workdir / "plan.json")),
         workdir=str(workdir),
         env={"PYTHONSAFEPATH": "1"},  # a file that lies in the job's folder is never imported
-        gpus=0 if context.versions.get("device") == "cpu" else gpus,
+        gpus=0 if context.versions.get("device") == "cpu" else gpus * each,
     )
 
 

@@ -7,6 +7,7 @@ draft_config.py      config.json of a packaged draft
 draft_folder.py      a draft folder as the engine will read it: the two formats in one shape
 draft_shape.py       the shape of a draft's decoder layer for a target: one rule for `plan`, the trainers, the recipe and lint
 draft_shapes.py      the tensors an engine expects in a draft, by its configuration
+fit.py               how many GPUs a server of a target takes: weights, draft and cache on each
 findings.py          what a check gets and what it gives
 layers.py            which layers of the target a draft reads, in two notations
 lint.py              everything that can be said about a draft folder without loading it, before it costs an engine start

@@ -121,12 +121,19 @@ def _attention(text: Mapping[str, Any], size: int) -> tuple[int, int, int]:
         return int(heads or 0), _divisor(int(heads or 0), int(kv or 1)), int(dim or 0)
     for wide in (USUAL_HEAD, SMALLEST_USUAL):
         if size % wide == 0:
-            return size // wide, _divisor(size // wide, USUAL_KV_HEADS), wide
+            count = _splitting(size // wide, heads if isinstance(heads, int) else 0)
+            return count, _divisor(count, USUAL_KV_HEADS), wide
     if ordinary:
         return int(heads or 0), _divisor(int(heads or 0), USUAL_KV_HEADS), int(dim or 0)
     raise InputError(
         "config.json does not say num_attention_heads", "point target to a complete Hugging Face style folder"
     )
+
+
+def _splitting(count: int, target_heads: int) -> int:
+    """`count` heads or a few more, so that they can be split over as many GPUs as those of a large target."""
+    step = 16 if count >= 32 and target_heads % 16 == 0 else 8 if count > 8 else 1
+    return -(-count // step) * step
 
 
 def _head_dim(text: Mapping[str, Any], size: int) -> int | None:

@@ -24,7 +24,7 @@ def model_size(config: Mapping[str, Any]) -> ModelSize | None:
     text = text_config(config)
     try:
         return _Counter(text, config).count()
-    except (KeyError, TypeError, ZeroDivisionError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError):
         return None
 
 

@@ -83,6 +83,8 @@ def render(spec: ServerSpec, installed: Installation, known: Features) -> Comman
         argv.append("--disable-cuda-graph")
     if spec.gpu_memory_share is not None:
         argv += ["--mem-fraction-static", f"{spec.gpu_memory_share:g}"]
+    if spec.tensor_parallel > 1:
+        argv += ["--tp-size", str(spec.tensor_parallel)]
     if (said := read(spec.spec_config)) is not None:
         argv += speculation_flags(said)
     return Command(argv=(*argv, *spec.flags), env={**PRIVACY, **spec.env})

@@ -89,6 +89,8 @@ def render(
         argv.append("--enforce-eager")
     if spec.gpu_memory_share is not None and installed.device == "cuda":
         argv += ["--gpu-memory-utilization", f"{spec.gpu_memory_share:g}"]
+    if spec.tensor_parallel > 1 and installed.device == "cuda":
+        argv += ["--tensor-parallel-size", str(spec.tensor_parallel)]
     if spec.spec_config is not None:
         argv += ["--speculative-config", compact(spec.spec_config)]
         if spec.per_request_metrics and known.per_request_metrics:

@@ -19,7 +19,9 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.errors import EngineError, InputError, PrerequisiteError
 from draftsmith.contract.measure import Arm, EngineFacts
 from draftsmith.engines.base import Engine, Server, ServerSpec, free_port
-from draftsmith.kit import hardware, load, processes
+from draftsmith.kit import gpu, hardware, load, processes
+from draftsmith.trainers.fit import fit
+from draftsmith.trainers.target_config import read_config
 from draftsmith.work.compare import commands
 from draftsmith.work.compare.trial import Endpoint
 from draftsmith.work.job import Job
@@ -79,7 +81,7 @@ class Fleet:
             if hardware.gpu_names():
                 return False
         elif self.engine.installed(wiring.server_spec(self.config, self.target))[0].device != "cpu":
-            return True
+            return self._fit_gpus(len(own))
         return self._memory_for(len(own))
 
     def restartable(self, arms: Sequence[Arm]) -> bool:
@@ -89,6 +91,15 @@ class Fleet:
     def fits(self, arms: int) -> bool:
         """Whether so many rendered servers can be resident together."""
         return self.together([Arm(name=f"probe-{n}", role="other") for n in range(arms)])
+
+    def _fit_gpus(self, servers: int) -> bool:
+        """By the target's own weights and cache; where the GPUs do not tell their size, yes: the engine will say."""
+        sizes = gpu.sizes_gib()
+        if not sizes:
+            return True
+        gpus, engine = self.config.engine.gpus_a_server, self.config.engine
+        config, weights = read_config(Path(self.target)), self.weight_bytes
+        return fit(config, weights, gpus, min(sizes), context=engine.max_model_len, residents=servers).fits
 
     def _memory_for(self, servers: int) -> bool:
         each = self.config.engine.cpu_kv_gib + CPU_PROCESS_GIB + self.weight_bytes / 2**30

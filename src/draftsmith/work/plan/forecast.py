@@ -226,7 +226,7 @@ def _context(
 def _notes(
     request: ForecastPlan, target: TargetFacts, samples: Sequence[StepSample], facts: dict[str, EngineFacts]
 ) -> list[str]:
-    notes = [request.shape_note]
+    notes = [request.shape_note, *([request.fit_note] if request.fit_note else [])]
     if request.synthetic == "worker":
         notes.append(
             "this build's sampler cannot accept at a chosen rate; Draftsmith's own rule did, only in these servers"

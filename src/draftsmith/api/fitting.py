@@ -1,0 +1,95 @@
+"""Whether a target fits the GPUs that its servers get, and over how many it is split: said before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from draftsmith import wiring
+from draftsmith.contract.config import Config
+from draftsmith.contract.errors import DraftsmithError, PrerequisiteError
+from draftsmith.contract.fit import Fit
+from draftsmith.kit import gpu, hardware
+from draftsmith.trainers import fit as arithmetic
+from draftsmith.trainers.target_config import read_config
+
+ASSUMED_GIB = 79.6  # an 80 GB card as its driver counts it: for GPUs that cannot be looked at from here
+MORE_MEMORY = "use GPUs with more memory, more of them, or an FP8 release of the model"
+
+
+class Room:
+    """The GPUs of one server: how large, how many there are at most, and whether that was seen or is assumed."""
+
+    def __init__(self, gib: float, most: int, seen: bool) -> None:
+        self.gib, self.most, self.seen = gib, most, seen
+
+    def __str__(self) -> str:
+        return "" if self.seen else " (assumed: set engine.gpu_memory_gib)"
+
+
+def room(config: Config) -> Room | None:
+    """The GPUs that servers of this configuration get; None where they run on a CPU, or nobody can tell."""
+    said = config.engine.gpu_memory_gib
+    if config.backend.kind != "local":
+        if not wiring.environment_of_jobs(config) and _device(config) == "cpu":
+            return None
+        return Room(said or ASSUMED_GIB, arithmetic.NODE, said is not None)
+    if _device(config) != "cuda":
+        return None
+    sizes = gpu.sizes_gib()
+    if not sizes and said is None:
+        return None
+    return Room(said or min(sizes), len(sizes) or len(hardware.gpu_names()) or 1, True)
+
+
+def fit_of(config: Config, folder: Path, weight_bytes: int, here: Room, residents: int = 1) -> Fit:
+    """Memory of one server of the target in `folder`, split as configured, or over the fewest GPUs that hold it; over all there are where none do."""
+    shape, context = read_config(folder), config.engine.max_model_len
+    gpus = config.engine.gpus or config.engine.split_by_flags
+    found = None
+    if gpus is None:
+        found = arithmetic.fewest(shape, weight_bytes, here.gib, context=context, most=here.most)
+        gpus = found.gpus if found else max(degree for degree in arithmetic.DEGREES if degree <= here.most)
+    return arithmetic.fit(
+        shape,
+        weight_bytes,
+        gpus,
+        here.gib,
+        context=context,
+        residents=residents,
+        flags=tuple(word for flag in config.engine.flags for word in flag.split()),
+    )
+
+
+def sized(config: Config, folder: Path, weight_bytes: int) -> Config:
+    """The configuration with its GPUs a server settled. It stays as it is where one is enough, or somebody said how many.
+
+    Raises PrerequisiteError for a target that does not fit, with the arithmetic.
+    """
+    here = room(config)
+    if here is None:
+        return config
+    found = fit_of(config, folder, weight_bytes, here)
+    require_fit(found, here, config)
+    if found.gpus == config.engine.gpus_a_server:
+        return config
+    return config.model_copy(update={"engine": config.engine.model_copy(update={"gpus": found.gpus})})
+
+
+def require_fit(found: Fit, here: Room, config: Config) -> None:
+    """Raise PrerequisiteError if a server does not fit. GPUs whose size is only assumed refuse nothing but a bad split."""
+    if found.fits and found.gpus > here.most and here.seen and config.backend.kind == "local":
+        raise PrerequisiteError(
+            f"a server of the target takes {found.gpus} GPUs and {here.most} are here",
+            "set engine.gpus, or use more GPUs",
+        )
+    if found.refused:
+        raise PrerequisiteError(f"the target cannot be served on {found.sentence}", "set engine.gpus to another number")
+    if not found.fits and here.seen:
+        raise PrerequisiteError(f"the target does not fit: {found.sentence}", MORE_MEMORY)
+
+
+def _device(config: Config) -> str:
+    try:
+        return wiring.engine(config).installation(config.engine.python, elsewhere=config.backend.kind != "local").device
+    except DraftsmithError:
+        return "cpu"
