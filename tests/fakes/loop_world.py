@@ -150,6 +150,7 @@ class World:
             },
             "serving": {},
             "backend": {},
+            "controller": {},
         }  # fmt: skip
         for name, values in settings.items():
             sections[name] |= values

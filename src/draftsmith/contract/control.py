@@ -239,6 +239,8 @@ class RunInHand(Frozen):
     traffic: str
     began_unix_s: float
     attempt: int = 0
+    failed: int = Field(0, description="attempts that failed by themselves: not with the controller that began them")
+    life: int = Field(0, description="the controller that began the attempt, by the number of its first event")
     concluded: Conclude | None = None
 
 
@@ -281,6 +283,7 @@ class Memory(Frozen):
     state: ControllerState = "starting"
     why: str = ""
     mode: ControllerMode = "propose"
+    life: int = Field(0, description="the controller at work, by the number of its first event")
     paused: str | None = None
     open: dict[str, Any] | None = Field(None, description="an intent without its effect: it is carried out again")
     run: RunInHand | None = None

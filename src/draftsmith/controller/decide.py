@@ -120,8 +120,11 @@ def in_hand(memory: c.Memory, policy: Policy, at: c.Moment) -> c.Act | None:
         )
     if seen.outcome in (None, "failed"):
         why = seen.why or "it ended without a word"
-        if run.attempt < policy.retries:
-            again = f"the run failed and goes on where it stopped: {why}"
+        with_us = run.life == memory.life  # else it ended because the controller did
+        if not with_us or run.failed < policy.retries:
+            again = (
+                f"the run {'failed' if with_us else 'ended with its controller'} and goes on where it stopped: {why}"
+            )
             return c.StartRun(reason=run.reason, traffic=run.traffic, attempt=run.attempt + 1, why=again)
         return c.Conclude(run_id=seen.run_id, outcome="failed", gpu_hours=seen.gpu_hours, why=why)
     promotes = seen.outcome == "WIN" and seen.tier == "verdict"

@@ -60,7 +60,7 @@ def _state(memory: c.Memory, event: c.ControlEvent) -> dict[str, Any]:
 
 
 def _begun(memory: c.Memory, event: c.ControlEvent) -> dict[str, Any]:
-    return {"mode": event.data.get("mode", memory.mode), "state": "starting", "said": ("", "")}
+    return {"life": event.number, "mode": event.data.get("mode", memory.mode), "state": "starting", "said": ("", "")}
 
 
 def _answered(kind: str) -> Callable[[c.Memory, c.ControlEvent], dict[str, Any]]:
@@ -97,9 +97,11 @@ def _changes(memory: c.Memory, event: c.ControlEvent) -> tuple[float, ...]:
 
 def _start_run(memory: c.Memory, act: c.StartRun, event: c.ControlEvent) -> dict[str, Any]:
     now = event.at_unix_s
-    again = memory.run is not None and act.attempt > 0
+    before = memory.run
+    again = before is not None and act.attempt > 0
+    failed = before.failed + (before.life == memory.life) if again and before else 0
     run = c.RunInHand(
-        reason=act.reason, why=act.why, traffic=act.traffic, attempt=act.attempt,
+        reason=act.reason, why=act.why, life=memory.life, failed=failed, traffic=act.traffic, attempt=act.attempt,
         began_unix_s=memory.run.began_unix_s if again and memory.run else now,
     )  # fmt: skip
     return {

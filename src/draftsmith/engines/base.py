@@ -214,6 +214,7 @@ class Engine(Protocol):
 
     registry: Path
     clock: Clock
+    detached: bool
 
     @property
     def name(self) -> str:

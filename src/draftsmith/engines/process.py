@@ -31,6 +31,8 @@ class ServerProcess(ABC):
 
     name: str
     title: str
+    detached: bool = False
+    """Whether started servers outlive this process: those that serve clients do, those of a job do not."""
     not_inherited: frozenset[str] = frozenset()
     """Variables of this process that a started server must not see."""
 
@@ -73,6 +75,7 @@ class ServerProcess(ABC):
             label=f"{self.name} {spec.served_name} :{spec.port}",
             log=_fresh(workdir, f"{spec.served_name.replace('/', '_')}-{spec.port}"),
             env={**{k: v for k, v in os.environ.items() if k not in self.not_inherited}, **command.env},
+            detached=self.detached,
         )
         return Server(spec=spec, process=process, start_id=process.record.token)
 
