@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from draftsmith.serving.canary.canaries import Canaries
     from draftsmith.serving.kubernetes.options import ServingOptions
     from draftsmith.serving.kubernetes.serving import KubernetesServing
+    from draftsmith.serving.managed.fleet import Fleet
     from draftsmith.trainers.base import Trainer
 
 SERVED_NAME = "target"
@@ -249,6 +250,30 @@ def kubernetes_serving(config: Config, workspace: Path, *, allow_cluster: bool =
 
     options, deploy = _served(config)
     return KubernetesServing(cluster(options), options, deploy, workspace / "kubernetes", allow_cluster=allow_cluster)
+
+
+def fleet(config: Config, workspace: Path) -> Fleet:
+    """Engines and proxy of a managed service. Raises ConfigError for wrong options or an address without a port."""
+    from draftsmith.serving.managed.fleet import Fleet
+    from draftsmith.serving.managed.options import address, parse_managed
+    from draftsmith.serving.managed.proxy import Proxy
+
+    options = parse_managed(config.serving)
+    host, port = address(config.serving)
+    folder = workspace / "managed"
+    served_by = engine(config, folder / "engines")
+    served_by.detached = True
+
+    def spec_of(spec_config: dict[str, Any] | None) -> ServerSpec:
+        spec = server_spec(config, str(config.target), spec_config=spec_config, served_name=options.served_name)
+        if options.record_to is None:
+            return spec
+        recorder = ("draftsmith.recorder.middleware.CaptureMiddleware",)
+        env = {"DRAFTSMITH_CAPTURE_DIR": options.record_to, **spec.env}
+        return spec.model_copy(update={"middleware": (*spec.middleware, *recorder), "env": env})
+
+    proxy = Proxy(folder, options.haproxy, host, port)
+    return Fleet(folder, proxy, served_by, spec_of, options, ready_s=config.engine.start_timeout_s)
 
 
 def serving(config: Config, workspace: Path, *, allow_cluster: bool = False) -> Serving:

@@ -52,8 +52,8 @@ class Service:
 class Clients:
     """Requests without a pause, streams among them, over connections that are kept: each answer must be whole."""
 
-    def __init__(self, url: str, count: int = 4) -> None:
-        self.url, self.done, self.wrong = url, 0, []  # type: ignore[var-annotated]
+    def __init__(self, url: str, count: int = 4, pause_s: float = 0.0) -> None:
+        self.url, self.done, self.wrong, self.pause_s = url, 0, [], pause_s  # type: ignore[var-annotated]
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._work, args=(n,), daemon=True) for n in range(count)]
 
@@ -77,6 +77,7 @@ class Clients:
         with httpx.Client(timeout=30, trust_env=False) as client:
             while not self._stop.is_set():
                 self._ask(client, stream=number % 2 == 0)
+                self._stop.wait(self.pause_s)
 
     def _ask(self, client: httpx.Client, stream: bool) -> None:
         body = {

@@ -40,6 +40,12 @@ ROWS: list[tuple[str, c.Memory, Policy, c.Moment, str, str]] = [
     ("a clock that went back a day", memory(last_unix_s=NOW + 86400), AUTO, drifting(), "wait blind", "behind the journal"),
     ("a clock that jumped a day ahead", memory(), AUTO, drifting(jumped_s=86400), "wait blind", "+86400"),
     ("a clock that was corrected by a second", memory(), AUTO, moment(jumped_s=1.0), "wait watching", ""),
+    # what serves
+    ("an engine that went away", memory(), AUTO, drifting(amiss="an engine went away", can_shift=True), "repair", "went away"),
+    ("also while paused", memory(paused="asleep"), AUTO, moment(amiss="the proxy is not there", can_shift=True), "repair", "proxy"),
+    ("a new side that went away", memory(rollout=rollout()), AUTO, moment(amiss="an engine went away", can_shift=True), "take_back", "went away"),
+    ("with pauses", memory(failures=9, retry_unix_s=NOW + 30, why="no memory"), AUTO, moment(amiss="an engine went away"), "wait stuck", "9 failures"),
+    ("but for ever", memory(failures=9, retry_unix_s=NOW - 30), AUTO, moment(amiss="an engine went away"), "repair", ""),
     # pause, failures
     ("a pause", memory(paused="an operator sleeps"), AUTO, drifting(), "wait paused", "sleeps"),
     ("a failure is waited with", memory(failures=1, retry_unix_s=NOW + 30, why="no disk"), AUTO, drifting(), "wait stuck", "again"),
@@ -159,7 +165,7 @@ def test_a_law_of_every_kind_and_an_act_of_every_kind_has_a_row() -> None:
     kinds = {wanted.split()[0] for *_, wanted, _ in ROWS}
     assert kinds | {"hot_swap"} == {
         "wait", "start_run", "conclude", "propose", "shift", "take_back", "promote", "fall_back", "restore", "settle",
-        "adopt", "hot_swap",
+        "adopt", "repair", "hot_swap",
     }  # fmt: skip
 
 

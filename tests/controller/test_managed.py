@@ -9,10 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 from live_service import NGRAM, OTHER, Clients, Service
+from loop_world import wait_for
 
 from draftsmith.contract.config import ServingConfig
 from draftsmith.contract.errors import BackendError, ConfigError, EngineStartError, PrerequisiteError
 from draftsmith.kit import processes
+from draftsmith.serving.managed.fleet import Fleet
 from draftsmith.serving.managed.haproxy import config_text, read_stats
 from draftsmith.serving.managed.options import address, parse_managed
 from draftsmith.serving.managed.proxy import Proxy
@@ -30,6 +32,14 @@ def service(tmp_path: Path) -> Iterator[Service]:
     assert not [p for p in processes.records(fleet.engine.registry) if processes.is_alive(p[1])]
 
 
+def settle(fleet: Fleet, sides: list[Side]) -> None:
+    """Until nothing is amiss: a side that drains is ended by a later call."""
+    fleet.make(sides)
+    wait_for(lambda: len(fleet.slots()) == len(sides) or fleet.amiss(sides), "draining", 20)
+    fleet.make(sides)
+    assert fleet.amiss(sides) is None
+
+
 @needs_haproxy
 def test_shares_move_and_sides_come_and_go_without_a_failed_request(service: Service) -> None:
     fleet = service.fleet()
@@ -44,15 +54,16 @@ def test_shares_move_and_sides_come_and_go_without_a_failed_request(service: Ser
             after = fleet.figures(NGRAM), fleet.figures(None)
             new, old = (b.total - a.total for a, b in zip(before, after, strict=True) if a and b)
             assert share - 20 < 100 * new / (new + old) < share + 20
-        fleet.make([Side(config=NGRAM)])
+        settle(fleet, [Side(config=NGRAM)])
         assert fleet.slot_of(None) is None, "the old side is drained and ended"
         clients.wait(20)
-        fleet.make([Side(config=OTHER), Side(share=0)])
+        settle(fleet, [Side(config=OTHER), Side(share=0)])
         clients.wait(20)
         fleet = service.fleet()  # another controller takes over
         assert fleet.amiss([Side(config=OTHER), Side(share=0)]) is None
-        fleet.make([Side()])
+        settle(fleet, [Side()])
         clients.wait(20)
+        assert list(fleet.slots()) == [name for name, slot in fleet.slots().items() if slot.config is None]
     assert clients.done > 150
     assert clients.wrong == []
 

@@ -83,7 +83,7 @@ def test_figures_are_those_of_the_last_two_minutes(watch: Watch) -> None:
     assert seen.acceptance_length == pytest.approx(2.5)
     assert seen.tpot_s == pytest.approx(0.03)
     assert seen.ttft_s == pytest.approx(0.1)
-    assert seen.requests == 65
+    assert seen.requests == 60
     assert seen.busy_share == pytest.approx(min(1.0, 5 * 25 * 0.03 / 10))
 
 

@@ -21,6 +21,7 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     records.py       what was understood of a log, record by record
     runs.py          opening a run: the same request finds its run again, a new one gets a folder of its own
     service.py       carrying out runs, and what stands: the acts of the loop as functions of values
+    service_checks.py  what a service needs of this machine beside what the loop needs
     settings.py      the request of a command or a notebook
     traffic.py       traffic: measured, compared, replayed against a server, and stood in for by public prompts
 """
@@ -90,6 +91,9 @@ if TYPE_CHECKING:
     )
     from draftsmith.api.controllers import (
         service_view as service_view,
+    )
+    from draftsmith.api.controllers import (
+        stop_service as stop_service,
     )
     from draftsmith.api.demos import demo as demo
     from draftsmith.api.demos import demo_prompts as demo_prompts
@@ -196,6 +200,7 @@ _PLACES = {
         "request_run",
         "resume_controller",
         "service_view",
+        "stop_service",
     ),
     "demos": (
         "demo",

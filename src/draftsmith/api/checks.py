@@ -44,8 +44,10 @@ def examine(config: Config, *, measure: bool = True) -> list[Check]:
 
     `measure`: time the memory too, which takes all cores for a second and stops nothing.
     """
+    from draftsmith.api.service_checks import service_checks
+
     if config.backend.kind != "local":
-        return _control_plane(config)
+        return [*_control_plane(config), *service_checks(config)]
     return [
         *_interpreter(),
         *_engine(config),
@@ -56,6 +58,7 @@ def examine(config: Config, *, measure: bool = True) -> list[Check]:
         *_disk(config),
         *_port(config),
         *_target(config),
+        *service_checks(config),
     ]
 
 

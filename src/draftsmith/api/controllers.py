@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from draftsmith.api.service import list_runs
+from draftsmith import wiring
+from draftsmith.api.service import Stopped, list_runs
 from draftsmith.api.settings import absolute, require_target, resolve_sources, sources_of
 from draftsmith.contract.config import Config
 from draftsmith.contract.control import STATE_SENTENCE, Act, ControlEvent, ControlView, Wait
@@ -95,6 +96,24 @@ def answer_proposal(config: Config, yes: bool, why: str = "") -> ControlEvent:
     word = "yes" if yes else "no"
     sentence = f"an operator said {word} to {proposal.act.replace('_', ' ')}{f': {why}' if why else ''}"
     return journal.append("approved" if yes else "declined", sentence, key=proposal.key)
+
+
+def stop_service(config: Config) -> Stopped:
+    """End the engines and the proxy of a managed service; requests in flight are cut, and clients find nobody.
+
+    Raises RefusedError while a controller is at work, for it would start them again.
+    """
+    from draftsmith.kit import processes
+
+    if config.serving.kind != "managed":
+        raise RefusedError('this service is not managed: serving.kind is not "managed"', "stop it where it was started")
+    journal = Journal(_workspace(config))
+    with journal.alone():
+        fleet = wiring.fleet(config, journal.workspace)
+        found = [record.label for _, record in processes.records(fleet.engine.registry) if processes.is_alive(record)]
+        found += ["haproxy"] if fleet.proxy.alive() else []
+        fleet.stop()
+    return Stopped(stopped=tuple(found), removed=())
 
 
 def control(

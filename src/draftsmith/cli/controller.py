@@ -30,6 +30,7 @@ class Action(StrEnum):
     REQUEST = "request"
     APPROVE = "approve"
     DECLINE = "decline"
+    DOWN = "down"
 
 
 def controller(
@@ -37,7 +38,7 @@ def controller(
         Action,
         typer.Argument(
             help="run: be the controller, until Ctrl-C; status, why and log only look; pause, resume, request (a run), approve "
-            "and decline (what is proposed) tell the one at work"
+            "and decline (what is proposed) tell the one at work; down ends a managed service"
         ),
     ] = Action.RUN,
     target: o.Target = None,
@@ -84,6 +85,9 @@ def controller(
         case Action.REQUEST:
             event = api.request_run(settled, because)
             show(event, event.sentence)
+        case Action.DOWN:
+            ended = api.stop_service(settled)
+            show(ended, f"stopped {len(ended.stopped)} processes of the managed service")
         case Action.APPROVE | Action.DECLINE:
             event = api.answer_proposal(settled, action is Action.APPROVE, because)
             show(event, event.sentence)

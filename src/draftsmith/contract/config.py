@@ -254,13 +254,13 @@ class CompareConfig(Frozen):
 class ServingConfig(Frozen):
     """The server whose configuration is promoted or kept."""
 
-    kind: Literal["local", "kubernetes"] = "local"
+    kind: Literal["local", "kubernetes", "managed"] = "local"
     deploy: str | None = Field(None, description="name of the served deployment")
     endpoint: str | None = Field(None, description="its URL, if it runs; checked before a switch")
     standing_config: dict[str, Any] | None = Field(None, description="its speculative config now; absent = off")
     config_file: str | None = Field(None, description="file that the server reads its speculative config from")
     options: dict[str, Any] = Field(
-        default_factory=dict, description="where it is served in Kubernetes, see its page in docs/"
+        default_factory=dict, description="of kubernetes and managed: how it is served there, see their pages in docs/"
     )
 
 

@@ -145,6 +145,13 @@ class Adopt(Frozen):
     why: str
 
 
+class Repair(Frozen):
+    """Put what serves in order: engines and proxy of a managed service as they should be."""
+
+    kind: Literal["repair"] = "repair"
+    why: str
+
+
 class HotSwap(Frozen):
     """Replace the weights of the served draft in the running engine by those of the promoted one."""
 
@@ -155,7 +162,19 @@ class HotSwap(Frozen):
 
 
 Act = Annotated[
-    Wait | StartRun | Conclude | Propose | Shift | TakeBack | Promote | FallBack | Restore | Settle | Adopt | HotSwap,
+    Wait
+    | StartRun
+    | Conclude
+    | Propose
+    | Shift
+    | TakeBack
+    | Promote
+    | FallBack
+    | Restore
+    | Settle
+    | Adopt
+    | Repair
+    | HotSwap,
     Field(discriminator="kind"),
 ]
 
@@ -224,6 +243,7 @@ class Moment(Frozen):
     target_sha256: str | None = None
     engine: str | None = Field(None, description="name and version of the serving engine")
     free_gib: float | None = None
+    amiss: str | None = Field(None, description="of a managed service: what is not as it should be")
     can_shift: bool = Field(False, description="live traffic can be shared out: a managed service")
     other_run: str | None = Field(None, description="a run that an operator has in progress in this workspace")
 

@@ -9,9 +9,11 @@ hands.py       the real world: what the controller looks at, and how each act is
 jobs.py        the run in hand, as a job of this machine that is found again after a restart
 journal.py     the controller's journal on disk, one event a file, and the lock that makes it the only one
 live.py        the served engine's own counters, look by look
+managed.py     the hands of a managed service: what serves is brought to what the journal says
 memory.py      the journal, folded into what is remembered. Pure
 notify.py      telling people of what matters, through apprise
 rollout.py     the laws of live traffic: shares, guards, fallback, restoring. Pure
+sides.py       which configurations are to serve, and with what share of live traffic. Pure
 tick.py        one look, one act: the intent first, then the effect
 traffic.py     new traffic, window by window: counted, sampled, profiled, set beside what the champion knows
 words.py       acts and the journal in words. Pure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from draftsmith import wiring
 from draftsmith.contract.config import Config
@@ -12,6 +13,7 @@ from draftsmith.controller.hands import WorldHands
 from draftsmith.controller.jobs import RunJobs
 from draftsmith.controller.journal import Journal
 from draftsmith.controller.live import LiveReader
+from draftsmith.controller.managed import ManagedHands
 from draftsmith.controller.notify import Notifier
 from draftsmith.controller.traffic import TrafficReader
 from draftsmith.kit.clock import Clock
@@ -40,17 +42,21 @@ def hands_of(config: Config, sources: list[str], journal: Journal, *, allow_clus
         found = engine.installation(config.engine.python)
         return f"{found.engine} {found.version}"
 
-    return WorldHands(
-        config=config,
-        workspace=workspace,
-        serving=wiring.serving(config, workspace, allow_cluster=allow_cluster),
-        engine=engine,
-        traffic=TrafficReader(journal.folder, sources, policy, profiled),
-        jobs=RunJobs(journal.folder / "runs", config, allow_cluster=allow_cluster),
-        live=LiveReader(engine, policy),
-        notifier=Notifier(target.name, policy.notify),
-        target=lambda: wiring.target(config, target).sha256,
-        engine_name=engine_name,
-        clock=clock,
-        keep=journal.looked,
-    )
+    parts: dict[str, Any] = {
+        "config": config,
+        "workspace": workspace,
+        "serving": wiring.serving(config, workspace, allow_cluster=allow_cluster),
+        "engine": engine,
+        "traffic": TrafficReader(journal.folder, sources, policy, profiled),
+        "jobs": RunJobs(journal.folder / "runs", config, allow_cluster=allow_cluster),
+        "live": LiveReader(engine, policy),
+        "notifier": Notifier(target.name, policy.notify),
+        "target": lambda: wiring.target(config, target).sha256,
+        "engine_name": engine_name,
+        "clock": clock,
+        "keep": journal.looked,
+    }
+    if config.serving.kind != "managed":
+        return WorldHands(**parts)
+    fleet = wiring.fleet(config, workspace)
+    return ManagedHands(**parts, fleet=fleet, standby=fleet.options.standby)

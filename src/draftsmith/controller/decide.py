@@ -62,6 +62,18 @@ def guards(memory: c.Memory, policy: Policy, at: c.Moment) -> c.Act | None:
     return rollout.tripped(memory, policy, at)
 
 
+def repair(memory: c.Memory, policy: Policy, at: c.Moment) -> c.Act | None:
+    """What serves is put in order before anything else, also in a pause; a new side that went away is taken back.
+
+    It is tried for ever, with growing pauses: a service that is down is never left alone.
+    """
+    if at.amiss is None or at.now_unix_s < memory.retry_unix_s:
+        return None
+    if memory.rollout is not None:
+        return c.TakeBack(run_id=memory.rollout.run_id or "the draft", why=at.amiss)
+    return c.Repair(why=at.amiss)
+
+
 def paused(memory: c.Memory, policy: Policy, at: c.Moment) -> c.Act | None:
     """Nothing is begun while an operator has paused it."""
     if memory.paused is None:
@@ -258,5 +270,5 @@ def _quiet(memory: c.Memory, at: c.Moment) -> str:
 
 Law = Callable[[c.Memory, Policy, c.Moment], c.Act | None]
 LAWS: tuple[Law, ...] = (
-    interrupted, clock, guards, paused, failures, standing, onward, fallback, in_hand, retrain,
+    interrupted, clock, repair, guards, paused, failures, standing, onward, fallback, in_hand, retrain,
 )  # fmt: skip

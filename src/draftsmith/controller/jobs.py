@@ -107,6 +107,11 @@ class RunJobs:
 
     def _request(self, folder: Path, champion: Champion | None) -> ChildRequest:
         config = self.config.model_copy(update={"controller": Policy(), "profile": None})
+        if (
+            config.serving.kind == "managed"
+        ):  # what answers there is shared out by the controller, which watches it itself
+            serving = config.serving.model_copy(update={"endpoint": None, "options": {}})
+            config = config.model_copy(update={"serving": serving})
         standing = (champion.config if champion else None) or {}
         draft = standing.get("model")
         same = standing.get("method") == config.trainer.method and config.trainer.warm_start is None

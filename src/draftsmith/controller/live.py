@@ -57,8 +57,8 @@ class LiveReader:
         self._below: tuple[float, int] | None = None
         self.fall = Fall()
 
-    def look(self, url: str, now: float, champion: Champion | None) -> LiveSeen:
-        """Figures of the last two minutes. Raises EngineError (EngineLostError) if it could not look."""
+    def look(self, url: str, now: float, champion: Champion | None, since: float | None = None) -> LiveSeen:
+        """Figures of the last two minutes, or of all the time since `since`. Raises EngineError if it could not look."""
         try:
             reading = self._reading(url)
         except EngineError:
@@ -70,7 +70,8 @@ class LiveReader:
             self._count(before[1], before[2], now, reading)
         elif before is not None and before[0] != url:
             self._break()
-        while self._samples and now - self._samples[0].at > FIGURES_S:
+        first = now - FIGURES_S if since is None else since
+        while self._samples and self._samples[0].at - self._samples[0].seconds < first - 1.0:
             self._samples.popleft()
         return self._figures(now, champion)
 

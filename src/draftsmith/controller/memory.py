@@ -199,5 +199,6 @@ _EFFECTS: dict[str, Callable[[c.Memory, Any, c.ControlEvent], dict[str, Any]]] =
     "restore": _restore,
     "settle": lambda memory, act, event: {"rollout": None, "fallback": None, "state": "watching"},
     "adopt": _adopt,
+    "repair": lambda memory, act, event: {},
     "hot_swap": lambda memory, act, event: {"changes": _changes(memory, event)},
 }

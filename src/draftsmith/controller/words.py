@@ -34,6 +34,8 @@ def sentence(act: c.Act, data: dict[str, Any] | None = None) -> str:
             return f"the draft is back: {act.why}"
         case c.Adopt():
             return act.why
+        case c.Repair():
+            return f"puts what serves in order: {act.why}"
         case c.HotSwap():
             return f"swaps the draft's weights in the running engine: {act.why}"
     return act.why

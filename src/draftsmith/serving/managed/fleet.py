@@ -40,6 +40,9 @@ class Slot(Frozen):
     token: str
     ready: bool = False
     share: int = 0
+    draining_since: float | None = Field(
+        None, description="unix seconds; it takes no new requests and ends with its last"
+    )
 
     @property
     def url(self) -> str:
@@ -94,6 +97,10 @@ class Fleet:
                 return f"a side is not up: {_named(side.config)} at {side.share} %"
             if not self._alive(found):
                 return f"an engine went away: {_named(side.config)}"
+        names = {identity(side.config) for side in wanted}
+        for name, slot in slots.items():
+            if slot.identity not in names and (slot.draining_since is None or self._drained(name, slot)):
+                return f"a side is drained and can be ended: {_named(slot.config)}"
         return None
 
     def figures(self, config: SpecConfig) -> SlotStats | None:
@@ -107,6 +114,9 @@ class Fleet:
     def make(self, wanted: Sequence[Side]) -> None:
         """Bring it about that exactly `wanted` is served, without failing a request.
 
+        A side that is no longer wanted takes no new requests from here on. It is ended once its last request has ended:
+        now, or by a later call (`amiss` says when there is one to make).
+
         Raises PrerequisiteError if another engine does not fit, EngineStartError, EngineError, BackendError.
         """
         self.proxy.start()
@@ -115,7 +125,7 @@ class Fleet:
         self._let_in(list(placed))
         self._share({name: side.share for name, side in placed.items()})
         for name in [name for name in self.slots() if name not in placed]:
-            self._take_out(name)
+            self._take_out(name, wait=False)
 
     def stop(self) -> None:
         """End everything: engines and proxy. Requests in flight are cut."""
@@ -132,8 +142,8 @@ class Fleet:
                 if not slot.ready:
                     self._prepare(name, slot)
                 return name
-        name = next((name for name in SLOTS if name not in slots), None)
-        if name is None:
+        name = next((name for name in SLOTS if name not in slots), "")
+        if not name:
             name = next(name for name, slot in slots.items() if slot.share == 0)
             self._take_out(name)
         self._require_room(bool(self.slots()))
@@ -177,18 +187,32 @@ class Fleet:
         slots = self.slots()
         rest = {name: 0 for name in slots if name not in shares}
         self.proxy.say(weights((shares | rest).items()))
-        self._keep({name: slot.model_copy(update={"share": shares.get(name, 0)}) for name, slot in slots.items()})
+        back = {
+            name: slot.model_copy(update={"draining_since": None}) for name, slot in slots.items() if name in shares
+        }
+        self._keep({n: s.model_copy(update={"share": shares.get(n, 0)}) for n, s in (slots | back).items()})
 
-    def _take_out(self, name: str) -> None:
-        """Drain a place, wait for its requests, and end its engine."""
-        slot = self.slots()[name]
-        if self._alive(slot):
+    def _take_out(self, name: str, *, wait: bool = True) -> None:
+        """Drain a place, and end its engine once its requests have ended. `wait` False: if they have not, a later time."""
+        slots = self.slots()
+        slot = slots[name]
+        if slot.draining_since is None:
+            slot = slot.model_copy(update={"draining_since": self.clock.unix(), "share": 0})
+            self._keep(slots | {name: slot})
             self.proxy.say([drain_words(name)])
-            deadline = self.clock.monotonic() + self.options.drain_s
-            while self.proxy.stats()[name].current > 0 and self.clock.monotonic() < deadline and self._alive(slot):
-                self.clock.sleep(0.1)
+        while not self._drained(name, slot):
+            if not wait:
+                return
+            self.clock.sleep(0.1)
         self.proxy.say([close_words(name)])
         self._end(name)
+
+    def _drained(self, name: str, slot: Slot) -> bool:
+        """Whether the last request of a draining side has ended, or it had its time."""
+        if slot.draining_since is None or not self._alive(slot):
+            return slot.draining_since is not None
+        late = self.clock.unix() - slot.draining_since > self.options.drain_s
+        return late or self.proxy.stats()[name].current == 0
 
     def _end(self, name: str) -> None:
         slots = self.slots()

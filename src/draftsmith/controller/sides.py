@@ -1,0 +1,48 @@
+"""Which configurations are to serve, and with what share of live traffic, by what is remembered. Pure."""
+
+from __future__ import annotations
+
+from draftsmith.contract import control as c
+from draftsmith.contract.speculation import SpecConfig
+from draftsmith.controller.memory import fold
+from draftsmith.serving.managed.sides import Side
+
+
+def wanted(memory: c.Memory, standing: SpecConfig, *, standby: bool) -> tuple[Side, ...]:
+    """The sides of a managed service, what serves most first. `standing`: what stands, before anything is remembered.
+
+    `standby`: keep a replica without a draft beside what serves, for a fallback within seconds.
+    """
+    stood = memory.champion.config if memory.champion else standing
+    if memory.fallback is not None:
+        stood = None
+    rollout = memory.rollout
+    if rollout is not None:
+        return _merged(
+            [Side(config=rollout.config, share=rollout.share), Side(config=stood, share=100 - rollout.share)]
+        )
+    sides = [Side(config=stood)]
+    if standby and stood is not None:
+        sides.append(Side(config=None, share=0))
+    return _merged(sides)
+
+
+def after(memory: c.Memory, act: c.Act, now_unix_s: float, **data: object) -> c.Memory:
+    """What will be remembered once `act` is done: what it wants to serve follows from that."""
+    event = c.ControlEvent(
+        number=memory.last + 1, at_unix_s=now_unix_s, kind="effect", sentence="",
+        data={"act": act.model_dump(mode="json"), **data},
+    )  # fmt: skip
+    return fold([event], memory)
+
+
+def _merged(sides: list[Side]) -> tuple[Side, ...]:
+    """One side a configuration: a new one that is the old one takes both shares."""
+    found: list[Side] = []
+    for side in sides:
+        same = next((n for n, other in enumerate(found) if other.config == side.config), None)
+        if same is None:
+            found.append(side)
+        else:
+            found[same] = found[same].model_copy(update={"share": found[same].share + side.share})
+    return tuple(found)
