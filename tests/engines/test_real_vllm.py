@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from draftsmith.api.demos import precision_flags
 from draftsmith.client.replay import Request
 from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.errors import EngineLostError, EngineStartError
@@ -26,6 +27,7 @@ from draftsmith.work.inside.probe_plan import CapturedRow, ProbePlan, engine_log
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 READY_S = 600.0
+FLAGS = precision_flags()
 NGRAM = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4}
 
 
@@ -53,7 +55,7 @@ def ask(server: Server) -> httpx.Response:
 
 
 def test_a_server_from_start_to_stop_and_one_that_is_killed(engine: VllmEngine, target: Path, tmp_path: Path) -> None:
-    spec = ServerSpec(model=str(target), spec_config=NGRAM, per_request_metrics=True, cpu_kv_gib=1)
+    spec = ServerSpec(model=str(target), flags=FLAGS, spec_config=NGRAM, per_request_metrics=True, cpu_kv_gib=1)
     server = engine.start(spec, tmp_path / "logs")
     stages: list[str] = []
     engine.wait_ready(server, READY_S, lambda stage, _: stages.append(stage))
@@ -104,7 +106,9 @@ def test_states_of_sampled_answers_are_proved_by_the_engines_own_log_probabiliti
 
     depth = json.loads((target / "config.json").read_text())["num_hidden_layers"]
     capture = CaptureSpec(layer_ids=(2, depth // 2, depth), storage=str(tmp_path / "incoming"))
-    spec = ServerSpec(model=str(target), capture=capture, enforce_eager=True, cpu_kv_gib=1, max_model_len=512)
+    spec = ServerSpec(
+        model=str(target), flags=FLAGS, capture=capture, enforce_eager=True, cpu_kv_gib=1, max_model_len=512
+    )
     server = engine.start(spec, tmp_path / "logs")
     engine.wait_ready(server, READY_S)
     asked = [

@@ -341,9 +341,23 @@ def _target(config: Config) -> Iterator[Check]:
     for warning in found.warnings:
         yield Check("target", "warning", warning)
     yield from _fit(config, found)
+    yield from _precision(config, found.dtype)
     yield Check(
         "draft",
         "ok",
         f"one layer of {shape.num_attention_heads} heads of {shape.head_dim}, {shape.num_key_value_heads} of keys "
         f"and values, MLP {shape.intermediate_size:,}; {shape.cache_bytes_per_token:,} bytes of cache a token",
     )
+
+
+def _precision(config: Config, dtype: str) -> Iterator[Check]:
+    from draftsmith.kit import hardware
+
+    named = any(flag.partition("=")[0] == "--dtype" for flag in config.engine.flags)
+    if config.backend.kind == "local" and not named and not hardware.quick_bfloat16():
+        yield Check(
+            "precision",
+            "warning",
+            f"this CPU is several times slower in 16-bit floats than in float32, and a {dtype} target is served in 16 bits",
+            'serve and measure with engine.flags = ["--dtype", "float32"] if the standing server may do so too',
+        )

@@ -14,7 +14,7 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.errors import PrerequisiteError
 from draftsmith.contract.job import JobProgress
 from draftsmith.contract.view import RunView
-from draftsmith.kit import processes
+from draftsmith.kit import hardware, processes
 from draftsmith.kit.files import private_dir, write_atomic
 from draftsmith.loop.base import QUIET, Console
 
@@ -28,16 +28,20 @@ MODEL = "SmolLM2-135M-Instruct"
 
 
 def demo_target(out: Path | str, *, console: Console = QUIET) -> Path:
-    """SmolLM2-135M-Instruct in `out`, unless it is there. Raises PrerequisiteError without its packages."""
+    """SmolLM2-135M-Instruct in `out`, unless it is there: in bfloat16, or in float32 on a CPU that is slow at bfloat16.
+
+    Raises PrerequisiteError without its packages.
+    """
     out = Path(out)
     if (out / "config.json").exists():
         return out
     from draftsmith.work.subprocess import run_module
 
-    console.note(f"target   building {MODEL} in {out}")
+    dtype = "bfloat16" if hardware.quick_bfloat16() else "float32"
+    console.note(f"target   building {MODEL} in {out}, in {dtype}")
     registry = private_dir(out.parent / ".processes")
     log = out.parent / "demo-target.log"
-    code = run_module("draftsmith.work.inside.demo_target", [str(out)], None, log, registry)
+    code = run_module("draftsmith.work.inside.demo_target", [str(out), dtype], None, log, registry)
     if code:
         raise PrerequisiteError(
             f"the demo target could not be built (see {log})",
@@ -58,7 +62,15 @@ def demo_config(config: Config, target: Path, log: Path, workspace: Path, settin
     update: dict[str, Any] = {"target": str(target), "profile": str(log), "workspace": str(workspace)}
     for section, values in SETTINGS.items():
         update[section] = getattr(config, section).model_copy(update=values)
+    flags = update["engine"].flags
+    update["engine"] = update["engine"].model_copy(update={"flags": (*flags, *precision_flags(flags))})
     return override(config.model_copy(update=update), settings)
+
+
+def precision_flags(flags: Sequence[str] = ()) -> tuple[str, ...]:
+    """What a server of the demo target needs beside `flags` to compute fast here: vLLM rounds float32 to bfloat16 unless told."""
+    named = any(flag.partition("=")[0] == "--dtype" for flag in flags)
+    return () if named or hardware.quick_bfloat16() else ("--dtype", "float32")
 
 
 def demo(

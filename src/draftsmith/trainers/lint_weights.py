@@ -194,7 +194,7 @@ def check_dtype(case: Case) -> Iterator[Finding]:
         found.append(
             warn("dtype", f"config.json says {said}, the weights are {names[0]}", "write the type of the weights")
         )
-    if names[0] == "float32":
+    if names[0] == "float32" and case.target.dtype != "float32":
         found.append(
             warn("dtype", "float32 weights: twice the memory for the same acceptance", "save the draft in bfloat16")
         )

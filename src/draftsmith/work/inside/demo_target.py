@@ -2,8 +2,8 @@
 
 Runs in the engine's interpreter (needs gguf, numpy, torch, safetensors, tokenizers).
 
-The package carries Q4_1/Q8_0 weights. They are dequantised to bfloat16, so the result is a faithful checkpoint of
-*that* quantised model, not of the original release. Rows of the q and k projections are stored in llama.cpp's
+The package carries Q4_1/Q8_0 weights. They are dequantised to bfloat16, or to float32 for a CPU that is slow at bfloat16, so the
+result is a faithful checkpoint of *that* quantised model, not of the original release. Rows of the q and k projections are stored in llama.cpp's
 interleaved rotary order and are put back into the half-split order that Hugging Face Llama expects.
 """
 
@@ -42,8 +42,10 @@ def unpermute(rows: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
     return rows.reshape(heads, out // heads // 2, 2, width).swapaxes(1, 2).reshape(out, width)
 
 
-def tensors(reader: gguf.GGUFReader, heads: int, kv_heads: int) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield (Hugging Face name, bfloat16 tensor [out, in] or [hidden])."""
+def tensors(
+    reader: gguf.GGUFReader, heads: int, kv_heads: int, dtype: torch.dtype
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield (Hugging Face name, tensor [out, in] or [hidden] of `dtype`)."""
     block = {
         "attn_norm": "input_layernorm",
         "ffn_norm": "post_attention_layernorm",
@@ -67,7 +69,7 @@ def tensors(reader: gguf.GGUFReader, heads: int, kv_heads: int) -> Iterator[tupl
                 values = unpermute(values, heads)
             elif part == "attn_k":
                 values = unpermute(values, kv_heads)
-        yield name, torch.from_numpy(np.ascontiguousarray(values)).to(torch.bfloat16)
+        yield name, torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
 
 
 def build_tokenizer(field: dict[str, Any]) -> Tokenizer:
@@ -86,7 +88,7 @@ def build_tokenizer(field: dict[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def configs(field: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def configs(field: dict[str, Any], dtype: str) -> dict[str, dict[str, Any]]:
     """The JSON files of the folder, by file name, derived from the GGUF's own metadata."""
     tokens = field["tokenizer.ggml.tokens"]
     bos, eos = int(field["tokenizer.ggml.bos_token_id"]), int(field["tokenizer.ggml.eos_token_id"])
@@ -109,7 +111,7 @@ def configs(field: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "mlp_bias": False,
         "initializer_range": 0.02,
         "tie_word_embeddings": True,
-        "torch_dtype": "bfloat16",
+        "torch_dtype": dtype,
         "bos_token_id": bos,
         "eos_token_id": eos,
         "pad_token_id": eos,
@@ -128,14 +130,15 @@ def configs(field: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {"config.json": model, "tokenizer_config.json": tokenizer, "generation_config.json": generation}
 
 
-def build(out: Path, source: Path | None = None) -> Path:
-    """Write the checkpoint folder; config.json goes last and marks it complete. Returns the folder."""
+def build(out: Path, dtype: str = "bfloat16", source: Path | None = None) -> Path:
+    """Write the checkpoint folder; config.json goes last and marks it complete. `dtype`: bfloat16 or float32. Returns the folder."""
     reader = gguf.GGUFReader(source or find_gguf())
     field = {name: value.contents() for name, value in reader.fields.items()}
-    files = configs(field)
+    files = configs(field, dtype)
     model = files["config.json"]
     out.mkdir(parents=True, exist_ok=True)
-    weights = dict(tensors(reader, model["num_attention_heads"], model["num_key_value_heads"]))
+    heads, kv_heads = model["num_attention_heads"], model["num_key_value_heads"]
+    weights = dict(tensors(reader, heads, kv_heads, getattr(torch, dtype)))
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
     build_tokenizer(field).save(str(out / "tokenizer.json"))
     for name in ("tokenizer_config.json", "generation_config.json", "config.json"):
@@ -144,4 +147,4 @@ def build(out: Path, source: Path | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    print(build(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None))
+    print(build(Path(sys.argv[1]), sys.argv[2]))
