@@ -78,7 +78,15 @@ def test_the_interface_is_found_through_bases_imports_and_platforms(tmp_path: Pa
         "SeeingForConditionalGeneration": (True, True, True),
     }
     assert read_registry(tmp_path / "vllm", "1.2", "cpu").models["PlatformForCausalLM"].last_state
-    assert found.model_types == {"own_type"}
+    assert found.model_types == frozenset(), "no transformers: what it knows is not known"
+
+
+def test_model_types_are_those_of_vllm_and_of_its_transformers_wherever_that_lies(tmp_path: Path) -> None:
+    auto = tmp_path / "system" / "transformers" / "models" / "auto"
+    auto.mkdir(parents=True)
+    (auto / "configuration_auto.py").write_text("CONFIG_MAPPING_NAMES = OrderedDict([('llama', 'LlamaConfig')])\n")
+    found = read_registry(engine(tmp_path / "site"), "1.2", "cuda", tmp_path / "system" / "transformers")
+    assert found.model_types == {"own_type", "llama"}
 
 
 def test_an_engine_that_is_laid_out_otherwise_is_named(tmp_path: Path) -> None:
@@ -89,7 +97,7 @@ def test_an_engine_that_is_laid_out_otherwise_is_named(tmp_path: Path) -> None:
 def test_what_was_read_is_kept_by_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = engine(tmp_path / "site")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("draftsmith.engines.vllm.registry.locate", lambda python=None: package)
+    monkeypatch.setattr("draftsmith.engines.vllm.registry.locate", lambda python=None, name="": package)
     known_models.cache_clear()
     first = known_models("7.7", "cuda")
     known_models.cache_clear()

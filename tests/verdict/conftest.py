@@ -15,7 +15,7 @@ FOLDER = str(Path(__file__).parents[2] / "benchmarks")
 
 @pytest.fixture(scope="session")
 def bench() -> Iterator[ModuleType]:
-    # As when it runs as a program, its parts lie beside it. Behind everything else: one of them is named `profile`.
+    # As when it runs as a program, its parts lie beside it.
     sys.path.append(FOLDER)
     yield importlib.import_module("gate")
     sys.path.remove(FOLDER)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from draftsmith.contract.base import Frozen
 
-FORMAT = 2  # of a kept list; raised when what is read changes
+FORMAT = 3  # of a kept list; raised when what is read changes
 
 
 class Model(Frozen):

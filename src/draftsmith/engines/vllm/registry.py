@@ -50,7 +50,7 @@ def known_models(version: str, device: str, python: str | None = None) -> KnownM
             return found
     except (OSError, ValueError, ValidationError):
         pass
-    found = read_registry(locate(python), version, device)
+    found = read_registry(locate(python), version, device, locate(python, "transformers"))
     try:
         private_dir(kept.parent)
         write_json(kept, found)
@@ -59,10 +59,10 @@ def known_models(version: str, device: str, python: str | None = None) -> KnownM
     return found
 
 
-def locate(python: str | None = None) -> Path:
-    """Folder of the package `vllm` in an interpreter. Nothing of it is imported. Raises PrerequisiteError."""
+def locate(python: str | None = None, package: str = "vllm") -> Path:
+    """Folder of a package in an interpreter, which may hold it elsewhere than vLLM. Nothing is imported. Raises PrerequisiteError."""
     interpreter = python or sys.executable
-    code = "import importlib.util as u; s = u.find_spec('vllm'); print(s.origin if s else '')"
+    code = f"import importlib.util as u; s = u.find_spec({package!r}); print(s.origin if s else '')"
     try:
         answer = subprocess.run(
             [interpreter, "-P", "-c", code], capture_output=True, text=True, timeout=LOCATE_TIMEOUT_S, check=True
@@ -74,12 +74,16 @@ def locate(python: str | None = None) -> Path:
         ) from None
     origin = answer.stdout.strip()
     if not origin:
-        raise PrerequisiteError(f"no vLLM in {interpreter}", "install it there, or set engine.python")
+        name = "vLLM" if package == "vllm" else package
+        raise PrerequisiteError(f"no {name} in {interpreter}", "install it there, or set engine.python")
     return Path(origin).parent
 
 
-def read_registry(package: Path, version: str, device: str) -> KnownModels:
-    """The registry of the package in folder `package`. Raises PrerequisiteError if it is laid out otherwise."""
+def read_registry(package: Path, version: str, device: str, transformers: Path | None = None) -> KnownModels:
+    """The registry of the vLLM in folder `package`, with the transformers that it imports (default: the one beside it).
+
+    Raises PrerequisiteError if it is laid out otherwise.
+    """
     try:
         tree = ast.parse((package / REGISTRY).read_text(encoding="utf-8"))
     except (OSError, SyntaxError):
@@ -98,26 +102,27 @@ def read_registry(package: Path, version: str, device: str) -> KnownModels:
         )
     if not models:
         raise PrerequisiteError(f"vLLM {version} lists no models", "use a released vLLM")
-    return KnownModels(engine="vLLM", version=version, device=device, models=models, model_types=_model_types(package))
+    types = _model_types(package, transformers or package.parent / "transformers")
+    return KnownModels(engine="vLLM", version=version, device=device, models=models, model_types=types)
 
 
-def _model_types(package: Path) -> frozenset[str]:
-    """Configurations that vLLM brings itself, or the transformers beside it."""
-    places = (
-        (package / "transformers_utils" / "config.py", "_CONFIG_REGISTRY"),
-        (package.parent / "transformers" / "models" / "auto" / "auto_mappings.py", "CONFIG_MAPPING_NAMES"),
-        (package.parent / "transformers" / "models" / "auto" / "configuration_auto.py", "CONFIG_MAPPING_NAMES"),
-    )
-    found: set[str] = set()
-    for path, table in places:
-        try:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-        except (OSError, SyntaxError):
-            continue
-        for node in tree.body:
-            if any(isinstance(part, ast.Name) and part.id == table for part in ast.walk(node)):
-                found |= _keys(node)
-    return frozenset(found)
+def _model_types(package: Path, transformers: Path) -> frozenset[str]:
+    """Configurations that vLLM brings itself, or its transformers. Empty, so unknown, where transformers keeps them elsewhere."""
+    auto = transformers / "models" / "auto"
+    theirs = _table(auto / "auto_mappings.py", "CONFIG_MAPPING_NAMES")
+    theirs |= _table(auto / "configuration_auto.py", "CONFIG_MAPPING_NAMES")
+    own = _table(package / "transformers_utils" / "config.py", "_CONFIG_REGISTRY")
+    return theirs | own if theirs else frozenset()
+
+
+def _table(path: Path, name: str) -> frozenset[str]:
+    """Keys of a table of a source file, of every statement that names it. Empty if the file cannot be read."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError):
+        return frozenset()
+    named = (node for node in tree.body if any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(node)))
+    return frozenset().union(*(_keys(node) for node in named))
 
 
 def _keys(statement: ast.stmt) -> set[str]:
@@ -271,7 +276,9 @@ def main() -> None:
     from draftsmith.engines.vllm.features import installed
 
     found = installed()
-    value = read_registry(locate(), found.version, sys.argv[1]).model_dump(mode="json", exclude_defaults=True)
+    value = read_registry(locate(), found.version, sys.argv[1], locate(package="transformers")).model_dump(
+        mode="json", exclude_defaults=True
+    )
     print(json.dumps(value | {"model_types": sorted(value["model_types"])}, sort_keys=True, indent=1))
 
 

@@ -1,6 +1,6 @@
 """How fast and how exact the profile is, against a straightforward reader.
 
-    python benchmarks/profile.py --tokenizer FOLDER [--requests 1000000] [--baseline 5000] [--folder /tmp]
+    python benchmarks/profiling.py --tokenizer FOLDER [--requests 1000000] [--baseline 5000] [--folder /tmp]
 
 Writes a log of realistic lengths (prose and code cut from the standard library's own sources, with fresh words mixed in so
 that no text but a system prompt comes twice and the vocabulary keeps growing), then reads it four ways: the straightforward
