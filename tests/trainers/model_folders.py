@@ -34,8 +34,13 @@ def write_target(folder: Path, *, ids: int = VOCAB, seed: int = 0, **changed: An
     tokenizer = {"model": {"type": "BPE", "vocab": vocab}, "added_tokens": [{"id": ids - 1, "content": "<end>"}]}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     random = np.random.default_rng(seed)
-    weights = {"model.embed_tokens.weight": random.standard_normal((VOCAB, HIDDEN)).astype(np.float16)}
-    weights["model.norm.weight"] = np.ones(HIDDEN, np.float16)
+    said = config.get("text_config") or config
+    rows, width = (
+        value if isinstance(value, int) and value > 0 else usual
+        for value, usual in ((said.get("vocab_size"), VOCAB), (said.get("hidden_size"), HIDDEN))
+    )
+    weights = {"model.embed_tokens.weight": random.standard_normal((rows, width)).astype(np.float16)}
+    weights["model.norm.weight"] = np.ones(width, np.float16)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 

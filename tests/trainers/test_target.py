@@ -185,3 +185,37 @@ def test_layers_that_cannot_be_named() -> None:
     with pytest.raises(InputError):
         to_specforge((0, 4))
     assert stored([9, 2, 2]) == (2, 9)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"model.embed_tokens.weight": ((VOCAB, HIDDEN), np.int8)}, "stored as I8"),
+        ({"model.embed_tokens.weight": ((VOCAB, HIDDEN // 2), np.float16)}, "config.json says"),
+        ({"model.embed_tokens.weight": ((VOCAB - 1, HIDDEN), np.float16)}, "config.json says"),
+        ({"model.norm.weight": ((HIDDEN + 1,), np.float16)}, "config.json says"),
+        ({"model.norm.weight": None}, "final norm"),
+        ({"model.embed_tokens.weight": None}, "embeddings"),
+    ],
+)
+def test_ends_that_training_could_not_read_are_refused_at_once(
+    changed: dict[str, tuple[tuple[int, ...], type] | None], words: str, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    target = write_target(tmp_path / "t")
+    weights = load_file(target / "model.safetensors")
+    for name, value in changed.items():
+        weights.pop(name)
+        if value is not None:
+            weights[name] = np.ones(value[0], value[1])
+    save_file(weights, target / "model.safetensors")
+    with pytest.raises(InputError, match=words):
+        read_target(target)
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    target = write_target(tmp_path / "t")
+    (target / "model.safetensors").rename(target / "model-00002-of-00003.safetensors")
+    with pytest.raises(InputError, match=r"2 of 3 shards are missing, such as model-00001-of-00003\.safetensors"):
+        read_target(target)

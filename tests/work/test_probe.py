@@ -14,7 +14,14 @@ transformers = pytest.importorskip("transformers")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from draftsmith.work.inside.probe import main, probe  # noqa: E402
-from draftsmith.work.inside.probe_plan import CapturedRow, ProbePlan, ProbeReport, engine_logprobs  # noqa: E402
+from draftsmith.work.inside.probe_plan import (  # noqa: E402
+    CapturedRow,
+    ProbePlan,
+    ProbeReport,
+    engine_logprobs,
+    ladder_ids,
+    runs_whole,
+)
 
 DEPTH, LAYERS = 8, (2, 4, 5, 8)
 LENGTHS = ((5, 20), (9, 24), (9, 24), (14, 40))
@@ -300,3 +307,118 @@ def test_by_files_as_the_capture_job_runs_it(
 def test_the_engines_answer_is_kept_without_its_text() -> None:
     raw = [None, {"17": {"logprob": -0.5, "rank": 1, "decoded_token": " secret"}}]
     assert engine_logprobs(raw) == (None, {17: -0.5})
+
+
+# -- a target that transformers is not asked for -------------------------------------------------------------------
+
+LADDER = ladder_ids(LAYERS, DEPTH)
+
+
+def with_ladder(capture: Capture, plan: ProbePlan, *, shift: int = 0) -> ProbePlan:
+    """Rows captured again with each layer's neighbours. `shift`: the engine hands out the states so many layers late."""
+    rows = []
+    for number, row in enumerate(plan.rows[:3]):
+        stream = capture.lab.stream[number]
+        ids = tuple(min(DEPTH, layer + shift) for layer in LADDER)
+        path = capture.folder / f"ladder-{number}.safetensors"
+        save_file(
+            {
+                "hidden_states": pick(stream, ids).contiguous(),
+                "token_ids": capture.lab.files[number]["token_ids"].clone(),
+            },
+            path,
+        )
+        rows.append(CapturedRow(file=str(path), prompt_ids=row.fed_ids()))
+    return plan.model_copy(update={"ladder": tuple(rows)})
+
+
+def test_a_target_is_proved_by_its_two_ends_and_the_engines_own_neighbours(
+    capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of transformers is loaded: the head proves the last layer, the embeddings the first, neighbours the rest."""
+    monkeypatch.setattr("draftsmith.work.inside.probe.Reference", NeverAsked)
+    assert LADDER == (0, 1, 2, 3, 4, 5, 6, 7, 8)
+    report = probe(with_ladder(capture, capture.plan(capture.files())))
+    assert report.passed, said(report)
+    assert report.figures["answer_agreement"] == 1.0
+    assert report.figures["embedding_likeness"] > 0.999
+    assert report.figures["layer_4_error"] < 0.01 < report.figures["layer_4_nearest_other"]
+    assert 0.05 < report.figures["peak_memory_gib"] < 64
+    told = probe(with_ladder(capture, capture.told(capture.plan(capture.files()))))
+    assert told.passed, said(told)
+    assert told.figures["logprob_gap"] < 0.02
+
+
+class NeverAsked:
+    def __init__(self, *_: object) -> None:
+        raise AssertionError("the whole target was loaded")
+
+
+def test_an_engine_whose_layers_are_late_is_found_by_the_ends(capture: Capture) -> None:
+    files = capture.files()
+    for file, stream in zip(files, capture.lab.stream, strict=True):
+        file["hidden_states"] = pick(stream, tuple(min(DEPTH, layer + 1) for layer in LAYERS))
+    report = probe(with_ladder(capture, capture.plan(files), shift=1))
+    assert "ladder" in failed(report), said(report)
+
+
+def test_a_capture_with_layers_mixed_up_is_on_the_wrong_rung(capture: Capture) -> None:
+    files = capture.files()
+    for file in files:
+        file["hidden_states"] = file["hidden_states"][:, [0, 2, 1, 3]]
+    report = probe(with_ladder(capture, capture.plan(files)))
+    assert failed(report) >= {"layer 4", "layer 5"}
+    assert "it is layer 5" in said(report)
+
+
+def test_a_ladder_that_is_not_there_proves_nothing(capture: Capture) -> None:
+    plan = with_ladder(capture, capture.plan(capture.files()))
+    Path(plan.ladder[0].file).unlink()
+    assert "ladder" in failed(probe(plan))
+
+
+def test_the_head_is_read_in_parts_and_whole_alike(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from draftsmith.work.inside import ends
+
+    whole = ends.Ends(lab.target).logits(lab.stream[0][DEPTH])
+    monkeypatch.setattr(ends, "ROWS", 7)
+    assert torch.allclose(ends.Ends(lab.target).logits(lab.stream[0][DEPTH]), whole, atol=1e-5)
+    model = transformers.LlamaForCausalLM.from_pretrained(lab.target)
+    theirs = model.lm_head(model.model.norm(lab.stream[0][DEPTH]))
+    assert torch.allclose(whole, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("blocks", [(1, 1), (160, 1), (4, 3)])
+def test_a_head_in_eight_bits_is_dequantised(lab: Lab, tmp_path: Path, blocks: tuple[int, int]) -> None:
+    """With one scale, one a row, or one a block."""
+    from draftsmith.work.inside.ends import Ends
+
+    tensors = load_file(lab.target / "model.safetensors")
+    head = tensors["lm_head.weight"]
+    down, across = -(-head.shape[0] // blocks[0]), -(-head.shape[1] // blocks[1])
+    scale = torch.rand(blocks) + 0.5
+    spread = scale.repeat_interleave(down, 0).repeat_interleave(across, 1)[: head.shape[0], : head.shape[1]]
+    tensors["lm_head.weight"] = (head / spread).to(torch.float8_e4m3fn)
+    tensors["lm_head.weight_scale_inv"] = scale
+    target = tmp_path / "target"
+    target.mkdir()
+    save_file(tensors, target / "model.safetensors")
+    (target / "config.json").write_text((lab.target / "config.json").read_text())
+    ours, theirs = Ends(target).logits(lab.stream[0][DEPTH]), Ends(lab.target).logits(lab.stream[0][DEPTH])
+    assert torch.allclose(ours, theirs, atol=0.15 * float(theirs.std()))
+
+
+def test_neighbours_that_are_alike_cannot_be_told_apart_and_are_not_called_wrong(capture: Capture) -> None:
+    from draftsmith.work.inside.probe_layers import Beside, check_layers
+
+    state = torch.randn(40, 48)
+    known = {3: torch.randn(40, 48), 4: state, 5: state * 1.002}
+    [check] = check_layers([Beside(state.unsqueeze(1) * 1.001, known)], (4,), "transformers'", {})
+    assert check.passed
+    assert "cannot tell" in check.sentence
+
+
+def test_the_whole_target_is_asked_for_only_where_it_fits() -> None:
+    assert runs_whole(10, None, 14)
+    assert not runs_whole(10, None, 12)
+    assert not runs_whole(10, "fp8", 10**6), "transformers runs FP8 on a GPU alone"

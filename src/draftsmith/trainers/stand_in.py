@@ -23,7 +23,7 @@ from draftsmith.contract.errors import InputError
 from draftsmith.kit.files import private_dir, write_json
 from draftsmith.trainers.draft_shape import draft_shape
 from draftsmith.trainers.target_config import read_config, text_config
-from draftsmith.trainers.weights import Tensor, read_tensors, weight_files
+from draftsmith.trainers.weights import Tensor, read_tensors, shown, weight_files
 
 EMBEDDINGS, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
 ENDINGS = {
@@ -61,6 +61,33 @@ def find_ends(tensors: Mapping[str, Tensor]) -> Ends:
             "download the target again: shards may be missing",
         )
     return Ends(embeddings, norm, _find(tensors, HEAD))
+
+
+def check_ends(tensors: Mapping[str, Tensor], hidden_size: int, vocab_size: int) -> None:
+    """Raise InputError if training could not read the target's two ends: said before hours of capture, not after."""
+    ends = find_ends(tensors)
+    for tensor, shape in (
+        (ends.embeddings, (vocab_size, hidden_size)),
+        (ends.head, (vocab_size, hidden_size)),
+        (ends.norm, (hidden_size,)),
+    ):
+        if tensor is None:
+            continue
+        _require_plain(tensor)
+        padded = len(tensor.shape) == len(shape) and tensor.shape[0] >= shape[0]
+        if not padded or tensor.shape[-1] != shape[-1]:
+            raise InputError(
+                f"{shown(tensor.name)} is {list(tensor.shape)} and config.json says {list(shape)}",
+                "config.json and weights are of two models: download the target again",
+            )
+
+
+def _require_plain(tensor: Tensor) -> None:
+    if tensor.dtype not in COPYABLE:
+        raise InputError(
+            f"{shown(tensor.name)} is stored as {tensor.dtype}; a draft is trained on embeddings and a head of 16 bits",
+            "use the BF16 model that the target was made from",
+        )
 
 
 def _find(tensors: Mapping[str, Tensor], wanted: str) -> Tensor | None:
@@ -115,11 +142,7 @@ def _write(path: Path, named: Iterable[tuple[str, Tensor]], plus_one: set[str]) 
     parts: list[tuple[Tensor, bytes | None]] = []
     place = 0
     for name, tensor in named:
-        if tensor.dtype not in COPYABLE:
-            raise InputError(
-                f"{tensor.name} is stored as {tensor.dtype}; a draft is trained on embeddings and a head of 16 bits",
-                "use the BF16 model that the target was made from",
-            )
+        _require_plain(tensor)
         raw = (_values(tensor) + 1).astype("<f4").tobytes() if name in plus_one else None
         size = len(raw) if raw is not None else tensor.size
         kind = "F32" if raw is not None else tensor.dtype

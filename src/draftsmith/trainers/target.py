@@ -16,6 +16,7 @@ from draftsmith.contract.errors import InputError
 from draftsmith.engines.models import KnownModels, shipped
 from draftsmith.kit.files import sha256_file
 from draftsmith.trainers.precision import training_precision
+from draftsmith.trainers.stand_in import check_ends
 from draftsmith.trainers.target_config import read_config, read_rope, text_config, walk
 from draftsmith.trainers.weights import Tensor, read_object, read_tensors, sample_digest, weight_files
 
@@ -39,6 +40,7 @@ def read_target(path: Path, known: KnownModels | None = None) -> TargetFacts:
     architecture, warnings = supported(config, known or shipped(), path.name)
     vocab_size = _count(text, config, "vocab_size")
     tokenizer_sha256 = _check_tokenizer(path, text, config, vocab_size)
+    check_ends(tensors, _count(text, config, "hidden_size"), vocab_size)
     return TargetFacts(
         path=str(path.resolve()),
         architecture=architecture,

@@ -7,6 +7,7 @@ its values are looked at as raw 16-bit words.
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_INTEGERS = 1 << 26  # of a vocabulary map: what is larger is none
 INDEX = "model.safetensors.index.json"
+SHARD = re.compile(r"(.*?)(\d{1,9})-of-(\d{1,5})\.safetensors")
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 SCAN_BYTES = 1 << 25
 SAMPLE_BYTES = 4096
@@ -71,7 +73,25 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
                 raise InputError(f"{index} names {name}, which is missing", "download the model again")
         return tuple(folder / name for name in names)
     single = folder / "model.safetensors"
-    return (single,) if single.is_file() else tuple(p for p in sorted(folder.glob("*.safetensors")) if p.is_file())
+    if single.is_file():
+        return (single,)
+    found = tuple(p for p in sorted(folder.glob("*.safetensors")) if p.is_file())
+    _require_all_shards(found)
+    return found
+
+
+def _require_all_shards(files: tuple[Path, ...]) -> None:
+    """Raise InputError if names like model-00001-of-00003.safetensors count further than the files that are there."""
+    sets: dict[tuple[str, str], set[int]] = {}
+    for file in files:
+        if (said := SHARD.fullmatch(file.name)) is not None:
+            sets.setdefault((said[1], said[3]), set()).add(int(said[2]))
+    for (stem, count), numbers in sets.items():
+        if missing := sorted(set(range(1, int(count) + 1)) - numbers):
+            name = f"{stem}{missing[0]:0{len(count)}}-of-{count}.safetensors"
+            raise InputError(
+                f"{len(missing)} of {int(count)} shards are missing, such as {shown(name)}", "download the model again"
+            )
 
 
 def stray_files(folder: Path) -> tuple[Path, ...]:

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from draftsmith import wiring
 from draftsmith.client.replay import Reply, Request
 from draftsmith.contract.config import Config
@@ -22,7 +24,16 @@ from draftsmith.corpus.reading import CorpusRow, iter_rows, open_corpus
 from draftsmith.engines.base import CaptureSpec
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.work import states
-from draftsmith.work.inside.probe_plan import CapturedRow, ProbePlan, ProbeReport, engine_logprobs, greedy
+from draftsmith.work.inside.probe_plan import (
+    TARGET,
+    CapturedRow,
+    ProbePlan,
+    ProbeReport,
+    engine_logprobs,
+    greedy,
+    ladder_ids,
+    runs_whole,
+)
 from draftsmith.work.job import Job, run_job
 from draftsmith.work.servers import one, serving
 from draftsmith.work.subprocess import run_module
@@ -59,6 +70,7 @@ def body(job: Job[CapturePlan]) -> CaptureResult:
             serving_s = time.monotonic() - began_capture if missing else 0.0
             told = states.logprobs(map(_fed, sampled), one(servers), config.engine.max_num_seqs)
     report = _probe(job, config, target, chosen, folder, layers, told)
+    job.say(f"the probe used {report.get('figures', {}).get('peak_memory_gib', 0.0):.1f} GiB of memory")
     return CaptureResult(
         states=str(folder),
         layer_ids=plan.layer_ids,
@@ -154,14 +166,48 @@ def _probe(
         longest_tokens=len(chosen[-1].input_ids) - 1,
     )
     job.progress("probing the captured states", 0, len(plan.rows), "rows")
-    report = run_probe(plan, private_dir(job.workdir / "probe"), config.engine.python, Path(job.plan.registry))
+    free = psutil.virtual_memory().available
+    report = _run(job, plan) if runs_whole(target.weight_bytes, target.quantization, free) else None
+    if report is None or any(check.name == TARGET and not check.passed for check in report.checks):
+        plan = plan.model_copy(update={"ladder": _ladder(job, config, target, plan, chosen)})
+        try:
+            report = _run(job, plan)
+        finally:
+            for row in plan.ladder:
+                Path(row.file).unlink(missing_ok=True)
     if not report.passed:
         wrong = "; ".join(check.sentence for check in report.checks if not check.passed)
         raise EngineError(
             f"the capture is wrong: {wrong or 'the probe gave no reason'}",
             "nothing was trained; check the engine's version and the layer ids, then capture again",
         )
-    return report.model_dump(mode="json")
+    how = "the engine's ladder" if plan.ladder else "transformers"
+    return report.model_dump(mode="json") | {"layers_by": how}
+
+
+def _run(job: Job[CapturePlan], plan: ProbePlan) -> ProbeReport:
+    return run_probe(plan, private_dir(job.workdir / "probe"), job.plan.config.engine.python, Path(job.plan.registry))
+
+
+def _ladder(
+    job: Job[CapturePlan], config: Config, target: TargetFacts, plan: ProbePlan, chosen: list[CorpusRow]
+) -> tuple[CapturedRow, ...]:
+    """The shortest rows captured again with each layer's neighbours and both ends: one more start of the engine."""
+    shortest = sorted(chosen, key=lambda row: len(row.input_ids))[: plan.reference_rows]
+    folder = private_dir(job.workdir / "ladder")
+    for left in folder.glob("*"):
+        left.unlink()
+    wanted = CaptureSpec(layer_ids=ladder_ids(plan.layer_ids, target.num_layers), storage=str(folder))
+    spec = wiring.server_spec(config, target.path, capture=wanted, eager=True)
+    job.progress("starting the engine for the layers' neighbours", note="transformers does not run this target here")
+    with serving(
+        job, wiring.engine(config, Path(job.plan.registry)), {"ladder": spec}, config.engine.start_timeout_s
+    ) as up:
+        _capture(job, shortest, one(up), folder, len(shortest))
+    return tuple(
+        CapturedRow(file=str(states.states_path(folder, row.id)), prompt_ids=tuple(row.input_ids[:-1].tolist()))
+        for row in shortest
+    )
 
 
 def run_probe(plan: ProbePlan, workdir: Path, python: str | None, registry: Path) -> ProbeReport:

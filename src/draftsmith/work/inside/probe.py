@@ -4,13 +4,14 @@
 
 A capture that is off by a layer, by a token or by a request still trains: the loss falls, and the served draft accepts
 almost nothing. So each assumption is tested against something independent of it: the ids that the engine returned, the
-answers it decoded, the log probabilities it reported, and the target run by transformers. Fails closed: exit code 0
+answers it decoded, the log probabilities it reported, and the target: run by transformers, or its two ends as stored. Fails closed: exit code 0
 means every check was made and passed, 1 that one did not. No gradient; figures and never text in the report.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from draftsmith.contract.errors import InputError
 from draftsmith.kit.files import write_json
-from draftsmith.work.inside.probe_plan import CapturedRow, ProbeCheck, ProbePlan, ProbeReport
+from draftsmith.work.inside.ends import Ends
+from draftsmith.work.inside.probe_layers import Beside, check_feet, check_layers
+from draftsmith.work.inside.probe_plan import TARGET, CapturedRow, ProbeCheck, ProbePlan, ProbeReport, ladder_ids
 from draftsmith.work.inside.probe_reference import Reference
 
 POSITIONS = 256  # looked at in each row, spread evenly
@@ -32,9 +36,7 @@ MIN_POSITIONS = 8  # fewer say nothing about one row
 MIN_AGREEMENT, MIN_ROW_AGREEMENT = 0.95, 0.85
 MAX_SHIFTED = 0.3
 MAX_LOGPROB_GAP, MAX_ROW_LOGPROB_GAP = 0.05, 0.1  # nats, median over positions
-MAX_STATE_ERROR = 0.05  # relative, median over tokens
-MAX_STRAY_ERROR, MAX_STRAYS = 0.15, 0.05  # share of tokens that may be further off than that
-NEIGHBOUR = 0.7  # the error must be below this share of the error against the layers next to it
+Known = Reference | Ends
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,27 @@ def probe(plan: ProbePlan) -> ProbeReport:
     captures, files = _load(plan)
     checks += files
     figures: dict[str, float] = {"rows": len(plan.rows)}
+    reference: Known
     try:
-        reference = Reference(Path(plan.target), plan.device)
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, AttributeError, SafetensorError) as problem:
-        checks.append(_check("target", False, f"transformers cannot load the target: {type(problem).__name__}"))
+        reference = Ends(Path(plan.target)) if plan.ladder else Reference(Path(plan.target), plan.device)
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        ImportError,
+        KeyError,
+        AttributeError,
+        SafetensorError,
+        InputError,
+    ) as problem:
+        who = "the two ends of the target cannot be read" if plan.ladder else "transformers cannot load the target"
+        checks.append(_check(TARGET, False, f"{who}: {type(problem).__name__}"))
         return _report(checks, figures)
     steps: tuple[Callable[..., list[ProbeCheck]], ...] = (_shapes, _answers, _logprobs, _layers)
     for step in steps:
         try:
             checks += step(plan, captures, reference, figures)
-        except (RuntimeError, ValueError, IndexError, TypeError) as problem:
+        except (RuntimeError, ValueError, IndexError, TypeError, KeyError) as problem:
             checks.append(_check(step.__name__.strip("_"), False, f"could not be made: {type(problem).__name__}"))
         if not all(check.passed for check in checks) and step is _shapes:
             break  # what follows would compare the wrong things
@@ -80,6 +93,7 @@ def probe(plan: ProbePlan) -> ProbeReport:
 
 
 def _report(checks: list[ProbeCheck], figures: dict[str, float]) -> ProbeReport:
+    figures["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return ProbeReport(passed=all(check.passed for check in checks), checks=tuple(checks), figures=figures)
 
 
@@ -132,9 +146,9 @@ def _load(plan: ProbePlan) -> tuple[list[Capture], list[ProbeCheck]]:
 
 
 def _shapes(
-    plan: ProbePlan, captures: Sequence[Capture], reference: Reference, figures: dict[str, float]
+    plan: ProbePlan, captures: Sequence[Capture], reference: Known, figures: dict[str, float]
 ) -> list[ProbeCheck]:
-    depth, width = reference.num_layers, int(reference.config.hidden_size)
+    depth, width = reference.num_layers, reference.hidden_size
     ids = plan.layer_ids
     if not ids or tuple(sorted(set(ids))) != ids or ids[0] < 0 or ids[-1] != depth:
         return [_check("shapes", False, f"layer ids {list(ids)} must rise and end with {depth}, before the final norm")]
@@ -145,7 +159,7 @@ def _shapes(
 
 
 def _answers(
-    plan: ProbePlan, captures: Sequence[Capture], reference: Reference, figures: dict[str, float]
+    plan: ProbePlan, captures: Sequence[Capture], reference: Known, figures: dict[str, float]
 ) -> list[ProbeCheck]:
     """Greedy answers: the state at t, normed and put through the head, must choose the token at t + 1."""
     rows = [c for c in captures if c.row.greedy and c.row.output_ids]
@@ -198,7 +212,7 @@ def _answers(
     return checks
 
 
-def _agreement(capture: Capture, reference: Reference) -> Agreement:
+def _agreement(capture: Capture, reference: Known) -> Agreement:
     tokens = capture.row.prompt_ids + capture.row.output_ids
     rows = _spread(len(capture.row.prompt_ids) - 1, len(capture.ids))
     logits = reference.logits(capture.states[rows, -1])
@@ -217,7 +231,7 @@ def _agreement(capture: Capture, reference: Reference) -> Agreement:
 
 
 def _logprobs(
-    plan: ProbePlan, captures: Sequence[Capture], reference: Reference, figures: dict[str, float]
+    plan: ProbePlan, captures: Sequence[Capture], reference: Known, figures: dict[str, float]
 ) -> list[ProbeCheck]:
     """Engine log probabilities: the state at t - 1 must give the same to the token at t, and not its neighbours."""
     rows = [c for c in captures if c.row.prompt_logprobs is not None]
@@ -252,7 +266,7 @@ def _of_other_ids(capture: Capture) -> bool:
     return any(entry and token not in entry for token, entry in told)
 
 
-def _gaps(capture: Capture, reference: Reference, shift: int) -> list[float]:
+def _gaps(capture: Capture, reference: Known, shift: int) -> list[float]:
     """|ours - the engine's| for the token at t, from the state at t - 1 + shift."""
     told = capture.row.prompt_logprobs or ()
     known = [t for t in range(1, min(len(told), len(capture.ids))) if told[t] and capture.ids[t] in (told[t] or {})]
@@ -265,44 +279,28 @@ def _gaps(capture: Capture, reference: Reference, shift: int) -> list[float]:
 
 
 def _layers(
-    plan: ProbePlan, captures: Sequence[Capture], reference: Reference, figures: dict[str, float]
+    plan: ProbePlan, captures: Sequence[Capture], reference: Known, figures: dict[str, float]
 ) -> list[ProbeCheck]:
-    """Every layer against transformers: close to its own id, far from the layers above and below."""
+    """Every layer against transformers, or against the ladder that the engine was asked for."""
     rows = sorted(captures, key=lambda c: len(c.ids))[: plan.reference_rows]
-    streams = [(capture, reference.stream(capture.ids)) for capture in rows]
-    checks = []
-    for place, layer in enumerate(plan.layer_ids):
-        errors = {
-            other: median(float(_error(c, place, stream[other]).median()) for c, stream in streams)
-            for other in (layer - 1, layer, layer + 1)
-            if 0 <= other <= reference.num_layers
-        }
-        own = [_error(c, place, stream[layer]) for c, stream in streams]
-        strays = max(float((row > MAX_STRAY_ERROR).float().mean()) for row in own)
-        close = all(float(row.median()) <= MAX_STATE_ERROR for row in own) and strays <= MAX_STRAYS
-        best = min(errors, key=lambda other: errors[other])
-        nearest = min(value for other, value in errors.items() if other != layer)
-        figures |= {
-            f"layer_{layer}_error": errors[layer],
-            f"layer_{layer}_nearest_other": nearest,
-            f"layer_{layer}_strays": strays,
-        }
-        checks.append(
-            _check(
-                f"layer {layer}",
-                close and errors[layer] <= NEIGHBOUR * nearest,
-                f"{errors[layer]:.2%} from transformers' state after {layer} layers, {nearest:.1%} from the next nearest"
-                + (f", {strays:.0%} of tokens stray" if strays > MAX_STRAYS else "")
-                + (f": it is layer {best}" if best != layer and errors[best] <= MAX_STATE_ERROR else ""),
-            )
+    if isinstance(reference, Reference):
+        streams = [dict(enumerate(reference.stream(c.ids))) for c in rows]
+        return check_layers(
+            [Beside(c.states, s) for c, s in zip(rows, streams, strict=True)], plan.layer_ids, "transformers'", figures
         )
-    return checks
-
-
-def _error(capture: Capture, place: int, theirs: Tensor) -> Tensor:
-    """|ours - theirs| / |theirs| of each token [T]."""
-    ours = capture.states[:, place].float()
-    return (ours - theirs).norm(dim=1) / theirs.norm(dim=1).clamp_min(1e-9)
+    rungs, files = _load(plan.model_copy(update={"rows": plan.ladder}))
+    ids, depth = ladder_ids(plan.layer_ids, reference.num_layers), reference.num_layers
+    spoilt = [check for check in files if not check.passed]
+    shapes = all(tuple(rung.states.shape[1:]) == (len(ids), reference.hidden_size) for rung in rungs)
+    known = {rung.ids: {layer: rung.states[:, place] for place, layer in enumerate(ids)} for rung in rungs}
+    beside = [Beside(c.states, known[c.ids]) for c in captures if c.ids in known]
+    if spoilt or not shapes or not beside:
+        words = "; ".join(check.sentence for check in spoilt) or f"not the states of layers 0 to {depth} for these rows"
+        return [_check("ladder", False, words)]
+    return [
+        check_feet([(rung.ids, known[rung.ids]) for rung in rungs], reference, figures),
+        *check_layers(beside, plan.layer_ids, "the engine's own", figures),
+    ]
 
 
 def _spread(start: int, stop: int) -> list[int]:

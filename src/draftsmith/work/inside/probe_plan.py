@@ -9,6 +9,8 @@ from pydantic import Field
 
 from draftsmith.contract.base import Frozen
 
+TARGET = "target"  # name of the check that fails where transformers cannot load the target
+RUNNING = 1.3  # memory of a forward, by the weights'
 # Parameters with which a greedy answer is still the likeliest one, token by token: the value that changes nothing, or any.
 NEUTRAL = {"temperature": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
 WITHOUT_EFFECT = frozenset(
@@ -60,6 +62,11 @@ class ProbePlan(Frozen):
     concurrent: bool = Field(True, description="the capture runs more than one request at once: one row must have too")
     reference_rows: int = Field(3, ge=1, description="how many of the shortest rows transformers computes again")
     device: str = "cpu"
+    ladder: tuple[CapturedRow, ...] = Field(
+        (),
+        description="rows captured again with the layers next to each and both ends (`ladder_ids`), for a target "
+        "that transformers does not run here; empty: it does",
+    )
 
 
 class ProbeCheck(Frozen):
@@ -76,6 +83,17 @@ class ProbeReport(Frozen):
     passed: bool
     checks: tuple[ProbeCheck, ...]
     figures: dict[str, float] = Field(default_factory=dict)
+
+
+def runs_whole(weight_bytes: int, quantization: str | None, free_bytes: float) -> bool:
+    """Whether transformers can be asked for the whole target here: unquantised, and small enough for the free memory."""
+    return quantization is None and RUNNING * weight_bytes <= free_bytes
+
+
+def ladder_ids(layer_ids: Sequence[int], depth: int) -> tuple[int, ...]:
+    """Each layer with the ones next to it, and both ends."""
+    wanted = {0, depth} | {near for k in layer_ids for near in (k - 1, k, k + 1)}
+    return tuple(sorted(k for k in wanted if 0 <= k <= depth))
 
 
 def engine_logprobs(answer: Sequence[Mapping[Any, Any] | None]) -> tuple[dict[int, float] | None, ...]:

@@ -23,6 +23,7 @@ class Reference:
         self.model = model.to(device).eval().requires_grad_(False)
         self.device = torch.device(device)
         self.config: Any = model.config.get_text_config()
+        self.hidden_size = int(self.config.hidden_size)
         self.num_layers = int(self.config.num_hidden_layers)
         self.norm: Any = _final_norm(model)
         self._head = model.get_output_embeddings().weight.float()
