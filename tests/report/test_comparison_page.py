@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from demo import parts
 
+from draftsmith.report.numbers import asked_prompts, measured_speedup
 from draftsmith.report.page import render_report
 from draftsmith.report.parts import ReportParts
 from draftsmith.report.summary import summary_md
@@ -75,3 +76,20 @@ def test_page_and_summary_propose_k_by_load_and_name_the_answers() -> None:
     assert "of 96 answers differ" in summary or "48 of" in summary
     for title in ("How it was asked", "What every arm held", "Same answers"):
         assert title in page
+
+
+def test_a_speedup_names_what_was_compared_and_how_many_prompts_were_asked() -> None:
+    found = parts()
+    assert found.decision is not None
+    assert found.plan is not None
+    pair = found.decision.pairs[0]
+    told = measured_speedup(found, pair.candidate, pair.point)
+    assert told is not None
+    assert told.unit == "x in median TPOT", "the first edition compares that"
+    cost = found.decision.model_copy(update={"pairs": (pair.model_copy(update={"measure": "cost"}),)})
+    told = measured_speedup(replace(found, decision=cost), pair.candidate, pair.point)
+    assert told is not None
+    assert told.unit == "x in server seconds per output token"
+    assert asked_prompts(found.plan) == f"{found.plan.n_prompts} prompts a trial"
+    asked = found.plan.model_copy(update={"n_prompts": 180, "block_prompts": 24})
+    assert asked_prompts(asked) == "24 of 180 prompts a block"

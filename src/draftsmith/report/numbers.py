@@ -6,10 +6,11 @@ from pathlib import PurePosixPath
 
 from draftsmith.contract.config import ENGINE_KINDS
 from draftsmith.contract.context import Context, Measured
-from draftsmith.contract.measure import EngineFacts
+from draftsmith.contract.measure import ComparisonPlan, EngineFacts
 from draftsmith.report.parts import ReportParts
 from draftsmith.report.reduce import lengths
 from draftsmith.report.sol import SolShare, ceiling_for, measured_bandwidth, sol_share
+from draftsmith.verdict.measures import MEASURE_WORDS
 
 NOT_STATED = "not stated"
 DASH = "–"
@@ -92,11 +93,18 @@ def measured_speedup(parts: ReportParts, arm: str, point: str | None) -> Measure
     )
     return Measured(
         value=pair.speedup.value,
-        unit="x in median TPOT",
+        unit=f"x in {MEASURE_WORDS[pair.measure] if pair.measure else 'median TPOT'}",
         low=pair.speedup.low,
         high=pair.speedup.high,
         context=context,
     )
+
+
+def asked_prompts(plan: ComparisonPlan) -> str:
+    """How many prompts were asked, and of how many: the first edition asks all of them in every trial."""
+    if plan.block_prompts is None or plan.block_prompts >= plan.n_prompts:
+        return f"{count(plan.n_prompts)} prompts a trial"
+    return f"{count(plan.block_prompts)} of {count(plan.n_prompts)} prompts a block"
 
 
 def sol_shares(parts: ReportParts) -> tuple[SolShare, ...]:
@@ -211,7 +219,7 @@ def _workload(parts: ReportParts, trials: tuple[object, ...]) -> str | None:
     isl, osl = lengths(trials)  # type: ignore[arg-type]
     if isl is None and osl is None:
         return None
-    words = [f"{parts.plan.n_prompts} prompts a trial"] if parts.plan else []
+    words = [asked_prompts(parts.plan)] if parts.plan else []
     words += [f"ISL p50 {significant(isl)}"] if isl is not None else []
     words += [f"OSL p50 {significant(osl)}"] if osl is not None else []
     return ", ".join(words)

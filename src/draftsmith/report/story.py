@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from draftsmith.report.numbers import count, percent, ratio
+from draftsmith.report.numbers import asked_prompts, percent, ratio
 from draftsmith.report.parts import ReportParts
 from draftsmith.verdict.schedule import schedule_sentence
 
@@ -35,7 +35,7 @@ def _before(parts: ReportParts) -> list[Step]:
         steps.append(
             Step(
                 "The plan was frozen",
-                f"{len(plan.arms)} arms ({names}), baseline {plan.baseline}, {count(plan.n_prompts)} prompts a trial at "
+                f"{len(plan.arms)} arms ({names}), baseline {plan.baseline}, {asked_prompts(plan)} at "
                 f"{', '.join(p.name for p in plan.points)}; sha256 {told.plan_sha256[:16]}…",
             )
         )
