@@ -20,7 +20,8 @@ def forecast(reason: Reason, memory: Memory, policy: Policy, at: Moment) -> Fore
     """What a run now would save by what is seen: the share of decode time that another draft would win back.
 
     Time per token goes with 1 / acceptance length, so a draft that fell from A to B takes A/B as long, and 1 - B/A of its
-    time would be won back. A first draft is taken to save the policy's first_gain.
+    time would be won back. A first draft is taken to save the policy's first_gain. Each run in a row that promoted nothing halves
+    what the next is taken to be worth: it may be that there is nothing to win.
     """
     cost = memory.cost_gpu_hours or policy.run_gpu_hours
     saved, how = _saved(reason, memory, policy, at)
@@ -30,11 +31,13 @@ def forecast(reason: Reason, memory: Memory, policy: Policy, at: Moment) -> Fore
     if busy is None:
         unknown = "how busy the server is could not be seen"
         return Forecast(pays=None, worth_h=None, cost_h=cost, sentence=f"what it is worth cannot be told: {unknown}")
-    worth = saved * busy * 24 * policy.pay_back_days * policy.accelerators
+    worth = saved * busy * 24 * policy.pay_back_days * policy.accelerators * 0.5**memory.in_vain
     sentence = (
         f"{how}: {worth:.1f} hours saved in {policy.pay_back_days:.0f} days at this load, against {cost:.1f} hours that a "
         "run costs"
     )
+    if memory.in_vain:
+        sentence += f" (halved for each run in a row that promoted nothing: {memory.in_vain})"
     return Forecast(pays=worth > cost, worth_h=worth, cost_h=cost, sentence=sentence)
 
 

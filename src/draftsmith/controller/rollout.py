@@ -11,7 +11,7 @@ from draftsmith.contract.policy import Policy
 HOUR_S = 3600.0
 HOLD_MOST_S = 24 * HOUR_S
 FEWEST = 20
-"""Requests below which no guard is looked at: three failures of four are bad luck, or a bad gateway."""
+"""Requests of either side below which no guard is looked at, and no share grows."""
 
 
 def tripped(memory: c.Memory, policy: Policy, at: c.Moment) -> c.TakeBack | None:
@@ -56,14 +56,16 @@ def onward(memory: c.Memory, policy: Policy, at: c.Moment) -> c.Act | None:
     rollout = memory.rollout
     if rollout is None:
         return None
-    if at.live is None or at.live.tpot_s is None:
+    enough = max(policy.share_requests, FEWEST)
+    if at.live is None or (at.live.requests >= enough and at.live.tpot_s is None):
         return c.Wait(
             state="blind",
             about="rollout metrics",
             why=f"the new side's figures could not be read: it stays at {rollout.share} % of live traffic",
         )
     long_enough = at.now_unix_s - rollout.since_unix_s >= policy.share_s
-    if not long_enough or at.live.requests < policy.share_requests:
+    beside = at.beside is not None and at.beside.requests >= FEWEST
+    if not long_enough or at.live.requests < enough or not (beside or rollout.share >= 100):
         return c.Wait(
             state="promoting",
             about=f"share {rollout.share}",
