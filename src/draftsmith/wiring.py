@@ -255,6 +255,7 @@ def kubernetes_serving(config: Config, workspace: Path, *, allow_cluster: bool =
 def fleet(config: Config, workspace: Path) -> Fleet:
     """Engines and proxy of a managed service. Raises ConfigError for wrong options or an address without a port."""
     from draftsmith.serving.managed.fleet import Fleet
+    from draftsmith.serving.managed.hot_swap import prepared
     from draftsmith.serving.managed.options import address, parse_managed
     from draftsmith.serving.managed.proxy import Proxy
 
@@ -266,6 +267,8 @@ def fleet(config: Config, workspace: Path) -> Fleet:
 
     def spec_of(spec_config: dict[str, Any] | None) -> ServerSpec:
         spec = server_spec(config, str(config.target), spec_config=spec_config, served_name=options.served_name)
+        if options.hot_swap:
+            spec = prepared(spec, folder / "plugin", workspace)
         if options.record_to is None:
             return spec
         recorder = ("draftsmith.recorder.middleware.CaptureMiddleware",)

@@ -182,3 +182,49 @@ def test_a_side_is_known_by_its_draft_whatever_folder_it_lies_in(tmp_path: Path)
 def test_statistics_of_another_program_are_none() -> None:
     with pytest.raises(ValueError, match="no servers"):
         read_stats("<html>")
+
+
+def draft(folder: Path, seed: int) -> dict[str, object]:
+    """A draft's folder that the stand-in engine takes, and the config that serves it."""
+    import json
+
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    folder.mkdir()
+    marks = np.zeros(64, bool)
+    marks[:16] = True
+    weights = {"d2t": np.zeros(16, np.int64), "t2d": marks, "w": np.full(4, seed, np.float32)}
+    save_file(weights, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"hidden_size": 4}))
+    return {"method": "eagle3", "model": str(folder), "num_speculative_tokens": 3}
+
+
+@needs_haproxy
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_draft_of_the_same_shape_is_swapped_in_the_running_engine(
+    tmp_path: Path, refuses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There and back without another engine; where the engine refuses, another one is started as without it."""
+    from live_service import FAKE
+
+    monkeypatch.setitem(FAKE, "refuse_swap", refuses)
+    service = Service(tmp_path, hot_swap=True)
+    one, two = draft(tmp_path / "one", 1), draft(tmp_path / "two", 2)
+    fleet = service.fleet()
+    try:
+        fleet.make([Side(config=one), Side(share=0)])
+        began = {slot.token for slot in fleet.slots().values()}
+        with Clients(service.url, 2) as clients:
+            for new, old in ((two, one), (one, two)):
+                sides = [Side(config=new), Side(config=old, share=0), Side(share=0)]
+                fleet.make(sides)
+                assert fleet.amiss(sides) is None
+                clients.wait(6)
+        assert clients.wrong == []
+        assert fleet.slot_of(one) is not None
+        assert ({slot.token for slot in fleet.slots().values()} == began) is not refuses
+        fleet.make([Side(config=one, share=75), Side(config=two, share=25)])
+        assert len(fleet.slots()) >= 2, "a share needs an engine of its own"
+    finally:
+        fleet.stop()

@@ -25,6 +25,7 @@ class ManagedHands(WorldHands):
     _readers: dict[str, LiveReader] = field(default_factory=dict)
     _errors: dict[tuple[str, float], int] = field(default_factory=dict)
     _beside: c.LiveSeen | None = None
+    _before: c.LiveSeen | None = None
 
     def look(self, memory: c.Memory) -> c.Moment:
         """See tick.Hands."""
@@ -48,13 +49,14 @@ class ManagedHands(WorldHands):
         """The side that stood. With the whole traffic on the new one, what it showed last is what there is."""
         rollout = memory.rollout
         if rollout is None:
-            self._beside = None
+            self._beside, self._before = None, moment.live or self._before
             return None
         stood = None if memory.fallback or memory.champion is None else memory.champion.config
         seen = self._side(stood, memory, moment.now_unix_s, rollout.since_unix_s)
         if seen is not None and seen.requests >= FEWEST:
             self._beside = seen
-        return self._beside
+        # A swap in the running engine leaves no other side: what it showed before is what there is.
+        return self._beside or (self._before if seen is None and rollout.share >= 100 else None)
 
     def _side(self, config: SpecConfig, memory: c.Memory, now: float, since: float | None) -> c.LiveSeen | None:
         slot = self._could("side", lambda: (self.fleet.slot_of(config),))

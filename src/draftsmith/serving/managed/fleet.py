@@ -14,13 +14,14 @@ import psutil
 from pydantic import Field
 
 from draftsmith.contract.base import Frozen
-from draftsmith.contract.errors import BackendError, PrerequisiteError
+from draftsmith.contract.errors import BackendError, EngineError, PrerequisiteError
 from draftsmith.contract.speculation import SpecConfig
 from draftsmith.engines.base import LOOPBACK, Engine, ServerSpec
 from draftsmith.kit import processes
 from draftsmith.kit.clock import Clock, SystemClock
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.serving.managed.haproxy import SLOTS, SlotStats, close_words, drain_words, open_words, weights
+from draftsmith.serving.managed.hot_swap import swap, swappable
 from draftsmith.serving.managed.options import ManagedOptions
 from draftsmith.serving.managed.proxy import Proxy
 from draftsmith.serving.managed.sides import Side, identity
@@ -91,6 +92,7 @@ class Fleet:
             return "the proxy is not there"
         if any(stats[name].weight != slot.share for name, slot in slots.items() if name in stats):
             return "the proxy gives other shares than it was told"
+        wanted = self._needed(wanted)
         for side in wanted:
             found = next((slot for slot in slots.values() if slot.identity == identity(side.config)), None)
             if found is None or not found.ready or found.share != side.share:
@@ -121,6 +123,8 @@ class Fleet:
         """
         self.proxy.start()
         self._forget_the_dead()
+        wanted = self._needed(wanted)
+        self._swap_in(wanted)
         placed = {self._place(side): side for side in wanted}
         self._let_in(list(placed))
         self._share({name: side.share for name, side in placed.items()})
@@ -133,6 +137,34 @@ class Fleet:
         for path, record in processes.records(self.engine.registry):
             processes.stop(processes.Process(record, path))
         self._keep({})
+
+    def _needed(self, wanted: Sequence[Side]) -> tuple[Side, ...]:
+        """Without sides that take no traffic and would be a swap away: none is kept up for those."""
+        if not self.options.hot_swap:
+            return tuple(wanted)
+        main = [side.config for side in wanted if side.share == 100]
+        return tuple(s for s in wanted if s.share > 0 or not any(swappable(one, s.config) is None for one in main))
+
+    def _swap_in(self, wanted: Sequence[Side]) -> None:
+        """Where a side that takes everything differs from a running one by its draft's weights alone: swap them there.
+
+        What a swap cannot do, or the engine refuses, another engine does: see `_place`.
+        """
+        names = {identity(side.config) for side in wanted}
+        slots = self.slots()
+        if not self.options.hot_swap or any(side.share not in (0, 100) for side in wanted):
+            return
+        for side in wanted:
+            if side.config is None or identity(side.config) in {slot.identity for slot in slots.values()}:
+                continue
+            for name, slot in slots.items():
+                if slot.identity in names or not slot.ready or swappable(slot.config, side.config) is not None:
+                    continue
+                with contextlib.suppress(EngineError):
+                    swap(slot.url, Path(str(side.config["model"])))
+                    changed = {"identity": identity(side.config), "config": side.config}
+                    self._keep(slots | {name: slot.model_copy(update=changed)})
+                    return
 
     def _place(self, side: Side) -> str:
         """The place of a side's engine, which is started, warmed and smoked if it is not there yet."""

@@ -27,6 +27,10 @@ class ManagedOptions(Frozen):
         None, description="folder that the engines' recorder writes to; absent = not recorded"
     )
     warm_requests: int = Field(4, ge=1, description="requests that a new engine answers before live traffic reaches it")
+    hot_swap: bool = Field(
+        False,
+        description="replace a draft of the same shape in the running engine where it takes all of the traffic at once; vLLM",
+    )
     room_gib: float = Field(1.0, ge=0, description="memory that stays free when a second engine starts; GiB")
 
 

