@@ -16,6 +16,7 @@ import numpy.typing as npt
 from recorded_noise import Recorded
 
 from draftsmith.contract.base import digest
+from draftsmith.contract.config import BlockThresholds
 from draftsmith.contract.measure import (
     Arm,
     ComparisonPlan,
@@ -82,7 +83,7 @@ def plan_for(held_out: int, prompts: int) -> ComparisonPlan:
         prompts_sha256="p",
         general_prompts_sha256="g",
         n_prompts=held_out,
-        thresholds=Thresholds(max_blocks=24),
+        thresholds=Thresholds(max_blocks=BlockThresholds().max_blocks),
         primary="cost",
         block_prompts=min(prompts, held_out),
         visit_prompts=3,

@@ -11,10 +11,12 @@ import pytest
 
 from draftsmith.contract.base import digest
 from draftsmith.contract.errors import InputError
+from draftsmith.contract.config import CompareConfig
 from draftsmith.contract.measure import ComparisonPlan, OperatingPoint, RequestSample, Thresholds, Trial
 from draftsmith.contract.verdict import Decision
 from draftsmith.verdict.decide import decide
-from draftsmith.verdict.rule import corrected, looks, preset, shares
+from draftsmith.verdict.measures import BlockPair
+from draftsmith.verdict.rule import Look, Rule, corrected, looks, shares
 from draftsmith.verdict.spread import bounded, starts_needed
 
 Change = Callable[[Trial], Trial | None]
@@ -43,15 +45,38 @@ class Story:
         return decide(frozen, trials, self.lab.facts, samples_sha256="x")
 
 
-def test_a_large_gain_survives_the_worst_start_and_ends_after_one(worlds: ModuleType) -> None:
-    decision = Story(worlds, gain=1.5).blocks(3).decide()
+def test_a_large_gain_survives_the_worst_start_and_ends_after_two(worlds: ModuleType) -> None:
+    story = Story(worlds, gain=1.5, noise=0.01).blocks(3)
+    one = story.decide()
+    assert (one.outcome, one.need) == ("INCONCLUSIVE", "start")
+    assert "one start of each server says little of the next" in one.reason
+    decision = story.start().blocks(1).decide()
     assert (decision.outcome, decision.tier, decision.need, decision.winner) == ("WIN", "verdict", "done", "tailored")
     pair = decision.pairs[0]
     assert pair.speedup
     assert pair.these_starts
-    assert (pair.measure, pair.starts, pair.prompts) == ("cost", 1, 24)
-    assert pair.speedup.low < 1.7 < pair.these_starts.low
-    assert "24 prompts and 1 start" in decision.reason
+    assert (pair.measure, pair.starts, pair.prompts) == ("cost", 2, 32)
+    assert pair.speedup.low < 1.5 < pair.these_starts.low
+    assert "32 prompts and 2 starts" in decision.reason
+
+
+@pytest.mark.parametrize(("second", "doubt"), [(1.48, None), (1.2, "starts_differ")])
+def test_starts_that_do_not_agree_carry_no_claim(second: float, doubt: str | None) -> None:
+    """A lucky start may lie beyond the largest effect on record: with few of them they have to agree, too."""
+    rule = Rule.of(Thresholds())
+    shown = [(1.49, "a"), (1.5, "a"), (1.51, "a"), (second, "b"), (second, "b")]
+    found = rule.estimate([BlockPair(n, log, (start,), {str(n): 0.0}) for n, (log, start) in enumerate(shown)])
+    assert found is not None
+    assert rule.doubt(found) == doubt
+    assert rule.settle(found, Look(5, 0.1, final=False)).call == ("open" if doubt else "faster")
+
+
+@pytest.mark.parametrize(("above", "of", "chance"), [(4, 4, 0.0625), (7, 9, 0.0898), (8, 9, 0.0195), (17, 24, 0.032)])
+def test_blocks_above_the_bar_are_counted_exactly(above: int, of: int, chance: float) -> None:
+    pairs = [BlockPair(n, 0.1 if n < above else 0.0, (f"s{n}",), {str(n): 0.0}) for n in range(of)]
+    found = Rule.of(Thresholds()).estimate(pairs)
+    assert found is not None
+    assert found.share_by_chance(0.015) == pytest.approx(chance, abs=1e-4)
 
 
 def test_a_smaller_gain_has_to_be_seen_on_other_starts_too(worlds: ModuleType) -> None:
@@ -107,9 +132,12 @@ def test_held_out_sets_of_any_size_are_decided(worlds: ModuleType, held_out: int
 
 
 def test_the_second_pass_of_the_baseline_is_required_and_no_veto(worlds: ModuleType) -> None:
-    alone = Story(worlds, gain=1.5).blocks(3, lambda t: None if t.traffic == "aa" else t).decide()
+    def without(trial: Trial) -> Trial | None:
+        return None if trial.traffic == "aa" else trial
+
+    alone = Story(worlds, gain=1.5, noise=0.01).blocks(3, without).start().blocks(1, without).decide()
     assert (alone.outcome, alone.tier) == ("WIN", "draft")
-    assert any(reason.startswith("A/A is missing: 0 of 3") for reason in alone.tier_reasons)
+    assert any(reason.startswith("A/A is missing: 0 of 4") for reason in alone.tier_reasons)
 
     def busy(trial: Trial) -> Trial:
         return slowed(trial, 3.0) if trial.traffic == "aa" and trial.block == 1 else trial
@@ -149,8 +177,8 @@ def test_an_arm_that_dies_in_a_visit_costs_the_block_or_the_win(worlds: ModuleTy
             return trial
         return trial.model_copy(update={"samples": trial.samples[:3], "invalid": "the server died"})
 
-    decision = Story(worlds, gain=1.5).blocks(4, spoiled).decide()
-    assert (decision.pairs[0].blocks, decision.outcome) == (3, "WIN")
+    decision = Story(worlds, gain=1.5, noise=0.01).blocks(3, spoiled).start().blocks(2, spoiled).decide()
+    assert (decision.pairs[0].blocks, decision.outcome) == (4, "WIN")
     assert any("the server died" in note for note in decision.notes)
 
     def failing(trial: Trial) -> Trial:
@@ -273,8 +301,11 @@ def test_few_starts_have_to_survive_the_worst_of_them() -> None:
 
 
 def test_a_new_plan_has_more_blocks_unless_the_user_says() -> None:
-    assert preset(Thresholds()).max_blocks == 24
-    assert preset(Thresholds(max_blocks=8)).max_blocks == 8
+    assert CompareConfig().thresholds.max_blocks == 36
+    asked = CompareConfig.model_validate({"thresholds": {"max_blocks": 8, "min_gain": 0.05}})
+    again = CompareConfig.model_validate(asked.model_dump(mode="json", exclude_defaults=True))
+    assert asked.thresholds.max_blocks == again.thresholds.max_blocks == 8
+    assert CompareConfig.model_validate({"thresholds": {"min_gain": 0.05}}).thresholds.max_blocks == 36
 
 
 def slowed(trial: Trial, factor: float) -> Trial:

@@ -162,6 +162,12 @@ class CorpusConfig(Frozen):
     seed: int = 0
 
 
+class BlockThresholds(Thresholds):
+    """The thresholds of a new plan: its blocks are short, so there may be more of them."""
+
+    max_blocks: int = Field(36, ge=1, description="preset limit for adding blocks")
+
+
 class CompareConfig(Frozen):
     """The in-engine comparison."""
 
@@ -237,7 +243,7 @@ class CompareConfig(Frozen):
     dcgm_url: str | None = Field(
         None, description="/metrics of a DCGM exporter: clocks and power of GPUs on another machine; default: NVML here"
     )
-    thresholds: Thresholds = Thresholds()
+    thresholds: BlockThresholds = BlockThresholds()
 
     @model_validator(mode="after")
     def _goodput_has_limits(self) -> CompareConfig:

@@ -156,9 +156,17 @@ def _why_open(rule: Rule, look: Look, found: Estimate, settled: Settled) -> str:
         return f"nothing is inferred from fewer than {rule.first} blocks"
     if settled.value < rule.claim:
         return f"the estimate does not reach the {_gain(rule.claim)} worth claiming, and chance is not excluded"
-    if settled.low > rule.bar and found.typical <= rule.bar:
-        return f"the gain rests on a few blocks: the median block shows {_speedup(found.typical):.3f}x"
     limit = f"within the preset {found.blocks} blocks" if look.final else "yet"
+    doubt = rule.doubt(found) if settled.low > rule.bar and settled.value >= settled.passed else None
+    if doubt == "one_start":
+        return "the interval clears the bar, but one start of each server says little of the next"
+    if doubt == "starts_differ":
+        return f"the interval clears the bar, but {found.groups} starts do not agree well enough {limit}"
+    if doubt == "few_blocks":
+        return (
+            f"the gain may rest on a few blocks: {found.above(rule.bar)} of {found.blocks} are above {_speedup(rule.bar):.3f}x, "
+            f"which is too few, and the median block shows {_speedup(found.typical):.3f}x"
+        )
     if found.kind == "bound" and found.bound > 0:
         return (
             f"with fewer than {rule.needed} independent starts the gain has to survive the worst start effect on record "

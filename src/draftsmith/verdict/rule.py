@@ -14,23 +14,20 @@ from typing import Literal
 
 from draftsmith.contract.measure import Thresholds
 from draftsmith.contract.verdict import Need
+from draftsmith.verdict.blocks import critical
 from draftsmith.verdict.measures import BlockPair
 from draftsmith.verdict.spread import Estimate, estimate, grouped, starts_needed
 
 Call = Literal["faster", "not_faster", "open"]
+Doubt = Literal["one_start", "starts_differ", "few_blocks"]
 
 FIRST_SHARE = 0.2
 LAST_SHARE = 0.3
 GROWTH = 1.25
+FEWEST_STARTS = 2
+FEW_BLOCKS_CHANCE = 6.25  # times the chance of a false promotion: four of four blocks do
 FEW_BLOCKS = 3
-MANY_BLOCKS = 6
-SECOND_MAX_BLOCKS = 24
-
-
-def preset(limits: Thresholds) -> Thresholds:
-    """The limits of a new plan: blocks of the second edition are short, so there are more of them unless the user says."""
-    given = limits.model_fields_set
-    return limits if "max_blocks" in given else limits.model_copy(update={"max_blocks": SECOND_MAX_BLOCKS})
+MANY_BLOCKS = 8
 
 
 def looks(first: int, last: int) -> tuple[int, ...]:
@@ -154,6 +151,20 @@ class Rule:
             return "blocks"
         return "start"
 
+    def doubt(self, found: Estimate) -> Doubt | None:
+        """What is left to chance although the interval clears the bar.
+
+        Few starts of an arm agree by luck, and the bound is a record, not a law: so they have to agree with each other too.
+        And a few blocks in which something hit the baseline must not carry a claim.
+        """
+        if found.kind == "bound" and found.bound > 0:
+            if found.groups < FEWEST_STARTS:
+                return "one_start"
+            if found.agreement() < critical(self.alpha_equal, found.groups - 1):
+                return "starts_differ"
+        chance = FEW_BLOCKS_CHANCE * self.limits.false_promotion
+        return "few_blocks" if found.share_by_chance(self.bar) > chance else None
+
     def settle(self, found: Estimate, look: Look) -> Settled:
         """What may be said of an estimate at a look."""
         width = found.half_width(self.alpha * look.share)
@@ -162,7 +173,7 @@ class Rule:
         passed = max(self.claim, self.bar + width, found.half_width(self.alpha_equal * look.share))
         if high < self.claim:
             call = "not_faster"
-        elif found.mean >= passed and low > self.bar and found.typical > self.bar:
+        elif found.mean >= passed and low > self.bar and not self.doubt(found):
             call = "faster"
         return Settled(found.mean, low, high, passed, call)
 

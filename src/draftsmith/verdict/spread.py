@@ -7,6 +7,7 @@ share a server are one observation of starts. Where prompts repeat, what their s
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +33,8 @@ class Estimate:
 
     `kind` says how starts are in it: by the spread of independent ones (`starts`), by the largest effect on record
     (`bound`), by a declared spread (`declared`), or not at all (`alone`: these servers and no others). `lean` is half the
-    difference between the two passes of the baseline: the claim has to hold against the faster of the two.
+    difference between the two passes of the baseline: the claim has to hold against the faster of the two. `values`: the
+    blocks, one log ratio each. `between`: standard error of the mean by the spread between starts; None with one start.
     """
 
     mean: float
@@ -44,11 +46,32 @@ class Estimate:
     prompts: int
     bound: float
     lean: float
-    typical: float
+    values: tuple[float, ...]
+    between: float | None
     own_se: float | None
     own_freedom: int
     within: float | None
     in_last: int
+
+    @property
+    def typical(self) -> float:
+        """The median block."""
+        return statistics.median(self.values)
+
+    def agreement(self) -> float:
+        """The mean over its standard error by the spread between starts (Student's t); 0 with one start."""
+        if self.between is None:
+            return 0.0
+        return self.mean / self.between if self.between > 0 else math.copysign(math.inf, self.mean)
+
+    def share_by_chance(self, bar: float) -> float:
+        """Chance of so many blocks above `bar` if as many lie below it as above (exact binomial, one-sided)."""
+        total = len(self.values)
+        return sum(math.comb(total, k) for k in range(self.above(bar), total + 1)) / 2**total
+
+    def above(self, bar: float) -> int:
+        """How many blocks lie above `bar`."""
+        return sum(value > bar for value in self.values)
 
     @property
     def starts_known(self) -> bool:
@@ -98,9 +121,9 @@ def estimate(
     repeats, distinct = (0.0, len(_prompts(pairs))) if fixed else _repeats(pairs, weights)
     kind: Kind
     variance: float | None
-    if count >= needed:
+    between = sum((value - mean) ** 2 for value in means) / (count - 1) / count if count > 1 else None
+    if count >= needed and between is not None:
         kind = "starts"
-        between = sum((value - mean) ** 2 for value in means) / (count - 1) / count
         variance, freed = max(between, own or 0.0), count - 1
     else:
         declared = limits.start_noise
@@ -125,7 +148,8 @@ def estimate(
         prompts=distinct,
         bound=math.log(limits.start_bound),
         lean=abs(sum(aparts) / len(aparts)) / 2 if aparts else 0.0,
-        typical=_median([pair.value for pair in pairs]),
+        values=tuple(pair.value for pair in pairs),
+        between=None if between is None else math.sqrt(between),
         own_se=None if own is None else math.sqrt(own),
         own_freedom=own_freedom,
         within=within,
@@ -192,11 +216,6 @@ def _repeats(pairs: Sequence[BlockPair], weights: Mapping[int, float]) -> tuple[
     extra = sum(value * value for value in total.values()) - single
     return max(0.0, extra * distinct / (distinct - 1)), distinct
 
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def bounded(alpha: float, se: float, freedom: int, groups: int, bound: float) -> float:

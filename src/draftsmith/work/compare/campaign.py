@@ -183,11 +183,12 @@ class Campaign:
                 return decision
 
     def _wants_start(self, plan: ComparisonPlan, decision: Decision, blocks: int) -> bool:
-        """Whether the next block needs servers that were started anew: as often as asked for, else as the error needs."""
+        """Whether the next block needs servers that were started anew: as the error needs, and as often as asked for."""
         every = self.config.compare.restart_every
-        if every is not None:
-            return bool(every) and blocks >= every
-        return plan.restarts if decision.need is None else decision.need == "start"
+        if every == 0:
+            return False
+        wanted = plan.restarts if decision.need is None else decision.need == "start"
+        return wanted or (every is not None and blocks >= every)
 
     def _unfinished(self, plan: ComparisonPlan, decision: Decision) -> bool:
         limits, blocks = plan.thresholds, self.ledger.blocks()

@@ -8,7 +8,7 @@ from typing import Any
 
 from draftsmith.contract.base import digest
 from draftsmith.contract.config import CompareConfig, Config
-from draftsmith.contract.measure import Arm, ComparisonPlan, OperatingPoint, Trial
+from draftsmith.contract.measure import Arm, ComparisonPlan, OperatingPoint, Thresholds, Trial
 from draftsmith.corpus.prompts import Prompt
 from draftsmith.kit.files import write_json
 from draftsmith.store.evidence import require_portable
@@ -138,7 +138,7 @@ class Preparation:
             baseline=job.plan["baseline"],
             points=tuple(self.points),
             n_prompts=len(self.prompts),
-            thresholds=compare.thresholds.model_copy(update={"min_blocks": max(compare.blocks, 1)}),
+            thresholds=Thresholds.model_validate(compare.thresholds.model_dump() | {"min_blocks": max(compare.blocks, 1)}),
             cache_regime="warm" if caching else "cold",
             restarts=compare.restart_every != 0 or not together,
             resident=together,
