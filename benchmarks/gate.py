@@ -97,6 +97,8 @@ A_A = (
     World("A/A, prompts differ 25 %, only 10 of them", tau=0.25, held_out=10, aim=ONE),
     World("A/A, starts differ 5 %", start=0.05, aim=ONE),
     World("A/A, starts differ 20 %", start=0.2, aim=ONE),
+    World("A/A, starts differ 40 %", start=0.4, aim=ONE),
+    World("A/A, starts differ 40 %, 30 % noise", start=0.4, noise=0.3, aim=ONE),
     World("A/A, 1 start in 10 is 1.65x slower", slow=0.1, aim=ONE),
     World("A/A, 1 start in 3 is 1.65x slower", slow=1 / 3, aim=ONE),
     World("A/A, 1 start in 2 is 1.65x slower", slow=0.5, aim=ONE),

@@ -25,6 +25,7 @@ def world(bench: ModuleType, name: str) -> object:
         "A/A, quiet (2 %)",
         "A/A, prompts differ 30 %",
         "A/A, 1 start in 2 is 1.65x slower",
+        "A/A, starts differ 40 %",
         "A/A, neighbour hits the baseline's first pass only",
         "A/A, one start for all, 1 in 2 is 1.65x slower",
         "5 % slower, 2 % noise",

@@ -27,7 +27,7 @@ GROWTH = 1.25
 FEWEST_STARTS = 2
 FEW_BLOCKS_CHANCE = 6.25  # times the chance of a false promotion: four of four blocks do
 FEW_BLOCKS = 3
-MANY_BLOCKS = 8
+MANY_BLOCKS = 10
 
 
 def looks(first: int, last: int) -> tuple[int, ...]:
@@ -129,7 +129,7 @@ class Rule:
     def wanted(self, found: Estimate) -> int:
         """Blocks that the present start should have.
 
-        As many as bring the start's own noise below the smallest gain worth claiming: three at most, and up to six while
+        As many as bring the start's own noise below the smallest gain worth claiming: three at most, and up to ten while
         starts are few and the gain seems large enough to survive the worst start effect, where that noise decides.
         """
         least = self.first if found.groups == 1 else 1

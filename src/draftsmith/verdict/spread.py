@@ -67,7 +67,7 @@ class Estimate:
     def share_by_chance(self, bar: float) -> float:
         """Chance of so many blocks above `bar` if as many lie below it as above (exact binomial, one-sided)."""
         total = len(self.values)
-        return sum(math.comb(total, k) for k in range(self.above(bar), total + 1)) / 2**total
+        return float(sum(math.comb(total, k) for k in range(self.above(bar), total + 1)) / 2**total)
 
     def above(self, bar: float) -> int:
         """How many blocks lie above `bar`."""
@@ -215,7 +215,6 @@ def _repeats(pairs: Sequence[BlockPair], weights: Mapping[int, float]) -> tuple[
         return math.inf, distinct
     extra = sum(value * value for value in total.values()) - single
     return max(0.0, extra * distinct / (distinct - 1)), distinct
-
 
 
 def bounded(alpha: float, se: float, freedom: int, groups: int, bound: float) -> float:

@@ -138,7 +138,9 @@ class Preparation:
             baseline=job.plan["baseline"],
             points=tuple(self.points),
             n_prompts=len(self.prompts),
-            thresholds=Thresholds.model_validate(compare.thresholds.model_dump() | {"min_blocks": max(compare.blocks, 1)}),
+            thresholds=Thresholds.model_validate(
+                compare.thresholds.model_dump() | {"min_blocks": max(compare.blocks, 1)}
+            ),
             cache_regime="warm" if caching else "cold",
             restarts=compare.restart_every != 0 or not together,
             resident=together,
