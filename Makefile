@@ -10,7 +10,7 @@ WORKERS ?= -n 2 --dist loadgroup
 READY := $(VENV)/.ready
 export DRAFTSMITH_TARGET ?= $(CURDIR)/.cache/demo-target
 
-.PHONY: gpu-pack demo test quick pure check lint format docs venv target clean
+.PHONY: gpu-pack service-demo demo test quick pure check lint format docs venv target clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -18,6 +18,9 @@ help: ## this list
 
 demo: $(READY) ## the whole loop on this machine, from nothing, in the folder demo/
 	$(BIN)/draftsmith demo $(DEMO)
+
+service-demo: $(READY) target ## the service on this machine under load: trained, promoted, fallen back, swapped (about 40 minutes)
+	$(BIN)/python benchmarks/service_demo.py service-demo --target $(DRAFTSMITH_TARGET)
 
 test: $(READY) target ## every test, real engine included
 	.ci/test.sh $(BIN)/python $(WORKERS) $(PYTEST_ARGS)

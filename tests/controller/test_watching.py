@@ -9,10 +9,10 @@ import pytest
 from moments import AUTO, CHAMPION, NOW
 
 from draftsmith.contract.control import LiveSeen
-from draftsmith.contract.errors import EngineLostError
+from draftsmith.contract.errors import EngineError, EngineLostError
 from draftsmith.controller.acceptance import over
 from draftsmith.controller.live import WINDOW_DRAFTS, LiveReader, promised_share
-from draftsmith.engines.base import Snapshot
+from draftsmith.engines.base import ServerIdentity, Snapshot
 from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.engines.vllm.metrics import parse_metrics
 
@@ -119,6 +119,23 @@ def test_how_long_it_does_not_pay_is_counted_without_a_break_and_begins_anew_aft
     watch.look()
     watch.server.serve(2, 1.2)
     assert watch.look().below_s < 30
+
+
+def test_metrics_of_another_model_are_not_taken_for_ours(tmp_path: Path) -> None:
+    server, names = Server(), ["one", "two", "one"]
+
+    def identify(_url: str) -> ServerIdentity:
+        return ServerIdentity(version="1", model=names[0], start_id=None)
+
+    reader = LiveReader(VllmEngine(tmp_path), AUTO, server.reading, identify)
+    reader.look("http://one", NOW, CHAMPION)
+    server.serve(50, 1.1)
+    server.restart()
+    names.pop(0)
+    with pytest.raises(EngineError, match="another model"):
+        reader.look("http://one", NOW + 10, CHAMPION)
+    names.pop(0)
+    assert reader.look("http://one", NOW + 20, CHAMPION).requests == 0
 
 
 def test_no_traffic_is_no_bad_acceptance(watch: Watch) -> None:

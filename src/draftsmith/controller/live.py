@@ -16,7 +16,7 @@ from draftsmith.contract.errors import EngineError
 from draftsmith.contract.measure import SpecCounters
 from draftsmith.contract.policy import Policy
 from draftsmith.controller.acceptance import Wealth, bet, share
-from draftsmith.engines.base import Engine, Snapshot
+from draftsmith.engines.base import Engine, ServerIdentity, Snapshot
 
 FIGURES_S = 120.0
 WINDOW_DRAFTS = 400
@@ -49,12 +49,19 @@ class Fall(Frozen):
 class LiveReader:
     """Follows one server. `url` may change: that is another server."""
 
-    def __init__(self, engine: Engine, policy: Policy, reading: Callable[[str], Snapshot] | None = None) -> None:
+    def __init__(
+        self, engine: Engine, policy: Policy, reading: Callable[[str], Snapshot] | None = None,
+        identify: Callable[[str], ServerIdentity] | None = None,
+    ) -> None:  # fmt: skip
+        """`reading`, `identify`: how the server is asked; default: by the engine."""
         self.engine, self.policy = engine, policy
         self._reading = reading or engine.reading
+        self._identify = identify or (None if reading else engine.identify)
         self._samples: deque[Sample] = deque()
         self._last: tuple[str, float, Snapshot] | None = None
         self._below: tuple[float, int] | None = None
+        self._asked: tuple[str, str | None] | None = None
+        self._model: str | None = None
         self.fall = Fall()
 
     def look(self, url: str, now: float, champion: Champion | None, since: float | None = None) -> LiveSeen:
@@ -65,6 +72,7 @@ class LiveReader:
             self._below = None  # "for so long without a break" begins anew: nothing is done on what was not seen
             self._last = None
             raise
+        self._require_same_model(url, reading.start_id)
         before, self._last = self._last, (url, now, reading)
         if before is not None and before[0] == url and now > before[1]:
             self._count(before[1], before[2], now, reading)
@@ -74,6 +82,19 @@ class LiveReader:
         while self._samples and self._samples[0].at - self._samples[0].seconds < first - 1.0:
             self._samples.popleft()
         return self._figures(now, champion)
+
+    def _require_same_model(self, url: str, start_id: str | None) -> None:
+        """Asked once a start of the server. Raises EngineError where another model answers than at first."""
+        if self._asked == (url, start_id) or self._identify is None:
+            return
+        model = self._identify(url).model
+        if self._model is not None and model != self._model:
+            self._below = self._last = None
+            raise EngineError(
+                f"the server's metrics are those of another model ({model}, and it was {self._model})",
+                "point serving.endpoint to the served model",
+            )
+        self._model, self._asked = model, (url, start_id)
 
     def _count(self, then: float, before: Snapshot, now: float, reading: Snapshot) -> None:
         try:
