@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import re
 import signal
 import subprocess
 import threading
@@ -25,22 +24,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from refusals import RefusedCallError, by_fields, by_labels, require_restricted, require_same, require_valid
+
 from draftsmith.kit.clock import Clock, SystemClock
 
 Object = dict[str, Any]
 Key = tuple[str, str, str]  # plural, namespace, name
 KINDS = {"pods": "Pod", "services": "Service", "persistentvolumeclaims": "PersistentVolumeClaim", "nodes": "Node",
-         "jobs": "Job", "deployments": "Deployment", "inferenceservices": "InferenceService"}  # fmt: skip
+         "jobs": "Job", "deployments": "Deployment", "inferenceservices": "InferenceService", "events": "Event",
+         "resourcequotas": "ResourceQuota", "priorityclasses": "PriorityClass"}  # fmt: skip
 
 TOLD = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: no GPU"}
 UNPLACED: Object = {"phase": "Pending", "conditions": [TOLD]}
 EVICTED: Object = {"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory", "conditions": []}
-
-
-class RefusedCallError(Exception):
-    def __init__(self, status: int, reason: str, message: str, retry_after: int | None = None) -> None:
-        super().__init__(message)
-        self.status, self.reason, self.message, self.retry_after = status, reason, message, retry_after
 
 
 @dataclass(frozen=True)
@@ -90,9 +86,13 @@ class FakeCluster:
     clock: Clock = field(default_factory=SystemClock)
     rules: list[Object] | None = None
     quota: str | None = None
+    suspends: bool = False  # a queue holds back every new Job
+    namespaces: frozenset[str] = frozenset({"default", "serve", "other"})
+    restricted: frozenset[str] = frozenset()  # namespaces that enforce the Pod Security Standard
     behaviour: Callable[[Object], str] = lambda pod: "ready"
     rollout: Callable[[Object], str] = lambda deployment: "ready"
     logs: Callable[[Object], str] = lambda pod: "the engine said this\n"
+    on_pod: Callable[[Object], Object | None] = lambda pod: None  # an event that comes with a new pod
     objects: dict[Key, Object] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -134,8 +134,12 @@ class FakeCluster:
             now = datetime.fromtimestamp(self.clock.unix(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
             meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": now, "generation": 1}
             self._store(key, item, "ADDED")
-            if plural == "jobs":
+            if plural == "jobs" and self.suspends:
+                item["spec"]["suspend"] = True
+            elif plural == "jobs":
                 self._pod_of(item, item["spec"]["template"], "Job")
+            if plural == "pods" and (told := self.on_pod(item)) is not None:
+                self.put(told)
             if plural == "pods" and self.behaviour(item) == "run":
                 self._run(item)
             if plural == "deployments":
@@ -269,6 +273,8 @@ class FakeCluster:
             states = iter(
                 [*first, _pod("Pending", {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}})]
             )
+        elif fate == "attach":
+            states = iter([_pod("Pending", {"waiting": {"reason": "ContainerCreating"}})])
         elif fate == "crash":
             states = iter([_pod("Running", {"running": {"startedAt": "t"}}),
                            _pod("Failed", {"terminated": {"exitCode": 1, "reason": "Error"}})])  # fmt: skip
@@ -400,22 +406,30 @@ class FakeCluster:
         if method == "POST":
             item = copy.deepcopy(body)
             item["metadata"].setdefault("namespace", call.namespace)
-            if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", item["metadata"]["name"]):
-                raise RefusedCallError(422, "Invalid", f"metadata.name: Invalid value: {item['metadata']['name']!r}")
+            self._admit(call, item, strict=query.get("fieldValidation") == "Strict")
             if call.plural == "pods" and self.quota:
                 raise RefusedCallError(
                     403, "Forbidden", f'pods "{item["metadata"]["name"]}" is forbidden: {self.quota}'
+                )
+            if call.dry and (call.plural, call.namespace or "", item["metadata"]["name"]) in self.objects:
+                raise RefusedCallError(
+                    409, "AlreadyExists", f'{call.plural} "{item["metadata"]["name"]}" already exists'
                 )
             return item if call.dry else self.put(item, call.plural)
         if key not in self.objects:
             raise RefusedCallError(404, "NotFound", f'{call.plural} "{call.name}" not found')
         item = self.objects[key]
         if method == "GET":
-            return self.logs(item) if call.sub == "log" else item
+            if call.sub == "log":
+                self._require_container(item, query.get("container", ""))
+                return self.logs(item)
+            return item
         if method == "PATCH":
             changed = copy.deepcopy(item)
             for operation in body:
                 _apply(changed, operation)
+            require_valid(changed, strict=query.get("fieldValidation") == "Strict")
+            require_same(item, changed)
             self._updated(key, changed)
             return changed
         wanted = ((body or {}).get("preconditions") or {}).get("uid")
@@ -423,6 +437,25 @@ class FakeCluster:
             raise RefusedCallError(409, "Conflict", "the UID in the precondition does not match")
         self._remove(key)
         return {"kind": "Status", "status": "Success"}
+
+    def _admit(self, call: Call, item: Object, *, strict: bool) -> None:
+        """What stands between a request and the store."""
+        if item["metadata"]["namespace"] != call.namespace:
+            raise RefusedCallError(400, "BadRequest", "the namespace of the object does not match that of the request")
+        if call.namespace and call.namespace not in self.namespaces:
+            raise RefusedCallError(404, "NotFound", f'namespaces "{call.namespace}" not found')
+        require_valid(item, strict=strict)
+        if call.plural == "pods" and call.namespace in self.restricted:
+            require_restricted(item)
+        wanted = item.get("spec", {}).get("priorityClassName") if call.plural == "pods" else None
+        if wanted and ("priorityclasses", "", wanted) not in self.objects:
+            told = f"no PriorityClass with name {wanted} was found"
+            raise RefusedCallError(403, "Forbidden", f'pods "{item["metadata"]["name"]}" is forbidden: {told}')
+
+    def _require_container(self, pod: Object, name: str) -> None:
+        if name not in {container["name"] for container in pod["spec"]["containers"]}:
+            told = f"container {name} is not valid for pod {pod['metadata']['name']}"
+            raise RefusedCallError(400, "BadRequest", told)
 
     def _list(self, call: Call, query: dict[str, str]) -> Object:
         found = [copy.deepcopy(item) for key, item in sorted(self.objects.items()) if _selected(key, item, call, query)]
@@ -539,16 +572,11 @@ def _covers(rule: Object, call: Call) -> bool:
 
 
 def _selected(key: Key, item: Object, call: Call, query: dict[str, str]) -> bool:
-    plural, namespace, name = key
+    plural, namespace, _ = key
     if plural != call.plural or (call.namespace is not None and namespace != call.namespace):
         return False
     labels = item["metadata"].get("labels") or {}
-    for part in filter(None, query.get("labelSelector", "").split(",")):
-        label, _, value = part.partition("=")
-        if labels.get(label) != value:
-            return False
-    wanted = query.get("fieldSelector", "")
-    return not wanted or wanted == f"metadata.name={name}"
+    return by_labels(query.get("labelSelector", ""), labels) and by_fields(query.get("fieldSelector", ""), plural, item)
 
 
 def _pod(phase: str, state: Object, *, ready: bool = False) -> Object:
@@ -569,10 +597,10 @@ def _apply(item: Any, operation: Object) -> None:
     kind = operation["op"]
     if kind == "test":
         if place.get(last) != operation["value"]:
-            raise RefusedCallError(422, "Invalid", f"testing value {operation['path']} failed: test failed")
+            raise RefusedCallError(422, "Invalid", "the server rejected our request due to an error in our request")
     elif kind == "remove":
         del place[last]
     else:
         if kind == "replace" and last not in place:
-            raise RefusedCallError(422, "Invalid", f"replace operation does not apply: {operation['path']} is missing")
+            raise RefusedCallError(422, "Invalid", "the server rejected our request due to an error in our request")
         place[last] = operation["value"]

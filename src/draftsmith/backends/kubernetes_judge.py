@@ -7,11 +7,14 @@ its script noted.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from signal import SIGTERM
 
 from draftsmith.backends.base import outcome
 from draftsmith.contract.job import JobResult, JobStatus
 from draftsmith.contract.pods import PodView, view
 from draftsmith.kit.kube import Object
+
+QUEUE = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ def has_ended(job: Object) -> bool:
 
 def living(job: Object, pod: Object | None, waited_s: float, stuck_s: float) -> JobStatus:
     """PENDING or RUNNING, with why it waits; FAILED if its image could not be pulled for `stuck_s`."""
-    found = view(pod) if pod else PodView("waiting", "no pod yet; a quota may hold it back")
+    found = view(pod) if pod else PodView("waiting", waits(job))
     if found.stage in ("running", "ready"):
         return JobStatus(state="RUNNING")
     if found.stage == "stuck" and waited_s >= stuck_s:
@@ -44,6 +47,14 @@ def living(job: Object, pod: Object | None, waited_s: float, stuck_s: float) -> 
     if found.stage in ("ended", "evicted"):
         return JobStatus(state="RUNNING", detail=f"{found.detail}; the Job has not noted it yet")
     return JobStatus(state="PENDING", detail=found.detail)
+
+
+def waits(job: Object) -> str:
+    """Why a Job has no pod."""
+    if job["spec"].get("suspend"):
+        queue = (job["metadata"].get("labels") or {}).get(QUEUE)
+        return f"suspended: the queue {queue} has not admitted it" if queue else "suspended (spec.suspend)"
+    return "no pod yet; a quota may hold it back"
 
 
 def judge(evidence: Evidence) -> JobStatus:
@@ -57,6 +68,9 @@ def judge(evidence: Evidence) -> JobStatus:
         return outcome(None, code, cancelled=True)
     if pod is not None and pod.stage == "evicted":
         return JobStatus(state="LOST", detail=f"{pod.detail}; it resumes when started again", exit_code=code)
+    gone = evidence.job is None or bool(evidence.job["metadata"].get("deletionTimestamp"))
+    if gone and condition is None and code == -SIGTERM:
+        return JobStatus(state="LOST", detail="removed by somebody else; it resumes when started again", exit_code=code)
     if condition is not None and condition[0] == "DeadlineExceeded":
         return JobStatus(state="FAILED", detail="it ran longer than its time limit", exit_code=code)
     if pod is not None and pod.stage == "ended" and "memory" in pod.detail:

@@ -21,12 +21,15 @@ from draftsmith.kit.kube import ApiError, Resource
 DOMAIN = "draftsmith.dev"
 EXPERIMENT = f"{DOMAIN}/experiment"
 ARM = f"{DOMAIN}/arm"
+WORKSPACE = f"{DOMAIN}/workspace"  # whose canary it is: an experiment of the same name may be somebody else's
 JOB_NAME = f"{DOMAIN}/job"  # annotation: the whole name, which a label cannot hold
 WORKDIR = f"{DOMAIN}/workdir"
 EXPIRES = f"{DOMAIN}/expires-unix"  # annotation: nothing needs the object after this moment
 MANAGED_BY = "app.kubernetes.io/managed-by"
 COMPONENT = "app.kubernetes.io/component"
 OURS = f"{MANAGED_BY}=draftsmith"
+
+PRIORITY_CLASS = "draftsmith-canary"  # deploy/kubernetes/base: below zero, so that production takes the GPUs back
 
 Scheduler = Literal["default", "slurm"]
 SLURM_SCHEDULER = "slurm-bridge-scheduler"
@@ -56,7 +59,9 @@ class ClusterOptions(Frozen):
     labels: dict[str, str] = Field(
         default_factory=dict, description="further labels of everything created, such as kueue.x-k8s.io/queue-name"
     )
-    priority_class: str | None = Field(None, description="priorityClassName of pods; choose one that never preempts")
+    priority_class: str | None = Field(
+        None, description="priorityClassName of pods; canaries: draftsmith-canary where the cluster has it"
+    )
     run_as_user: int = Field(1000, ge=1, description="user id of containers; never 0")
     run_as_group: int = Field(1000, ge=1, description="group id of containers")
 
@@ -94,10 +99,13 @@ def require_name(name: str, what: str, *, dotted: bool = False) -> str:
     return name
 
 
-def labels_of(options: ClusterOptions, component: str, experiment: str, arm: str | None = None) -> dict[str, str]:
+def labels_of(
+    options: ClusterOptions, component: str, experiment: str, arm: str | None = None, workspace: str = ""
+) -> dict[str, str]:
     """Labels of an object. The own ones win over the options'."""
     own = {MANAGED_BY: "draftsmith", COMPONENT: component, EXPERIMENT: slug(experiment)}
-    return {**options.labels, **own, **({ARM: slug(arm)} if arm else {})}
+    whose = {WORKSPACE: workspace} if workspace else {}
+    return {**options.labels, **own, **({ARM: slug(arm)} if arm else {}), **whose}
 
 
 def selector(**wanted: str) -> str:
@@ -166,6 +174,9 @@ def _each(resource: Resource, verbs: str) -> tuple[Permission, ...]:
     return tuple(Permission(verb, resource) for verb in verbs.split())
 
 
+# What makes reasons plainer. Without them a comparison goes on, and says less.
+TELLING_PERMISSIONS = (*_each(kube.EVENTS, "list"), *_each(kube.QUOTAS, "list"))
+PRIORITY_PERMISSIONS = (Permission("get", kube.PRIORITY_CLASSES, cluster=True),)
 CANARY_PERMISSIONS = (
     *_each(kube.DEPLOYMENTS, "get list"),
     *_each(kube.JOBS, "create list delete"),
@@ -199,6 +210,10 @@ def explain(error: ApiError, doing: str) -> DraftsmithError:
         return PrerequisiteError(said, "wait for other work to end, lower what is asked for, or have the quota raised")
     if error.status == 403 and "podsecurity" in text:
         return PrerequisiteError(said, "use a namespace whose Pod Security Standard allows it; docs/kubernetes.md")
+    if "admissionpolicy" in text or "admission webhook" in text:
+        return PrerequisiteError(said, "a rule of this cluster refuses it now: ask who keeps it, and run again")
+    if error.status == 403 and "priorityclass" in text:
+        return PrerequisiteError(said, "apply deploy/kubernetes/base, or name another one in priority_class")
     if error.status == 403:
         return PrerequisiteError(said, RBAC_HINT)
     if error.status == 404:

@@ -47,7 +47,8 @@ def view(pod: dict[str, Any]) -> PodView:
     restarts = sum(int(c.get("restartCount") or 0) for c in containers)
     disrupted = conditions.get("DisruptionTarget", {})
     if status.get("reason") in TAKEN_AWAY or disrupted.get("status") == "True":
-        said = status.get("message") or disrupted.get("message") or status.get("reason") or ""
+        words = (status.get("reason") or disrupted.get("reason"), status.get("message") or disrupted.get("message"))
+        said = ": ".join(dict.fromkeys(word for word in words if word))
         return PodView("evicted", f"taken away by the cluster: {said}".rstrip(": "), restarts=restarts)
     for container in containers:
         state = container.get("state") or {}

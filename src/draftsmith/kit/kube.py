@@ -23,6 +23,9 @@ ATTEMPTS = 6
 LONGEST_PAUSE_S = 30.0
 READ_SLACK_S = 10.0  # a watch may end so much later than it was asked to
 AGAIN = frozenset({0, 429, 500, 502, 503, 504})
+STRICT = {"fieldValidation": "Strict"}  # a field that the server does not know is an error, not left out
+SETTLING_S = 20.0  # after an API server was away, it may refuse until it has read its Roles
+REVIEWS_AGAIN = 4
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,9 @@ PODS = Resource("", "v1", "pods", "Pod")
 SERVICES = Resource("", "v1", "services", "Service")
 CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
+EVENTS = Resource("", "v1", "events", "Event")
+QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
+PRIORITY_CLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False)
 JOBS = Resource("batch", "v1", "jobs", "Job")
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 INFERENCE_SERVICES = Resource("serving.kserve.io", "v1beta1", "inferenceservices", "InferenceService")
@@ -105,6 +111,7 @@ class KubeApi:
         self._timeout_s = timeout_s
         self._attempts = attempts
         self.clock = clock or SystemClock()
+        self._settled = float("-inf")  # monotonic time until which a 403 may be of a server that has just begun
 
     def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
         """One object."""
@@ -131,12 +138,17 @@ class KubeApi:
 
     def create(self, resource: Resource, namespace: str | None, body: Object, *, dry_run: bool = False) -> Object:
         """A new object. `dry_run`: all checks of the server (schema, quota, admission), and nothing is kept."""
-        return self._object("POST", resource.path(namespace), {"dryRun": "All"} if dry_run else {}, body)
+        query = STRICT | ({"dryRun": "All"} if dry_run else {})
+        return self._object("POST", resource.path(namespace), query, body)
 
     def patch(self, resource: Resource, namespace: str, name: str, operations: Sequence[Object]) -> Object:
         """JSON patch: all operations or none. A failed `test` is ApiError 422."""
         return self._object(
-            "PATCH", resource.path(namespace, name), {}, list(operations), content_type="application/json-patch+json"
+            "PATCH",
+            resource.path(namespace, name),
+            {},
+            list(operations),
+            content_type="application/json-patch+json",
         )
 
     def delete(self, resource: Resource, namespace: str, name: str, *, uid: str | None = None) -> None:
@@ -166,7 +178,22 @@ class KubeApi:
             **({"namespace": namespace} if namespace else {}),
         }
         body = {"apiVersion": REVIEWS.api_version, "kind": REVIEWS.kind, "spec": {"resourceAttributes": asked}}
-        return bool((self.create(REVIEWS, None, body).get("status") or {}).get("allowed"))
+        pause_s = 0.5
+        for _ in range(REVIEWS_AGAIN):
+            said = self.create(REVIEWS, None, body).get("status") or {}
+            # A server that has not read its Roles yet says no, and that it could not find them.
+            if said.get("allowed") or "not found" not in str(said.get("evaluationError") or ""):
+                break
+            self.clock.sleep(pause_s)
+            pause_s *= 2
+        return bool(said.get("allowed"))
+
+    def passing(self, error: ApiError) -> bool:
+        """Whether a refusal may be gone in a moment: of an API server that was away and has not read its Roles yet."""
+        if error.status not in (401, 403):
+            return False
+        roles = "RBAC: " in error.message and "not found" in error.message
+        return roles or self.clock.monotonic() < self._settled
 
     def watch(
         self, resource: Resource, namespace: str, select: Selection, since: str, limit_s: float
@@ -214,7 +241,7 @@ class KubeApi:
                 data = self._send(method, path, query or {}, body, content_type).data
                 return data.decode("utf-8", "replace") if text else json.loads(data or b"{}")
             except ApiError as error:
-                if error.status not in AGAIN or attempt == self._attempts - 1:
+                if attempt == self._attempts - 1 or not (error.status in AGAIN or self.passing(error)):
                     raise
                 self.clock.sleep(min(max(error.retry_after_s or 0.0, pause_s), LONGEST_PAUSE_S))
                 pause_s *= 2
@@ -232,6 +259,16 @@ class KubeApi:
         read_s: float | None = None,
     ) -> Any:
         """One attempt. `read_s` set: the body is not read here, and may take so long between two parts."""
+        try:
+            return self._sent(method, path, query, body, content_type, read_s)
+        except ApiError as error:
+            if error.status == 0 or error.status >= 500:
+                self._settled = self.clock.monotonic() + SETTLING_S
+            raise
+
+    def _sent(
+        self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str, read_s: float | None
+    ) -> Any:
         import urllib3
 
         configuration = self._client.configuration

@@ -61,7 +61,7 @@ def follow(
                     if (answer := decide(list(seen.values()))) is not None:
                         return answer
         except ApiError as error:
-            if error.status in FINAL:
+            if error.status in FINAL and not api.passing(error):
                 raise
             failure = None if error.status == 410 else error
             version = "" if error.status == 410 else version

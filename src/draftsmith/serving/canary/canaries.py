@@ -3,7 +3,7 @@
 Laws:
 - Dry by default: `plan` shows the exact YAML; only `allow_cluster=True` lets anything be created or removed.
 - The intent is on disk before the first object exists, and goes only when the cluster has confirmed that all are gone.
-- Removal is by the experiment's label and nothing else, also after a signal; a volume claim goes last, and on request.
+- Removal is by the labels of experiment and workspace and nothing else, also after a signal; a volume claim goes last, and on request.
 - The cluster itself ends every canary after `lifetime_s`, should nobody come back.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from draftsmith.contract.cluster import (
     CANARY_PERMISSIONS,
     DOMAIN,
     NODE_PERMISSIONS,
+    PRIORITY_CLASS,
     RBAC_HINT,
     VOLUME_PERMISSIONS,
     Permission,
@@ -35,6 +36,7 @@ from draftsmith.kit.kube import (
     DEPLOYMENTS,
     NODES,
     PODS,
+    PRIORITY_CLASSES,
     SERVICES,
     ApiError,
     KubeApi,
@@ -43,6 +45,7 @@ from draftsmith.kit.kube import (
 )
 from draftsmith.serving.canary.check import choose_node, require_unrouted
 from draftsmith.serving.canary.ready import CanaryServer, Endpoint, Readiness, start_id
+from draftsmith.serving.canary.reasons import require_quota, told_by_events
 from draftsmith.serving.canary.removal import Intent, Ledger, Removal, named, translated, unwinding
 from draftsmith.serving.canary.text import (
     CONTAINER,
@@ -112,7 +115,7 @@ class Canaries:
 
         Raises InputError, RefusedError or PrerequisiteError for whatever stands against it.
         """
-        options = self._options
+        options = self._ranked()
         with translated(f"read the deployment {self._deploy}"):
             standing = read_standing(self._api.get(DEPLOYMENTS, options.namespace, self._deploy), options)
         require_copyable(standing, options)
@@ -120,9 +123,9 @@ class Canaries:
             services = self._api.list(SERVICES, options.namespace).items
             deployments = self._api.list(DEPLOYMENTS, options.namespace).items
         place = self._node(standing, len(arms), node) if check and options.check_node else options.node
-        now = self._api.clock.unix()
+        now, whose = self._api.clock.unix(), self._ledger.workspace()
         mapped = [ArmPlan(arm.name, in_containers(arm.spec_config, options.paths), arm.flags) for arm in arms]
-        objects = tuple(render_arm(standing, arm, options, experiment, place, now) for arm in mapped)
+        objects = tuple(render_arm(standing, arm, options, experiment, place, now, whose) for arm in mapped)
         for arm in objects:
             require_unrouted(pod_of(arm)["metadata"]["labels"], services, deployments)
         return CanaryPlan(experiment, standing, objects, render_staging(options, experiment), place)
@@ -143,6 +146,7 @@ class Canaries:
                 if arm.resource != PODS:
                     self._api.create(arm.resource, self._options.namespace, arm.workload, dry_run=True)
                 self._api.create(PODS, self._options.namespace, pod_of(arm), dry_run=True)
+        require_quota(self._api, self._options.namespace, [pod_of(arm) for arm in plan.arms])
 
     # -- up and down ------------------------------------------------------------------------------------------------
 
@@ -169,6 +173,11 @@ class Canaries:
         self.sweep()
         with unwinding(lambda: self.down(experiment), only_on_error=True):
             self._removal.remove(experiment)  # what an earlier attempt of this experiment left
+            if others := self._removal.others(experiment):
+                raise RefusedError(
+                    f"another workspace has canaries of an experiment {experiment}: {', '.join(others)}",
+                    "give this one another name (--experiment); those end by themselves",
+                )
             plan = self.plan(experiment, arms, node=node)
             copied = plan.standing.fingerprint()
             if served not in (None, copied):
@@ -225,7 +234,9 @@ class Canaries:
         for server in servers.values():
             pod = pods.get(server.pod)
             if pod is None:
-                raise EngineLostError(f"canary {server.arm} was removed", "start the comparison again")
+                why = told_by_events(self._api, self._options.namespace, server.pod)
+                said = f"canary {server.arm} was removed{f' ({why})' if why else ''}"
+                raise EngineLostError(said, "start the comparison again")
             if start_id(pod) != server.start_id or view(pod).stage not in ("ready", "running"):
                 raise EngineLostError(f"canary {server.arm} {view(pod).detail}", "start the comparison again")
 
@@ -246,6 +257,14 @@ class Canaries:
             selector={**(standing.pod_spec.get("nodeSelector") or {}), **options.node_selector},
             tolerations=standing.pod_spec.get("tolerations") or (),
         )
+
+    def _ranked(self) -> ServingOptions:
+        """The options; below everything else in priority, where the cluster has the class for it and no other is named."""
+        if self._options.priority_class is None:
+            with suppress(ApiError):
+                self._api.get(PRIORITY_CLASSES, None, PRIORITY_CLASS)
+                return self._options.model_copy(update={"priority_class": PRIORITY_CLASS})
+        return self._options
 
     def _may(self, permission: Permission) -> bool:
         where = None if permission.cluster else self._options.namespace

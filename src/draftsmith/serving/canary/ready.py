@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from draftsmith.contract.cluster import ARM, explain
+from draftsmith.contract.cluster import ARM, WORKSPACE, explain
 from draftsmith.contract.errors import BackendError, DraftsmithError, EngineStartError, PrerequisiteError
 from draftsmith.contract.pods import view
-from draftsmith.kit.kube import PODS, ApiError, KubeApi, Object
+from draftsmith.kit.kube import JOBS, PODS, ApiError, KubeApi, Object
 from draftsmith.kit.kube_watch import TimeIsUpError, follow
+from draftsmith.serving.canary.reasons import HELD, told_by_events, why_no_pod
 from draftsmith.serving.canary.removal import named
 from draftsmith.serving.canary.text import CONTAINER, ArmObjects
 from draftsmith.serving.kubernetes.options import ServingOptions
@@ -52,20 +53,29 @@ class Readiness:
         clock, options = self.api.clock, self.options
         began = clock.monotonic()
         wanted = {arm.workload["metadata"]["labels"][ARM]: arm for arm in self.arms}
+        mine = self.arms[0].workload["metadata"]["labels"].get(WORKSPACE, "")
 
         def decide(pods: Sequence[Object]) -> dict[str, CanaryServer] | None:
             ready: dict[str, CanaryServer] = {}
+            late = clock.monotonic() - began > options.schedule_timeout_s
+            missing = dict(wanted)
             for pod in pods:
-                arm = wanted.get(pod["metadata"]["labels"].get(ARM, ""))
+                labels = pod["metadata"]["labels"]
+                arm = wanted.get(labels.get(ARM, "")) if labels.get(WORKSPACE, "") == mine else None
                 if arm is None or pod["metadata"].get("deletionTimestamp"):
                     continue
                 found = view(pod)
+                missing.pop(labels[ARM])
                 if found.stage in ("stuck", "ended", "evicted"):
                     raise self._failed(arm, pod)
-                if found.stage == "unplaced" and clock.monotonic() - began > options.schedule_timeout_s:
+                if found.stage == "unplaced" and late:
                     raise self._failed(arm, pod)
+                if found.stage == "waiting" and late and (why := self._events(pod, HELD)):
+                    raise PrerequisiteError(f"canary {arm.arm}: {why}", "see that its volumes can be mounted there too")
                 if found.stage == "ready":
                     ready[arm.arm] = self._server(arm, pod)
+            if late and missing:
+                self._no_pod(next(iter(missing.values())))
             return ready if len(ready) == len(self.arms) else None
 
         try:
@@ -117,6 +127,21 @@ class Readiness:
             f"no pod of {self.experiment} appeared within {self.options.start_timeout_s:g} s",
             "look at the events of its Jobs: a quota or an admission rule may hold them back",
         )
+
+    def _no_pod(self, arm: ArmObjects) -> None:
+        """Raise PrerequisiteError with the reason why an arm has no pod."""
+        if arm.resource != JOBS:
+            return
+        jobs = self.api.list(JOBS, self.options.namespace, named(experiment=self.experiment, component="canary")).items
+        job = next((job for job in jobs if job["metadata"]["name"] == arm.name), None)
+        why = why_no_pod(self.api, self.options.namespace, job) if job else "its Job was removed by somebody else"
+        raise PrerequisiteError(
+            f"canary {arm.arm}: {why} (after {self.options.schedule_timeout_s:g} s)",
+            "run again when there is room for all arms, or raise serving.options.schedule_timeout_s",
+        )
+
+    def _events(self, pod: Object, only: frozenset[str]) -> str:
+        return told_by_events(self.api, self.options.namespace, pod["metadata"]["name"], only)
 
     def _tail(self, pod: Object) -> str:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import psutil
 from pydantic import ValidationError
 
 from draftsmith.contract.base import Frozen
-from draftsmith.contract.cluster import COMPONENT, EXPERIMENT, EXPIRES, explain, selector, slug
+from draftsmith.contract.cluster import EXPERIMENT, EXPIRES, WORKSPACE, explain, selector, slug
 from draftsmith.contract.errors import BackendError, RunInterruptedError
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.kit.kube import CLAIMS, JOBS, PODS, SERVICES, ApiError, KubeApi, Object, Selection
@@ -24,6 +25,8 @@ from draftsmith.kit.kube_watch import TimeIsUpError, follow
 from draftsmith.serving.kubernetes.options import ServingOptions
 
 SAME_PROCESS_S = 1.0
+PATIENCE_S = 30.0  # with an API server that refuses what it allowed when the canaries were started
+PAUSE_S = 2.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ROUNDS = 3
 REMOVED = (SERVICES, JOBS, PODS)  # in this order: no traffic to what is about to go
@@ -85,6 +88,17 @@ class Ledger:
         """It is gone from the cluster."""
         (self._folder / f"{slug(experiment)}.json").unlink(missing_ok=True)
 
+    def workspace(self) -> str:
+        """The mark of this workspace on its canaries: the same in every process, of no other workspace."""
+        path = self._folder.parent / "canary-workspace"
+        with suppress(FileNotFoundError):
+            return path.read_text(encoding="ascii").strip()
+        with suppress(FileExistsError):
+            handle = os.open(private_dir(path.parent) / path.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w", encoding="ascii") as out:
+                out.write(secrets.token_hex(8))
+        return path.read_text(encoding="ascii").strip()
+
     def intents(self) -> list[Intent]:
         """All that are on record. A damaged file is left alone: the lifetime ends what it meant."""
         found = []
@@ -102,25 +116,48 @@ class Removal:
 
     def remove(self, experiment: str, *, volumes: bool = False) -> list[str]:
         """Everything of an experiment; returns `Kind/name` of what was there. Raises BackendError if some remains."""
+        select = named(experiment=experiment, component="canary")
+        end = self._api.clock.monotonic() + PATIENCE_S
         with translated(f"remove the canaries of {experiment}"):
-            return self._remove(named(experiment=experiment, component="canary"), volumes and experiment)
+            while True:
+                try:
+                    return self._remove(select, self._is_mine, experiment if volumes else "")
+                except ApiError as error:  # what holds a GPU is not left behind for a refusal that passes
+                    if error.status not in (401, 403) or self._api.clock.monotonic() >= end:
+                        raise
+                self._api.clock.sleep(PAUSE_S)
+
+    def others(self, experiment: str) -> list[str]:
+        """Names of canaries of an experiment of this name that another workspace has started."""
+        select = named(experiment=experiment, component="canary")
+        with translated(f"look for canaries of {experiment}"):
+            found = [
+                item for kind in (JOBS, PODS) for item in self._api.list(kind, self._options.namespace, select).items
+            ]
+        return sorted({str(item["metadata"]["name"]) for item in found if not self._is_mine(item)})
+
+    def _is_mine(self, item: Object) -> bool:
+        """One without a mark was made before there were any."""
+        return item["metadata"]["labels"].get(WORKSPACE, "") in ("", self._ledger.workspace())
 
     def remove_expired(self, now_unix_s: float) -> list[str]:
         """Canaries past their lifetime, of any run in this namespace, that the cluster has not ended itself."""
         with translated("look for canaries past their lifetime"):
             late = {
-                item["metadata"]["labels"].get(EXPERIMENT, "")
+                _start_of(item)
                 for resource in (JOBS, PODS)
                 for item in self._api.list(resource, self._options.namespace, named(component="canary")).items
                 if _expired(item, now_unix_s)
             }
-            return [name for each in sorted(late - {""}) for name in self._remove(_by_label(each), False)]
+            return self._remove(named(component="canary"), lambda item: _start_of(item) in late) if late else []
 
-    def _remove(self, select: Selection, volumes_of: str | bool) -> list[str]:
+    def _remove(self, select: Selection, wanted: Callable[[Object], bool], volumes_of: str = "") -> list[str]:
         removed: list[str] = []
         for resource in REMOVED:
             for _ in range(ROUNDS):  # a removal that met a conflict is asked for again
-                found = self._api.list(resource, self._options.namespace, select).items
+                found = [
+                    item for item in self._api.list(resource, self._options.namespace, select).items if wanted(item)
+                ]
                 names = [f"{resource.kind}/{item['metadata']['name']}" for item in found]
                 removed += [name for name in names if name not in removed]
                 here = [item for item in found if not item["metadata"].get("deletionTimestamp")]
@@ -129,9 +166,9 @@ class Removal:
                 if not here:
                     break
         if removed:
-            self._confirm(select)
+            self._confirm(select, wanted)
         if volumes_of:
-            for item in self._api.list(CLAIMS, self._options.namespace, named(experiment=str(volumes_of))).items:
+            for item in self._api.list(CLAIMS, self._options.namespace, named(experiment=volumes_of)).items:
                 removed.append(f"{CLAIMS.kind}/{item['metadata']['name']}")
                 self._delete(CLAIMS, item)
         return removed
@@ -140,19 +177,19 @@ class Removal:
         meta = item["metadata"]
         self._api.delete(resource, self._options.namespace, meta["name"], uid=meta["uid"])
 
-    def _confirm(self, select: Selection) -> None:
+    def _confirm(self, select: Selection, wanted: Callable[[Object], bool]) -> None:
         """Wait until nothing is left: a canary that still ends still holds its GPU."""
         limit_s, namespace = self._options.removal_timeout_s, self._options.namespace
         try:
-            follow(self._api, PODS, namespace, select, limit_s, lambda pods: True if not pods else None)
+            follow(self._api, PODS, namespace, select, limit_s, lambda pods: None if any(map(wanted, pods)) else True)
         except TimeIsUpError as late:
-            names = ", ".join(str(item["metadata"]["name"]) for item in late.objects)
+            names = ", ".join(str(item["metadata"]["name"]) for item in late.objects if wanted(item))
             raise BackendError(
                 f"{names or 'canaries'} could not be removed within {limit_s:g} s",
                 "run `draftsmith canary sweep` later; the cluster ends them at the end of their lifetime",
             ) from late.error
         for resource in REMOVED:
-            left = self._api.list(resource, namespace, select).items
+            left = filter(wanted, self._api.list(resource, namespace, select).items)
             if any(not item["metadata"].get("deletionTimestamp") for item in left):
                 raise BackendError(f"a {resource.kind} of the canaries came back", "run `draftsmith canary sweep`")
 
@@ -163,8 +200,10 @@ def named(experiment: str | None = None, component: str | None = None) -> Select
     return Selection(labels=selector(**{key: value for key, value in wanted.items() if value}))
 
 
-def _by_label(experiment_label: str) -> Selection:
-    return Selection(labels=f"{selector()},{COMPONENT}=canary,{EXPERIMENT}={experiment_label}")
+def _start_of(item: Object) -> tuple[str, str]:
+    """Experiment and workspace: what was started together."""
+    labels = item["metadata"]["labels"]
+    return labels.get(EXPERIMENT, ""), labels.get(WORKSPACE, "")
 
 
 def _expired(item: Object, now_unix_s: float) -> bool:

@@ -19,6 +19,7 @@ from draftsmith.contract.cluster import (
     EXPERIMENT,
     EXPIRES,
     MANAGED_BY,
+    WORKSPACE,
     container_security,
     labels_of,
     pod_placement,
@@ -78,10 +79,16 @@ class ArmObjects:
 
 
 def render_arm(
-    standing: Standing, arm: ArmPlan, options: ServingOptions, experiment: str, node: str | None, now_unix_s: float
+    standing: Standing,
+    arm: ArmPlan,
+    options: ServingOptions,
+    experiment: str,
+    node: str | None,
+    now_unix_s: float,
+    workspace: str = "",
 ) -> ArmObjects:
     """The objects of an arm. Raises InputError, RefusedError, PrerequisiteError for what cannot be a fair copy."""
-    labels = labels_of(options, "canary", experiment, arm.name)
+    labels = labels_of(options, "canary", experiment, arm.name, workspace)
     name = slug(f"ds-{slug(experiment, 40)}-{slug(arm.name, 16)}")
     annotations = {
         EXPIRES: str(int(now_unix_s) + options.lifetime_s),
@@ -104,7 +111,7 @@ def render_arm(
             "ttlSecondsAfterFinished": options.ttl_s,
             "template": {"metadata": {"labels": labels}, "spec": pod},
         }
-    own = {key: value for key, value in labels.items() if key in (MANAGED_BY, COMPONENT, EXPERIMENT, ARM)}
+    own = {key: value for key, value in labels.items() if key in (MANAGED_BY, COMPONENT, EXPERIMENT, ARM, WORKSPACE)}
     service = {
         "apiVersion": "v1",
         "kind": "Service",

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from draftsmith.contract.errors import RefusedError
 from draftsmith.contract.pods import view
 from draftsmith.kit.kube import Object
+from draftsmith.serving.kubernetes.standing import Standing
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ def deployment_rollout(item: Object) -> Rollout:
         if (late or held) and _seen(item):
             why = "the progress deadline is exceeded" if late else "pods cannot be created"
             return Rollout("failed", condition.get("message") or why)
+    if wanted == 0:
+        return Rollout("failed", "it was scaled to zero, so nobody has seen a new pod serve")
+    if item["spec"].get("paused"):
+        return Rollout("going", "it is paused (spec.paused)")
     counts = {key: int(status.get(key) or 0) for key in ("updatedReplicas", "replicas", "availableReplicas")}
     if not _seen(item):
         return Rollout("going", "the change has not been taken up yet")
@@ -69,6 +75,21 @@ def unplaced(pods: Sequence[Object]) -> str:
     """Why a pod has no node; empty if all have one."""
     views = (view(pod) for pod in pods if not pod["metadata"].get("deletionTimestamp"))
     return next((f"; {found.detail}" for found in views if found.stage == "unplaced"), "")
+
+
+def require_movable(standing: Standing) -> None:
+    """Raise RefusedError for an object whose change would start no pod now: nobody would see whether it serves."""
+    spec = standing.item["spec"]
+    if spec.get("paused"):
+        raise RefusedError(
+            f"{standing.name} is paused (spec.paused): its pods would not change",
+            f"kubectl rollout resume deployment {standing.name}, or wait for whoever paused it; then run again",
+        )
+    if standing.resource.kind == "Deployment" and standing.replicas == 0:
+        raise RefusedError(
+            f"{standing.name} is scaled to zero: no pod would show whether the new configuration serves",
+            "scale it to one pod, then run again",
+        )
 
 
 def needs_spare(item: Object) -> bool:

@@ -35,7 +35,7 @@ from draftsmith.serving.canary.removal import translated
 from draftsmith.serving.canary.text import from_containers, in_containers, require_visible
 from draftsmith.serving.kubernetes.options import ServingOptions
 from draftsmith.serving.kubernetes.patch import Words, json_patch, patch_text, values_text, wanted_words, words_of
-from draftsmith.serving.kubernetes.rollout import needs_spare
+from draftsmith.serving.kubernetes.rollout import needs_spare, require_movable
 from draftsmith.serving.kubernetes.rollout_watch import RolloutWatch
 from draftsmith.serving.kubernetes.standing import PRESETS, Owner, Standing, owner_of, read_standing
 
@@ -89,11 +89,14 @@ class KubernetesServing:
     def check(self) -> None:
         """Whether a promotion could be made here, asked long before there is one. Changes nothing.
 
-        Raises PrerequisiteError if these credentials may not; where a patch is never made they need not.
+        Raises PrerequisiteError if these credentials may not; where a patch is never made they need not. RefusedError if the
+        object is paused or scaled to zero.
         """
-        owner = owner_of(self._read().item)
+        standing = self._read()
+        owner = owner_of(standing.item)
         if owner is None or self._may_patch(owner):
             self._require_rights()
+            require_movable(standing)
 
     def switch(self, expected: SpecConfig, new: SpecConfig) -> None:
         """See Serving; returns once every pod serves `new`.
@@ -112,6 +115,7 @@ class KubernetesServing:
         if not self._allowed:
             raise RefusedError(f"dry run: would patch {self._resource.kind} {self._deploy}", DRY)
         self._require_rights()
+        require_movable(standing)
         self._require_room(standing)
         words = self._words(standing, command)
         note = SwitchNote(
@@ -212,7 +216,7 @@ class KubernetesServing:
 
     def _patch(self, standing: Standing, old: Words, new: Words) -> None:
         """Put `new` in the place of `old`, and only of `old`. Raises RefusedError if something else is there."""
-        for _ in range(CONFLICTS):
+        for attempt in range(CONFLICTS):
             if words_of(standing.container) == new:
                 return
             if words_of(standing.container) != old:
@@ -224,11 +228,15 @@ class KubernetesServing:
                 self._api.patch(self._resource, self._options.namespace, self._deploy, operations)
                 return
             except ApiError as error:
-                # A status update moves the version: read again, and try while the words are still the old ones.
-                if error.status != 409 and not (error.status == 422 and _is_test(error)):
+                # A status update moves the version: read again, and try while the words are still the old ones. What
+                # is refused for the very version that is there (a policy, a rule of the API) is refused for good.
+                if error.status not in (409, 422):
                     raise explain(error, f"patch {self._resource.kind} {self._deploy}") from error
-            self._api.clock.sleep(0.2)
-            standing = self._read()
+                refused = error
+            self._api.clock.sleep(0.2 * 2**attempt)
+            before, standing = _version(standing), self._read()
+            if refused.status == 422 and _version(standing) == before:
+                raise explain(refused, f"patch {self._resource.kind} {self._deploy}") from refused
         raise BackendError(f"{self._deploy} keeps changing; nothing was patched", "run again when it has come to rest")
 
     def _finish(self, standing: Standing) -> None:
@@ -260,8 +268,8 @@ class KubernetesServing:
         )
 
 
-def _is_test(error: ApiError) -> bool:
-    return "test" in error.message.lower() or error.reason in ("Invalid", "")
+def _version(standing: Standing) -> str:
+    return str(standing.item["metadata"].get("resourceVersion", ""))
 
 
 def _with_words(standing: Standing, words: Words) -> Object:

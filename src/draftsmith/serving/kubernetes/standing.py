@@ -56,6 +56,11 @@ class Standing:
         return str(self.item["metadata"]["name"])
 
     @property
+    def resource(self) -> Resource:
+        """What kind of object it is."""
+        return PRESETS[self.preset].resource
+
+    @property
     def replicas(self) -> int:
         """Pods it wants."""
         wanted = self.item["spec"].get("replicas")
