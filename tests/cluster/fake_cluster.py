@@ -93,6 +93,7 @@ class FakeCluster:
     rollout: Callable[[Object], str] = lambda deployment: "ready"
     logs: Callable[[Object], str] = lambda pod: "the engine said this\n"
     on_pod: Callable[[Object], Object | None] = lambda pod: None  # an event that comes with a new pod
+    mark: Callable[[Object], object] = lambda pod: None  # what the kubelet tells of a pod besides
     objects: dict[Key, Object] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -162,6 +163,8 @@ class FakeCluster:
         found: dict[str, Any] = {}
         with self.lock:
             for (plural, namespace, name), item in sorted(self.objects.items()):
+                if plural == "events":
+                    continue
                 meta, spec = item["metadata"], copy.deepcopy(item.get("spec"))
                 if plural == "pods":
                     spec.pop("nodeName", None)
@@ -220,10 +223,14 @@ class FakeCluster:
                     self._step_job(key, item)
                 if key[0] == "deployments":
                     self._step_deployment(key, item)
+                if key[0] == "inferenceservices":
+                    self._step_predictor(key, item)
 
     def _set(self, key: Key, item: Object, status: Object) -> None:
         if item.get("status") != status:
             item["status"] = status
+            if key[0] == "pods" and status.get("containerStatuses"):
+                self.mark(item)
             self._store(key, item, "MODIFIED")
 
     def _pod_of(self, owner: Object, template: Object, kind: str) -> None:
@@ -257,6 +264,8 @@ class FakeCluster:
                 self.steps[f"{owner['metadata']['generation']} lost"] = 1
                 self._set(key, pod, EVICTED)
                 self._pod_of(owner, owner["spec"]["template"], "Deployment")
+            return
+        if "serving.kserve.io/inferenceservice" in pod["metadata"].get("labels", {}):
             return
         fate, uid = self.behaviour(pod), pod["metadata"]["uid"]
         step = self.steps[uid] = self.steps.get(uid, 0) + 1
@@ -341,6 +350,39 @@ class FakeCluster:
         conditions = [late] if fate == "late" and step > 2 else []
         self._set(key, deployment, {"observedGeneration": meta["generation"], **counts, "conditions": conditions})
 
+    def _step_predictor(self, key: Key, service: Object) -> None:
+        """KServe in its raw mode: pods of the runtime's arguments and the model's; its status stays Ready meanwhile, and its
+        observedGeneration is that of the Deployment below it."""
+        labels = {"serving.kserve.io/inferenceservice": key[2], "component": "predictor"}
+        args = ["--port=8080", *service["spec"]["predictor"]["model"].get("args", [])]
+        pods = [
+            (k, p)
+            for k, p in self.objects.items()
+            if k[0] == "pods" and labels.items() <= p["metadata"]["labels"].items()
+        ]
+        new = [(k, p) for k, p in pods if p["spec"]["containers"][0]["args"] == args]
+        step = self.steps[f"{key} {args}"] = self.steps.get(f"{key} {args}", 0) + 1 if new else 0
+        if not new:
+            container = {"name": "kserve-container", "image": "vllm/vllm-openai:v1", "args": args}
+            meta = {"name": f"{key[2]}-predictor-{uuid.uuid4().hex[:5]}", "namespace": key[1], "labels": labels}
+            owner = {"kind": "ReplicaSet", "name": "x", "uid": "x", "controller": True, "apiVersion": "apps/v1"}
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta | {"ownerReferences": [owner]},
+                   "spec": {"containers": [container], "nodeName": "node-s"}}  # fmt: skip
+            self.put(pod)
+            self._set(("pods", key[1], meta["name"]), pod, _pod("Running", {"running": {"startedAt": "t"}}))
+        fate = self.rollout(service)
+        if step == 2 and fate == "crash":
+            state = {"waiting": {"reason": "CrashLoopBackOff"}}
+            told = _pod("Running", state)
+            last = {"lastState": {"terminated": {"exitCode": 1}}, "restartCount": 3}
+            told["containerStatuses"][0] |= last
+            self._set(new[0][0], new[0][1], told)
+        if step >= 3 and fate == "ready":
+            self._set(new[0][0], new[0][1], _pod("Running", {"running": {"startedAt": "t"}}, ready=True))
+            for other, _ in pods:
+                if other != new[0][0]:
+                    self._remove(other)
+
     # -- pods that are executed here --------------------------------------------------------------------------------
 
     def _run(self, pod: Object) -> Object:
@@ -406,6 +448,8 @@ class FakeCluster:
         if method == "POST":
             item = copy.deepcopy(body)
             item["metadata"].setdefault("namespace", call.namespace)
+            if prefix := item["metadata"].pop("generateName", ""):
+                item["metadata"]["name"] = prefix + uuid.uuid4().hex[:10]
             self._admit(call, item, strict=query.get("fieldValidation") == "Strict")
             if call.plural == "pods" and self.quota:
                 raise RefusedCallError(

@@ -132,9 +132,9 @@ def _rights(path: Path) -> set[tuple[str, str, str]]:
 NEEDED = {
     "base/role-canary.yaml": (*contract.CANARY_PERMISSIONS, *contract.TELLING_PERMISSIONS),
     "base/role-jobs.yaml": contract.JOB_PERMISSIONS,
-    "base/role-promote.yaml": contract.PROMOTE_PERMISSIONS,
+    "base/role-promote.yaml": (*contract.PROMOTE_PERMISSIONS, *contract.RECORD_PERMISSIONS),
     "base/role-nodes.yaml": (*contract.NODE_PERMISSIONS, *contract.PRIORITY_PERMISSIONS),
-    "kserve/role-promote.yaml": contract.KSERVE_PERMISSIONS,
+    "kserve/role-promote.yaml": (*contract.KSERVE_PERMISSIONS, *contract.RECORD_PERMISSIONS),
     "staging/role-staging.yaml": contract.VOLUME_PERMISSIONS,
 }
 

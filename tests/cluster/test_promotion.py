@@ -39,7 +39,9 @@ def test_a_switch_patches_the_arguments_and_waits_for_the_new_pods(spare: Cluste
     assert found is not None
     assert found["status"]["availableReplicas"] == 1
     serving.switch(None, DRAFT)  # again: it is there
-    assert spare.writes() == ["patch deployments"]
+    assert spare.writes() == ["patch deployments", "create events"]
+    [told] = [item for key, item in spare.cluster.objects.items() if key[0] == "events"]
+    assert (told["reason"], told["involvedObject"]["name"]) == ("DraftPromoted", "chat")
 
 
 def test_a_rollback_puts_back_the_very_words(tmp_path: Path) -> None:
@@ -249,7 +251,9 @@ def inference_service() -> Object:
 def test_kserve_is_patched_at_its_own_object(world: ClusterWorld) -> None:
     [role, _] = yaml.safe_load_all((DEPLOY / "kserve" / "role-promote.yaml").read_text())
     assert world.cluster.rules is not None
-    world.cluster.rules += [rule | {"resourceNames": ["chat"]} for rule in role["rules"]]
+    world.cluster.rules += [
+        rule | ({"resourceNames": ["chat"]} if "resourceNames" in rule else {}) for rule in role["rules"]
+    ]
     world.cluster.put(inference_service())
     serving = world.serving(preset="kserve")
     assert serving.current() is None
@@ -258,6 +262,58 @@ def test_kserve_is_patched_at_its_own_object(world: ClusterWorld) -> None:
     assert found is not None
     assert found["spec"]["predictor"]["model"]["args"][:2] == ["--max-model-len=4096", "--speculative-config"]
     assert serving.current() == NGRAM
+    pods = [item for key, item in world.cluster.objects.items() if "predictor" in key[2]]
+    assert [pod["status"]["conditions"][1]["status"] for pod in pods] == ["True"], "it was waited for"
+    serving.switch(NGRAM, None)
+    assert serving.current() is None
+
+
+def test_a_predictor_that_crashes_is_taken_back_although_kserve_says_ready(world: ClusterWorld) -> None:
+    world.cluster.rules = None
+    world.cluster.put(inference_service())
+    world.cluster.step()
+    for _ in range(4):
+        world.cluster.step()
+    world.cluster.rollout = lambda item: "crash" if "--speculative-config" in str(item["spec"]) else "ready"
+    serving = world.serving(preset="kserve")
+    with pytest.raises(BackendError, match=r"taken back .*exit code 1.*the old configuration serves"):
+        serving.switch(None, NGRAM)
+    assert serving.current() is None
+
+
+OWNED = {
+    "argocd-controller": "Argo CD",
+    "kustomize-controller": "Flux",
+    "fleetagent": "Rancher Fleet",
+    "Terraform": "Terraform",
+}
+
+
+@pytest.mark.parametrize("manager", OWNED)
+def test_an_owner_is_known_by_the_fields_that_it_manages(world: ClusterWorld, manager: str) -> None:
+    entry = {"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {"f:template": {}}}}
+    seen = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {}}}
+    world.cluster.touch("deployments", "chat", lambda item: item["metadata"].update(managedFields=[seen, entry]))
+    with pytest.raises(RefusedError, match=f"is written by {OWNED[manager]}"):
+        world.serving().switch(None, DRAFT)
+    status = {"manager": "argocd-controller", "subresource": "status", "fieldsV1": {"f:spec": {}}}
+    world.cluster.touch("deployments", "chat", lambda item: item["metadata"].update(managedFields=[seen, status]))
+    world.serving().switch(None, DRAFT)
+
+
+def test_a_model_that_loads_longer_than_the_progress_deadline_is_waited_for(world: ClusterWorld) -> None:
+    from draftsmith.serving.kubernetes.rollout import has_words, hopeless, loading
+
+    new = {"args": ["--x"]}
+    pod = {"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": [{"args": ["--x"]}]},
+           "status": {"containerStatuses": [{"state": {"running": {}}}]}}  # fmt: skip
+    assert loading([pod], has_words(new))
+    assert not loading([{**pod, "spec": {"containers": [{"args": ["--x"]}]}, "status": {}}], has_words(new))
+    assert not loading([pod], has_words({"args": ["--y"]}))
+    stuck = {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]}
+    old = {**pod, "spec": {"containers": [{"command": ["sh", "-c", "vllm serve old"]}]}, "status": stuck}
+    assert hopeless([old], has_words({"command": ["sh", "-c", "vllm serve new"]})) is None, "an old pod says nothing"
+    assert hopeless([old], has_words({"command": ["sh", "-c", "vllm serve old"]}))
 
 
 def test_arguments_that_are_not_understood_are_refused_before_anything(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -28,6 +28,9 @@ class PhaseOptions(Frozen):
     memory_gib: float | None = Field(None, gt=0, description="memory")
     time_limit_s: int | None = Field(None, ge=60, description="wall-clock limit")
     image: str | None = Field(None, description="image of this phase")
+    launcher: Literal["plain", "torchrun"] = Field(
+        "plain", description="torchrun: start the program once a GPU, on the one node of the job"
+    )
 
 
 class JobOptions(ClusterOptions):
@@ -40,6 +43,8 @@ class JobOptions(ClusterOptions):
     gpu_resource: str = Field("nvidia.com/gpu", description="resource name of a GPU")
     memory_gib: float = Field(8.0, gt=0, description="memory of jobs that state none")
     time_limit_s: int | None = Field(None, ge=60, description="wall-clock limit of jobs that state none")
+    limit_cpu: bool = Field(False, description="limit CPU cores to what is asked for, where a quota demands a limit")
+    storage_gib: float | None = Field(None, gt=0, description="ephemeral storage to ask for, where a quota demands it")
     tmp_gib: float = Field(16.0, gt=0, description="size limit of a job's emptyDir for temporary files")
     shm_gib: float = Field(4.0, gt=0, description="size limit of a job's /dev/shm; counts as memory")
     ttl_s: int = Field(3600, ge=0, description="an ended Job is removed by the cluster after so long")

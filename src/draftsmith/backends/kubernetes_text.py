@@ -89,6 +89,12 @@ def pod_of(job: Object) -> Object:
 def script(spec: JobSpec, options: JobOptions) -> str:
     """The shell text of the container."""
     argv = (options.python, *spec.argv[1:]) if options.python else spec.argv
+    phase = options.phase(spec.name)
+    if phase.launcher == "torchrun":
+        if len(argv) < (3 if argv[1:2] == ("-m",) else 2):
+            raise ConfigError(f"job {spec.name} is not a Python program", "use launcher = 'plain' for this phase")
+        processes = max(1, spec.gpus if phase.gpus is None else phase.gpus)
+        argv = (argv[0], "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *argv[1:])
     start = _START.format(
         workdir=_quoted(spec.workdir),
         environment=f". ./{ENVIRONMENT} || exit 1\n" if spec.env else "",
@@ -127,6 +133,10 @@ def _pod(spec: JobSpec, options: JobOptions, image: str) -> Object:
     gpus = spec.gpus if phase.gpus is None else phase.gpus
     amounts: Object = {"cpu": str(phase.cpus or spec.cpus), "memory": f"{math.ceil(memory * 1024)}Mi"}
     limits: Object = {"memory": amounts["memory"]}
+    if options.limit_cpu:
+        limits["cpu"] = amounts["cpu"]
+    if options.storage_gib:
+        amounts["ephemeral-storage"] = limits["ephemeral-storage"] = f"{math.ceil(options.storage_gib * 1024)}Mi"
     if gpus:
         amounts[options.gpu_resource] = limits[options.gpu_resource] = str(gpus)
     volumes, mounts = _volumes(options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -62,8 +62,12 @@ class ClusterOptions(Frozen):
     priority_class: str | None = Field(
         None, description="priorityClassName of pods; canaries: draftsmith-canary where the cluster has it"
     )
-    run_as_user: int = Field(1000, ge=1, description="user id of containers; never 0")
-    run_as_group: int = Field(1000, ge=1, description="group id of containers")
+    run_as_user: Annotated[int, Field(ge=1)] | Literal["cluster"] = Field(
+        1000, description='user id of containers, never 0; "cluster": the namespace assigns one (OpenShift)'
+    )
+    run_as_group: Annotated[int, Field(ge=1)] | Literal["cluster"] = Field(
+        1000, description='group id of containers; "cluster" as above'
+    )
 
     @field_validator("labels", "node_selector")
     @classmethod
@@ -126,24 +130,25 @@ def pod_placement(options: ClusterOptions) -> dict[str, Any]:
     return {key: value for key, value in placed.items() if value}
 
 
-def slurm_annotations(options: ClusterOptions, limit_s: int | None) -> dict[str, str]:
-    """Annotations of the top object for slurm-bridge; the time limit is in minutes there."""
+def slurm_annotations(options: ClusterOptions, limit_s: int | None, *, shared: bool = False) -> dict[str, str]:
+    """Annotations of the top object for slurm-bridge; the time limit is in minutes there.
+
+    `shared`: several pods have to fit on one node. By default it gives every pod a whole node of its own.
+    """
     if options.scheduler != "slurm":
         return {}
     prefix = "slurmjob.slinky.slurm.net/"
     limit = {f"{prefix}timelimit": str(max(1, -(-limit_s // 60)))} if limit_s else {}
+    limit |= {f"{prefix}exclusive": "false"} if shared else {}
     given = {key if "/" in key else prefix + key: value for key, value in options.slurm_annotations.items()}
     return limit | given
 
 
 def pod_security(options: ClusterOptions) -> dict[str, Any]:
     """securityContext of a pod: the `restricted` Pod Security Standard."""
-    return {
-        "runAsNonRoot": True,
-        "runAsUser": options.run_as_user,
-        "runAsGroup": options.run_as_group,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
+    who = {"runAsUser": options.run_as_user, "runAsGroup": options.run_as_group}
+    ids = {key: value for key, value in who.items() if value != "cluster"}
+    return {"runAsNonRoot": True, **ids, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
 def container_security() -> dict[str, Any]:
@@ -190,7 +195,8 @@ NODE_PERMISSIONS = (
     Permission("list", kube.PODS, cluster=True),
 )
 PROMOTE_PERMISSIONS = (*_each(kube.DEPLOYMENTS, "get list watch patch"), *_each(kube.PODS, "list"))
-KSERVE_PERMISSIONS = _each(kube.INFERENCE_SERVICES, "get list watch patch")
+KSERVE_PERMISSIONS = (*_each(kube.INFERENCE_SERVICES, "get list watch patch"), *_each(kube.PODS, "list"))
+RECORD_PERMISSIONS = _each(kube.EVENTS, "create")  # a promotion is noted as an Event where that is allowed
 JOB_PERMISSIONS = (*_each(kube.JOBS, "create get list watch delete"), *_each(kube.PODS, "create list"))
 
 RBAC_HINT = "apply deploy/kubernetes, or have the permission granted; docs/kubernetes.md lists them all"

@@ -76,6 +76,12 @@ def view(pod: dict[str, Any]) -> PodView:
     return PodView("waiting", f"on its node, {reason or 'starting'}", restarts=restarts)
 
 
+def image_ids(pod: dict[str, Any], container: str) -> set[str]:
+    """Digests of the images that a container of a pod runs."""
+    states = (pod.get("status") or {}).get("containerStatuses") or []
+    return {str(s["imageID"]).rpartition("@")[2] for s in states if s.get("name") == container and s.get("imageID")}
+
+
 def _ended(state: dict[str, Any], restarts: int) -> PodView:
     code = int(state.get("exitCode") or 0)
     reason = state.get("reason") or ""

@@ -201,6 +201,10 @@ class ServerCommand(Protocol):
         """The same command with another speculative config, everything else as it is. Raises InputError."""
         ...
 
+    def without_flags(self, names: tuple[str, ...]) -> Self:
+        """The same command without these flags and their values."""
+        ...
+
     def with_flags(self, flags: tuple[str, ...]) -> Self:
         """The same command with further flags at its end."""
         ...

@@ -115,6 +115,18 @@ class ServerCommand:
         whole[self.script] = text
         return read_command(whole[: len(self.command)], whole[len(self.command) :], vllm_image=True)
 
+    def without_flags(self, names: tuple[str, ...]) -> ServerCommand:
+        """The same command without these flags and their values."""
+        cut = [place for item in _flags(self) if item.flag in names for place in range(item.start, item.end)]
+        if not cut:
+            return self
+        if self.script is None:
+            return self._with_words([word.value for index, word in enumerate(self.words) if index not in cut])
+        whole = [*self.command, *self.args]
+        words = [self.words[place] for place in cut]
+        whole[self.script] = shell_words.replace(whole[self.script], words, self._anchor(cut), [])
+        return read_command(whole[: len(self.command)], whole[len(self.command) :], vllm_image=True)
+
     def with_flags(self, flags: tuple[str, ...]) -> ServerCommand:
         """The same command with further flags at its end."""
         if not flags:

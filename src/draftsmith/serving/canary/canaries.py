@@ -30,10 +30,11 @@ from draftsmith.contract.errors import (
     PrerequisiteError,
     RefusedError,
 )
-from draftsmith.contract.pods import view
+from draftsmith.contract.pods import image_ids, view
 from draftsmith.kit.kube import (
     CLAIMS,
     DEPLOYMENTS,
+    EVERYTHING,
     NODES,
     PODS,
     PRIORITY_CLASSES,
@@ -43,7 +44,7 @@ from draftsmith.kit.kube import (
     Object,
     Selection,
 )
-from draftsmith.serving.canary.check import choose_node, require_unrouted
+from draftsmith.serving.canary.check import HOSTNAME, choose_node, require_unrouted
 from draftsmith.serving.canary.ready import CanaryServer, Endpoint, Readiness, start_id
 from draftsmith.serving.canary.reasons import require_quota, told_by_events
 from draftsmith.serving.canary.removal import Intent, Ledger, Removal, named, translated, unwinding
@@ -122,7 +123,8 @@ class Canaries:
         with translated("list Services and Deployments"):
             services = self._api.list(SERVICES, options.namespace).items
             deployments = self._api.list(DEPLOYMENTS, options.namespace).items
-        place = self._node(standing, len(arms), node) if check and options.check_node else options.node
+        looks = check and options.check_node and not standing.claims_devices
+        place = self._node(standing, len(arms), node) if looks else options.node or node
         now, whose = self._api.clock.unix(), self._ledger.workspace()
         mapped = [ArmPlan(arm.name, in_containers(arm.spec_config, options.paths), arm.flags) for arm in arms]
         objects = tuple(render_arm(standing, arm, options, experiment, place, now, whose) for arm in mapped)
@@ -190,7 +192,9 @@ class Canaries:
                 self._create(plan)
             names = plan.standing.command.values("--served-model-name")
             model = names[-1] if names else plan.standing.command.model
-            return Readiness(self._api, self._options, experiment, plan.arms, model, self._endpoint, copied).wait()
+            ready = Readiness(self._api, self._options, experiment, plan.arms, model, self._endpoint, copied).wait()
+            self._require_same_image(plan, ready)
+            return ready
 
     def down(self, experiment: str, *, volumes: bool = False) -> list[str]:
         """Remove everything with the experiment's label; returns what was there. Harmless if it is gone.
@@ -245,18 +249,27 @@ class Canaries:
     def _node(self, standing: Standing, arms: int, again: str | None) -> str:
         options = self._options
         with translated("look for an idle node (list nodes and pods of the cluster)"):
-            nodes = self._api.list(NODES, None).items
-            pods = self._api.list(PODS, None).items
-        return choose_node(
-            nodes,
-            pods,
-            options,
-            named=options.node or again,
-            gpu_resource=options.gpu_resource,
-            gpus=arms * standing.amount(options.gpu_resource),
-            selector={**(standing.pod_spec.get("nodeSelector") or {}), **options.node_selector},
-            tolerations=standing.pod_spec.get("tolerations") or (),
-        )
+            # A later start knows its node: neither all nodes nor all pods of a large cluster are read for each block.
+            one = Selection(labels=f"{HOSTNAME}={again}") if again and not options.node else EVERYTHING
+            nodes = self._api.list(NODES, None, one).items
+            there = [str(node["metadata"]["name"]) for node in nodes] if one != EVERYTHING else []
+            select = Selection(fields=f"spec.nodeName={there[0]}") if len(there) == 1 else EVERYTHING
+            pods = self._api.list(PODS, None, select).items
+        return choose_node(nodes, pods, options, standing=standing, named=options.node or again, arms=arms)
+
+    def fits(self, arms: int) -> bool:
+        """Whether an idle node has room for so many arms at once. True where nobody may look, or nothing can be counted."""
+        if not self._options.check_node:
+            return True
+        with translated(f"read the deployment {self._deploy}"):
+            standing = read_standing(self._api.get(DEPLOYMENTS, self._options.namespace, self._deploy), self._options)
+        if standing.claims_devices:
+            return True
+        try:
+            self._node(standing, arms, None)
+        except PrerequisiteError:
+            return False
+        return True
 
     def _ranked(self) -> ServingOptions:
         """The options; below everything else in priority, where the cluster has the class for it and no other is named."""
@@ -310,6 +323,22 @@ class Canaries:
         return self._options.endpoint.format(
             service=arm.name, namespace=self._options.namespace, port=arm.port, ip=pod["status"].get("podIP", "")
         )
+
+    def _require_same_image(self, plan: CanaryPlan, servers: dict[str, CanaryServer]) -> None:
+        """Raise RefusedError if a tag means another image by now than when the served pods were started."""
+        if self._options.image or "@" in str(plan.standing.container.get("image", "")):
+            return
+        with translated("look at the images that run"):
+            pods = self._api.list(PODS, self._options.namespace).items
+        wanted, names = plan.standing.selector, {server.pod for server in servers.values()}
+        served = [p for p in pods if wanted and wanted.items() <= (p["metadata"].get("labels") or {}).items()]
+        there = {image for pod in served for image in image_ids(pod, str(plan.standing.container.get("name", "")))}
+        ours = {image for p in pods if p["metadata"]["name"] in names for image in image_ids(p, CONTAINER)}
+        if there and ours - there:
+            raise RefusedError(
+                f"the tag of {plan.standing.container['image']} means another image by now than the one that serves",
+                f"roll {self._deploy} out anew, or name its image by digest; then compare again",
+            )
 
     def _refuse_when_dry(self, what: str) -> None:
         if not self._allowed:

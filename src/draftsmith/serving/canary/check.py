@@ -8,6 +8,9 @@ from typing import Any
 from draftsmith.contract.cluster import BRIDGE_TAINT, MANAGED_BY, ClusterOptions
 from draftsmith.contract.errors import PrerequisiteError, RefusedError
 from draftsmith.kit.kube import Object
+from draftsmith.serving.canary.placement import affine, holds, product, products_of, shared
+from draftsmith.serving.kubernetes.options import ServingOptions
+from draftsmith.serving.kubernetes.standing import Standing
 
 ENDED = frozenset({"Succeeded", "Failed"})
 HOSTNAME = "kubernetes.io/hostname"
@@ -43,17 +46,7 @@ def _matches(wanted: Mapping[str, Any], labels: Mapping[str, str], *, empty: boo
     expressions = wanted.get("matchExpressions") or []
     if not exact and not expressions:
         return empty
-    return exact.items() <= labels.items() and all(_expression(each, labels) for each in expressions)
-
-
-def _expression(wanted: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    value, values = labels.get(wanted["key"]), wanted.get("values") or []
-    return {
-        "In": value in values,
-        "NotIn": value not in values,
-        "Exists": value is not None,
-        "DoesNotExist": value is None,
-    }.get(wanted["operator"], True)
+    return exact.items() <= labels.items() and all(holds(each, labels) for each in expressions)
 
 
 def _router_selector(deployment: Object) -> dict[str, str] | None:
@@ -74,32 +67,35 @@ def _router_selector(deployment: Object) -> dict[str, str] | None:
 def choose_node(
     nodes: Sequence[Object],
     pods: Sequence[Object],
-    options: ClusterOptions,
+    options: ServingOptions,
     *,
+    standing: Standing,
     named: str | None,
-    gpu_resource: str,
-    gpus: int,
-    selector: Mapping[str, str],
-    tolerations: Sequence[Object] = (),
+    arms: int,
 ) -> str:
-    """The hostname label of an idle node with `gpus` of its GPUs, all of them free. `named` = only this one.
+    """The hostname label of an idle node with GPUs for `arms` copies, all of them free, of the product that serves.
+
+    `named` = only this one.
 
     Raises PrerequisiteError, which says of each node why it is none.
     """
     reasons: list[str] = []
+    gpu_resource, each = standing.accelerator(options.gpu_resource)
+    gpus = arms * each
+    served = products_of(nodes, pods, standing.selector, options.namespace) if gpus else set()
     for node in sorted(nodes, key=lambda item: str(item["metadata"]["name"])):
         name = str(node["metadata"]["name"])
         labels = node["metadata"].get("labels") or {}
         if named not in (None, name, labels.get(HOSTNAME)):
             continue
-        reason = _unfit(node, pods, options, gpu_resource, gpus, selector, tolerations)
+        reason = _unfit(node, pods, options, standing, gpu_resource, gpus, served)
         if reason is None:
             return str(labels.get(HOSTNAME, name))
         reasons.append(f"{name} {reason}")
     told = "; ".join(reasons[:5]) or (f"there is no node {named}" if named else "there is no node")
     raise PrerequisiteError(
         f"no idle node with {gpus} free {gpu_resource} for the arms: {told}",
-        "wait until one is free, compare fewer arms, or name one in serving.options.node",
+        'wait until one is free, compare fewer arms, set compare.resident = "no", or name one in serving.options.node',
     )
 
 
@@ -126,20 +122,33 @@ def is_usable(node: Object, options: ClusterOptions, tolerations: Sequence[Objec
     return None
 
 
+def fits_pod(node: Object, standing: Standing) -> bool:
+    """Whether node selector and required node affinity of the served pod take a node."""
+    labels = node["metadata"].get("labels") or {}
+    affinity = (standing.pod_spec.get("affinity") or {}).get("nodeAffinity")
+    return (standing.pod_spec.get("nodeSelector") or {}).items() <= labels.items() and affine(node, affinity)
+
+
 def _unfit(
     node: Object,
     pods: Sequence[Object],
     options: ClusterOptions,
+    standing: Standing,
     gpu_resource: str,
     gpus: int,
-    selector: Mapping[str, str],
-    tolerations: Sequence[Object],
+    served: set[str],
 ) -> str | None:
-    unusable = is_usable(node, options, tolerations)
+    unusable = is_usable(node, options, standing.pod_spec.get("tolerations") or ())
     if unusable is not None:
         return unusable
-    if not selector.items() <= (node["metadata"].get("labels") or {}).items():
+    if not options.node_selector.items() <= (node["metadata"].get("labels") or {}).items() or not fits_pod(
+        node, standing
+    ):
         return "does not have the labels asked for"
+    if gpus and (why := shared(node)):
+        return why
+    if served and product(node) and product(node) not in served:
+        return f"has {product(node)}, and {', '.join(sorted(served))} serves"
     free, total = free_on(node, pods, gpu_resource)
     if total < gpus:
         return f"has {total} GPUs"

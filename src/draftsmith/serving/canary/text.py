@@ -30,6 +30,7 @@ from draftsmith.contract.cluster import (
 from draftsmith.contract.errors import PrerequisiteError, RefusedError
 from draftsmith.contract.speculation import SpecConfig
 from draftsmith.kit.kube import CLAIMS, JOBS, PODS, Object, Resource
+from draftsmith.serving.canary.weights import hub_settings
 from draftsmith.serving.kubernetes.options import ServingOptions
 from draftsmith.serving.kubernetes.standing import Standing, mounted
 
@@ -44,9 +45,11 @@ WRITABLE = {
     "VLLM_CONFIG_ROOT": f"{CACHE}/config",
     "FLASHINFER_WORKSPACE_BASE": CACHE,
 }
-PRIVACY = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+PRIVACY = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+# A pair of canaries on an else empty node is what an autoscaler would clear away in the middle of a measurement.
+KEPT_IN_PLACE = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 # Of the pod itself; its labels, annotations, service account and host settings stay behind.
-KEPT_OF_POD = ("imagePullSecrets", "runtimeClassName")
+KEPT_OF_POD = ("imagePullSecrets", "runtimeClassName", "resourceClaims")
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,13 @@ def render_arm(
     name = slug(f"ds-{slug(experiment, 40)}-{slug(arm.name, 16)}")
     annotations = {
         EXPIRES: str(int(now_unix_s) + options.lifetime_s),
-        **slurm_annotations(options, options.lifetime_s),
+        **slurm_annotations(options, options.lifetime_s, shared=True),
     }
     meta = {"name": name, "namespace": options.namespace, "labels": labels, "annotations": annotations}
-    pod = _pod(standing, arm, options, experiment, node)
+    pod = _pod(standing, arm, options, experiment, node, workspace)
     if options.workload == "pod":
-        workload = {"apiVersion": "v1", "kind": "Pod", "metadata": meta}
+        own = {**KEPT_IN_PLACE, **options.annotations, **annotations}
+        workload = {"apiVersion": "v1", "kind": "Pod", "metadata": {**meta, "annotations": own}}
         workload["spec"] = {**pod, "activeDeadlineSeconds": options.lifetime_s}
         resource = PODS
     else:
@@ -109,16 +113,19 @@ def render_arm(
             "parallelism": 1,
             "activeDeadlineSeconds": options.lifetime_s,
             "ttlSecondsAfterFinished": options.ttl_s,
-            "template": {"metadata": {"labels": labels}, "spec": pod},
+            "template": {
+                "metadata": {"labels": labels, "annotations": KEPT_IN_PLACE | options.annotations},
+                "spec": pod,
+            },
         }
-    own = {key: value for key, value in labels.items() if key in (MANAGED_BY, COMPONENT, EXPERIMENT, ARM, WORKSPACE)}
+    served = {key: value for key, value in labels.items() if key in (MANAGED_BY, COMPONENT, EXPERIMENT, ARM, WORKSPACE)}
     service = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": name, "namespace": options.namespace, "labels": labels},
         "spec": {
             "type": "ClusterIP",
-            "selector": own,
+            "selector": served,
             "ports": [{"name": "http", "port": standing.command.port, "targetPort": "http", "protocol": "TCP"}],
         },
     }
@@ -134,7 +141,7 @@ def pod_of(objects: ArmObjects) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {**meta, "labels": template["metadata"]["labels"]},
+        "metadata": {**meta, **template["metadata"]},
         "spec": template["spec"],
     }
 
@@ -202,11 +209,21 @@ def require_visible(config: SpecConfig, mounts: Mapping[str, bool], what: str) -
         )
 
 
-def _pod(standing: Standing, arm: ArmPlan, options: ServingOptions, experiment: str, node: str | None) -> Object:
+def _beside(labels: Mapping[str, str]) -> Object:
+    """Affinity that keeps the arms of one start on one node, wherever the first of them comes up."""
+    own = {key: value for key, value in labels.items() if key in (MANAGED_BY, COMPONENT, EXPERIMENT, WORKSPACE)}
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": own}}
+    return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+
+
+def _pod(
+    standing: Standing, arm: ArmPlan, options: ServingOptions, experiment: str, node: str | None, workspace: str
+) -> Object:
     pod = {key: copy.deepcopy(standing.pod_spec[key]) for key in KEPT_OF_POD if standing.pod_spec.get(key)}
     placement = pod_placement(options)
     tolerations = [*(standing.pod_spec.get("tolerations") or []), *placement.pop("tolerations", [])]
     nodes = {**(standing.pod_spec.get("nodeSelector") or {}), **placement.pop("nodeSelector", {})}
+    together = {} if node else {"podAffinity": _beside(labels_of(options, "canary", experiment, workspace=workspace))}
     if node:
         nodes["kubernetes.io/hostname"] = node
     volumes, mounts = _volumes(standing, options, experiment)
@@ -221,7 +238,12 @@ def _pod(standing: Standing, arm: ArmPlan, options: ServingOptions, experiment: 
         "securityContext": pod_security(options),
         **({"tolerations": copy.deepcopy(tolerations)} if tolerations else {}),
         **({"nodeSelector": nodes} if nodes else {}),
-        **({"affinity": {"nodeAffinity": copy.deepcopy(affinity)}} if affinity else {}),
+        **(
+            {"affinity": near}
+            if (near := ({"nodeAffinity": copy.deepcopy(affinity)} if affinity else {}) | together)
+            else {}
+        ),
+        **({"serviceAccountName": options.service_account} if options.service_account else {}),
         "containers": [_container(standing, arm, options, mounts)],
         "volumes": volumes,
     }
@@ -229,7 +251,8 @@ def _pod(standing: Standing, arm: ArmPlan, options: ServingOptions, experiment: 
 
 
 def _container(standing: Standing, arm: ArmPlan, options: ServingOptions, mounts: list[Object]) -> Object:
-    server = standing.command.with_spec(arm.spec_config).with_flags((*options.flags, *arm.flags))
+    server = standing.command.without_flags(options.drop_flags).with_spec(arm.spec_config)
+    server = server.with_flags((*options.flags, *arm.flags))
     probe = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
     starts = max(1, int(options.start_timeout_s // 5))
     found: Object = {
@@ -259,7 +282,7 @@ def _environment(standing: Standing, options: ServingOptions) -> list[Object]:
         copy.deepcopy(item) for item in standing.container.get("env") or [] if options.copy_secrets or "value" in item
     ]
     named = {item["name"] for item in kept} | set(options.env)
-    ours = {**PRIVACY, **WRITABLE}
+    ours = {**PRIVACY, **WRITABLE, **hub_settings(standing)}
     # A cache folder of the standing pod is mounted read-only here, or is not there at all.
     kept = [item for item in kept if item["name"] not in {*WRITABLE, *options.env}]
     added = {**{k: v for k, v in ours.items() if k in WRITABLE or k not in named}, **options.env}

@@ -2,6 +2,7 @@
 precondition, taken back if the rollout fails.
 
     options.py        `[serving.options]` of draftsmith.toml when `serving.kind = "kubernetes"`
+    owners.py         who else writes a served object
     patch.py          the text of a promotion
     rollout.py        how far a rollout is, from the object and its pods
     rollout_watch.py  following a rollout until its end is known

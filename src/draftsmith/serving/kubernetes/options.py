@@ -31,11 +31,18 @@ class ServingOptions(ClusterOptions):
     workload: Literal["job", "pod"] = Field("job", description="a canary is a Job (removes itself) or a bare Pod")
     image: str | None = Field(None, description="image of canaries; default: the standing deployment's")
     flags: tuple[str, ...] = Field((), description="further engine flags of every arm")
+    drop_flags: tuple[str, ...] = Field(
+        (), description="flags of the deployment that no arm gets, such as --kv-transfer-config"
+    )
     env: dict[str, str] = Field(default_factory=dict, description="further variables of every arm")
     mounts: tuple[Mount, ...] = Field((), description="further volume claims of every arm, read-only")
     paths: dict[str, str] = Field(
         default_factory=dict, description="folder here -> the same folder as containers see it; for drafts"
     )
+    service_account: str | None = Field(
+        None, description="service account of canaries, for pull secrets or cloud storage; its token is not mounted"
+    )
+    annotations: dict[str, str] = Field(default_factory=dict, description="further annotations of canary pods")
     copy_secrets: bool = Field(True, description="canaries use the Secrets and ConfigMaps that the deployment uses")
     skip_init_containers: bool = Field(False, description="canaries may start without the deployment's init containers")
     cache_gib: float = Field(20.0, gt=0, description="size limit of a canary's emptyDir for caches")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ class Rollout:
 
     state: Literal["going", "done", "failed", "changed"]
     detail: str = ""
+    late: bool = False  # failed by the progress deadline alone: pods that load may still become ready
 
 
 def deployment_rollout(item: Object) -> Rollout:
@@ -30,7 +31,7 @@ def deployment_rollout(item: Object) -> Rollout:
         held = condition["type"] == "ReplicaFailure" and condition.get("status") == "True"
         if (late or held) and _seen(item):
             why = "the progress deadline is exceeded" if late else "pods cannot be created"
-            return Rollout("failed", condition.get("message") or why)
+            return Rollout("failed", condition.get("message") or why, late=late)
     if wanted == 0:
         return Rollout("failed", "it was scaled to zero, so nobody has seen a new pod serve")
     if item["spec"].get("paused"):
@@ -46,12 +47,10 @@ def deployment_rollout(item: Object) -> Rollout:
 
 
 def inference_service_rollout(item: Object) -> Rollout:
-    """Of a KServe InferenceService."""
+    """Of a KServe InferenceService, as far as it says so itself. Its `observedGeneration` is not its own: it is not read."""
     status = item.get("status") or {}
     model = status.get("modelStatus") or {}
     transition = model.get("transitionStatus", "UpToDate")
-    if not _seen(item):
-        return Rollout("going", "the change has not been taken up yet")
     if transition in ("BlockedByFailedLoad", "InvalidSpec"):
         told = (model.get("lastFailureInfo") or {}).get("message", "")
         return Rollout("failed", f"{transition}: {told}".rstrip(": "))
@@ -59,11 +58,42 @@ def inference_service_rollout(item: Object) -> Rollout:
     return Rollout("done") if ready and transition == "UpToDate" else Rollout("going", "the predictor is not ready")
 
 
-def hopeless(pods: Sequence[Object], args: list[str]) -> str | None:
-    """Why the new pods (those with these args) will not start; None while they may."""
-    for pod in pods:
+def has_words(words: Mapping[str, list[str]]) -> Callable[[Object], bool]:
+    """Whether a pod runs a container with these `command` and `args`: whether it is a new one."""
+
+    def told(pod: Object) -> bool:
         containers = (pod.get("spec") or {}).get("containers") or []
-        if not any((c.get("args") or []) == args for c in containers) or pod["metadata"].get("deletionTimestamp"):
+        return any(all((c.get(key) or []) == words.get(key, []) for key in ("command", "args")) for c in containers)
+
+    return told
+
+
+def loading(pods: Sequence[Object], is_new: Callable[[Object], bool]) -> bool:
+    """Whether new pods are on their nodes and on their way."""
+    stages = [view(pod).stage for pod in pods if is_new(pod) and not pod["metadata"].get("deletionTimestamp")]
+    return bool(stages) and not {"unplaced", "stuck", "ended", "evicted"} & set(stages)
+
+
+def predictor_rollout(item: Object, pods: Sequence[Object], is_new: Callable[[Object], bool]) -> Rollout:
+    """Of an InferenceService, from its pods: what it says of itself stays Ready while new pods come up, and its generation is
+    that of another object."""
+    told = inference_service_rollout(item)
+    if told.state == "failed":
+        return told
+    live = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and view(pod).stage != "evicted"]
+    new = [pod for pod in live if is_new(pod)]
+    ready = [pod for pod in new if view(pod).stage == "ready"]
+    if not new:
+        return Rollout("going", "no pod with the new arguments has appeared")
+    if len(ready) < len(live):
+        return Rollout("going", f"{len(ready)} of {len(live)} pods are new and ready")
+    return told
+
+
+def hopeless(pods: Sequence[Object], is_new: Callable[[Object], bool]) -> str | None:
+    """Why the new pods will not start; None while they may."""
+    for pod in pods:
+        if not is_new(pod) or pod["metadata"].get("deletionTimestamp"):
             continue
         found = view(pod)
         if found.stage == "stuck" or (found.stage == "ended" and found.restarts >= 2):

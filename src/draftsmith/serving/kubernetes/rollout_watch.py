@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from draftsmith.contract.base import canonical
 from draftsmith.contract.errors import InputError
+from draftsmith.engines.catalog import read_words as read_engine
 from draftsmith.kit.kube import PODS, ApiError, KubeApi, Object, Resource, Selection
 from draftsmith.kit.kube_watch import TimeIsUpError, follow
 from draftsmith.serving.kubernetes.options import ServingOptions
@@ -14,13 +16,17 @@ from draftsmith.serving.kubernetes.patch import Words, words_of
 from draftsmith.serving.kubernetes.rollout import (
     Rollout,
     deployment_rollout,
+    has_words,
     hopeless,
     inference_service_rollout,
+    loading,
+    predictor_rollout,
     unplaced,
 )
 from draftsmith.serving.kubernetes.standing import read_standing
 
 LOOK_AT_PODS_S = 5.0
+KSERVE_LABEL = "serving.kserve.io/inferenceservice"
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class RolloutWatch:
     def wait(self, words: Words) -> Rollout:
         """The end of the rollout of these words: never `going`. Raises ApiError if these credentials may not look."""
         clock = self.api.clock
-        next_look = clock.monotonic() if self.has_pods else float("inf")
+        next_look = clock.monotonic()
+        is_new = has_words(words) if self.has_pods else self._runs(words)
 
         def decide(items: Sequence[Object]) -> Rollout | None:
             nonlocal next_look
@@ -48,11 +55,19 @@ class RolloutWatch:
                 return Rollout("failed", "it was removed meanwhile")
             if not self._has(items[0], words):
                 return Rollout("changed")
-            told = self._told(items[0])
-            if told.state == "going" and clock.monotonic() >= next_look:
+            told = deployment_rollout(items[0]) if self.has_pods else inference_service_rollout(items[0])
+            if (told.state == "going" or told.late or not self.has_pods) and clock.monotonic() >= next_look:
                 next_look = clock.monotonic() + LOOK_AT_PODS_S
-                why = hopeless(self._pods(items[0]), words.get("args", []))
-                told = Rollout("failed", why) if why else told
+                pods = self._pods(items[0])
+                why = hopeless(pods, is_new)
+                if why:
+                    return Rollout("failed", why)
+                if not self.has_pods:
+                    told = predictor_rollout(items[0], pods, is_new)
+                elif told.late and loading(pods, is_new):
+                    told = Rollout("going", told.detail)  # a large model takes longer than the usual ten minutes
+            elif told.late or (not self.has_pods and told.state == "done"):
+                return None  # judged with the pods, when they are looked at next
             return None if told.state == "going" else told
 
         limit_s, select = self.options.rollout_timeout_s, Selection(fields=f"metadata.name={self.deploy}")
@@ -64,14 +79,24 @@ class RolloutWatch:
             detail = self._why_late(late.objects[0]) if late.objects else ""
             return Rollout("failed", f"not ready after {limit_s:g} s: {detail}")
 
-    def _told(self, item: Object) -> Rollout:
-        return deployment_rollout(item) if self.has_pods else inference_service_rollout(item)
+    def _runs(self, words: Words) -> Callable[[Object], bool]:
+        """Whether a predictor's pod speculates as these words say: KServe puts the runtime's own arguments before them."""
+        wanted = read_engine(words.get("command", []), words.get("args", []), image="", known=True).spec_config
+
+        def told(pod: Object) -> bool:
+            for container in (pod.get("spec") or {}).get("containers") or []:
+                with suppress(InputError):
+                    command, args = container.get("command") or [], container.get("args") or []
+                    found = read_engine(command, args, image=str(container.get("image", ""))).spec_config
+                    return canonical(found) == canonical(wanted)
+            return False
+
+        return told
 
     def _why_late(self, item: Object) -> str:
-        detail = self._told(item).detail
-        if self.has_pods:
-            with suppress(ApiError):
-                detail += unplaced(self._pods(item))
+        detail = deployment_rollout(item).detail if self.has_pods else "not every pod of the predictor is new and ready"
+        with suppress(ApiError):
+            detail += unplaced(self._pods(item))
         return detail
 
     def _has(self, item: Object, words: Words) -> bool:
@@ -82,5 +107,7 @@ class RolloutWatch:
 
     def _pods(self, item: Object) -> tuple[Object, ...]:
         wanted = (item["spec"].get("selector") or {}).get("matchLabels") or {}
+        if not self.has_pods:
+            wanted = {KSERVE_LABEL: self.deploy, "component": "predictor"}
         labels = ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
         return self.api.list(PODS, self.options.namespace, Selection(labels=labels)).items if labels else ()

@@ -10,6 +10,8 @@ Laws:
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -28,16 +30,17 @@ from draftsmith.contract.errors import BackendError, PrerequisiteError, RefusedE
 from draftsmith.contract.speculation import SpecConfig
 from draftsmith.engines.base import ServerCommand
 from draftsmith.kit.files import read_json, write_atomic, write_json
-from draftsmith.kit.kube import DEPLOYMENTS, NODES, PODS, ApiError, KubeApi, Object
+from draftsmith.kit.kube import DEPLOYMENTS, EVENTS, NODES, PODS, ApiError, KubeApi, Object
 from draftsmith.serving.canary.canaries import DRY
-from draftsmith.serving.canary.check import free_on, is_usable
+from draftsmith.serving.canary.check import fits_pod, free_on, is_usable
 from draftsmith.serving.canary.removal import translated
 from draftsmith.serving.canary.text import from_containers, in_containers, require_visible
 from draftsmith.serving.kubernetes.options import ServingOptions
+from draftsmith.serving.kubernetes.owners import Owner, owner_of
 from draftsmith.serving.kubernetes.patch import Words, json_patch, patch_text, values_text, wanted_words, words_of
 from draftsmith.serving.kubernetes.rollout import needs_spare, require_movable
 from draftsmith.serving.kubernetes.rollout_watch import RolloutWatch
-from draftsmith.serving.kubernetes.standing import PRESETS, Owner, Standing, owner_of, read_standing
+from draftsmith.serving.kubernetes.standing import PRESETS, Standing, read_standing
 
 CONFLICTS = 5
 CHANGED = "see what it is now (draftsmith canary plan), and compare again against what serves now"
@@ -197,7 +200,7 @@ class KubernetesServing:
 
     def _require_room(self, standing: Standing) -> None:
         """A rolling update without a spare GPU waits for ever."""
-        gpus = standing.amount(self._options.gpu_resource)
+        resource, gpus = standing.accelerator(self._options.gpu_resource)
         if not gpus or not self._options.check_room or "spec" not in standing.item or standing.preset == "kserve":
             return
         if not needs_spare(standing.item):
@@ -206,13 +209,33 @@ class KubernetesServing:
             nodes, pods = self._api.list(NODES, None).items, self._api.list(PODS, None).items
         tolerations = standing.pod_spec.get("tolerations") or ()
         usable = [node for node in nodes if is_usable(node, self._options, tolerations) is None]
-        if not any(free_on(node, pods, self._options.gpu_resource)[0] >= gpus for node in usable):
+        if not any(free_on(node, pods, resource)[0] >= gpus for node in usable if fits_pod(node, standing)):
             raise RefusedError(
-                f"no node has {gpus} free {self._options.gpu_resource}: the rolling update of {self._deploy} would wait for ever",
+                f"no node has {gpus} free {resource}: the rolling update of {self._deploy} would wait for ever",
                 "free a GPU, or give the Deployment strategy Recreate or maxUnavailable 1 (then it is away meanwhile)",
             )
 
     # -- doing ------------------------------------------------------------------------------------------------------
+
+    def _tell(self, reason: str, message: str, note: SwitchNote) -> None:
+        """An Event on the object, for whoever looks at it there. Without the right to make one, nothing is said."""
+        now = datetime.fromtimestamp(self._api.clock.unix(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        about = {"apiVersion": self._resource.api_version, "kind": self._resource.kind, "name": self._deploy}
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{self._deploy}.", "namespace": self._options.namespace},
+            "involvedObject": {**about, "namespace": self._options.namespace, "uid": note.uid},
+            "reason": f"Draft{reason}",
+            "message": message[:1000],
+            "type": "Normal" if reason == "Promoted" else "Warning",
+            "source": {"component": "draftsmith"},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        with suppress(ApiError):
+            self._api.create(EVENTS, self._options.namespace, event)
 
     def _patch(self, standing: Standing, old: Words, new: Words) -> None:
         """Put `new` in the place of `old`, and only of `old`. Raises RefusedError if something else is there."""
@@ -253,6 +276,11 @@ class KubernetesServing:
             raise BackendError(explain(error, "follow the rollout").message, step) from error
         if told.state == "done":
             write_json(self._file, note.model_copy(update={"state": "done"}))
+            self._tell(
+                "Promoted",
+                f"{self._resource.kind} {self._deploy} serves {_short(note.new)}; before: {_short(note.old)}",
+                note,
+            )
             return
         if told.state == "changed":
             raise RefusedError(
@@ -260,12 +288,18 @@ class KubernetesServing:
             )
         self._patch(self._read(), note.new, note.old)
         write_json(self._file, note.model_copy(update={"state": "taken_back"}))
+        self._tell("TakenBack", f"the rollout failed ({told.detail}): {_short(note.old)} again", note)
         back = self._watch.wait(note.old)
         state = "the old configuration serves" if back.state == "done" else f"the old one is coming back: {back.detail}"
         raise BackendError(
             f"the rollout of {self._deploy} failed and was taken back ({told.detail}); {state}",
             "see the logs of the failed pods; the draft may not load in this image",
         )
+
+
+def _short(words: Words) -> str:
+    """Words as one line. What was promoted is public in the object itself; drafts are paths, never traffic."""
+    return " ".join(words.get("args") or words.get("command") or ())[-400:]
 
 
 def _version(standing: Standing) -> str:

@@ -11,6 +11,7 @@ from draftsmith.contract.errors import InputError, RefusedError
 from draftsmith.engines.base import ServerCommand
 from draftsmith.engines.catalog import NO_ENGINE, read_words
 from draftsmith.kit.kube import DEPLOYMENTS, INFERENCE_SERVICES, Object, Resource
+from draftsmith.serving.canary.placement import accelerator
 from draftsmith.serving.kubernetes.options import PresetName, ServingOptions
 
 
@@ -66,6 +67,20 @@ class Standing:
         wanted = self.item["spec"].get("replicas")
         return 1 if wanted is None else int(wanted)
 
+    def accelerator(self, preferred: str) -> tuple[str, int]:
+        """See placement.accelerator."""
+        return accelerator(self.container.get("resources") or {}, preferred)
+
+    @property
+    def claims_devices(self) -> bool:
+        """Whether its GPUs are claimed (dynamic resource allocation) and not counted."""
+        return bool((self.container.get("resources") or {}).get("claims"))
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """Labels by which a Deployment knows its pods."""
+        return dict((self.item["spec"].get("selector") or {}).get("matchLabels") or {})
+
     def amount(self, resource: str) -> int:
         """How much of a countable resource, such as a GPU, one pod asks for."""
         resources = self.container.get("resources") or {}
@@ -110,7 +125,7 @@ def read_standing(item: Object, options: ServingOptions) -> Standing:
                 container.get("command") or [],
                 container.get("args") or [],
                 image=str(container.get("image", "")),
-                known=options.preset == "kserve",
+                known=options.preset in ("kserve", "llm-d"),
             )
         except InputError as error:
             reasons.append(error)
@@ -137,6 +152,19 @@ def _kserve_model(item: Object, model: Object) -> Object:
     return model
 
 
+def before_start(spec: Object) -> list[Object]:
+    """Init containers that have to end before the server starts. Sidecars (restartPolicy Always), such as a routing proxy, run
+    beside it, and a copy that gets no routed traffic needs none."""
+    return [each for each in spec.get("initContainers") or [] if each.get("restartPolicy") != "Always"]
+
+
+def shared_claims(spec: Object) -> list[str]:
+    """Device claims by name: every pod that names one gets the same devices."""
+    return [
+        str(each["resourceClaimName"]) for each in spec.get("resourceClaims") or [] if each.get("resourceClaimName")
+    ]
+
+
 def require_copyable(standing: Standing, options: ServingOptions) -> None:
     """Raise RefusedError for a deployment of which one pod alone is not a fair copy."""
     spec, command = standing.pod_spec, standing.command
@@ -145,10 +173,13 @@ def require_copyable(standing: Standing, options: ServingOptions) -> None:
          "name the predictor's Deployment, with preset = 'deployment', for canaries"),
         (bool(spec.get("hostNetwork")), "it uses the host's network, where a canary's port would clash",
          "serve it without hostNetwork"),
-        (bool(spec.get("initContainers")) and not options.skip_init_containers, "it needs init containers, which canaries do not run",
+        (bool(before_start(spec)) and not options.skip_init_containers, "it needs init containers, which canaries do not run",
          "put the model on a volume, then set serving.options.skip_init_containers = true"),
-        (bool(command.values("--kv-transfer-config")), "it exchanges its KV cache with other servers",
-         "compare a server without --kv-transfer-config"),
+        (any(shared_claims(spec)), f"its pods share one device claim ({', '.join(shared_claims(spec))})",
+         "give each pod its own, with resourceClaimTemplateName"),
+        (bool(command.values("--kv-transfer-config")) and "--kv-transfer-config" not in options.drop_flags,
+         "it exchanges its KV cache with other servers",
+         "set serving.options.drop_flags = ['--kv-transfer-config']: all arms are compared without it"),
         (any(command.values(flag) for flag in ("--nnodes", "--headless", "--data-parallel-address")),
          "one server spans several pods", "compare a server that fits one pod"),
         (bool(command.values("--api-key")) and standing.container.get("args") is not None, "its API key is in its arguments, so a copy would show it",
@@ -157,35 +188,3 @@ def require_copyable(standing: Standing, options: ServingOptions) -> None:
     for bad, what, step in wrong:
         if bad:
             raise RefusedError(f"{standing.name} cannot be copied for a comparison: {what}", step)
-
-
-GITOPS = {
-    "argocd.argoproj.io/tracking-id": "Argo CD",
-    "argocd.argoproj.io/instance": "Argo CD",
-    "kustomize.toolkit.fluxcd.io/name": "Flux",
-    "helm.toolkit.fluxcd.io/name": "Flux",
-}
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Who else writes the object. `reverts`: a patch would be undone within minutes."""
-
-    name: str
-    reverts: bool
-
-
-def owner_of(item: Object) -> Owner | None:
-    """GitOps, an operator or Helm, from the marks that they leave; None if nobody left one."""
-    meta = item["metadata"]
-    marks = {**(meta.get("labels") or {}), **(meta.get("annotations") or {})}
-    for mark, name in GITOPS.items():
-        if mark in marks:
-            return Owner(f"{name} ({marks[mark]})", reverts=True)
-    for reference in meta.get("ownerReferences") or []:
-        if reference.get("controller"):
-            return Owner(f"{reference['kind']} {reference['name']}", reverts=True)
-    release = marks.get("meta.helm.sh/release-name")
-    if release:
-        return Owner(f"the Helm release {release}", reverts=False)
-    return None

@@ -57,8 +57,10 @@ class CanaryFleet:
         return self._copied.served
 
     def together(self, arms: Sequence[Arm]) -> bool:
-        """Whether all arms are up at once: the cluster says whether a node has room for them."""
-        return self.config.compare.resident != "no"
+        """Whether all arms are up at once: `auto` asks the cluster whether an idle node has room for all of them."""
+        if self.config.compare.resident != "auto":
+            return self.config.compare.resident != "no"
+        return self.canaries.fits(len(arms))
 
     def restartable(self, arms: Sequence[Arm]) -> bool:
         """A canary that was taken away is the cluster's decision: it is said, and not fought."""
