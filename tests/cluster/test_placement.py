@@ -149,7 +149,7 @@ HUB = {
     "a folder": ("/models/base", [], "/models", {"HF_HUB_OFFLINE": "1"}),
     "no cache that stays": ("org/name", [], "/data", {"HF_HUB_OFFLINE": None}),
     "a cache in a volume": ("org/name", [{"name": "HF_HOME", "value": "/data/hf"}], "/data", {"HF_HUB_OFFLINE": "1", "HF_HOME": "/data/hf"}),
-    "the usual cache": ("org/name", [], "/root/.cache/huggingface", {"HF_HUB_OFFLINE": "1", "HF_HOME": "/root/.cache/huggingface"}),
+    "the usual cache": ("org/name", [], "/home/vllm/.cache/huggingface", {"HF_HUB_OFFLINE": "1", "HF_HOME": "/home/vllm/.cache/huggingface"}),
     "a cache that goes": ("org/name", [{"name": "HF_HOME", "value": "/tmp"}], "/data", {"HF_HUB_OFFLINE": None}),
     "said by the site": ("org/name", [{"name": "HF_HUB_OFFLINE", "value": "0"}], "/data", {"HF_HUB_OFFLINE": "0"}),
 }  # fmt: skip
@@ -246,3 +246,17 @@ def test_what_sites_demand_of_pods(world: ClusterWorld) -> None:
     assert container["resources"]["limits"]["cpu"] == "3"
     assert container["resources"]["limits"]["ephemeral-storage"] == "20480Mi"
     assert "python -m torch.distributed.run --standalone --nproc-per-node=4 -m x" in container["args"][0]
+
+
+SERVER: dict[str, Any] = {"image": "ghcr.io/llm-d/llm-d-xpu:latest", "args": ["--model", "m/n", "--port=8200"]}
+
+
+def test_llm_d_images_start_vllm_and_its_simulator_does_not() -> None:
+    from draftsmith.contract.errors import InputError
+    from draftsmith.serving.kubernetes.options import ServingOptions
+    from draftsmith.serving.kubernetes.standing import read_standing
+
+    options = ServingOptions(preset="llm-d")
+    assert read_standing(deployment(**SERVER), options).command.port == 8200
+    with pytest.raises(InputError, match="does not run vLLM"):
+        read_standing(deployment(**SERVER | {"image": "ghcr.io/llm-d/llm-d-inference-sim:latest"}), options)

@@ -125,7 +125,7 @@ def read_standing(item: Object, options: ServingOptions) -> Standing:
                 container.get("command") or [],
                 container.get("args") or [],
                 image=str(container.get("image", "")),
-                known=options.preset in ("kserve", "llm-d"),
+                known=_starts_vllm(options.preset, str(container.get("image", ""))),
             )
         except InputError as error:
             reasons.append(error)
@@ -141,6 +141,12 @@ def read_standing(item: Object, options: ServingOptions) -> Standing:
         told = next((error for error in reasons if "not understood" in error.message), reasons[0] if reasons else None)
         raise told or InputError(f"{name} has no container {options.container or ''}".rstrip(), NO_ENGINE)
     return found[0]
+
+
+def _starts_vllm(preset: PresetName, image: str) -> bool:
+    """Whether the image surely starts vLLM although its name does not say so: KServe's runtimes, and llm-d's own images but for
+    its simulator."""
+    return preset == "kserve" or (preset == "llm-d" and "llm-d" in image and "sim" not in image)
 
 
 def _kserve_model(item: Object, model: Object) -> Object:
