@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from draftsmith.kit.hardware import quick_bfloat16
+from draftsmith.kit.precision import quick_bfloat16
 
 
 @pytest.mark.parametrize(

@@ -72,28 +72,6 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-# What oneDNN needs to multiply 16-bit floats at least as fast as 32-bit ones: on x86 the wide registers, on ARM its own extension.
-_QUICK_BFLOAT16 = frozenset({"avx512bw", "avx512_bf16", "amx_bf16", "bf16"})
-
-
-def quick_bfloat16(cpuinfo: str | None = None) -> bool:
-    """Whether this machine computes in bfloat16 at least as fast as in float32: a GPU does, not every CPU.
-
-    On a CPU with AVX2 alone a product in bfloat16 takes two to eight times as long. `cpuinfo`: the text of /proc/cpuinfo, this
-    machine's by default; where it cannot be read the answer is yes.
-    """
-    if cpuinfo is None:
-        if gpu_names():
-            return True
-        try:
-            cpuinfo = Path("/proc/cpuinfo").read_text()
-        except OSError:
-            return True
-    lines = (line.partition(":") for line in cpuinfo.splitlines())
-    flags = {flag for name, _, value in lines if name.strip() in ("flags", "Features") for flag in value.split()}
-    return not flags or bool(flags & _QUICK_BFLOAT16)
-
-
 def node() -> str:
     """This machine's name, as trials record it."""
     return platform.node() or "localhost"

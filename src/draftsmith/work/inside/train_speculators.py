@@ -22,8 +22,8 @@ import torch
 from speculators.train import checkpointer, cli, trainer
 from speculators.train.config import TrainConfig
 
-from draftsmith.kit import hardware
-from draftsmith.work.inside import sparse_eagle3
+from draftsmith.kit.precision import quick_bfloat16
+from draftsmith.work.inside import muon, sparse_eagle3
 from draftsmith.work.inside.training_watch import STOPPED, TrainingStopped, Watch
 
 
@@ -101,8 +101,9 @@ def main(argv: list[str]) -> int:
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
     if not torch.accelerator.is_available():
         run_on_cpu()
-        if not hardware.quick_bfloat16():
+        if not quick_bfloat16():
             rest = ["--hidden-states-dtype", "float32", *rest]  # products in bfloat16 take several times as long here
+            muon.use_float32()
     elif not (options.compile or options.dense):
         # Compiling takes longer than a training of a few minutes wins back, and fails on some models with torch 2.11.
         torch.compiler.set_stance("force_eager")
