@@ -31,4 +31,5 @@ if ! command -v haproxy >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >
     RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends haproxy; } \
     >/dev/null || echo "haproxy could not be installed: tests of a managed service are skipped"
 fi
+.ci/foreign.sh || echo "moto and FastMCP could not be installed: tests that talk to them are skipped"
 "$python" -m pytest "${choice[@]}" "$@"

@@ -11,6 +11,7 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     demos.py         the demo: a target from a Python package, traffic from a generator, the loop on both
     drafts.py        a draft checked without being loaded, a bundle verified, and a recipe for training elsewhere
     fitting.py       whether a target fits the GPUs that its servers get, and over how many it is split
+    lake.py          the lake: bundles published to it, and questions to it
     explanations.py  a run and a decision in words, and the report of a run as far as it came
     local_jobs.py    a job on this machine, beside the command that asked for it: `compare` and `plan` run theirs so
     places.py        where the jobs of a run go: settled once, when the run begins, and kept
@@ -114,6 +115,11 @@ if TYPE_CHECKING:
     from draftsmith.api.explanations import (
         report as report,
     )
+    from draftsmith.api.lake import Answer as Answer
+    from draftsmith.api.lake import Shipped as Shipped
+    from draftsmith.api.lake import ask_lake as ask_lake
+    from draftsmith.api.lake import ship as ship
+    from draftsmith.api.lake import ship_run as ship_run
     from draftsmith.api.plans import check_plan as check_plan
     from draftsmith.api.plans import plan as plan
     from draftsmith.api.runs import RunRequest as RunRequest
@@ -218,6 +224,13 @@ _PLACES = {
         "Report",
         "explain",
         "report",
+    ),
+    "lake": (
+        "Answer",
+        "Shipped",
+        "ask_lake",
+        "ship",
+        "ship_run",
     ),
     "plans": (
         "check_plan",

@@ -4,6 +4,7 @@ app.py       the command tree
 canary.py    canaries in Kubernetes: planned, up, down, swept; and the patch that a promotion would be
 controller.py  the controller: started, looked at, told
 gate.py      commands of the gate: compare any servers, decide on recorded samples, verify a bundle
+lake.py      commands of the lake: publish a verified bundle, ask what is in it
 loop.py      commands of the loop: run, its phases one by one, promotion and rollback, and looking at runs
 options.py   options that several commands share
 output.py    how commands speak: text for people, one JSON value on standard output for scripts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from draftsmith.cli import canary, controller, gate, loop, plan, records, scaffold, tools, traffic
+from draftsmith.cli import canary, controller, gate, lake, loop, plan, records, scaffold, tools, traffic
 
 app = typer.Typer(
     name="draftsmith",
@@ -43,6 +43,8 @@ for command, function in {
     "explain": loop.explain,
     "verify": gate.verify,
     "report": loop.report,
+    "publish": lake.publish,
+    "lake": lake.lake,
     "teardown": loop.teardown,
     "scaffold": scaffold.scaffold,
 }.items():

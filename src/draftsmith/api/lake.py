@@ -1,0 +1,41 @@
+"""The lake: bundles published to it, and questions to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from draftsmith.api.runs import get_run
+from draftsmith.contract.config import Config
+from draftsmith.contract.errors import InputError
+from draftsmith.lake.places import open_place
+from draftsmith.lake.put import Shipped, put
+from draftsmith.lake.query import Answer, ask
+from draftsmith.lake.rows import rows_of
+
+
+def ship(bundle: str | Path, to: str, *, strict: bool = False) -> Shipped:
+    """Publish a bundle (a finished one, or the folder of a run or comparison that holds it) to a lake.
+
+    `to`: `file:///path` or `s3://bucket/prefix`. The same bundle is published once; a broken upload goes on. `strict`
+    refuses tier `draft`. Raises EvidenceError if it does not verify, BackendError if the place breaks off.
+    """
+    return put(rows_of(_bundle(Path(bundle)), strict=strict), open_place(to))
+
+
+def ship_run(config: Config, to: str, run_id: str | None = None, *, strict: bool = False) -> Shipped:
+    """Publish the bundle of a run (the newest without an id). Raises InputError if there is none; see ship."""
+    return ship(get_run(config, run_id).folder, to, strict=strict)
+
+
+def ask_lake(url: str, question: str) -> Answer:
+    """A ready question by name, or SQL over campaigns, arms and pairs. Raises InputError for what DuckDB refuses."""
+    return ask(open_place(url), question)
+
+
+def _bundle(path: Path) -> Path:
+    if (path / "MANIFEST.json").is_file():
+        return path
+    inside = sorted(path.glob("bundle/*/*/MANIFEST.json"))
+    if not inside:
+        raise InputError(f"{path} holds no finished bundle", "`draftsmith report` writes one")
+    return inside[-1].parent

@@ -1,0 +1,71 @@
+"""Commands of the lake: publish a verified bundle, ask what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from draftsmith.cli import options as o
+from draftsmith.cli.output import show
+
+
+def publish(
+    bundle: Annotated[
+        str | None, typer.Argument(help="bundle, folder of a run, or run id; default: the newest run")
+    ] = None,
+    to: Annotated[str, typer.Option("--to", help="file:///path or s3://bucket/prefix")] = "",
+    strict: Annotated[bool, typer.Option("--strict", help="refuse a verdict of tier draft")] = False,
+    config: o.ConfigFile = None,
+    workspace: o.Workspace = None,
+    json: o.Json = False,
+) -> None:
+    """Publish a campaign to a lake: verified first, then append-only Parquet, once, however often you ask.
+
+    What does not verify is refused. A broken upload goes on when the same command is given again. Keys and endpoint of S3
+    come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL.
+    """
+    from draftsmith import api
+    from draftsmith.contract.errors import InputError
+
+    if not to:
+        raise InputError("nothing says where to publish", "give --to file:///path or --to s3://bucket/prefix")
+    if bundle and Path(bundle).is_dir():
+        found = api.ship(bundle, to, strict=strict)
+    else:
+        found = api.ship_run(o.configuration(config, workspace=workspace), to, bundle, strict=strict)
+    state = f"{len(found.written)} objects written" if found.written else "nothing to do, it is there"
+    show(found, f"campaign {found.campaign} (tier {found.tier}): {state}\naddress  {found.address}")
+
+
+def lake(
+    action: Annotated[str, typer.Argument(help="query | questions")],
+    question: Annotated[str | None, typer.Argument(help="a ready question by name, or SQL")] = None,
+    at: Annotated[str, typer.Option("--at", help="file:///path or s3://bucket/prefix")] = "",
+    json: o.Json = False,
+) -> None:
+    """Ask the lake: ten ready questions (`draftsmith lake questions` lists them), or SQL over campaigns, arms and pairs."""
+    from draftsmith import api
+    from draftsmith.contract.errors import InputError
+    from draftsmith.lake.questions import QUESTIONS
+
+    if action == "questions":
+        listed = {name: one.words for name, one in QUESTIONS.items()}
+        show(listed, "\n".join(f"{name:16} {words}" for name, words in listed.items()))
+        return
+    if action != "query":
+        raise InputError(f"no action {action!r}", "query or questions")
+    if not question or not at:
+        raise InputError("a question and an address are needed", "draftsmith lake query decay --at file:///data/lake")
+    answer = api.ask_lake(at, question)
+    lines = ["\t".join(answer.columns), *("\t".join(_cell(value) for value in row) for row in answer.rows)]
+    lines += [f"note: {note}" for note in answer.notes] + (["note: there are more rows"] if answer.cut else [])
+    show(answer, "\n".join(lines))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "".join(c if c.isprintable() else " " for c in text)

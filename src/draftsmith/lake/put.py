@@ -1,0 +1,93 @@
+"""Put the rows of a bundle into a lake: append-only, and once, however often it is asked."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from draftsmith.contract.base import Frozen
+from draftsmith.contract.errors import PrerequisiteError
+from draftsmith.lake.places import INSTALL, Place, plainly
+from draftsmith.lake.rows import SCHEMA_VERSION, BundleRows
+
+# The campaign's own row goes last: it is the mark that everything else of it is there, and questions read nothing without it.
+ORDER = ("pairs", "arms", "campaigns")
+
+
+class Shipped(Frozen):
+    """Where a bundle lies in a lake. `written`: the objects put now; `kept`: those that were there already."""
+
+    campaign: str
+    address: str
+    tier: str
+    manifest_sha256: str
+    written: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def put(rows: BundleRows, place: Place) -> Shipped:
+    """Write what is missing of a bundle. An object that is there and whole stays; a torn one is written again.
+
+    Raises BackendError if the place broke off (call again to go on), PrerequisiteError if it is full or forbidden.
+    """
+    from draftsmith.lake.schema import table_of
+
+    written: list[str] = []
+    kept: list[str] = []
+    for name in ORDER:
+        path = f"{place.root}/{part_path(name, rows)}"
+        with plainly(place.url):
+            if _whole(place, path, rows.manifest_sha256):
+                kept.append(path)
+                continue
+            _write(place, path, table_of(name, rows.tables[name], rows.manifest_sha256))
+        written.append(path)
+    return Shipped(
+        campaign=rows.campaign,
+        address=f"{place.url.rstrip('/')}/{part_path('campaigns', rows)}",
+        tier=rows.tier,
+        manifest_sha256=rows.manifest_sha256,
+        written=tuple(written),
+        kept=tuple(kept),
+    )
+
+
+def part_path(table: str, rows: BundleRows) -> str:
+    """`<table>/schema=1/family=F/date=D/part-<manifest sha256>.parquet`: the same for the same bundle, on every machine."""
+    family = quote(rows.family, safe="")
+    return f"{table}/schema={SCHEMA_VERSION}/family={family}/date={rows.date}/part-{rows.manifest_sha256}.parquet"
+
+
+def _whole(place: Place, path: str, manifest_sha256: str) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = place.files.get_file_info(path)
+    if not found.is_file:
+        return False
+    try:
+        with place.files.open_input_file(path) as source:
+            metadata = pq.read_metadata(source).metadata or {}
+    except pa.ArrowInvalid:
+        return False
+    return bool(metadata.get(b"draftsmith.manifest_sha256") == manifest_sha256.encode())
+
+
+def _write(place: Place, path: str, table: Any) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise PrerequisiteError("pyarrow is not installed, and the lake is Parquet", INSTALL) from None
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd")
+    if not place.local:  # an object appears whole or not at all
+        with place.files.open_output_stream(path) as out:
+            out.write(buffer.getvalue())
+        return
+    place.files.create_dir(str(PurePosixPath(path).parent), recursive=True)
+    beside = f"{path}.part"
+    with place.files.open_output_stream(beside) as out:
+        out.write(buffer.getvalue())
+    place.files.move(beside, path)

@@ -1,0 +1,193 @@
+"""A lake in a folder: what is refused, what is written, and that it is written once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from lake_world import bundle
+
+from draftsmith import api
+from draftsmith.contract.errors import (
+    BackendError,
+    ConfigError,
+    EvidenceError,
+    InputError,
+    NoVerdictError,
+    PrerequisiteError,
+    RefusedError,
+)
+from draftsmith.lake import places, put
+from draftsmith.lake.questions import QUESTIONS
+from draftsmith.lake.rows import rows_of
+
+
+def objects(lake: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(lake)): path.read_bytes() for path in sorted(lake.rglob("*")) if path.is_file()}
+
+
+def test_another_reader_finds_the_verdict(tmp_path: Path) -> None:
+    made, lake = bundle(tmp_path / "b"), tmp_path / "lake"
+    told = json.loads((made / "verdict.json").read_text())
+    shipped = api.ship(made, f"file://{lake}")
+    row = pl.read_parquet(lake / "campaigns" / "**" / "*.parquet", hive_partitioning=True).to_dicts()[0]
+    assert (row["campaign"], row["family"], str(row["date"])) == ("0001", "smollm2", "2001-09-09")
+    assert row["outcome"] == told["outcome"] and row["speedup"] == told["pairs"][0]["speedup"]["value"]
+    assert row["manifest_sha256"] == shipped.manifest_sha256 == api.verify(made).manifest_sha256
+    arms = pl.read_parquet(lake / "arms" / "**" / "*.parquet").to_dicts()
+    tailored = next(arm for arm in arms if arm["arm"] == "tailored")
+    assert (tailored["method"], tailored["k"], tailored["osl_p50"]) == ("eagle3", 3, 40)
+    pairs = pl.read_parquet(lake / "pairs" / "**" / "*.parquet").to_dicts()
+    assert {guard["name"] for guard in pairs[0]["guards"]} == {guard["name"] for guard in told["pairs"][0]["guards"]}
+
+
+def test_the_same_bundle_is_there_once_wherever_it_comes_from(tmp_path: Path) -> None:
+    made, lake = bundle(tmp_path / "b"), tmp_path / "lake"
+    api.ship(made, str(lake))
+    before = objects(lake)
+    shutil.copytree(made, tmp_path / "other-family" / "other-name")
+    again = api.ship(tmp_path / "other-family" / "other-name", f"file://{lake}")
+    assert again.written == () and len(again.kept) == 3
+    assert objects(lake) == before
+
+
+def test_what_does_not_verify_is_refused_and_writes_nothing(tmp_path: Path) -> None:
+    made, lake = bundle(tmp_path / "b"), tmp_path / "lake"
+    made.chmod(0o700)
+    (made / "summary.md").chmod(0o600)
+    (made / "summary.md").write_text("better")
+    with pytest.raises(EvidenceError, match=r"summary\.md was altered"):
+        api.ship(made, str(lake))
+    assert not lake.exists()
+
+
+def test_strict_refuses_tier_draft_with_its_reasons(tmp_path: Path) -> None:
+    made = bundle(tmp_path / "b", blocks=2)
+    told = json.loads((made / "verdict.json").read_text())
+    assert told["tier"] == "draft"
+    with pytest.raises(RefusedError, match=r"tier draft") as refused:
+        api.ship(made, str(tmp_path / "lake"), strict=True)
+    assert told["tier_reasons"][0] in refused.value.message
+
+
+def test_a_bundle_without_a_verdict_is_refused(tmp_path: Path) -> None:
+    from bundle_world import parts
+
+    from draftsmith.store.evidence import BundleParts, write_bundle
+
+    whole = parts()
+    made = write_bundle(tmp_path, BundleParts(family="f", run_id="1", source=whole.source))
+    with pytest.raises(NoVerdictError):
+        api.ship(made, str(tmp_path / "lake"))
+
+
+def test_an_upload_that_broke_off_is_not_seen_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, lake = bundle(tmp_path / "a"), bundle(tmp_path / "b", "0002"), tmp_path / "lake"
+    api.ship(first, str(lake))
+    write, calls = put._write, []
+
+    def breaks(*args: object) -> None:
+        calls.append(args)
+        if len(calls) == 3:
+            raise OSError(5, "Input/output error")
+        write(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(put, "_write", breaks)
+    with pytest.raises(BackendError, match="broke off"):
+        api.ship(second, str(lake))
+    for table in ("campaigns", "arms", "pairs"):
+        assert api.ask_lake(str(lake), f"SELECT DISTINCT campaign FROM {table}").rows == (("0001",),)
+    monkeypatch.setattr(put, "_write", write)
+    went_on = api.ship(second, str(lake))
+    assert (len(went_on.written), len(went_on.kept)) == (1, 2)
+    assert api.ask_lake(str(lake), "SELECT count(*) FROM campaigns").rows == ((2,),)
+
+
+def test_a_torn_object_is_named_and_written_again(tmp_path: Path) -> None:
+    made, lake = bundle(tmp_path / "b"), tmp_path / "lake"
+    whole = api.ship(made, str(lake))
+    torn = Path(whole.written[0])
+    torn.write_bytes(torn.read_bytes()[:100])
+    with pytest.raises(EvidenceError, match="cannot be read"):
+        api.ask_lake(str(lake), "guards")
+    assert api.ship(made, str(lake)).written == (str(torn),)
+    assert api.ask_lake(str(lake), "guards").rows
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_ready_question_is_answered(tmp_path: Path, name: str) -> None:
+    for number in range(3):
+        api.ship(bundle(tmp_path / "b", f"000{number}"), str(tmp_path / "lake"))
+    answer = api.ask_lake(str(tmp_path / "lake"), name)
+    assert answer.columns and not answer.cut
+    empty = {"losses", "decay", "positions"}  # none lost; these drafts have no digest and no counts by position
+    assert bool(answer.rows) is (name not in empty)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "COPY campaigns TO '{out}'",
+        "ATTACH '{out}' AS other",
+        "SET enable_external_access = true",
+        "INSTALL httpfs; LOAD httpfs",
+        "SELECT * FROM secret_frame",
+        "SELEC 1",
+    ],
+)
+def test_sql_reaches_the_three_tables_and_nothing_else(tmp_path: Path, sql: str) -> None:
+    secret_frame = pl.DataFrame({"x": [1]})  # noqa: F841  a variable of the caller is no table
+    api.ship(bundle(tmp_path / "b"), str(tmp_path / "lake"))
+    with pytest.raises(InputError, match="DuckDB refuses"):
+        api.ask_lake(str(tmp_path / "lake"), sql.replace("{out}", str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+
+
+def test_hostile_names_stay_names(tmp_path: Path) -> None:
+    rows = rows_of(bundle(tmp_path / "b"))
+    path = put.part_path("campaigns", replace(rows, family="../../a=b/c%2F"))
+    assert path.split("/")[:3] == ["campaigns", "schema=1", "family=..%2F..%2Fa%3Db%2Fc%252F"]
+    put.put(replace(rows, family="../../a=b/c%2F"), places.open_place(str(tmp_path / "lake")))
+    assert {path.name for path in (tmp_path / "lake").iterdir()} == {"campaigns", "arms", "pairs"}
+    assert api.ask_lake(str(tmp_path / "lake"), "SELECT family FROM campaigns").rows == (("../../a=b/c%2F",),)
+
+
+def test_a_newer_version_of_the_tables_is_named_and_left_alone(tmp_path: Path) -> None:
+    api.ship(bundle(tmp_path / "b"), str(tmp_path / "lake"))
+    (tmp_path / "lake" / "campaigns" / "schema=2").mkdir()
+    (tmp_path / "lake" / "campaigns" / "schema=2" / "part-x.parquet").write_bytes(b"something else")
+    answer = api.ask_lake(str(tmp_path / "lake"), "SELECT count(*) FROM campaigns")
+    assert answer.rows == ((1,),)
+    assert answer.notes == ("schema=2 is of a newer version and was not read",)
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("s3://KEY:hidden77@bucket/x", ConfigError),
+        ("s3://bucket/x?endpoint=evil", ConfigError),
+        ("gs://bucket/x", ConfigError),
+        ("s3://", ConfigError),
+        ("file://elsewhere/x", ConfigError),
+        ("file://", ConfigError),
+    ],
+)
+def test_addresses_that_are_none(url: str, error: type[Exception]) -> None:
+    with pytest.raises(error) as refused:
+        places.open_place(url)
+    assert "hidden77" not in str(refused.value)
+
+
+def test_a_lake_that_is_empty_or_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="holds no campaigns"):
+        api.ask_lake(str(tmp_path / "none"), "latest")
+    with pytest.raises(InputError, match="no ready question"):
+        api.ask_lake(str(tmp_path / "none"), "lattest")
+    with pytest.raises(PrerequisiteError, match="is full"), places.plainly("file:///x"):
+        raise OSError(28, "No space left on device")
