@@ -41,7 +41,8 @@ def test_published_once_and_asked(endpoint: str, tmp_path: Path, monkeypatch: py
     again = api.ship(bundle(tmp_path), "s3://perf-lake/drafts")
     assert (len(first.written), len(again.written)) == (3, 0)
     listed = httpx.get(f"{endpoint}/perf-lake?list-type=2&prefix=drafts/campaigns/").text
-    assert listed.count("<Key>") == 1 and first.manifest_sha256 in listed
+    assert listed.count("<Key>") == 1
+    assert first.manifest_sha256 in listed
     assert api.ask_lake("s3://perf-lake/drafts", "SELECT campaign, family FROM campaigns").rows == (
         ("0001", "smollm2"),
     )
