@@ -20,7 +20,7 @@ from draftsmith.work.inside.state_names import states_path as states_path
 
 CAPTURE = {"kv_transfer_params": {"include_output_tokens": True}}
 SPARE_BYTES = 2 * 2**30
-WRITE_TIMEOUT_S = 60.0
+WRITE_TIMEOUT_S = 180.0
 LOOK_AGAIN_S = 0.005
 
 
