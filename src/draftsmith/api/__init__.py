@@ -115,8 +115,6 @@ if TYPE_CHECKING:
     from draftsmith.api.explanations import (
         report as report,
     )
-    from draftsmith.api.lake import Answer as Answer
-    from draftsmith.api.lake import Shipped as Shipped
     from draftsmith.api.lake import ask_lake as ask_lake
     from draftsmith.api.lake import ship as ship
     from draftsmith.api.lake import ship_run as ship_run
@@ -173,6 +171,8 @@ if TYPE_CHECKING:
     from draftsmith.contract.view import RunView as RunView
     from draftsmith.contract.view import ServiceOverview as ServiceOverview
     from draftsmith.contract.view import ServiceView as ServiceView
+    from draftsmith.lake.put import Shipped as Shipped
+    from draftsmith.lake.query import Answer as Answer
     from draftsmith.loop.base import Console as Console
 
 # Loaded when it is first used: importing this package costs nothing.
