@@ -35,6 +35,17 @@ def engine(config: Config, registry: Path | None = None) -> Engine:
     return catalog.engine(config.engine.kind, registry or catalog.NOWHERE)
 
 
+def of_engine(config: Config, kind: str) -> Config:
+    """The configuration with another engine in the place of `engine.kind`, as `engines` describes it."""
+    from draftsmith.contract.config import OtherEngine
+
+    if kind == config.engine.kind:
+        return config
+    other = next((each for name, each in config.engines.items() if name == kind), OtherEngine())
+    changed = {"kind": kind, **{name: getattr(other, name) for name in type(other).model_fields}}
+    return config.model_copy(update={"engine": config.engine.model_copy(update=changed)})
+
+
 def known_models(config: Config) -> KnownModels:
     """What the configured engine knows; the list of a known release where it is not installed here."""
     from draftsmith.engines.models import shipped

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from draftsmith import wiring
-from draftsmith.contract.config import Config
+from draftsmith.contract.config import ENGINE_KINDS, Config
 from draftsmith.contract.errors import InputError, RefusedError
 from draftsmith.contract.measure import Arm, ArmRole
 from draftsmith.contract.speculation import K
+from draftsmith.engines.catalog import engine_of
 from draftsmith.verdict.arms import speculation
 
 PRESETS: dict[str, dict[str, Any]] = {
     "ngram": {"method": "ngram", K: 3, "prompt_lookup_max": 4, "prompt_lookup_min": 2},
     "suffix": {"method": "suffix"},
 }
-FORMS = "`none`, a URL, JSON, `ngram`, `suffix`, a draft's folder or a command"
+FORMS = "`none`, a URL, JSON, `ngram`, `suffix`, a draft's folder or a command, each after `sglang:` for that engine"
 SYSTEM = ("/usr/", "/bin/", "/opt/", "/dev/")
 
 
@@ -66,13 +67,14 @@ def check_arms(arms: list[Arm], config: Config, registry: Path) -> None:
     rendered = [arm for arm in arms if arm.endpoint is None and arm.command is None]
     if rendered and not config.target:
         raise InputError(f"arm {rendered[0].name!r} has to be started, but no target is given", "give --target FOLDER")
-    engine = wiring.engine(config, registry)
     for arm in arms:
+        own = wiring.of_engine(config, arm.engine)
         if arm.command is not None:
             check_command(arm.name, arm.command)
         elif arm.endpoint is None:
-            engine.command(wiring.server_spec(config, str(config.target), spec_config=arm.spec_config, flags=arm.flags))
-            _lint(arm, config)
+            spec = wiring.server_spec(own, str(own.target), spec_config=arm.spec_config, flags=arm.flags)
+            wiring.engine(own, registry).command(spec)
+            _lint(arm, own)
 
 
 def path_names(arms: list[Arm]) -> dict[str, str]:
@@ -95,7 +97,8 @@ def path_names(arms: list[Arm]) -> dict[str, str]:
 
 
 def _of(name: str, text: str, flags: tuple[str, ...], config: Config) -> Iterator[Arm]:
-    fields: dict[str, Any] = {"name": name, "role": "other", "flags": flags, "engine": config.engine.kind}
+    kind, text = _kind(text, config)
+    fields: dict[str, Any] = {"name": name, "role": "other", "flags": flags, "engine": kind}
     if text.startswith(("http://", "https://")):
         yield Arm(**fields, endpoint=text)
     elif text in ("", "none"):
@@ -110,6 +113,20 @@ def _of(name: str, text: str, flags: tuple[str, ...], config: Config) -> Iterato
         yield _command(fields, text)
     else:
         raise _unknown(name, text)
+
+
+def _kind(text: str, config: Config) -> tuple[str, str]:
+    """The engine of an arm, and its text without it: as `sglang:` says, as a command's words tell, or the configured one."""
+    said, colon, rest = text.partition(":")
+    if colon and said in ENGINE_KINDS:
+        return said, rest
+    if " " in text and not text.startswith("{"):
+        from draftsmith.work.compare.commands import split_command
+
+        _, words = split_command(text)
+        if (found := engine_of(words)) is not None:
+            return found.name, text
+    return config.engine.kind, text
 
 
 def _unknown(name: str, text: str) -> InputError:

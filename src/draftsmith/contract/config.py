@@ -257,6 +257,15 @@ class CompareConfig(Frozen):
         return self
 
 
+class OtherEngine(Frozen):
+    """What another engine than `engine.kind` needs to serve an arm. Everything else is as in `engine`."""
+
+    python: str | None = Field(None, description="interpreter that has it; default: the current one")
+    flags: tuple[str, ...] = Field((), description="its own flags; those of `engine.flags` are another engine's")
+    env: dict[str, str] = Field(default_factory=dict, description="environment of its process")
+    gpu_memory_share: float | None = Field(None, description="share of GPU memory for one server; default: chosen")
+
+
 class ServingConfig(Frozen):
     """The server whose configuration is promoted or kept."""
 
@@ -287,6 +296,9 @@ class Config(Frozen):
     profile: str | None = Field(None, description="access log, folder or glob of the traffic")
     workspace: str = Field(".draftsmith", description="folder for runs; private to its owner")
     engine: EngineConfig = EngineConfig()
+    engines: dict[EngineKind, OtherEngine] = Field(
+        default_factory=dict, description="further engines, which arms may name: `sglang:none`, `vllm:ngram`"
+    )
     trainer: TrainerConfig = TrainerConfig()
     corpus: CorpusConfig = CorpusConfig()
     compare: CompareConfig = CompareConfig()

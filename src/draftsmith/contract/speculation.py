@@ -55,6 +55,7 @@ class _Words(Frozen):
     k: frozenset[str] = frozenset()
     verified: int = 0
     """What the number of draft tokens counts besides the drafted ones."""
+    names: dict[str, str] = Field(default_factory=dict, description="the engine's names of methods, where they differ")
 
     @property
     def all(self) -> frozenset[str]:
@@ -73,6 +74,7 @@ _WORDS = {
         draft=frozenset({"--speculative-draft-model-path", "--speculative-draft-model"}),
         k=frozenset({"--speculative-num-draft-tokens"}),
         verified=1,
+        names={"standalone": "draft_model", "nextn": "mtp"},
     ),
 }
 
@@ -103,7 +105,7 @@ def read_words(words: Sequence[str], engine: str = "vllm") -> Speculation | None
         if name in flags.config:
             found |= _object(value)
         elif name in flags.method:
-            found[METHOD] = value.lower()
+            found[METHOD] = flags.names.get(value.lower(), value.lower())
         elif name in flags.draft:
             found[DRAFT] = value
         elif name in flags.k:

@@ -162,6 +162,7 @@ class StreamedAnswer:
         index = choice.get("index")
         self.choices.setdefault(index if type(index) is int else place, Choice()).add(choice, seconds)
         self.prompt_ids = token_ids(choice.get("prompt_token_ids")) or self.prompt_ids
+        self.spec = _sglang_stats(_object(choice.get("meta_info"))) or self.spec
         logprobs = choice.get("prompt_logprobs")
         self.prompt_logprobs = logprobs if isinstance(logprobs, list) and logprobs else self.prompt_logprobs
 
@@ -192,15 +193,31 @@ def usage_of(value: dict[str, Any]) -> Usage:
 
 
 def spec_stats(event: dict[str, Any]) -> SpecStats | None:
-    """Per-request speculation counts, where the server reports them."""
+    """Per-request speculation counts, where the server reports them: vLLM under `metrics`, SGLang under `sglext` when it
+    streams and beside a choice when it does not."""
     counts = _object(_object(event.get("metrics")).get("speculative_decoding"))
     drafts = _count(counts.get("num_spec_steps"))
+    if drafts is not None:
+        return SpecStats(
+            drafts=drafts,
+            draft_tokens=_count(counts.get("num_draft_tokens")) or 0,
+            accepted_tokens=_count(counts.get("num_accepted_draft_tokens")) or 0,
+        )
+    details = _object(_object(event.get("sglext")).get("spec_tokens_details"))
+    return _sglang_stats(details)
+
+
+def _sglang_stats(said: dict[str, Any]) -> SpecStats | None:
+    drafts = _count(said.get("spec_verify_ct"))
     if drafts is None:
         return None
+    accepted = _count(said.get("spec_num_correct_drafts"))
+    if accepted is None:  # the histogram's place is how many drafts of a call were right
+        histogram = said.get("spec_correct_drafts_histogram")
+        counts = [_count(n) or 0 for n in histogram] if isinstance(histogram, list) else []
+        accepted = sum(place * n for place, n in enumerate(counts))
     return SpecStats(
-        drafts=drafts,
-        draft_tokens=_count(counts.get("num_draft_tokens")) or 0,
-        accepted_tokens=_count(counts.get("num_accepted_draft_tokens")) or 0,
+        drafts=drafts, draft_tokens=_count(said.get("spec_num_proposed_drafts")) or 0, accepted_tokens=accepted
     )
 
 

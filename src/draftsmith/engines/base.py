@@ -295,6 +295,17 @@ class Engine(Protocol):
         """The same from the text of a log."""
         ...
 
+    def published(self, url: str) -> EngineFacts:
+        """What a server that runs already says of itself; `start_id` is empty where it publishes no start.
+
+        Raises as `identify`.
+        """
+        ...
+
+    def asks(self, version: str | None) -> dict[str, Any]:
+        """What a measured request asks for besides the answer, such as counts of its own drafts. Nothing for an unknown version."""
+        ...
+
     def healthy(self, url: str) -> bool:
         """Whether it answers that it serves."""
         ...

@@ -31,6 +31,7 @@ State = Literal["failed", "held", "unsettled", "unmeasured"]
 ENOUGH_REQUESTS = 20
 ENOUGH_BLOCKS = 2
 BEYOND_TAIL = 3
+COUNTS_TOKENS = 0.1  # an engine that counts about as many as tokens came after the first ones averages over tokens
 
 
 @dataclass(frozen=True)
@@ -312,9 +313,14 @@ def _server_mean(trials: Sequence[Trial]) -> float | None:
 
 
 def _client_mean(trials: Sequence[Trial]) -> float | None:
-    """The client's mean over what the engine averages: vLLM counts a one-token answer as zero time per token."""
+    """The client's mean over what the engine averages: vLLM's answers, where one token counts as zero time per token, or
+    SGLang's tokens."""
     good = [sample for trial in trials for sample in trial.samples if sample.error is None]
     counted = sum(trial.counters.server_tpot_count or 0 for trial in trials)
+    later = sum((sample.output_tokens or 1) - 1 for sample in good)
+    if counted > len(good) and abs(counted - later) <= COUNTS_TOKENS * later:
+        times = [(s.latency_s - s.ttft_s) for s in good if s.latency_s is not None and s.ttft_s is not None]
+        return sum(times) / later
     defined = [value for sample in good if (value := sample.tpot_s) is not None]
     number = len(good) if counted == len(good) else len(defined)
     return sum(defined) / number if defined else None

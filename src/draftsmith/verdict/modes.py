@@ -1,4 +1,9 @@
-"""Whether two arms were served in the same mode, by the engine's own word."""
+"""Whether two arms were served in the same mode, by the engine's own word.
+
+Two engines have no mode in common: another version, other graphs, other runners are what is compared. What would make the
+same engine look faster has to match in both: device, data type, lengths, batch size, prefix cache. Everything else is
+compared within each engine alone.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,8 @@ MODE_FIELDS = (
     "prefix_caching",
 )
 """The fields behind `EngineFacts.mode_key`, in its order."""
+ACROSS = ("device", "dtype", "max_model_len", "max_num_seqs", "prefix_caching")
+"""Those that two engines have to share."""
 
 
 def mode_mismatch(facts: Mapping[str, Sequence[EngineFacts]]) -> list[str]:
@@ -27,8 +34,32 @@ def mode_mismatch(facts: Mapping[str, Sequence[EngineFacts]]) -> list[str]:
     "Not said" is a value of its own: an arm whose log is silent does not match an arm whose log speaks.
     """
     sentences = [f"the engine's log gave no facts on arm {arm}" for arm, found in facts.items() if not found]
-    for field in MODE_FIELDS:
-        told = {arm: sorted({_word(getattr(fact, field)) for fact in found}) for arm, found in facts.items() if found}
+    spoken = {arm: found for arm, found in facts.items() if found}
+    groups = _by_engine(spoken)
+    if len(groups) > 1:
+        sentences += _differences(spoken, ACROSS)
+    fields = [field for field in MODE_FIELDS if len(groups) == 1 or field not in ACROSS]
+    return sentences + [sentence for group in groups for sentence in _differences(group, fields)]
+
+
+Facts = Mapping[str, Sequence[EngineFacts]]
+
+
+def _by_engine(facts: Facts) -> list[Facts]:
+    """Arms by the engine that they name. One that could not be told which it is stands with all the others."""
+    named = {fact.engine for found in facts.values() for fact in found} - {"unknown"}
+    if len(named) < 2:
+        return [facts]
+    return [
+        {arm: found for arm, found in facts.items() if {fact.engine for fact in found} & {name, "unknown"}}
+        for name in sorted(named)
+    ]
+
+
+def _differences(facts: Facts, fields: Sequence[str]) -> list[str]:
+    sentences = []
+    for field in fields:
+        told = {arm: sorted({_word(getattr(fact, field)) for fact in found}) for arm, found in facts.items()}
         if len({word for words in told.values() for word in words}) > 1:
             parts = ", ".join(f"{' and '.join(words)} on {arm}" for arm, words in told.items())
             sentences.append(f"{field} differs: {parts}")
@@ -42,6 +73,10 @@ def settings_mismatch(facts: Mapping[str, Sequence[EngineFacts]]) -> list[str]:
     """
     spoken = {arm: [fact for fact in found if fact.settings] for arm, found in facts.items()}
     spoken = {arm: found for arm, found in spoken.items() if found}
+    return [sentence for group in _by_engine(spoken) for sentence in _settings(group)]
+
+
+def _settings(spoken: Facts) -> list[str]:
     sentences = []
     for name in sorted({name for found in spoken.values() for fact in found for name in fact.settings}):
         told = {arm: sorted({_word(fact.settings.get(name)) for fact in found}) for arm, found in spoken.items()}

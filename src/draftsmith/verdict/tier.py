@@ -30,7 +30,7 @@ def tier_reasons(
     used = [trial for trial in trials if trial.arm in names and trial.traffic == "own"]
     return (
         *_baseline(plan),
-        *_running(arms),
+        *_running(arms, used, facts),
         *_trial_count(plan, arms, used),
         *_node(used),
         *_eager(arms, used, facts),
@@ -55,12 +55,20 @@ def _baseline(plan: ComparisonPlan) -> list[str]:
     return [f"strawman baseline: {plan.baseline} is {what}"]
 
 
-def _running(arms: Sequence[Arm]) -> list[str]:
+def _running(arms: Sequence[Arm], used: Sequence[Trial], facts: Mapping[str, EngineFacts]) -> list[str]:
+    """A server that ran already counts like one that was started if it publishes its start and all its settings; how far
+    two starts differ is another reason, which such a comparison has unless it is told."""
+    told = _by_arm(arms, used, facts)
     return [
         f"{arm.name} is a server that was running already: it can be neither restarted nor its log read"
         for arm in arms
-        if arm.endpoint is not None
+        if arm.endpoint is not None and not (told[arm.name] and all(map(_complete, told[arm.name])))
     ]
+
+
+def _complete(fact: EngineFacts) -> bool:
+    said = (fact.version, fact.device, fact.dtype, fact.enforce_eager, fact.graph_mode, fact.max_model_len)
+    return bool(fact.settings) and None not in said
 
 
 def _trial_count(plan: ComparisonPlan, arms: Sequence[Arm], used: Sequence[Trial]) -> list[str]:

@@ -1,8 +1,6 @@
 """Command line and environment of an SGLang server: text from pure functions, and a look into the draft's config.json.
 
-A speculative config has the keys of vLLM's: `method`, `model`, `num_speculative_tokens` (tokens drafted at once). For a tree
-`eagle_topk` and `num_steps` say its shape. Every other key is a flag of the same name: `ngram_max_trie_depth` becomes
-`--speculative-ngram-max-trie-depth`.
+A speculative config has the keys of vLLM's, and SGLang's own beside them; flags.py turns it into flags.
 """
 
 from __future__ import annotations
@@ -13,23 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from draftsmith.contract.errors import ConfigError, InputError, PrerequisiteError
-from draftsmith.contract.speculation import Speculation, read
+from draftsmith.contract.speculation import read
 from draftsmith.engines.base import Command, Features, Installation, ServerSpec
+from draftsmith.engines.sglang.flags import speculation_flags
 
 MODULE = "sglang.launch_server"
-ALGORITHMS = {
-    "eagle": "EAGLE",
-    "eagle3": "EAGLE3",
-    "mtp": "NEXTN",
-    "nextn": "NEXTN",
-    "draft_model": "STANDALONE",
-    "standalone": "STANDALONE",
-    "ngram": "NGRAM",
-}
-STEPPED = frozenset({"EAGLE", "EAGLE3", "NEXTN", "STANDALONE"})  # they draft in steps of `topk` branches
-NEEDS_MODEL = frozenset({"EAGLE", "EAGLE3", "STANDALONE"})
-ELSEWHERE = frozenset({"prompt_lookup_max", "prompt_lookup_min"})  # vLLM's n-gram lookup; SGLang keeps a trie instead
-
 # Decided by ServerSpec's own fields: given twice, the server would not be what its specification says.
 RESERVED = frozenset(
     {
@@ -72,6 +58,7 @@ def render(spec: ServerSpec, installed: Installation, known: Features) -> Comman
         "--max-running-requests",
         str(spec.max_num_seqs),
         "--enable-metrics",
+        "--enable-cache-report",
     ]
     if spec.prefix_caching is False:
         argv.append("--disable-radix-cache")
@@ -88,36 +75,6 @@ def render(spec: ServerSpec, installed: Installation, known: Features) -> Comman
     if (said := read(spec.spec_config)) is not None:
         argv += speculation_flags(said)
     return Command(argv=(*argv, *spec.flags), env={**PRIVACY, **spec.env})
-
-
-def speculation_flags(said: Speculation) -> list[str]:
-    """The flags that say a speculative config. Raises ConfigError for one that contradicts itself."""
-    algorithm = ALGORITHMS.get(said.method or "", (said.method or "").upper())
-    flags = ["--speculative-algorithm", algorithm]
-    if algorithm in NEEDS_MODEL and not said.draft:
-        raise ConfigError(f"speculation method {said.method} needs a draft", "give `model` in the speculative config")
-    if said.draft:
-        flags += ["--speculative-draft-model-path", said.draft]
-    rest = {key: value for key, value in said.rest.items() if key not in ELSEWHERE}
-    if algorithm in STEPPED and (said.k is not None or "num_steps" in rest):
-        topk = int(rest.pop("eagle_topk", 1))
-        steps = int(rest.pop("num_steps", said.k or 1))
-        drafted = said.k or steps
-        if topk == 1 and drafted != steps:
-            raise ConfigError(
-                f"a chain of {steps} steps drafts {steps} tokens, not {drafted}",
-                "leave num_steps out, or give eagle_topk for a tree",
-            )
-        flags += ["--speculative-num-steps", str(steps), "--speculative-eagle-topk", str(topk)]
-    if said.k is not None:
-        flags += ["--speculative-num-draft-tokens", str(said.k + 1)]  # SGLang counts the verified token too
-    elif algorithm in STEPPED and "--speculative-num-steps" in flags:
-        flags += ["--speculative-num-draft-tokens", str(int(said.rest["num_steps"]) + 1)]
-    for key, value in sorted(rest.items()):
-        name = f"--speculative-{key.removeprefix('speculative_').replace('_', '-')}"
-        if value is not False:
-            flags += [name] if value is True else [name, value if isinstance(value, str) else json.dumps(value)]
-    return flags
 
 
 def check(spec: ServerSpec, installed: Installation, known: Features) -> None:
@@ -163,7 +120,7 @@ def require_own_notation(draft: Path, *, own_models: bool = False) -> None:
     if "transformer_layer_config" in config or "speculators_config" in config:
         raise InputError(
             f"the draft {draft.name} is in vLLM's notation: its config is nested, and SGLang counts layers from the other end",
-            "convert it: a flat config, architecture LlamaForCausalLMEagle3, each layer id less one",
+            "convert it: draftsmith convert DRAFT OUT --to sglang",
         )
     if config.get("norm_before_residual") and not own_models:
         raise InputError(

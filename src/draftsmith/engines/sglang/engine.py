@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import Any
 
 from draftsmith.contract.errors import DraftsmithError, InputError, PrerequisiteError
 from draftsmith.contract.measure import EngineFacts, SpecCounters
@@ -92,6 +93,15 @@ class SglangEngine(ServerProcess):
     def facts_of(self, log: str, start_id: str) -> EngineFacts:
         """See Engine."""
         return sglang_log.facts(log, start_id)
+
+    def published(self, url: str) -> EngineFacts:
+        """See Engine."""
+        return sglang_metrics.published(url)
+
+    def asks(self, version: str | None) -> dict[str, Any]:
+        """See Engine."""
+        known = version is not None and features(version).per_request_metrics
+        return {"return_spec_tokens_details": True} if known else {}
 
     def identify(self, url: str) -> ServerIdentity:
         """See Engine."""

@@ -22,22 +22,30 @@ found["flashinfer"] = u.find_spec("flashinfer") is not None
 print(json.dumps(found))
 """
 
-KNOWN = (0, 5, 17)  # the release that the recordings are of
+METHODS = frozenset({"eagle", "eagle3", "mtp", "nextn", "draft_model", "standalone", "ngram", "dflash", "dspark"})
+
+# Read from each release's own source; 0.5.17 is the one that the recordings are of. Ascending.
+KNOWN: dict[tuple[int, int, int], Features] = {
+    (0, 5, 17): Features(release="0.5.17", methods=METHODS, per_request_metrics=False),
+    (0, 5, 23): Features(release="0.5.23", methods=METHODS, per_request_metrics=True),
+}
 OLDEST = (0, 5)
-METHODS = frozenset({"eagle", "eagle3", "mtp", "nextn", "draft_model", "standalone", "ngram"})
 
 
 def features(version: str) -> Features:
-    """Features of `version`; `note` says where it is another one than the one that is known. Raises PrerequisiteError."""
+    """Features of `version`; `note` says where it is another one than is known: it is taken for the nearest older one,
+    and one that is older than all for the oldest. Raises PrerequisiteError.
+    """
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
     if not match:
         raise PrerequisiteError(f"SGLang calls itself {version!r}, which is no version", "install a released SGLang")
-    release = tuple(int(part or 0) for part in match.groups())
+    release = (int(match[1]), int(match[2]), int(match[3] or 0))
     if release[:2] < OLDEST:
         raise PrerequisiteError(f"SGLang {version} is older than 0.5", "install SGLang 0.5.17 or newer")
-    known = ".".join(map(str, KNOWN))
-    note = None if release == KNOWN else f"SGLang {version} is not known here; taken for {known}"
-    return Features(release=known, methods=METHODS, per_request_metrics=False, note=note)
+    found = KNOWN[max((known for known in KNOWN if known <= release), default=min(KNOWN))]
+    if release in KNOWN:
+        return found
+    return found.model_copy(update={"note": f"SGLang {version} is not known here; taken for {found.release}"})
 
 
 @lru_cache(maxsize=16)

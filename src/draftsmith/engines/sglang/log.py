@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from draftsmith.contract.measure import EngineFacts
 from draftsmith.engines.diagnosis import clean
@@ -81,34 +82,72 @@ def facts(text: str, start_id: str, version: str | None = None) -> EngineFacts:
     printed = next((found["arguments"] for line in lines if (found := ARGUMENTS.search(line))), "")
     named = {key: value.strip("'\"") for key, value in top_level(printed, "=").items()}
     sizes = next((found for line in lines if (found := SIZES.search(line))), None)
-    no_graph, no_radix, no_overlap = (
-        _flag(named.get(f"disable_{what}")) for what in ("cuda_graph", "radix_cache", "overlap_schedule")
-    )
-    tokens = _number(named.get("speculative_num_draft_tokens"))
-    algorithm = named.get("speculative_algorithm")
-    speculates = algorithm not in (None, "None")
-    chunk = _number(named.get("chunked_prefill_size"))
-    return EngineFacts(
-        engine="sglang",
+    return described(
+        named,
         version=version,
         start_id=start_id,
         pid=next((int(found[1]) for line in lines if (found := SERVER_PID.search(line))), None),
-        device=named.get("device"),
         dtype=_dtype(named.get("dtype"), lines),
-        enforce_eager=no_graph,
-        compile_mode=_compiled(named.get("enable_torch_compile")),
-        graph_mode=_graphs(named.get("cuda_graph_config", ""), no_graph),
         kv_tokens=int(sizes["tokens"]) if sizes else None,
         max_model_len=int(sizes["length"]) if sizes else None,
         max_num_seqs=int(sizes["sequences"]) if sizes else None,
+        warnings=_warnings(lines, named),
+    )
+
+
+def facts_of_info(info: Mapping[str, Any], start_id: str, *, kv_tokens: int | None, length: int | None) -> EngineFacts:
+    """The same of a server whose log is not here, from its answer to /server_info and the sizes among its metrics."""
+    named = {key: str(value) for key, value in info.items() if not isinstance(value, dict | list)}
+    graphs = info.get("cuda_graph_config")
+    if isinstance(graphs, dict):
+        phases = {phase: said.get("backend") for phase, said in graphs.items() if isinstance(said, dict)}
+        named["cuda_graph_config"] = ", ".join(f"{k}=PhaseConfig(backend='{v}'" for k, v in phases.items())
+    return described(
+        named,
+        version=named.get("version"),
+        start_id=start_id,
+        pid=None,
+        dtype=None if named.get("dtype") == "auto" else named.get("dtype"),
+        kv_tokens=kv_tokens or _number(named.get("max_total_num_tokens")),
+        max_model_len=length or _number(named.get("context_length")),
+        max_num_seqs=_number(named.get("max_running_requests")),
+        warnings=_warnings([], named),
+    )
+
+
+def described(named: Mapping[str, str], **seen: Any) -> EngineFacts:
+    """Facts from the server's arguments as text, and what was `seen` elsewhere."""
+    no_graph, no_radix, no_overlap = (
+        _flag(named.get(f"disable_{what}")) for what in ("cuda_graph", "radix_cache", "overlap_schedule")
+    )
+    tokens, chunk = _number(named.get("speculative_num_draft_tokens")), _number(named.get("chunked_prefill_size"))
+    method = _method(named)
+    return EngineFacts(
+        engine="sglang",
+        device=named.get("device"),
+        enforce_eager=no_graph,
+        compile_mode=_compiled(named.get("enable_torch_compile")),
+        graph_mode=_graphs(named.get("cuda_graph_config", ""), no_graph),
         prefix_caching=None if no_radix is None else not no_radix,
         chunked_prefill=None if chunk is None else chunk > 0,
         async_scheduling=None if no_overlap is None else not no_overlap,
         settings={key: word(named[key]) for key in SETTINGS if key in named and not SECRET.search(key)},
-        spec_method=algorithm.lower() if algorithm and speculates else None,
-        num_speculative_tokens=tokens - 1 if tokens and speculates else None,
-        warnings=_warnings(lines, named),
+        spec_method=method,
+        num_speculative_tokens=tokens - 1 if tokens and method else None,
+        **seen,
     )
+
+
+def _method(named: Mapping[str, str]) -> str | None:
+    """The method in Draftsmith's words. SGLang turns NEXTN into EAGLE with the target itself as the draft."""
+    algorithm = named.get("speculative_algorithm")
+    if algorithm in (None, "None"):
+        return None
+    name = str(algorithm).lower()
+    draft = named.get("speculative_draft_model_path")
+    if name == "eagle" and draft in (None, "None", named.get("model_path")):
+        return "mtp"
+    return {"standalone": "draft_model", "nextn": "mtp"}.get(name, name)
 
 
 def _warnings(lines: list[str], named: dict[str, str]) -> tuple[str, ...]:

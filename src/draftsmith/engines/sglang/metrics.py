@@ -12,9 +12,10 @@ import re
 from typing import Any
 
 from draftsmith.contract.errors import EngineError
-from draftsmith.contract.measure import SpecCounters
+from draftsmith.contract.measure import EngineFacts, SpecCounters
 from draftsmith.engines import counters
 from draftsmith.engines.base import ServerIdentity, Snapshot
+from draftsmith.engines.sglang.log import facts_of_info
 from draftsmith.kit.clock import Clock
 
 VERIFY_CALLS = "sglang:spec_verify_calls_total"
@@ -22,11 +23,14 @@ GENERATED = "sglang:generation_tokens_total"
 PROMPT = "sglang:prompt_tokens_total"
 REQUESTS = "sglang:num_requests_total"
 DRAFT_TOKENS = "sglang:spec_num_draft_tokens"  # a gauge: tokens of one verify call, the certain one included
-TTFT_SUM = "sglang:time_to_first_token_seconds_sum"
-TTFT_COUNT = "sglang:time_to_first_token_seconds_count"
-WANTED = dict.fromkeys((VERIFY_CALLS, GENERATED, PROMPT, REQUESTS, DRAFT_TOKENS, TTFT_SUM, TTFT_COUNT), "")
+STEPS = "sglang:spec_num_steps"  # a gauge too: it moves where the number of steps is adaptive
+TOKEN_SUM = "sglang:inter_token_latency_seconds_sum"
+TOKEN_COUNT = "sglang:inter_token_latency_seconds_count"  # tokens after the first of each request
+RETRACTED = "sglang:num_retracted_requests_total"
+GAUGES = frozenset({DRAFT_TOKENS, STEPS})
+WANTED = dict.fromkeys((VERIFY_CALLS, GENERATED, PROMPT, REQUESTS, TOKEN_SUM, TOKEN_COUNT, RETRACTED), "")
+SIZES = {"kv_tokens": "sglang:max_total_num_tokens", "length": "sglang:context_len"}
 STARTED = re.compile(r"^sglang:startup_time_seconds\{[^\n]*\} (\S+)$", re.MULTILINE)
-RANK = re.compile(r"^sglang:spec_num_draft_tokens\{[^\n]*\} (\S+)$", re.MULTILINE)
 
 
 def parse_metrics(text: str) -> Snapshot:
@@ -34,8 +38,18 @@ def parse_metrics(text: str) -> Snapshot:
     if "sglang:" not in text:
         raise EngineError("/metrics holds no SGLang counters", "start SGLang with --enable-metrics")
     values = counters.sums(text, WANTED)
-    values[DRAFT_TOKENS, ""] = max((float(value) for value in RANK.findall(text)), default=0.0)
+    values |= {(gauge, ""): highest(text, gauge) for gauge in GAUGES}
     return Snapshot(values=values, start_id=_start(text))
+
+
+def highest(text: str, gauge: str) -> float:
+    """The highest value of a gauge: every rank, and with data parallelism every replica, has its own. 0 if there is none."""
+    return max((float(value) for value in re.findall(rf"^{gauge}\{{[^\n]*\}} (\S+)$", text, re.MULTILINE)), default=0.0)
+
+
+def sizes(text: str) -> dict[str, int | None]:
+    """KV cache in tokens of one replica, and context length, where the metrics tell them."""
+    return {name: int(highest(text, gauge)) or None for name, gauge in SIZES.items()}
 
 
 def _start(text: str) -> str | None:
@@ -51,24 +65,33 @@ def speculates(reading: Snapshot) -> bool:
 
 def diff(before: Snapshot, after: Snapshot) -> SpecCounters:
     """What was counted between two snapshots. Raises EngineLostError if they are of two different server starts."""
-    counters.require_same_start(before, after, lambda name: name != DRAFT_TOKENS)
+    counters.require_same_start(before, after, lambda name: name not in GAUGES)
+
+    def change(name: str) -> float:
+        return after.values.get((name, ""), 0.0) - before.values.get((name, ""), 0.0)
 
     def delta(name: str) -> int:
-        return int(after.values.get((name, ""), 0.0) - before.values.get((name, ""), 0.0))
+        return round(change(name))
 
     generated, requests, steps = delta(GENERATED), delta(REQUESTS), delta(VERIFY_CALLS)
     later = max(0, generated - requests)  # tokens after each request's first
     drafting = speculates(after)
     drafted = max(0, int(after.values.get((DRAFT_TOKENS, ""), 0.0)) - 1)
+    # Adaptive steps: how many tokens a call verified is not known then, and steps without a draft are not counted.
+    steady = before.values.get((STEPS, "")) == after.values.get((STEPS, ""))
+    tokens = delta(TOKEN_COUNT)
     return SpecCounters(
         present=drafting,
         drafts=steps,
-        draft_tokens=steps * drafted,
+        draft_tokens=steps * drafted if steady else 0,
         accepted_tokens=max(0, later - steps) if drafting else 0,
         generation_tokens=generated,
         prompt_tokens=delta(PROMPT),
         requests=requests,
-        decode_steps=steps if drafting else later,
+        preemptions=delta(RETRACTED),
+        server_tpot_sum_s=change(TOKEN_SUM) if tokens else None,
+        server_tpot_count=tokens or None,
+        decode_steps=later if not drafting else steps if steady else None,
     )
 
 
@@ -91,6 +114,13 @@ def server_info(url: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise EngineError(f"{url}/server_info is no object", "check that this is a server of SGLang")
     return found
+
+
+def published(url: str) -> EngineFacts:
+    """What a running server says of itself: /server_info, and the sizes among its metrics."""
+    info, text = server_info(url), _get(url, "/metrics").text
+    found, reading = sizes(text), parse_metrics(text)
+    return facts_of_info(info, reading.start_id or "", kv_tokens=found["kv_tokens"], length=found["length"])
 
 
 def identity(url: str) -> ServerIdentity:

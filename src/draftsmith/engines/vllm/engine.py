@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from draftsmith.contract.errors import PrerequisiteError
 from draftsmith.contract.measure import EngineFacts, SpecCounters
@@ -95,6 +96,15 @@ class VllmEngine(ServerProcess):
     def facts_of(self, log: str, start_id: str) -> EngineFacts:
         """See Engine."""
         return vllm_log.facts(log, start_id)
+
+    def published(self, url: str) -> EngineFacts:
+        """See Engine."""
+        who = self.identify(url)
+        return EngineFacts(version=who.version, start_id=who.start_id or "", max_model_len=who.max_model_len)
+
+    def asks(self, version: str | None) -> dict[str, Any]:
+        """See Engine. vLLM reports what its flags say, without being asked."""
+        return {}
 
     def identify(self, url: str) -> ServerIdentity:
         """See Engine."""

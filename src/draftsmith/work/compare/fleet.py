@@ -19,6 +19,7 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.errors import EngineError, InputError, PrerequisiteError
 from draftsmith.contract.measure import Arm, EngineFacts
 from draftsmith.engines.base import Engine, Server, ServerSpec, free_port
+from draftsmith.engines.catalog import ENGINES
 from draftsmith.kit import gpu, hardware, load, processes
 from draftsmith.trainers.fit import fit
 from draftsmith.trainers.target_config import read_config
@@ -68,6 +69,7 @@ class Fleet:
         self.weight_bytes = weight_bytes
         self.facts: list[tuple[str, EngineFacts]] = []
         self._starts = itertools.count(1)
+        self._engines: dict[str, Engine] = {engine.name: engine}
 
     def tidy(self) -> None:
         """Nothing: processes of an earlier attempt are stopped before the job begins."""
@@ -114,16 +116,27 @@ class Fleet:
             if arm.endpoint is None
         }
         with ExitStack() as stack:
-            servers = stack.enter_context(serving(self.job, self.engine, own, self.config.engine.start_timeout_s))
+            servers: dict[str, Server] = {}
+            for kind in dict.fromkeys(arms[name].engine for name in own):
+                of_kind = {name: wanted for name, wanted in own.items() if arms[name].engine == kind}
+                limit = self.config.engine.start_timeout_s
+                servers |= stack.enter_context(serving(self.job, self._engine(kind), of_kind, limit))
             endpoints = {name: self._started(arms[name], server) for name, server in servers.items()}
             endpoints |= {name: self._external(arm) for name, arm in arms.items() if arm.endpoint is not None}
             yield {name: endpoints[name] for name in arms}
 
+    def _engine(self, kind: str) -> Engine:
+        """The engine of an arm; its servers are in the registry of this job too."""
+        if kind not in self._engines:
+            self._engines[kind] = wiring.engine(wiring.of_engine(self.config, kind), self.engine.registry)
+        return self._engines[kind]
+
     def _spec(self, arm: Arm, residents: int) -> ServerSpec:
-        _found, known = self.engine.installed(wiring.server_spec(self.config, self.target))
+        config = wiring.of_engine(self.config, arm.engine)
+        _found, known = self._engine(arm.engine).installed(wiring.server_spec(config, self.target))
         per_request = arm.spec_config is not None and known.per_request_metrics
         return wiring.server_spec(
-            self.config,
+            config,
             self.target,
             spec_config=arm.spec_config,
             flags=arm.flags,
@@ -133,7 +146,7 @@ class Fleet:
 
     def _start_command(self, arm: Arm) -> Server:
         """The user's own command, on a free port, in the folder that the user stands in, recorded in the registry."""
-        settings, host = self.config.engine, self.config.engine.host
+        settings, host = wiring.of_engine(self.config, arm.engine).engine, self.config.engine.host
         spec = ServerSpec(
             model=arm.name,
             served_name=arm.name,
@@ -143,7 +156,7 @@ class Fleet:
             cpu_kv_gib=settings.cpu_kv_gib,
             python=settings.python,
         )
-        command = self.engine.own(arm.command or (), spec)
+        command = self._engine(arm.engine).own(arm.command or (), spec)
         process = processes.start(
             commands.render(command.argv, host, spec.port),
             registry=self.engine.registry,
@@ -155,13 +168,21 @@ class Fleet:
         return Server(spec=spec, process=process, start_id=process.record.token)
 
     def _started(self, arm: Arm, server: Server) -> Endpoint:
-        facts = self.engine.facts(server)
+        engine = self._engine(arm.engine)
+        facts = engine.facts(server)
         self.facts.append((arm.name, facts))
         ours = tuple(processes.members(server.process.record))
-        if arm.command is None:
-            return Endpoint(server.url, server.spec.served_name, server.start_id, facts.kv_tokens, processes=ours)
-        model, counted = served_model(server.url), self._counts(server.url)
-        return Endpoint(server.url, model, server.start_id, facts.kv_tokens, counted=counted, processes=ours)
+        known = arm.command is None
+        return Endpoint(
+            server.url,
+            server.spec.served_name if known else served_model(server.url),
+            server.start_id,
+            facts.kv_tokens,
+            counted=known or _counts(engine, server.url),
+            processes=ours,
+            engine=engine,
+            asks=engine.asks(facts.version),
+        )
 
     def _external(self, arm: Arm) -> Endpoint:
         """A server that runs already. What it does not publish (counters, version, start) stays unknown."""
@@ -171,36 +192,42 @@ class Fleet:
             model = served_model(url, key)
         except InputError as error:
             raise InputError(error.message, f"check the address of arm {arm.name}") from None
-        try:
-            who, counted = self.engine.identify(url), True
-        except (EngineError, ValueError):
-            facts = EngineFacts(engine="unknown", start_id=f"{arm.name}-unknown")
-            self.facts.append((arm.name, facts))
-            return Endpoint(
-                url, model, facts.start_id, counted=self._counts(url), api_key=key, processes=_listening(url)
-            )
-        start_id = who.start_id or f"{arm.name}-unknown"
-        facts = EngineFacts(
-            engine=self.engine.name, version=who.version, start_id=start_id, max_model_len=who.max_model_len
-        )
+        found = self._published(arm, url)
+        engine, facts = found or (None, EngineFacts(engine="unknown", start_id=""))
+        process_start = facts.start_id or None
+        facts = facts.model_copy(update={"start_id": process_start or f"{arm.name}-unknown"})
         self.facts.append((arm.name, facts))
         return Endpoint(
             url,
-            who.model or model,
-            start_id,
-            counted=counted,
-            process_start=who.start_id,
+            model,
+            facts.start_id,
+            facts.kv_tokens,
+            counted=engine is not None or _counts(self.engine, url),
+            process_start=process_start,
             api_key=key,
             processes=_listening(url),
+            engine=engine,
+            asks=engine.asks(facts.version) if engine else {},
         )
 
-    def _counts(self, url: str) -> bool:
-        """Whether the server publishes the engine's counters."""
-        try:
-            self.engine.reading(url)
-        except EngineError:
-            return False
-        return True
+    def _published(self, arm: Arm, url: str) -> tuple[Engine, EngineFacts] | None:
+        """Which engine a running server is of, and what it says of itself: the arm's own is asked first, then the others."""
+        for kind in (arm.engine, *(kind for kind in ENGINES if kind != arm.engine)):
+            engine = self._engine(kind)
+            try:
+                return engine, engine.published(url)
+            except (EngineError, ValueError):
+                continue
+        return None
+
+
+def _counts(engine: Engine, url: str) -> bool:
+    """Whether the server publishes the engine's counters."""
+    try:
+        engine.reading(url)
+    except EngineError:
+        return False
+    return True
 
 
 def api_key(config: Config) -> str | None:

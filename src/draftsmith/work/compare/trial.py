@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 
@@ -31,7 +32,8 @@ class Endpoint:
     """A running server, as a trial sees it.
 
     `counted`: it publishes the engine's counters. `process_start`: the start time that they carry, where another one
-    would mean another server. `node`: where it runs, if that is not this machine.
+    would mean another server. `node`: where it runs, if that is not this machine. `engine`: what it is read with, where that
+    is not the comparison's own. `asks`: what its requests ask for beside the answer.
     """
 
     url: str
@@ -42,6 +44,8 @@ class Endpoint:
     process_start: str | None = None
     api_key: str | None = field(default=None, repr=False)
     node: str | None = None
+    engine: Engine | None = field(default=None, repr=False)
+    asks: Mapping[str, Any] = field(default_factory=dict)
     processes: tuple[psutil.Process, ...] | None = field(default=None, repr=False)
 
 
@@ -124,13 +128,14 @@ class Visitor:
             )
         began = self.clock.unix()
         pacing = Pacing(point.concurrency, open_loop=point.open_loop)
-        target = Target(endpoint.url, endpoint.model, api_key=endpoint.api_key, again=False)
+        target = Target(endpoint.url, endpoint.model, api_key=endpoint.api_key, again=False, extra=dict(endpoint.asks))
         with Meter(self.dcgm_url, node=endpoint.node, ours=self.ours) as meter:
             wall_s, peak, lag_s = replay(requests_of(prompts, point), target, pacing, keep)
         counters = SpecCounters()
         if before:
-            self._last[endpoint.url] = self.engine.counters(endpoint.url)
-            counters = self.engine.diff(before, self._last[endpoint.url])
+            engine = endpoint.engine or self.engine
+            self._last[endpoint.url] = engine.counters(endpoint.url)
+            counters = engine.diff(before, self._last[endpoint.url])
         trial = Trial(
             plan_sha256=slot.plan_sha256,
             trial_id=slot.trial_id(point.name),
@@ -158,10 +163,10 @@ class Visitor:
         """The counters before a visit. Those that settled after the last one still hold if nobody asked anything since."""
         if not endpoint.counted:
             return None
-        last = self._last.get(endpoint.url)
-        if last is not None and self.engine.reading(endpoint.url) == last:
+        engine, last = endpoint.engine or self.engine, self._last.get(endpoint.url)
+        if last is not None and engine.reading(endpoint.url) == last:
             return last
-        return self.engine.counters(endpoint.url)
+        return engine.counters(endpoint.url)
 
 
 def _jumped(moved_s: float) -> str | None:

@@ -1,0 +1,109 @@
+"""A speculative config as SGLang's flags. Pure.
+
+`method`, `model` and `num_speculative_tokens` (tokens drafted at once) mean what they mean for vLLM. Besides:
+
+    eagle_topk, num_steps    the shape of a tree of drafts: branches of a step, steps; without them a chain
+    adaptive                 true: the number of steps follows acceptance and load; adaptive_config: its file
+    ngram_external_corpus_path, ngram_external_sam_budget
+                             a JSONL of earlier answers as a draft without training, and how many draft tokens it may give
+
+Every other key is a flag of the same name: `ngram_max_trie_depth` becomes `--speculative-ngram-max-trie-depth`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from draftsmith.contract.errors import ConfigError
+from draftsmith.contract.speculation import Speculation
+
+ALGORITHMS = {
+    "eagle": "EAGLE",
+    "eagle3": "EAGLE3",
+    "mtp": "NEXTN",
+    "nextn": "NEXTN",
+    "draft_model": "STANDALONE",
+    "standalone": "STANDALONE",
+    "ngram": "NGRAM",
+    "dflash": "DFLASH",
+    "dspark": "DSPARK",
+}
+STEPPED = frozenset({"EAGLE", "EAGLE3", "NEXTN", "STANDALONE"})  # they draft in steps of `topk` branches
+NEEDS_MODEL = frozenset({"EAGLE", "EAGLE3", "STANDALONE", "DFLASH"})
+ADAPTS = frozenset({"EAGLE", "EAGLE3", "NEXTN"})
+ELSEWHERE = frozenset({"prompt_lookup_max", "prompt_lookup_min"})  # vLLM's n-gram lookup; SGLang keeps a trie instead
+CORPUS, BUDGET = "ngram_external_corpus_path", "ngram_external_sam_budget"
+DEFAULT_BUDGET_SHARE = 2  # a corpus without a budget gets half of the drafted tokens
+
+
+def speculation_flags(said: Speculation) -> list[str]:
+    """The flags that say a speculative config. Raises ConfigError for one that contradicts itself."""
+    algorithm = ALGORITHMS.get(said.method or "", (said.method or "").upper())
+    rest = {key: value for key, value in said.rest.items() if key not in ELSEWHERE}
+    _check(algorithm, said, rest)
+    flags = ["--speculative-algorithm", algorithm]
+    if said.draft:
+        flags += ["--speculative-draft-model-path", said.draft]
+    if algorithm in STEPPED:
+        flags += _steps(said, rest)
+    elif said.k is not None:
+        flags += ["--speculative-num-draft-tokens", str(said.k + 1)]  # SGLang counts the verified token too
+    if rest.get(CORPUS) and BUDGET not in rest:
+        rest[BUDGET] = max(1, (said.k or 1) // DEFAULT_BUDGET_SHARE)
+    for key, value in sorted(rest.items()):
+        name = f"--speculative-{key.removeprefix('speculative_').replace('_', '-')}"
+        if value is not False:
+            flags += [name] if value is True else [name, value if isinstance(value, str) else json.dumps(value)]
+    return flags
+
+
+def _steps(said: Speculation, rest: dict[str, Any]) -> list[str]:
+    """Steps, branches and tokens of a chain or a tree; none where the engine may choose. Takes its keys out of `rest`."""
+    if said.k is None and "num_steps" not in rest:
+        return []
+    topk = int(rest.pop("eagle_topk", 1))
+    steps = int(rest.pop("num_steps", said.k or 1))
+    drafted = said.k or steps
+    if topk == 1 and drafted != steps:
+        raise ConfigError(
+            f"a chain of {steps} steps drafts {steps} tokens, not {drafted}",
+            "leave num_steps out, or give eagle_topk for a tree",
+        )
+    return [
+        *("--speculative-num-steps", str(steps)),
+        *("--speculative-eagle-topk", str(topk)),
+        *("--speculative-num-draft-tokens", str(drafted + 1)),
+    ]
+
+
+def _check(algorithm: str, said: Speculation, rest: dict[str, Any]) -> None:
+    """Refuse what SGLang would refuse a minute later, or would leave out with no more than a line in its log."""
+    if algorithm in NEEDS_MODEL and not said.draft:
+        raise ConfigError(f"speculation method {said.method} needs a draft", "give `model` in the speculative config")
+    tree = rest.get("eagle_topk", 1) != 1
+    if algorithm not in STEPPED and (tree or "num_steps" in rest):
+        raise ConfigError(
+            f"{said.method} drafts at one stroke: SGLang overrides num_steps and eagle_topk",
+            "leave both out, and give num_speculative_tokens",
+        )
+    if rest.get("adaptive") and (algorithm not in ADAPTS or tree):
+        raise ConfigError(
+            f"adaptive steps need a chain of EAGLE or EAGLE3, not {said.method}{' with a tree' if tree else ''}",
+            "SGLang would switch them off; leave `adaptive` out, or eagle_topk",
+        )
+    if "adaptive_config" in rest and not rest.get("adaptive"):
+        raise ConfigError("adaptive_config without adaptive says nothing", 'add "adaptive": true')
+    if any(key.startswith("ngram_") for key in rest) and algorithm != "NGRAM":
+        raise ConfigError(f"ngram_... settings are of the method ngram, not of {said.method}", "leave them out")
+    block = rest.get("dflash_block_size") or rest.get("dspark_block_size")
+    wanted = None if said.k is None else said.k + (algorithm == "DFLASH")
+    if block is not None and wanted is not None and int(block) != wanted:
+        raise ConfigError(
+            f"a block of {block} and {said.k} speculative tokens contradict each other",
+            "give num_speculative_tokens alone",
+        )
+    if rest.get("use_rejection_sampling") and (tree or any(key.startswith("accept_threshold") for key in rest)):
+        raise ConfigError(
+            "use_rejection_sampling excludes a tree and accept_threshold_...", "choose one way to accept drafts"
+        )
