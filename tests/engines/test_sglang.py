@@ -16,6 +16,7 @@ from draftsmith.contract.speculation import Speculation, read_words
 from draftsmith.engines.base import CaptureSpec, Installation, ServerSpec
 from draftsmith.engines.catalog import engine
 from draftsmith.engines.diagnosis import clean
+from draftsmith.engines.printed import top_level
 from draftsmith.engines.sglang import causes, command, features, log, metrics
 from draftsmith.engines.tracebacks import read_line
 from draftsmith.verdict.arms import has_draft, says_speculation
@@ -90,6 +91,25 @@ def test_a_plain_server() -> None:
             {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4, "ngram_max_trie_depth": 12},
             "--speculative-algorithm NGRAM --speculative-num-draft-tokens 4 --speculative-ngram-max-trie-depth 12",
         ),
+        (
+            {"method": "dflash", "model": "/d", "num_speculative_tokens": 7},
+            "--speculative-algorithm DFLASH --speculative-draft-model-path /d --speculative-num-draft-tokens 8",
+        ),
+        (
+            {"method": "dspark", "num_speculative_tokens": 5, "dspark_block_size": 5},
+            "--speculative-algorithm DSPARK --speculative-num-draft-tokens 6 --speculative-dspark-block-size 5",
+        ),
+        (
+            {"method": "eagle3", "model": "/d", "num_speculative_tokens": 3, "adaptive": True, "adaptive_config": "/a"},
+            "--speculative-algorithm EAGLE3 --speculative-draft-model-path /d --speculative-num-steps 3 "
+            "--speculative-eagle-topk 1 --speculative-num-draft-tokens 4 --speculative-adaptive "
+            "--speculative-adaptive-config /a",
+        ),
+        (
+            {"method": "ngram", "num_speculative_tokens": 8, "ngram_external_corpus_path": "/c.jsonl"},
+            "--speculative-algorithm NGRAM --speculative-num-draft-tokens 9 "
+            "--speculative-ngram-external-corpus-path /c.jsonl --speculative-ngram-external-sam-budget 4",
+        ),
     ],
 )
 def test_a_speculative_config_is_said_in_flags_and_read_back(config: dict[str, Any], flags: str) -> None:
@@ -99,6 +119,7 @@ def test_a_speculative_config_is_said_in_flags_and_read_back(config: dict[str, A
     assert read is not None
     assert read.k == config["num_speculative_tokens"]
     assert read.draft == config.get("model")
+    assert read.method == config["method"]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +127,28 @@ def test_a_speculative_config_is_said_in_flags_and_read_back(config: dict[str, A
     [
         ({"method": "eagle3", "num_speculative_tokens": 3}, {}, ConfigError),
         ({"method": "eagle3", "model": "/d", "num_speculative_tokens": 3, "num_steps": 5}, {}, ConfigError),
+        ({"method": "dflash", "model": "/d", "num_speculative_tokens": 7, "eagle_topk": 4}, {}, ConfigError),
+        ({"method": "dflash", "model": "/d", "num_speculative_tokens": 7, "dflash_block_size": 7}, {}, ConfigError),
+        ({"method": "ngram", "num_speculative_tokens": 3, "adaptive": True}, {}, ConfigError),
+        (
+            {
+                "method": "eagle3",
+                "model": "/d",
+                "num_speculative_tokens": 15,
+                "num_steps": 5,
+                "eagle_topk": 4,
+                "adaptive": True,
+            },
+            {},
+            ConfigError,
+        ),
+        ({"method": "eagle3", "model": "/d", "adaptive_config": "/a"}, {}, ConfigError),
+        ({"method": "eagle3", "model": "/d", "ngram_capacity": 5}, {}, ConfigError),
+        (
+            {"method": "eagle3", "model": "/d", "use_rejection_sampling": True, "accept_threshold_acc": 0.9},
+            {},
+            ConfigError,
+        ),
         ({"method": "medusa", "model": "/d"}, {}, PrerequisiteError),
         ({"model": "/d"}, {}, PrerequisiteError),
         (None, {"flags": ("--speculative-eagle-topk", "4")}, ConfigError),
@@ -191,6 +234,7 @@ def test_acceptance_length_of_the_recorded_counters_is_the_engines_own() -> None
     assert counted.draft_tokens == 3 * 967
     assert counted.acceptance_length == pytest.approx(3.2318, rel=0.005), "the gauge of the last interval"
     assert counted.tokens_per_step == pytest.approx(counted.acceptance_length)
+    assert (counted.server_tpot_count, counted.server_tpot_sum_s) == (3119, pytest.approx(10.545, abs=0.001))
     assert metrics.speculates(after)
 
 
@@ -222,6 +266,52 @@ def test_a_server_is_asked_over_the_wire(wire: Any) -> None:
     reading = adapter.reading(wire.url)
     assert adapter.speculates(reading)
     assert adapter.diff(reading, reading) == SpecCounters(present=True, decode_steps=0)
+
+
+def test_what_a_running_server_says_of_itself(wire: Any) -> None:
+    wire.speaks("/metrics", recording("eagle.metrics"))
+    printed = log.ARGUMENTS.search(
+        recording("eagle.log").split("server_args=")[1].splitlines()[0].join(["server_args=", ""])
+    )
+    assert printed
+    named = {key: value.strip("'\"") for key, value in top_level(printed["arguments"], "=").items()}
+    wire.speaks("/server_info", {"version": "0.5.17", **named})
+    told = engine("sglang").published(wire.url)
+    kept = log.facts(recording("eagle.log"), told.start_id, "0.5.17")
+    assert mode_mismatch({"asked": [told], "logged": [kept]}) == []
+    assert settings_mismatch({"asked": [told], "logged": [kept]}) == []
+    assert (told.kv_tokens, told.spec_method, told.num_speculative_tokens) == (3119000, "eagle3", 3)
+
+
+def test_the_number_of_steps_that_moved_leaves_the_steps_unknown() -> None:
+    after = metrics.parse_metrics(recording("eagle.metrics"))
+    before = type(after)({**dict.fromkeys(after.values, 0.0), (metrics.STEPS, ""): 1.0}, after.start_id)
+    counted = metrics.diff(before, after)
+    assert (counted.decode_steps, counted.draft_tokens, counted.accepted_tokens) == (None, 0, 2159)
+
+
+def test_ranks_and_replicas_are_one_server() -> None:
+    text = recording("eagle.metrics")
+    second = [line.replace('tp_rank="0"', 'dp_rank="1",tp_rank="0"') for line in text.splitlines() if "tp_rank" in line]
+    both = metrics.parse_metrics("\n".join([text, *second]) + "\n")
+    one = metrics.parse_metrics(text)
+    assert both.values == one.values
+    assert metrics.sizes(text) == {"kv_tokens": 3119000, "length": 8192}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "method"),
+    [
+        ("model_path='m', speculative_algorithm='EAGLE', speculative_draft_model_path='m'", "mtp"),
+        ("model_path='m', speculative_algorithm='EAGLE', speculative_draft_model_path='d'", "eagle"),
+        ("model_path='m', speculative_algorithm='STANDALONE', speculative_draft_model_path='d'", "draft_model"),
+        ("model_path='m', speculative_algorithm='DFLASH', speculative_draft_model_path='d'", "dflash"),
+        ("model_path='m', speculative_algorithm=None", None),
+    ],
+)
+def test_the_method_has_draftsmiths_word(arguments: str, method: str | None) -> None:
+    line = f"[2026-11-26 17:35:51] server_args=ServerArgs({arguments}, speculative_num_draft_tokens=4)"
+    assert log.facts(line, "a").spec_method == method
 
 
 # -- causes -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A stand-in for the engine's interpreter: this Python with the stand-in vLLM first on its path.
+"""A stand-in for the engine's interpreter: this Python with the stand-ins for vLLM and SGLang first on its path.
 
 FAKE_PROBE=1 answers the probe of captured states without loading torch: the stories about the loop do not ask about it.
 """
@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-SITE = str(Path(__file__).parent / "vllm_site")
+SITES = [str(Path(__file__).parent / name) for name in ("vllm_site", "sglang_site")]
 
 
 def main(argv: list[str]) -> None:
@@ -23,8 +23,8 @@ def main(argv: list[str]) -> None:
         }
         Path(report).write_text(json.dumps({"passed": True, "checks": [], "figures": proofs}))
         return
-    rest = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != SITE]
-    os.environ["PYTHONPATH"] = os.pathsep.join([SITE, *rest])
+    rest = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in SITES]
+    os.environ["PYTHONPATH"] = os.pathsep.join([*SITES, *rest])
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     os.execv(sys.executable, [sys.executable, *argv])
 

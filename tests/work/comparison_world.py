@@ -144,9 +144,21 @@ class Bench:
     @contextmanager
     def running(self, *flags: str, port: int = 0, **fake: Any) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         """A server of somebody else: its address and its process."""
-        port = port or free_port()
+        with self._started(self.serve(*flags).split(" "), port or free_port(), fake) as (url, process):
+            yield url, process
+
+    @contextmanager
+    def serving(self, module: str, flags: str, **fake: Any) -> Iterator[str]:
+        """The same of another engine's module: its address."""
+        with self._started([self.python, "-m", module, *flags.split(" ")], free_port(), fake) as (url, _):
+            yield url
+
+    @contextmanager
+    def _started(
+        self, words: list[str], port: int, fake: dict[str, Any]
+    ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         given = {**json.loads(self.env["FAKE_VLLM"]), **fake}
-        words = [*self.serve(*flags).split(" "), "--host", "127.0.0.1", "--port", str(port)]
+        words = [*words, "--host", "127.0.0.1", "--port", str(port)]
         process = subprocess.Popen(
             words, env={**self.environment(), "FAKE_VLLM": json.dumps(given)}, stdout=subprocess.DEVNULL
         )

@@ -22,6 +22,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "suffix": {"method": "suffix"},
 }
 FORMS = "`none`, a URL, JSON, `ngram`, `suffix`, a draft's folder or a command, each after `sglang:` for that engine"
+WHOLE_MODELS = frozenset(
+    {"draft_model", "standalone"}
+)  # a small model of its own: no part of it is made for the target
 SYSTEM = ("/usr/", "/bin/", "/opt/", "/dev/")
 
 
@@ -193,6 +196,8 @@ def _role(arm: Arm, is_baseline: bool, is_candidate: bool | None) -> ArmRole:
 def _lint(arm: Arm, config: Config) -> None:
     model = Path((arm.speculation.draft if arm.speculation else None) or "")
     if not config.target or not (model / "config.json").is_file():
+        return
+    if arm.speculation and arm.speculation.method in WHOLE_MODELS:
         return
     from draftsmith.api.drafts import served_tokens
     from draftsmith.trainers.lint import lint_draft

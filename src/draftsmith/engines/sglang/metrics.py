@@ -78,7 +78,7 @@ def diff(before: Snapshot, after: Snapshot) -> SpecCounters:
     drafting = speculates(after)
     drafted = max(0, int(after.values.get((DRAFT_TOKENS, ""), 0.0)) - 1)
     # Adaptive steps: how many tokens a call verified is not known then, and steps without a draft are not counted.
-    steady = before.values.get((STEPS, "")) == after.values.get((STEPS, ""))
+    steady = before.values.get((STEPS, "")) in (None, 0.0, after.values.get((STEPS, "")))  # 0 before the first draft
     tokens = delta(TOKEN_COUNT)
     return SpecCounters(
         present=drafting,

@@ -1,0 +1,76 @@
+"""`draftsmith compare` on a stand-in for SGLang: alone, beside vLLM, and on servers that run already."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comparison_world import Bench
+
+Make = Callable[..., Bench]
+FAST = {"step_ms": 5, "first_ms": 6, "acceptance": {"standalone": 0.9}, "step_cost": {"ngram": 1.0, "standalone": 1.1}}
+DRAFTED = '{"method": "draft_model", "model": "%s", "num_speculative_tokens": 3}'
+
+
+@pytest.fixture
+def bench(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    made = Bench(tmp_path, tmp_path_factory.getbasetemp(), monkeypatch)
+    made.env["FAKE_VLLM"] = json.dumps(FAST)
+    return made
+
+
+def facts(bench: Bench) -> dict[str, dict[str, Any]]:
+    said = json.loads((bench.out / "engine-facts.json").read_text())
+    return {row["arm"]: row["facts"] for row in said} if isinstance(said, list) else said
+
+
+def test_sglang_alone_is_compared_with_its_own_counters(bench: Bench) -> None:
+    arms = ("plain=none", "ngram=ngram", f"small={DRAFTED % bench.target}")
+    bench.compare(*arms, more=("--target", str(bench.target)), **{"engine.kind": "sglang"})
+    trials = [row for row in bench.lines() if row["traffic"] == "own"]
+    by_arm = {row["arm"]: row for row in trials}
+    assert by_arm["small"]["counters"]["drafts"] > 0
+    assert by_arm["small"]["counters"]["server_tpot_count"] > 0
+    assert by_arm["small"]["kv_tokens"] == 91024
+    assert bench.plan()["versions"]["sglang"] == "0.5.17"
+    assert bench.figures["acceptance_length"]["small"] > 2
+
+
+def test_both_engines_have_one_verdict(bench: Bench) -> None:
+    arms = ("standing=none", "sg=sglang:none", f"sg-small=sglang:{DRAFTED % bench.target}")
+    settings = {"engines.sglang.python": bench.python, "engine.prefix_caching": False}
+    told = bench.compare(*arms, more=("--target", str(bench.target)), **settings)
+    assert {arm["name"]: arm["engine"] for arm in bench.plan()["arms"]} == {
+        "standing": "vllm",
+        "sg": "sglang",
+        "sg-small": "sglang",
+    }
+    assert not [reason for reason in json.dumps(told).split('"') if "version differs" in reason]
+    assert bench.figures["winner"] in {None, "sg", "sg-small"}
+
+
+def test_a_running_server_says_enough_of_itself_for_more_than_a_draft(bench: Bench) -> None:
+    """Its start, its settings and its counters are published, so only the missing restarts keep the tier down."""
+    flags = f"--model-path {bench.target} --served-model-name m --context-length 512 --max-running-requests 8"
+    flags += " --enable-metrics --disable-radix-cache"
+    with (
+        bench.serving("sglang.launch_server", flags) as plain,
+        bench.serving(
+            "sglang.launch_server", f"{flags} --speculative-algorithm NGRAM --speculative-num-draft-tokens 4"
+        ) as drafting,
+    ):
+        told = bench.compare(f"standing={plain}", f"ngram={drafting}", **{"compare.general_prompts": 0})
+    text = json.dumps(told)
+    assert "neither restarted nor its log read" not in text
+    assert all(row["kv_tokens"] == 91024 for row in bench.lines())
+    assert any(row["counters"]["drafts"] for row in bench.lines() if row["arm"] == "ngram")
+
+
+def test_a_server_without_metrics_is_a_draft_and_named(bench: Bench) -> None:
+    flags = f"--model-path {bench.target} --served-model-name m --context-length 512 --max-running-requests 8"
+    with bench.serving("sglang.launch_server", flags) as plain:
+        told = bench.compare(f"standing={plain}", f"again={plain}")
+    assert "neither restarted nor its log read" in json.dumps(told) + (bench.out / "verdict.json").read_text()
