@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +20,28 @@ SERIES = re.compile(r"^(sglang:\w+)\{([^}]*)\}", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
-def fake() -> Any:
-    for site in ("vllm_site", "sglang_site"):
-        sys.path.append(str(FAKES / site))
-    import sglang.launch_server as module
-
-    return module
+def fake() -> Iterator[Any]:
+    """The module, with the stand-ins before what is installed, and nothing of them left behind."""
+    kept = {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("vllm", "sglang")}
+    for name in kept:
+        del sys.modules[name]
+    with pytest.MonkeyPatch.context() as patch:
+        for site in ("vllm_site", "sglang_site"):
+            patch.syspath_prepend(str(FAKES / site))
+        yield importlib.import_module("sglang.launch_server")
+    for name in [name for name in sys.modules if name.split(".")[0] in ("vllm", "sglang")]:
+        del sys.modules[name]
+    sys.modules.update(kept)
 
 
 def recording(name: str) -> str:
     return shared("cases", "sglang", name).read_text()
 
 
-def options(**said: Any) -> argparse.Namespace:
-    names = [name.replace("-", "_") for name in (*(), *said)]
-    given = dict(zip(names, said.values(), strict=True))
-    from sglang import launch_server as module
-
-    empty = {n.replace("-", "_"): None for n in (*module.TEXTS, *module.NUMBERS)}
-    switches = {n.replace("-", "_"): False for n in module.SWITCHES}
-    return argparse.Namespace(**{**empty, **switches, "max_running_requests": 8, "context_length": 512, **given})
+def options(fake: Any, **said: Any) -> argparse.Namespace:
+    empty = {name.replace("-", "_"): None for name in (*fake.TEXTS, *fake.NUMBERS)}
+    switches = {name.replace("-", "_"): False for name in fake.SWITCHES}
+    return argparse.Namespace(**{**empty, **switches, "max_running_requests": 8, "context_length": 512, **said})
 
 
 def shapes(text: str) -> set[tuple[str, tuple[str, ...]]]:
@@ -59,7 +63,7 @@ def test_its_metrics_are_a_part_of_a_real_servers(fake: Any, kept: str, k: int) 
 def test_its_log_gives_the_facts_that_a_real_log_gives(
     fake: Any, capsys: pytest.CaptureFixture[str], kept: str, algorithm: str | None
 ) -> None:
-    asked = options(speculative_algorithm=algorithm, speculative_num_draft_tokens=4, model_path="m")
+    asked = options(fake, speculative_algorithm=algorithm, speculative_num_draft_tokens=4, model_path="m")
     fake.announce(asked, fake.Settings(asked))
     printed = capsys.readouterr().out
     ours, theirs = log.facts(printed, "a"), log.facts(recording(kept), "a")
@@ -71,7 +75,7 @@ def test_its_log_gives_the_facts_that_a_real_log_gives(
 
 
 def test_its_stages_are_those_of_a_real_start(fake: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = options()
+    asked = options(fake)
     fake.announce(asked, fake.Settings(asked))
     marks = [mark for mark, _ in log.STAGES if mark in capsys.readouterr().out]
     real = recording("eagle.log")
@@ -79,7 +83,7 @@ def test_its_stages_are_those_of_a_real_start(fake: Any, capsys: pytest.CaptureF
 
 
 def test_its_arguments_have_the_names_of_real_ones(fake: Any) -> None:
-    asked = options()
+    asked = options(fake)
     said = set(fake.arguments(asked, fake.Settings(asked)))
     line = next(line for line in recording("base.log").splitlines() if "server_args=" in line)
     assert said <= set(re.findall(r"[(\s](\w+)=", line))
