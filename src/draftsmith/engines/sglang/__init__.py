@@ -4,6 +4,7 @@ causes.py    what SGLang logs when it does not start or goes away: its own texts
 command.py   command line and environment of an SGLang server
 engine.py    SGLang as an engine
 features.py  what an installed SGLang can do, found out without importing it
+flags.py     a speculative config as SGLang's flags
 log.py       what SGLang's own log says: facts for the record, and the stage of a start
 metrics.py   SGLang's counters: read from /metrics, compared across a window
 """
