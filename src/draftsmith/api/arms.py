@@ -203,7 +203,7 @@ def _lint(arm: Arm, config: Config) -> None:
     from draftsmith.trainers.lint import lint_draft
 
     target = wiring.target(config, Path(config.target))
-    report = lint_draft(model, target, served_tokens=served_tokens(config, target))
+    report = lint_draft(model, target, served_tokens=served_tokens(config, target), engine=config.engine.kind)
     if not report.passed:
         words = "; ".join(finding.sentence for finding in report.at("error"))
         raise RefusedError(f"arm {arm.name!r}: the draft does not pass lint: {words}", "see `draftsmith lint`")

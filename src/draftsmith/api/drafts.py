@@ -23,12 +23,30 @@ class Scaffold(Frozen):
     files: tuple[str, ...]
 
 
+class Converted(Frozen):
+    """A draft in another engine's notation. `layer_ids`: k = the residual stream after k layers, whatever is written."""
+
+    folder: str
+    engine: str
+    method: str
+    layer_ids: tuple[int, ...]
+
+
 def lint(config: Config, draft: Path | str, *, parent: Path | None = None) -> LintReport:
     """Check a draft's folder against the configured target. `parent`: the draft that a warm start began from."""
     from draftsmith.trainers.lint import lint_draft
 
     target = require_target(config)
-    return lint_draft(Path(draft), target, served_tokens=served_tokens(config, target), parent=parent)
+    tokens = served_tokens(config, target)
+    return lint_draft(Path(draft), target, served_tokens=tokens, parent=parent, engine=config.engine.kind)
+
+
+def convert(draft: Path | str, out: Path | str, to: Literal["vllm", "sglang"]) -> Converted:
+    """Write a draft's folder in another engine's notation into a new folder. Raises InputError with the reason if it cannot be."""
+    from draftsmith.trainers.convert import convert_draft
+
+    made = convert_draft(Path(draft), Path(out), to)
+    return Converted(folder=str(out), engine=to, method=made.method, layer_ids=made.layer_ids or ())
 
 
 def verify(bundle: Path | str) -> VerifyReport:
@@ -116,7 +134,8 @@ def require_clean_drafts(config: Config, target: TargetFacts) -> None:
     from draftsmith.trainers.lint import lint_draft
 
     for folder in config.compare.drafts:
-        report = lint_draft(Path(folder), target, served_tokens=served_tokens(config, target))
+        tokens = served_tokens(config, target)
+        report = lint_draft(Path(folder), target, served_tokens=tokens, engine=config.engine.kind)
         if not report.passed:
             words = "; ".join(finding.sentence for finding in report.at("error"))
             raise RefusedError(

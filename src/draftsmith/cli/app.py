@@ -34,6 +34,7 @@ for command, function in {
     "capture": loop.capture,
     "train": loop.train,
     "lint": tools.lint,
+    "convert": tools.convert,
     "compare": gate.compare,
     "decide": gate.decide,
     "canary": canary.canary,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -58,6 +58,22 @@ def lint(
     show(report, "\n".join(lines))
     if any(finding.level == "error" for finding in report.findings):
         raise typer.Exit(RefusedError.exit_code)
+
+
+def convert(
+    draft: Annotated[Path, typer.Argument(help="draft folder, in either engine's notation")],
+    out: Annotated[Path, typer.Argument(help="folder to write; must not exist")],
+    to: Annotated[Literal["vllm", "sglang"], typer.Option("--to", help="the engine that is to serve it")],
+    json: o.Json = False,
+) -> None:
+    """Write a draft in another engine's notation: the weights as they are, config.json and its layers as that engine reads them.
+
+    What an engine cannot serve as it was trained is refused with the reason. The way back gives the same draft.
+    """
+    from draftsmith import api
+
+    made = api.convert(draft, out, to)
+    show(made, f"{made.method} draft for {made.engine}, layers {list(made.layer_ids)}: {made.folder}")
 
 
 def demo_target(

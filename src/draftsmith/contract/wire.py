@@ -162,7 +162,7 @@ class StreamedAnswer:
         index = choice.get("index")
         self.choices.setdefault(index if type(index) is int else place, Choice()).add(choice, seconds)
         self.prompt_ids = token_ids(choice.get("prompt_token_ids")) or self.prompt_ids
-        self.spec = _sglang_stats(_object(choice.get("meta_info"))) or self.spec
+        self.spec = _request_stats(_object(choice.get("meta_info"))) or self.spec
         logprobs = choice.get("prompt_logprobs")
         self.prompt_logprobs = logprobs if isinstance(logprobs, list) and logprobs else self.prompt_logprobs
 
@@ -204,10 +204,10 @@ def spec_stats(event: dict[str, Any]) -> SpecStats | None:
             accepted_tokens=_count(counts.get("num_accepted_draft_tokens")) or 0,
         )
     details = _object(_object(event.get("sglext")).get("spec_tokens_details"))
-    return _sglang_stats(details)
+    return _request_stats(details)
 
 
-def _sglang_stats(said: dict[str, Any]) -> SpecStats | None:
+def _request_stats(said: dict[str, Any]) -> SpecStats | None:
     drafts = _count(said.get("spec_verify_ct"))
     if drafts is None:
         return None

@@ -2,6 +2,7 @@
 
 base.py              what a trainer must be able to do
 choice.py            choosing the checkpoint: by acceptance on validation rows, never by loss
+convert.py           a draft's folder rewritten for another engine
 draft_card.py        README.md of a packaged draft: what it is, what it is for, how to serve it, and what its numbers are not
 draft_config.py      config.json of a packaged draft
 draft_folder.py      a draft folder as the engine will read it: the two formats in one shape
@@ -12,6 +13,7 @@ findings.py          what a check gets and what it gives
 layers.py            which layers of the target a draft reads, in two notations
 lint.py              everything that can be said about a draft folder without loading it, before it costs an engine start
 lint_config.py       checks of config.json: layers, sizes, switches and rotary embedding
+lint_engine.py       whether the engine that will serve a draft can serve it as it was trained
 lint_files.py        checks of the folder itself, of its manifest, and against the draft it was started from
 lint_weights.py      checks of the tensors: shapes, sharing, precision, vocabulary map, finite values
 mask_token.py        which token of the vocabulary a block draft reads where it has to fill in

@@ -16,6 +16,7 @@ from draftsmith.trainers.target_config import read_config
 from draftsmith.trainers.weights import Tensor, read_tensors, shown, stray_files, weight_files
 
 Method = Literal["eagle3", "dflash", "peagle"]
+EngineName = Literal["vllm", "sglang"]
 AUX, DFLASH_AUX = "eagle_aux_hidden_state_layer_ids", "aux_hidden_state_layer_ids"
 
 
@@ -48,8 +49,8 @@ class Draft:
         return self.tensors.get(name)
 
 
-def read_draft(folder: Path) -> Draft:
-    """Read config.json and the safetensors headers. Raises InputError for what no engine could load."""
+def read_draft(folder: Path, engine: EngineName = "vllm") -> Draft:
+    """Read config.json and the safetensors headers, as `engine` would. Raises InputError for what no engine could load."""
     config = read_config(folder)
     nested = config.get("transformer_layer_config")
     speculators = "speculators_model_type" in config or "speculators_config" in config
@@ -67,7 +68,7 @@ def read_draft(folder: Path) -> Draft:
         )
     hidden = _size(layer, "hidden_size")
     vocab = _size(layer, "vocab_size")
-    key, ids = _layer_ids(config, method)
+    key, ids = _layer_ids(config, method, engine)
     return Draft(
         folder=folder,
         form="speculators" if speculators else "plain",
@@ -101,8 +102,8 @@ def _method(config: dict[str, Any]) -> Method:
     )
 
 
-def _layer_ids(config: dict[str, Any], method: Method) -> tuple[str, tuple[int, ...] | None]:
-    """(where they are written, ids in engine notation). The engine's order of search."""
+def _layer_ids(config: dict[str, Any], method: Method, engine: EngineName) -> tuple[str, tuple[int, ...] | None]:
+    """(where they are written, ids in engine notation). The engine's order of search; SGLang adds one to every id."""
     dflash = config.get("dflash_config")
     eagle = config.get("eagle_config")
     candidates: list[tuple[str, Any, bool]] = [(AUX, config.get(AUX), False)]
@@ -112,6 +113,8 @@ def _layer_ids(config: dict[str, Any], method: Method) -> tuple[str, tuple[int, 
             candidates.append(("dflash_config.target_layer_ids", dflash.get("target_layer_ids"), True))
     if isinstance(eagle, dict):
         candidates.append((f"eagle_config.{AUX}", eagle.get(AUX), False))
+    if engine == "sglang":
+        candidates = [(key, value, True) for key, value, _ in reversed(candidates)]
     for key, value, outputs in candidates:
         if value:
             if not isinstance(value, list) or not all(type(item) is int for item in value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from draftsmith.contract.draft import DraftManifest, Finding, TargetFacts
-from draftsmith.trainers.draft_folder import Draft
+from draftsmith.trainers.draft_folder import Draft, EngineName
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Case:
     manifest: DraftManifest | None = None
     served_tokens: int | None = None
     parent: Draft | None = None
+    engine: EngineName = "vllm"
 
 
 def ok(check: str, sentence: str) -> Finding:

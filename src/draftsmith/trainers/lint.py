@@ -12,13 +12,14 @@ from pathlib import Path
 
 from draftsmith.contract.draft import DraftManifest, Finding, LintReport, TargetFacts
 from draftsmith.contract.errors import InputError
-from draftsmith.trainers import lint_config, lint_files, lint_weights
-from draftsmith.trainers.draft_folder import read_draft
+from draftsmith.trainers import lint_config, lint_engine, lint_files, lint_weights
+from draftsmith.trainers.draft_folder import EngineName, read_draft
 from draftsmith.trainers.findings import Case, error, warn
 
 Check = Callable[[Case], Iterator[Finding]]
 
 CHECKS: tuple[tuple[str, Check], ...] = (
+    ("engine", lint_engine.check_engine),
     ("layers", lint_config.check_layers),
     ("sizes", lint_config.check_sizes),
     ("switches", lint_config.check_switches),
@@ -35,23 +36,28 @@ CHECKS: tuple[tuple[str, Check], ...] = (
 
 
 def lint_draft(
-    folder: Path, target: TargetFacts, *, served_tokens: int | None = None, parent: Path | None = None
+    folder: Path,
+    target: TargetFacts,
+    *,
+    served_tokens: int | None = None,
+    parent: Path | None = None,
+    engine: EngineName = "vllm",
 ) -> LintReport:
     """All checks of the draft in `folder` against its target.
 
     `served_tokens` is the longest context it will serve (default: the target's own). `parent` is the draft that a warm
-    start began from. Never raises for what the folder holds.
+    start began from. `engine`: the one that will serve it; the two read layers differently. Never raises for what the folder holds.
     """
     findings = list(lint_files.check_files(folder))
     try:
-        draft = read_draft(folder)
+        draft = read_draft(folder, engine)
         before = read_draft(parent) if parent is not None else None
     except InputError as problem:
         return _report(folder, [*findings, error("readable", problem.message, problem.next_step)])
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
         return _report(folder, [*findings, _malformed("readable", problem)])
     manifest = _manifest(folder, findings)
-    case = Case(draft, target, manifest, served_tokens, before)
+    case = Case(draft, target, manifest, served_tokens, before, engine)
     for name, check in CHECKS:
         try:
             findings.extend(check(case))

@@ -37,7 +37,7 @@ def check_layers(case: Case) -> Iterator[Finding]:
         found.append(
             error("layers", f"layer ids {shown} go beyond the target's {depth} layers", f"use ids from 0 to {depth}")
         )
-    if draft.layer_ids_key == f"eagle_config.{AUX}":
+    if draft.layer_ids_key == f"eagle_config.{AUX}" and case.engine == "vllm":
         found.append(
             error(
                 "layers",
