@@ -38,6 +38,13 @@ ALLOWED = {
     "serving/kubernetes/patch.py": "keys of a Helm chart",
     "serving/kubernetes/standing.py": "keys of a Helm chart, names of KServe's model formats",
     "traffic/importers/": "names of log formats",
+    "trainers/convert.py": "a draft has a notation for each engine",
+    "trainers/draft_folder.py": "a draft has a notation for each engine",
+    "trainers/findings.py": "a draft is linted for the engine that will serve it",
+    "trainers/lint": "a draft is linted for the engine that will serve it",
+    "trainers/fit.py": "the next step of an error message names a release",
+    "cli/tools.py": "the choices of a command",
+    "serving/managed/": "a plug-in of the engine, and a setting's words for it",
 }
 
 

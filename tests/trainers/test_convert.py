@@ -66,7 +66,12 @@ def test_what_is_written_is_what_served_on_a_gpu(tmp_path: Path) -> None:
     layer = {key: served[key] for key in LAYER} | {"bos_token_id": 1, "eos_token_id": 2}
     ids = [k + 1 for k in served["eagle_config"][AUX]]
     switches = {name: served[name] for name in ("norm_before_fc", "norm_output", "fc_norm", "norm_before_residual")}
-    nested = {**NESTED, "transformer_layer_config": layer, AUX: ids, "draft_vocab_size": served["draft_vocab_size"]} | switches
+    nested = {
+        **NESTED,
+        "transformer_layer_config": layer,
+        AUX: ids,
+        "draft_vocab_size": served["draft_vocab_size"],
+    } | switches
     convert_draft(folder(tmp_path / "v", nested), tmp_path / "s", "sglang")
     written = json.loads((tmp_path / "s" / "config.json").read_text())
     assert {key: served[key] for key in written} == written

@@ -99,8 +99,8 @@ if TYPE_CHECKING:
     from draftsmith.api.demos import demo as demo
     from draftsmith.api.demos import demo_prompts as demo_prompts
     from draftsmith.api.demos import demo_target as demo_target
-    from draftsmith.api.drafts import Scaffold as Scaffold
     from draftsmith.api.drafts import Converted as Converted
+    from draftsmith.api.drafts import Scaffold as Scaffold
     from draftsmith.api.drafts import convert as convert
     from draftsmith.api.drafts import lint as lint
     from draftsmith.api.drafts import scaffold as scaffold

@@ -64,7 +64,9 @@ def convert_draft(folder: Path, out: Path, to: Literal["vllm", "sglang"]) -> Dra
 def for_sglang(draft: Draft) -> dict[str, Any]:
     """config.json as SGLang reads it. Raises InputError with the reason if it cannot serve the draft."""
     if problem := next(iter(obstacles(draft)), None):
-        raise InputError(f"SGLang cannot serve this draft: {problem}", "serve it with vLLM, or train one that both can serve")
+        raise InputError(
+            f"SGLang cannot serve this draft: {problem}", "serve it with vLLM, or train one that both can serve"
+        )
     flat = {key: value for key, value in draft.layer.items() if key in LAYER_KEYS and value is not None}
     rope = draft.layer.get("rope_parameters")
     if isinstance(rope, dict) and "rope_theta" in rope:
@@ -74,9 +76,21 @@ def for_sglang(draft: Draft) -> dict[str, Any]:
     ids = [k - 1 for k in draft.layer_ids or ()]
     if draft.method == "dflash":
         own = draft.config.get("dflash_config")
-        said = {"target_layer_ids": ids, "block_size": draft.option("block_size"), "mask_token_id": draft.option("mask_token_id")}
-        told = {**(own if isinstance(own, dict) else {}), **{key: value for key, value in said.items() if value is not None}}
-        return {**flat, "architectures": [DFLASH_ARCHITECTURE], "block_size": draft.option("block_size"), "dflash_config": told}
+        said = {
+            "target_layer_ids": ids,
+            "block_size": draft.option("block_size"),
+            "mask_token_id": draft.option("mask_token_id"),
+        }
+        told = {
+            **(own if isinstance(own, dict) else {}),
+            **{key: value for key, value in said.items() if value is not None},
+        }
+        return {
+            **flat,
+            "architectures": [DFLASH_ARCHITECTURE],
+            "block_size": draft.option("block_size"),
+            "dflash_config": told,
+        }
     switches = {name: bool(draft.option(name)) for name in SWITCHES}
     config = {
         **flat,
