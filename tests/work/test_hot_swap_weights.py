@@ -97,6 +97,13 @@ def test_names_of_the_live_model_and_what_is_loaded_is_compared_by_value() -> No
     assert not any("t2d" in name for name in whole)
     padded = {n: torch.cat([t, torch.zeros_like(t[:2])]) if n == "lm_head.weight" else t for n, t in whole.items()}
     assert weights.difference(whole, padded) is None
+    assert weights.digest(padded | weights.as_live(whole, padded)) == weights.digest(padded)
+    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in whole.items()}
+    full = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in half.items()}
+    assert weights.digest(full | weights.as_live(half, full)) == weights.digest(full), (
+        "a server may compute in another type"
+    )
+    assert weights.difference(half, full) is None
     assert "other values in model.norm.weight" in str(
         weights.difference(whole, {**whole, "model.norm.weight": torch.zeros(8)})
     )

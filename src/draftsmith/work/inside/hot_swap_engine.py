@@ -145,10 +145,11 @@ class DraftTransfer(WeightTransferEngine[Init, Update]):
     def report(self, draft: torch.nn.Module) -> dict[str, Any]:
         """What is loaded, by the file and by the live layers: equal digests are the proof."""
         have = weights.live(draft)
+        wanted = weights.as_live(weights.fused(self._loadable(self.current, draft)), have)
         return {
             "file_sha256": self.current_sha256,
             "live_sha256": weights.digest(have),
-            "expected_live_sha256": weights.digest({**have, **weights.fused(self._loadable(self.current, draft))}),
+            "expected_live_sha256": weights.digest({**have, **wanted}),
             "swaps": self.swaps,
             "tainted": self.tainted,
         }

@@ -148,6 +148,16 @@ def _plain(place: str, module: torch.nn.Module, key: str, value: torch.Tensor) -
     return plain
 
 
+def as_live(wanted: Tensors, have: Tensors) -> Tensors:
+    """`wanted` in the types of the live model, and as long: a vocabulary may be padded at the end."""
+    found: Tensors = {}
+    for name, tensor in wanted.items():
+        live_one = have[name].cpu()
+        tensor = tensor.to(live_one.dtype)
+        found[name] = torch.cat([tensor, live_one[len(tensor) :]]) if len(tensor) < len(live_one) else tensor
+    return found
+
+
 def difference(wanted: Tensors, have: Tensors) -> str | None:
     """Why the live tensors are not those of a file, in words; None if they are. Vocabulary may be padded at the end."""
     if missing := sorted(wanted.keys() - have.keys()):
