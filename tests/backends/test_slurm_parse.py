@@ -154,3 +154,22 @@ def test_a_strangers_comment_cannot_change_our_state(comment: str, name: str) ->
 
     assert rows[0] == Row("1", "", "RUNNING", "None", "ours", "draftsmith:ours")
     assert {row.job_id for row in rows} <= {"1", "2"}
+
+
+def test_room_is_of_the_type_and_with_the_features_that_are_asked_for() -> None:
+    from draftsmith.backends.slurm_check import check_nodes
+    from draftsmith.backends.slurm_options import parse_options
+    from draftsmith.contract.errors import PrerequisiteError
+    from draftsmith.contract.job import JobSpec
+
+    line = "gpu*|up|infinite|idle|64|500000|gpu:a100:4(S:0-1),gpu:h100:2|n1|nvme,h100\n"
+    nodes = parse_sinfo(line)
+    assert nodes[0].features == {"nvme", "h100"}
+    assert parse_sinfo("gpu*|up|infinite|idle|64|500000|(null)|n1|(null)")[0].features == frozenset()
+    spec = JobSpec(name="r1.compare", argv=("x",), workdir="/w", gpus=4)
+    check_nodes(nodes, spec, parse_options({"gpu_type": "a100", "constraint": "nvme&h100"}))
+    check_nodes(nodes, spec, parse_options({"constraint": "a100|h100"}))
+    check_nodes(nodes, spec, parse_options({"constraint": "[rack1*2&rack2*4]"}))  # for Slurm to decide
+    for wrong in ({"gpu_type": "h100"}, {"constraint": "a100"}, {"exclude": ["n1"]}):
+        with pytest.raises(PrerequisiteError, match="as large as"):
+            check_nodes(nodes, spec, parse_options(wrong))

@@ -161,3 +161,28 @@ def test_every_option_is_described_and_in_the_manual() -> None:
         for name, field in model.model_fields.items():
             assert field.description or name == "phases"
             assert f"`{name}`" in manual, name
+
+
+def test_phases_may_want_other_nodes_than_the_site() -> None:
+    options = parse_options({
+        "gpu_type": "a100", "constraint": "nvme", "exclude": ["n7", "n8"], "container_image": "/i/a.sqsh",
+        "phases": {"compare": {"gpu_type": "h100", "constraint": "h100&nvme", "exclusive": True, "account": "bench",
+                               "extra_lines": ["#SBATCH --mem-bind=local"], "container_image": "/i/b.sqsh"}},
+    })  # fmt: skip
+    there = batch_script(spec("compare", "python", "-m", "x", gpus=2), options)
+    for line in (
+        "--gres=gpu:h100:2",
+        "--constraint=h100&nvme",
+        "--exclude=n7,n8",
+        "--exclusive",
+        "--account=bench",
+        "--mem-bind=local",
+    ):
+        assert f"#SBATCH {line}\n" in there
+    assert "/i/b.sqsh" in there
+    here = batch_script(spec("train", "python", "-m", "x", gpus=2), options)
+    assert "--gres=gpu:a100:2" in here
+    assert "--exclusive" not in here
+    for phases in ({}, {"train": {"extra_lines": ["#SBATCH --clusters=other"]}}):
+        with pytest.raises(ConfigError, match="relies on"):
+            parse_options({"extra_lines": ["#SBATCH --clusters=other"] if not phases else [], "phases": phases})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from draftsmith.backends.slurm_commands import SlurmCommands
 from draftsmith.backends.slurm_options import SlurmOptions
-from draftsmith.backends.slurm_parse import SINFO_FORMAT, Node, is_free, parse_sinfo
+from draftsmith.backends.slurm_parse import SINFO_FORMAT, Node, count_gpus, has_features, is_free, parse_sinfo
 from draftsmith.backends.slurm_text import slurm_time
 from draftsmith.contract.errors import BackendError, NoRoomError, PrerequisiteError
 from draftsmith.contract.job import JobSpec
@@ -90,7 +90,11 @@ def _check_limit(spec: JobSpec, options: SlurmOptions, partition: str, longest: 
 
 def _fits(node: Node, spec: JobSpec, options: SlurmOptions) -> bool:
     cpus, gpus, memory_mib = _needs(spec, options)
-    return node.cpus >= cpus and node.gpus >= gpus and node.memory_mib >= memory_mib
+    phase = options.phase(spec.name)
+    kind = phase.gpu_type or options.gpu_type
+    there = count_gpus(node.gres, kind) if kind and node.gres else node.gpus
+    fits = node.cpus >= cpus and there >= gpus and node.memory_mib >= memory_mib and node.name not in options.exclude
+    return fits and (not node.features or has_features(node, phase.constraint or options.constraint))
 
 
 def _needs(spec: JobSpec, options: SlurmOptions) -> tuple[int, int, int]:
@@ -102,4 +106,7 @@ def _needs(spec: JobSpec, options: SlurmOptions) -> tuple[int, int, int]:
 
 def _size(spec: JobSpec, options: SlurmOptions) -> str:
     cpus, gpus, memory_mib = _needs(spec, options)
-    return f"{cpus} CPUs, {gpus} GPUs, {memory_mib} MiB"
+    phase = options.phase(spec.name)
+    kind, features = phase.gpu_type or options.gpu_type, phase.constraint or options.constraint
+    of = f" of type {kind}" if kind and gpus else ""
+    return f"{cpus} CPUs, {gpus} GPUs{of}, {memory_mib} MiB" + (f", {features}" if features else "")

@@ -18,6 +18,27 @@ NodeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]
 Line = Annotated[str, StringConstraints(pattern=r"^[^\r\n]*$")]
 
 
+# Options by which a job is found again, or which decide where its evidence lands.
+OWNED = frozenset(
+    {"job-name", "comment", "chdir", "output", "error", "open-mode", "array", "dependency", "wait", "parsable", "clusters",
+     "cluster-constraint"}
+)  # fmt: skip
+
+
+def directives(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """The lines, if each is a directive of sbatch that is not Draftsmith's own. Raises ValueError.
+
+    Another cluster (--clusters) is none of them: squeue and scancel would ask this one, and the job would seem lost.
+    """
+    wrong = [line for line in lines if not line.startswith("#SBATCH --")]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} must begin with '#SBATCH --'; shell lines belong in setup_lines")
+    owned = [line for line in lines if line.removeprefix("#SBATCH --").split("=")[0].split()[0] in OWNED]
+    if owned:
+        raise ValueError(f"{owned[0]!r} sets what Draftsmith itself relies on")
+    return lines
+
+
 class PhaseOptions(Frozen):
     """What one phase gets, where it differs from the rest. Absent = as the job or the site-wide options say."""
 
@@ -28,6 +49,14 @@ class PhaseOptions(Frozen):
     gpus: int | None = Field(None, ge=0, description="GPUs on each node")
     memory_gib: float | None = Field(None, gt=0, description="memory on each node")
     time_limit_s: int | None = Field(None, ge=60, description="wall-clock limit of one start; a requeue begins anew")
+    exclusive: bool = Field(
+        False, description="the whole node for this phase: --exclusive; for a comparison nobody disturbs"
+    )
+    account: Word | None = Field(None, description="account of this phase")
+    constraint: Word | None = Field(None, description="features a node of this phase must have")
+    gpu_type: Word | None = Field(None, description="GPU type of this phase")
+    container_image: Line | None = Field(None, description="image of this phase")
+    extra_lines: tuple[Line, ...] = Field((), description="further '#SBATCH --option=value' lines of this phase")
     shards: int = Field(
         1,
         ge=1,
@@ -38,6 +67,11 @@ class PhaseOptions(Frozen):
         "plain", description="torchrun: start the program once a GPU (once a node without GPUs), over all nodes"
     )
 
+    @field_validator("extra_lines")
+    @classmethod
+    def _are_directives(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
+        return directives(lines)
+
 
 class SlurmOptions(Frozen):
     """Site-wide options. Whatever is absent is left to the cluster's own defaults."""
@@ -47,6 +81,9 @@ class SlurmOptions(Frozen):
     qos: Word | None = Field(None, description="quality of service")
     reservation: Word | None = Field(None, description="reservation to run in")
     constraint: Word | None = Field(None, description="features a node must have")
+    exclude: tuple[NodeName, ...] = Field(
+        (), description="nodes that no job is given, such as ones that are known to be sick"
+    )
     gpu_type: Word | None = Field(None, description="GPU type as Slurm names it: --gres=gpu:TYPE:N")
     cpus: int | None = Field(None, ge=1, description="CPU cores on each node, where a phase states none")
     memory_gib: float | None = Field(None, gt=0, description="memory on each node, where a phase states none")
@@ -90,13 +127,7 @@ class SlurmOptions(Frozen):
     @field_validator("extra_lines")
     @classmethod
     def _are_directives(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
-        wrong = [line for line in lines if not line.startswith("#SBATCH --")]
-        if wrong:
-            raise ValueError(f"{wrong[0]!r} must begin with '#SBATCH --'; shell lines belong in setup_lines")
-        owned = [line for line in lines if line.removeprefix("#SBATCH --").split("=")[0].split()[0] in OWNED]
-        if owned:
-            raise ValueError(f"{owned[0]!r} sets what Draftsmith itself relies on")
-        return lines
+        return directives(lines)
 
     def phase(self, name: str) -> PhaseOptions:
         """Options for a job name `<run-id>.<phase>`; defaults if its phase has none."""
@@ -106,11 +137,6 @@ class SlurmOptions(Frozen):
 
 # Phases whose program takes its share of the work from DRAFTSMITH_SHARD.
 SHARDED = frozenset({"capture"})
-
-# Options by which a job is found again, or which decide where its evidence lands.
-OWNED = frozenset(
-    {"job-name", "comment", "chdir", "output", "error", "open-mode", "array", "dependency", "wait", "parsable"}
-)
 
 
 def with_folders(options: SlurmOptions, folders: Sequence[Path]) -> SlurmOptions:

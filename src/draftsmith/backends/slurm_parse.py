@@ -14,7 +14,7 @@ from draftsmith.contract.job import JobState
 SQUEUE_FORMAT = "%F|%K|%T|%r|%j|%k"  # array's job id (or job id), task index, state, reason, name, comment
 SACCT_FORMAT = "JobID,State,ExitCode"
 SINFO_FORMAT = (
-    "%P|%a|%l|%T|%c|%m|%G|%N"  # partition (* = default), up or down, limit, state, CPUs, MiB, resources, node
+    "%P|%a|%l|%T|%c|%m|%G|%N|%f"  # partition (* = default), up, limit, state, CPUs, MiB, resources, node, features
 )
 
 
@@ -44,6 +44,8 @@ class Node:
     cpus: int
     memory_mib: int
     gpus: int
+    gres: str = ""
+    features: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,11 @@ def parse_sinfo(text: str) -> list[Node]:
     nodes = []
     for line in text.split("\n"):
         if line.strip():
-            partition, up, limit, state, cpus, memory, gres, name = line.strip().split("|")
+            partition, up, limit, state, cpus, memory, gres, name, *rest = line.strip().split("|")
+            told = frozenset(filter(None, rest[0].split(","))) if rest and rest[0] != "(null)" else frozenset()
             size = (_number(cpus), _number(memory), count_gpus(gres))
             about = (partition.rstrip("*"), partition.endswith("*"), up == "up", parse_limit(limit))
-            nodes.append(Node(name, *about, state, *size))
+            nodes.append(Node(name, *about, state, *size, gres, told))
     return nodes
 
 
@@ -148,11 +151,19 @@ def parse_limit(text: str) -> int | None:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-def count_gpus(gres: str) -> int:
-    """GPUs in `gpu:a100:4(S:0-1),gpu:t4:2,license:1`."""
+def count_gpus(gres: str, kind: str | None = None) -> int:
+    """GPUs in `gpu:a100:4(S:0-1),gpu:t4:2,license:1`; with `kind`, those of that type."""
     plain = re.sub(r"\([^)]*\)", "", gres)
     entries = [item.split(":") for item in plain.split(",") if item.split(":")[0] == "gpu"]
+    entries = [parts for parts in entries if kind is None or parts[1:2] == [kind]]
     return sum(int(parts[-1]) if parts[-1].isdigit() else 1 for parts in entries)
+
+
+def has_features(node: Node, constraint: str | None) -> bool:
+    """Whether a node satisfies `a100&nvme` or `a100|h100`. True for anything harder: Slurm decides."""
+    if not constraint or re.search(r"[^\w.&|-]", constraint):
+        return True
+    return any(all(part in node.features for part in one.split("&")) for one in constraint.split("|"))
 
 
 def is_free(node: Node) -> bool:

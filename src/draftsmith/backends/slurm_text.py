@@ -74,6 +74,7 @@ def _directives(spec: JobSpec, options: SlurmOptions, phase: PhaseOptions) -> li
     gpus = spec.gpus if phase.gpus is None else phase.gpus
     memory = phase.memory_gib or spec.memory_gib or options.memory_gib
     limit = phase.time_limit_s or spec.time_limit_s or options.time_limit_s
+    kind = phase.gpu_type or options.gpu_type
     wanted: list[tuple[str, str | int | None]] = [
         ("job-name", spec.name),
         ("comment", comment_of(spec.name)),
@@ -81,24 +82,28 @@ def _directives(spec: JobSpec, options: SlurmOptions, phase: PhaseOptions) -> li
         ("output", "/dev/null" if phase.shards > 1 else STDOUT),
         ("error", "/dev/null" if phase.shards > 1 else STDERR),
         ("open-mode", "append"),
-        ("account", options.account),
+        ("account", phase.account or options.account),
         ("partition", phase.partition or options.partition),
         ("qos", phase.qos or options.qos),
         ("reservation", options.reservation),
-        ("constraint", options.constraint),
+        ("constraint", phase.constraint or options.constraint),
+        ("exclude", ",".join(options.exclude) or None),
         ("nodes", phase.nodes or 1),
         ("ntasks-per-node", 1),
         ("cpus-per-task", phase.cpus or options.cpus or spec.cpus),
         ("mem", f"{math.ceil(memory * 1024)}M" if memory else None),
-        ("gres", ":".join(("gpu", *([options.gpu_type] if options.gpu_type else []), str(gpus))) if gpus else None),
+        ("gres", ":".join(("gpu", *([kind] if kind else []), str(gpus))) if gpus else None),
         ("time", slurm_time(limit) if limit else None),
-        ("signal", f"B:TERM@{options.warn_s}" if limit and options.warn_s else None),
+        # Also without a limit: where preemption sends this signal (send_user_signal), the job writes down where it is.
+        ("signal", f"B:TERM@{options.warn_s}" if options.warn_s else None),
         ("array", _array(phase) if phase.shards > 1 else None),
         ("dependency", "singleton"),
         ("export", options.export),
     ]
     lines = [f"#SBATCH --{key}={value}" for key, value in wanted if value is not None]
-    return [*lines, "#SBATCH --requeue" if options.requeue else "#SBATCH --no-requeue", *options.extra_lines]
+    lines += ["#SBATCH --exclusive"] if phase.exclusive else []
+    requeue = "#SBATCH --requeue" if options.requeue else "#SBATCH --no-requeue"
+    return [*lines, requeue, *options.extra_lines, *phase.extra_lines]
 
 
 def _array(phase: PhaseOptions) -> str:
@@ -135,10 +140,11 @@ def _command(spec: JobSpec, options: SlurmOptions, phase: PhaseOptions) -> str:
     if phase.launcher == "torchrun":
         gpus = spec.gpus if phase.gpus is None else phase.gpus
         program = _torchrun(argv, max(gpus, 1))
-    if options.container_image is None:
+    image_name = phase.container_image or options.container_image
+    if image_name is None:
         return f"srun --kill-on-bad-exit=1 {program}" if phase.launcher == "torchrun" else program
     mounts = ",".join((f"{spec.workdir}:{spec.workdir}", *options.container_mounts))
-    image = shlex.quote(options.container_image)
+    image = shlex.quote(image_name)
     if options.container_runtime == "pyxis":
         flags = f'--container-image={image} --container-mounts={shlex.quote(mounts)} --container-workdir="$PWD"'
         return f"srun --kill-on-bad-exit=1 {flags} {program}"

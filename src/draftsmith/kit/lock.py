@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from draftsmith.kit.files import PRIVATE_FILE, private_dir
 
 ASK_AGAIN_S = 0.02
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 class LockHeldError(Exception):
@@ -43,4 +45,8 @@ def _taken(handle: int) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise OSError(error.errno, "its file system has no locks (Lustre: mount with -o flock); move it") from error
+        raise
     return True
