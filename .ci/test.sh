@@ -32,4 +32,12 @@ if ! command -v haproxy >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >
     >/dev/null || echo "haproxy could not be installed: tests of a managed service are skipped"
 fi
 .ci/foreign.sh || echo "moto and FastMCP could not be installed: tests that talk to them are skipped"
+# Metrics are read by a real Prometheus, the page by a real browser; without them those tests say why they are skipped.
+if ! { command -v prometheus && command -v promtool && command -v chromium; } >/dev/null; then
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "prometheus and chromium are not installed, and only root with apt-get could: tests with them are skipped"
+  elif ! .ci/watching.sh; then
+    echo "prometheus or chromium could not be installed, see above: tests with them are skipped"
+  fi
+fi
 "$python" -m pytest "${choice[@]}" "$@"

@@ -48,7 +48,7 @@ def test_job_states_are_explained() -> None:
 def test_constraints_are_names_and_versions_only() -> None:
     lines = (ROOT / "constraints" / "dev.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if not line.startswith("#")]
-    assert not [pin for pin in pins if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin)]
+    assert not [pin for pin in pins if not re.fullmatch(r"[a-z0-9-]+==(?:[0-9]+!)?[0-9][0-9a-z.]*", pin)]
 
 
 def test_every_dependency_is_pinned() -> None:

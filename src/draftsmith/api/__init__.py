@@ -25,6 +25,7 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     service_checks.py  what a service needs of this machine beside what the loop needs
     settings.py      the request of a command or a notebook
     traffic.py       traffic: measured, compared, replayed against a server, and stood in for by public prompts
+    watch.py         reading workspaces again and again, cheaply: what a page, a scrape and a terminal ask for
 """
 
 from __future__ import annotations
@@ -167,6 +168,7 @@ if TYPE_CHECKING:
     from draftsmith.api.traffic import (
         replay as replay,
     )
+    from draftsmith.api.watch import watch as watch
     from draftsmith.contract.config import Config as Config
     from draftsmith.contract.control import ControlView as ControlView
     from draftsmith.contract.errors import DraftsmithError as DraftsmithError
@@ -263,6 +265,7 @@ _PLACES = {
         "profile",
         "replay",
     ),
+    "watch": ("watch",),
 }
 _MODULES = {name: f"draftsmith.api.{module}" for module, names in _PLACES.items() for name in names} | {
     "Config": "draftsmith.contract.config",

@@ -13,6 +13,7 @@ records.py   the command that shows what was understood of a log
 scaffold.py  `draftsmith scaffold`: the recipe for teams that run SpecForge on their own cluster
 tools.py     commands around the loop: doctor, lint, demo and its target
 traffic.py   commands on traffic: profile, drift, mix and replay
+watching.py  commands for those who watch: metrics, the page, the terminal
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from draftsmith.cli import canary, controller, gate, lake, loop, plan, records, scaffold, tools, traffic
+from draftsmith.cli import canary, controller, gate, lake, loop, plan, records, scaffold, tools, traffic, watching
 
 app = typer.Typer(
     name="draftsmith",
@@ -25,6 +25,8 @@ for command, function in {
     "plan": plan.plan,
     "run": loop.run,
     "controller": controller.controller,
+    "web": watching.web,
+    "metrics": watching.metrics,
     "profile": traffic.profile,
     "records": records.records,
     "drift": traffic.drift,

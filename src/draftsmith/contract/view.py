@@ -94,3 +94,50 @@ class ServiceOverview(Frozen):
     unreadable: tuple[str, ...] = ()
     controller: ControlView | None = None
     trouble: str | None = None
+
+
+class RunProgress(Frozen):
+    """The job of a run that has not ended, as it last said. `done` and `total` in `unit`; `eta_s` None: it cannot be told."""
+
+    phase: str
+    stage: str
+    done: float = 0
+    total: float | None = None
+    unit: str = ""
+    note: str = ""
+    eta_s: float | None = None
+    updated_unix_s: float = 0.0
+
+    @property
+    def share(self) -> float | None:
+        """How much is done, 0..1; None where the total is not known."""
+        return min(1.0, self.done / self.total) if self.total else None
+
+
+class RunHead(Frozen):
+    """What is known of a run without reading its journal. `created_unix_s`: seconds since the epoch, UTC."""
+
+    run_id: str
+    folder: str
+    target: str
+    created_unix_s: float
+
+
+class ModelView(Frozen):
+    """One served model, for those who watch: what stands, the newest runs (newest first), the controller.
+
+    `slug`: its name in addresses and labels, `a-z0-9-` alone. `runs_total` counts all runs that can be read.
+    `progress` is of the newest run. `trouble`: what could not be read; the rest is there all the same.
+    """
+
+    slug: str
+    name: str
+    workspace: str
+    state: ServiceState | None = None
+    runs: tuple[RunView, ...] = ()
+    heads: tuple[RunHead, ...] = ()
+    runs_total: int = 0
+    unreadable: tuple[str, ...] = ()
+    progress: RunProgress | None = None
+    controller: ControlView | None = None
+    trouble: str | None = None

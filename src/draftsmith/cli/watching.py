@@ -1,0 +1,105 @@
+"""Commands for those who watch: metrics, the page, the terminal. They take several workspaces: one a served model."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from draftsmith.cli import options as o
+from draftsmith.cli.output import say, show
+
+Workspaces = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--workspace", "-w", help="folder of runs and controller, one a served model; may be given several times"
+    ),
+]
+
+
+def metrics(
+    listen: Annotated[
+        str | None,
+        typer.Option("--listen", help="serve them at HOST:PORT/metrics until Ctrl-C, such as 127.0.0.1:9464"),
+    ] = None,
+    workspace: Workspaces = None,
+    config: o.ConfigFile = None,
+    json: o.Json = False,
+) -> None:
+    """Metrics of the served models in the text format of Prometheus: once, or with --listen for Prometheus to fetch."""
+    from draftsmith.api.watch import watch
+    from draftsmith.web.metrics import exposition, registry
+
+    watches = watch(o.configuration(config), workspace or ())
+    if listen is None:
+        text = exposition(watches).decode()
+        show({"metrics": text}, text.rstrip("\n"))
+        return
+    from prometheus_client import start_http_server
+
+    host, port = address(listen)
+    server, thread = start_http_server(port, host, registry(watches))
+    say(f"metrics at http://{host}:{server.server_port}/metrics; Ctrl-C ends it")
+    try:
+        thread.join()
+    finally:
+        threading.Thread(target=server.shutdown).start()
+        server.server_close()
+
+
+def web(
+    listen: Annotated[
+        str, typer.Option("--listen", help="HOST:PORT; the default can be reached from this machine only")
+    ] = "127.0.0.1:8642",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            help="file (mode 600) with the token that lets an operator act; without it the page only shows",
+        ),
+    ] = None,
+    workspace: Workspaces = None,
+    config: o.ConfigFile = None,
+    json: o.Json = False,
+) -> None:
+    """The page: served models, their controller, runs and verdicts, live. It only shows, unless --token-file is given."""
+    from draftsmith.api.watch import watch
+    from draftsmith.contract.errors import PrerequisiteError
+
+    try:
+        import uvicorn
+
+        from draftsmith.web.app import make_app
+        from draftsmith.web.session import read_token
+    except ImportError as error:
+        raise PrerequisiteError(f"the page needs {error.name}", "pip install 'draftsmith[web]'") from None
+    host, port = address(listen)
+    here = host in ("127.0.0.1", "localhost", "::1")
+    token = read_token(token_file) if token_file else None
+    app = make_app(
+        watch(o.configuration(config), workspace or ()), token, ("127.0.0.1", "localhost", "::1") if here else ("*",)
+    )
+    found = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(found)
+    with found.bind_socket() as socket:
+        name = f"[{host}]" if ":" in host else host
+        say(
+            f"the page is at http://{name}:{socket.getsockname()[1]}/, {'with' if token else 'without'} acts; Ctrl-C ends it"
+        )
+        if not here:
+            say("others on the network can read it; put a proxy with TLS before it if they may sign in")
+        server.run(sockets=[socket])
+
+
+def address(text: str) -> tuple[str, int]:
+    """HOST:PORT. Raises InputError."""
+    from draftsmith.contract.errors import InputError
+
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise InputError(f"--listen {text!r} is no HOST:PORT", "give it as 127.0.0.1:9464")
+    return host.strip("[]"), int(port)
