@@ -35,6 +35,11 @@ def words(spec_config: dict[str, Any] | None = None, **changes: Any) -> list[str
     return list(command.render(spec, FOUND, features.features("0.5.17")).argv)
 
 
+def environment(spec_config: dict[str, Any], env: dict[str, str]) -> dict[str, str]:
+    spec = ServerSpec(model="/m", spec_config=spec_config, env=env)
+    return command.render(spec, FOUND, features.features("0.5.17")).env
+
+
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +173,6 @@ def test_what_cannot_be_served_is_refused_before_a_start(
     ("written", "said"),
     [
         ({"transformer_layer_config": {}}, "vLLM's notation"),
-        ({"norm_before_residual": True}, "norm_before_residual"),
         ([], "no object"),
         (None, "cannot be read"),
         ({"architectures": ["LlamaForCausalLMEagle3"]}, None),
@@ -187,7 +191,24 @@ def test_a_draft_in_the_other_engines_notation_is_named(tmp_path: Path, written:
 def test_a_class_of_ones_own_may_read_what_sglang_ignores(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"norm_before_residual": true}')
     config = {"method": "eagle3", "model": str(tmp_path), "num_speculative_tokens": 3}
-    assert words(config, env={command.OWN_MODELS: "draftsmith_sglang"})
+    assert environment(config, {command.OWN_MODELS: "theirs"})[command.OWN_MODELS] == "theirs"
+    ours = environment(config, {"PYTHONPATH": "/site"})
+    place, rest = ours["PYTHONPATH"].split(":")
+    assert rest == "/site"
+    assert Path(place, ours[command.OWN_MODELS], "llama_eagle3.py").is_file()
+    (tmp_path / "config.json").write_text('{"norm_before_residual": false}')
+    assert command.OWN_MODELS not in environment(config, {})
+
+
+def test_a_flat_draft_of_vllms_is_known_by_its_manifest(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({command.LAYERS: [2, 15, 27]}))
+    config = {"method": "eagle3", "model": str(tmp_path), "num_speculative_tokens": 3}
+    assert words(config)
+    (tmp_path / command.MANIFEST).write_text('{"layer_ids": [2, 15, 27]}')
+    with pytest.raises(InputError, match="adds one to every layer id"):
+        words(config)
+    (tmp_path / "config.json").write_text(json.dumps({"eagle_config": {command.LAYERS: [1, 14, 26]}}))
+    assert words(config)
 
 
 def test_layers_have_its_own_numbers() -> None:

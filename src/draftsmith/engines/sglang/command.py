@@ -6,10 +6,12 @@ A speculative config has the keys of vLLM's, and SGLang's own beside them; flags
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
+import draftsmith
 from draftsmith.contract.errors import ConfigError, InputError, PrerequisiteError
 from draftsmith.contract.speculation import read
 from draftsmith.engines.base import Command, Features, Installation, ServerSpec
@@ -35,6 +37,8 @@ RESERVED = frozenset(
     }
 )
 PRIVACY = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+MODELS = Path(draftsmith.__file__).resolve().parent / "work" / "inside" / "sglang_models"
+LAYERS, MANIFEST = "eagle_aux_hidden_state_layer_ids", "draft-manifest.json"
 OWN_MODELS = "SGLANG_EXTERNAL_MODEL_PACKAGE"  # model classes of the user's, which may read what SGLang's own ignore
 
 
@@ -74,7 +78,25 @@ def render(spec: ServerSpec, installed: Installation, known: Features) -> Comman
         argv += ["--tp-size", str(spec.tensor_parallel)]
     if (said := read(spec.spec_config)) is not None:
         argv += speculation_flags(said)
-    return Command(argv=(*argv, *spec.flags), env={**PRIVACY, **spec.env})
+    own = own_models(spec) if said is not None and said.draft else {}
+    return Command(argv=(*argv, *spec.flags), env={**PRIVACY, **own, **spec.env} | _path(spec, own))
+
+
+def own_models(spec: ServerSpec) -> dict[str, str]:
+    """What makes SGLang read `norm_before_residual`, for a draft that has it: a model class of Draftsmith's."""
+    said = read(spec.spec_config)
+    config = draft_config(Path(said.draft)) if said and said.draft else None
+    if OWN_MODELS in spec.env or not (config and config.get("norm_before_residual")):
+        return {}
+    return {OWN_MODELS: MODELS.name}
+
+
+def _path(spec: ServerSpec, own: dict[str, str]) -> dict[str, str]:
+    """The folder of that class before the user's own path. Not Draftsmith's: beside it may lie another torch."""
+    if not own:
+        return {}
+    rest = spec.env.get("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    return {"PYTHONPATH": os.pathsep.join(part for part in (str(MODELS.parent), rest) if part)}
 
 
 def check(spec: ServerSpec, installed: Installation, known: Features) -> None:
@@ -101,32 +123,50 @@ def check(spec: ServerSpec, installed: Installation, known: Features) -> None:
             f"use one of {', '.join(sorted(known.methods))}",
         )
     if said.draft:
-        require_own_notation(Path(said.draft), own_models=OWN_MODELS in spec.env)
+        require_own_notation(Path(said.draft))
 
 
-def require_own_notation(draft: Path, *, own_models: bool = False) -> None:
-    """Raise InputError for a draft that SGLang would load wrongly or not at all. One that is not here is not looked at.
-
-    `own_models`: a model class of the user's is loaded, which may read `norm_before_residual`.
-    """
+def draft_config(draft: Path) -> dict[str, Any] | None:
+    """config.json of a draft; None for one that is not here. Raises InputError if it cannot be read."""
     try:
         config: Any = json.loads((draft / "config.json").read_bytes())
     except FileNotFoundError:
-        return
+        return None
     except (OSError, ValueError) as error:
         raise InputError(f"config.json of the draft {draft.name} cannot be read ({error})", "export it again") from None
     if not isinstance(config, dict):
         raise InputError(f"config.json of the draft {draft.name} is no object", "export it again")
-    if "transformer_layer_config" in config or "speculators_config" in config:
+    return config
+
+
+def require_own_notation(draft: Path) -> None:
+    """Raise InputError for a draft that SGLang would load wrongly or not at all. One that is not here is not looked at.
+
+    Flat drafts of both engines look alike: where a manifest says which layers the draft was trained on, they are compared.
+    """
+    config = draft_config(draft)
+    if config is None:
+        return
+    nested = "transformer_layer_config" in config or "speculators_config" in config
+    if nested or (_trained_on(draft) is not None and _read_layers(config) not in (None, _trained_on(draft))):
         raise InputError(
-            f"the draft {draft.name} is in vLLM's notation: its config is nested, and SGLang counts layers from the other end",
+            f"the draft {draft.name} is in vLLM's notation: SGLang reads no nested config, and adds one to every layer id",
             "convert it: draftsmith convert DRAFT OUT --to sglang",
         )
-    if config.get("norm_before_residual") and not own_models:
-        raise InputError(
-            f"the draft {draft.name} was trained with norm_before_residual, which SGLang ignores: it would accept little",
-            f"train it without, or give SGLang a class that reads it ({OWN_MODELS} in engine.env)",
-        )
+
+
+def _read_layers(config: dict[str, Any]) -> tuple[int, ...] | None:
+    """The layers that SGLang would read, as k = after k layers."""
+    eagle = config.get("eagle_config")
+    ids = (eagle.get(LAYERS) if isinstance(eagle, dict) else None) or config.get(LAYERS)
+    return tuple(k + 1 for k in ids) if isinstance(ids, list) and all(type(k) is int for k in ids) else None
+
+
+def _trained_on(draft: Path) -> tuple[int, ...] | None:
+    try:
+        return tuple(json.loads((draft / MANIFEST).read_bytes())["layer_ids"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def layers_of(ids: tuple[int, ...]) -> tuple[int, ...]:
