@@ -330,3 +330,37 @@ def test_a_second_node_is_room_enough(world: ClusterWorld) -> None:
     world.cluster.put(node("node-b", 1))
     world.serving().switch(None, DRAFT)
     assert world.args() == new_args(world, DRAFT)
+
+
+def applied_by_gitops(world: ClusterWorld, config: dict[str, Any]) -> None:
+    """Somebody merges the values, and Argo CD applies them, at the third look."""
+
+    def merge() -> None:
+        world.cluster.touch("deployments", "chat", lambda item: item["spec"]["template"]["spec"]["containers"][0].update(
+            args=new_args(world, config)))  # fmt: skip
+
+    world.cluster.faults.append(Fault("watch", "deployments", after=2, do=merge))
+
+
+def test_what_gitops_applies_is_waited_for_and_followed(world: ClusterWorld) -> None:
+    mark = {"argocd.argoproj.io/tracking-id": "chat"}
+    world.cluster.touch("deployments", "chat", lambda item: item["metadata"].update(annotations=mark))
+    with pytest.raises(RefusedError, match="Argo CD"):
+        world.serving(wait_for_owner_s=60).switch(None, DRAFT)
+    assert 40 <= sum(world.clock.slept) <= 90, "it waited as long as it was told to"
+    applied_by_gitops(world, DRAFT)
+    serving = world.serving(wait_for_owner_s=3600)
+    serving.switch(None, DRAFT)
+    assert serving.current() == DRAFT
+    assert "patch deployments" not in world.writes()
+    assert list(world.folder.glob("values-chat.yaml"))
+
+
+def test_a_rollout_of_gitops_that_fails_is_told_and_not_patched(world: ClusterWorld) -> None:
+    mark = {"argocd.argoproj.io/tracking-id": "chat"}
+    world.cluster.touch("deployments", "chat", lambda item: item["metadata"].update(annotations=mark))
+    applied_by_gitops(world, DRAFT)
+    world.cluster.rollout = lambda item: "pull"
+    with pytest.raises(BackendError, match=r"Argo CD .* applied did not succeed: .*cannot be pulled"):
+        world.serving(wait_for_owner_s=3600).switch(None, DRAFT)
+    assert "patch deployments" not in world.writes()

@@ -68,6 +68,9 @@ class ServingOptions(ClusterOptions):
     patch_managed: bool = Field(
         False, description="patch a deployment that Helm or an operator owns; never one that GitOps owns"
     )
+    wait_for_owner_s: float = Field(
+        0.0, ge=0, description="where a patch would not last: how long to wait until the owner has applied the values"
+    )
     endpoint: str = Field("http://{service}.{namespace}.svc:{port}", description="how a canary's Service is reached")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from draftsmith.contract.base import canonical
 from draftsmith.contract.errors import InputError
+from draftsmith.contract.speculation import SpecConfig
 from draftsmith.engines.catalog import read_words as read_engine
 from draftsmith.kit.kube import PODS, ApiError, KubeApi, Object, Resource, Selection
 from draftsmith.kit.kube_watch import TimeIsUpError, follow
@@ -78,6 +79,25 @@ class RolloutWatch:
                 raise late.error from None
             detail = self._why_late(late.objects[0]) if late.objects else ""
             return Rollout("failed", f"not ready after {limit_s:g} s: {detail}")
+
+    def applied(self, config: SpecConfig, limit_s: float) -> Words | None:
+        """The words of the object once it is configured as `config`, whoever did that; None if nobody does in time."""
+
+        def decide(items: Sequence[Object]) -> Words | None:
+            for item in items:
+                with suppress(InputError):
+                    standing = read_standing(item, self.options)
+                    if canonical(standing.command.spec_config) == canonical(config):
+                        return words_of(standing.container)
+            return None
+
+        select = Selection(fields=f"metadata.name={self.deploy}")
+        try:
+            return follow(self.api, self.resource, self.options.namespace, select, limit_s, decide)
+        except TimeIsUpError as late:
+            if late.error is not None:
+                raise late.error from None
+            return None
 
     def _runs(self, words: Words) -> Callable[[Object], bool]:
         """Whether a predictor's pod speculates as these words say: KServe puts the runtime's own arguments before them."""

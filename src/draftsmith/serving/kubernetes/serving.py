@@ -113,7 +113,10 @@ class KubernetesServing:
             return
         self._require(standing, expected)
         command = self._wanted(standing, new)
-        self._refuse_where_a_patch_is_lost(standing, command)
+        owner = owner_of(standing.item)
+        if owner is not None and not self._may_patch(owner):
+            self._leave_to(owner, standing, command)
+            return
         require_visible(command.spec_config, standing.mounts(), f"the served container of {standing.name}")
         if not self._allowed:
             raise RefusedError(f"dry run: would patch {self._resource.kind} {self._deploy}", DRY)
@@ -170,17 +173,43 @@ class KubernetesServing:
     def _may_patch(self, owner: Owner) -> bool:
         return self._options.patch_managed and not owner.reverts
 
-    def _refuse_where_a_patch_is_lost(self, standing: Standing, command: ServerCommand) -> None:
-        owner = owner_of(standing.item)
-        if owner is None or self._may_patch(owner):
-            return
+    def _leave_to(self, owner: Owner, standing: Standing, command: ServerCommand) -> None:
+        """Write down the values that the owner has to apply; return once they serve, if that is waited for.
+
+        Raises RefusedError with the values if they are not there in time, BackendError if their rollout fails.
+        """
         text = values_text(standing, command, owner.name)
         write_atomic(self._file.with_name(f"values-{self._deploy}.yaml"), text)
         why = "it would undo a patch" if owner.reverts else "its next upgrade would undo a patch"
-        raise RefusedError(
+        refused = RefusedError(
             f"{self._deploy} is written by {owner.name}: {why}. Change this instead:\n{text}",
             "apply the values above and run again: what serves then is recognised",
         )
+        if not self._allowed or not self._options.wait_for_owner_s:
+            raise refused
+        try:
+            applied = self._watch.applied(command.spec_config, self._options.wait_for_owner_s)
+            if applied is None:
+                raise refused
+            told = self._watch.wait(applied)
+        except ApiError as error:
+            raise explain(error, f"watch {self._resource.kind} {self._deploy}") from error
+        if told.state != "done":
+            raise BackendError(
+                f"the rollout of {self._deploy} that {owner.name} applied did not succeed: {told.detail or 'changed again'}",
+                f"take the values back where {owner.name} keeps them",
+            )
+        uid = str(standing.item["metadata"]["uid"])
+        note = SwitchNote(
+            deploy=self._deploy,
+            namespace=self._options.namespace,
+            uid=uid,
+            old=words_of(standing.container),
+            new=applied,
+            state="done",
+        )
+        write_json(self._file, note)
+        self._tell("Promoted", f"{owner.name} applied {_short(applied)}", note)
 
     def _require_rights(self) -> None:
         """All of them: with only some, the arguments would be patched and what becomes of them not seen."""
