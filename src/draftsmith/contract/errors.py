@@ -14,13 +14,14 @@
     |- BackendError        a scheduler said no, or could not be asked
     |  `- AwayError        it does not answer now: waiting can help
     |- StoppedAtGateError  a phase's gate says that going on would be in vain
+    |- RegressedError      a figure is worse than the baseline's, beyond noise
     |- NoVerdictError      a bundle that proves nothing: no verdict is in it
     `- RunInterruptedError stopped on purpose; running again resumes
        `- WaitingError     the next phase waits for the operator's yes
 
 Each carries what happened (`message`) and what to do now (`next_step`). `exit_code` is what the command returns:
 2 fix the input, 3 fix the machine, 4 refused, 5 a subsystem failed (retry or look at its log), 6 stopped at a gate,
-7 waiting for a yes, 8 a bundle without a verdict, 130 interrupted. A WIN, a LOSS and an INCONCLUSIVE all end with 0.
+7 waiting for a yes, 8 a bundle without a verdict, 9 worse than the baseline, 130 interrupted. A WIN, a LOSS and an INCONCLUSIVE all end with 0.
 """
 
 from __future__ import annotations
@@ -124,3 +125,9 @@ class NoVerdictError(DraftsmithError):
     """A bundle is intact and holds no verdict: there is nothing that it could prove."""
 
     exit_code = 8
+
+
+class RegressedError(DraftsmithError):
+    """A campaign is worse than the baseline it was set against, beyond the noise of both."""
+
+    exit_code = 9

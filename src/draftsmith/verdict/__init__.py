@@ -11,6 +11,7 @@ estimate.py        from trials to per-block log ratios
 guards.py          non-inferiority checks: what a faster median must not cost
 learning_curve.py  how well a draft accepts, by how much traffic it was trained on
 measures.py        what a block says of a candidate: one log ratio, and how much each prompt has to do with it
+moved.py           what moved between two campaigns beyond the noise of both
 modes.py           whether two arms were served in the same mode, by the engine's own word
 pair.py            one arm against the baseline at one operating point
 plan_check.py      a plan against what was measured afterwards

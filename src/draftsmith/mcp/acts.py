@@ -1,0 +1,69 @@
+"""Tools that act. They are there only where the server was started to allow it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mcp.server.mcpserver import Context, MCPServer
+
+from draftsmith import api
+from draftsmith.contract.config import Config
+from draftsmith.mcp.server import ACTS, Told, carried_out
+
+
+def add_acts(server: MCPServer[Any], config: Config) -> None:
+    """Add them to a server over the workspace of `config`."""
+
+    def act(function: Callable[..., Any]) -> None:
+        server.tool(annotations=ACTS)(function)
+
+    async def evidence_init(sources: list[str]) -> dict[str, Any]:
+        """Find or make the run (which is the campaign and the experiment) of this request; nothing is started."""
+        return await carried_out(lambda: api.open_run(api.RunRequest(config=config, sources=tuple(sources))))
+
+    async def run(
+        sources: list[str],
+        context: Context[Any, Any],
+        stop_after: str | None = None,
+        i_understand_this_uses_the_cluster: bool = False,
+    ) -> dict[str, Any]:
+        """The loop, or the rest of it: profile, corpus, capture, train, compare, promote on a WIN only, publish."""
+        told = Told(context)
+        return await carried_out(
+            lambda: api.run(
+                config, sources, console=told, stop_after=stop_after, allow_cluster=i_understand_this_uses_the_cluster
+            )
+        )
+
+    async def perf_tune_report_report_render(run_id: str | None = None) -> dict[str, Any]:
+        """Write the evidence bundle and report.html of a run from what it has so far."""
+        return await carried_out(lambda: api.report(config, run_id))
+
+    async def perf_tune_report_publish_to_lake(
+        to: str, run_id: str | None = None, strict: bool = True
+    ) -> dict[str, Any]:
+        """Publish a run's campaign to a lake (file:///path or s3://bucket/prefix); strict refuses tier draft."""
+        return await carried_out(lambda: api.ship_run(config, to, run_id, strict=strict))
+
+    async def rollback(i_understand_this_uses_the_cluster: bool = False) -> dict[str, Any]:
+        """Restore the standing configuration from before the last promotion."""
+        return await carried_out(lambda: api.rollback(config, allow_cluster=i_understand_this_uses_the_cluster))
+
+    async def teardown(run_id: str | None = None, i_understand_this_uses_the_cluster: bool = False) -> dict[str, Any]:
+        """Stop everything that a run started and that still lives. Evidence and drafts stay."""
+        return await carried_out(lambda: api.teardown(config, run_id, allow_cluster=i_understand_this_uses_the_cluster))
+
+    async def slurm_drain(node: str, reason: str, i_understand_this_uses_the_cluster: bool = False) -> dict[str, Any]:
+        """Keep new jobs off a Slurm node: a quiet window for a measurement, never for training."""
+        return await carried_out(lambda: api.drain_node(node, reason, allow_cluster=i_understand_this_uses_the_cluster))
+
+    async def slurm_resume(node: str, i_understand_this_uses_the_cluster: bool = False) -> dict[str, Any]:
+        """Give a node back that slurm_drain took. One that somebody else drained is left as it is."""
+        return await carried_out(lambda: api.resume_node(node, allow_cluster=i_understand_this_uses_the_cluster))
+
+    for function in (
+        evidence_init, run, perf_tune_report_report_render, perf_tune_report_publish_to_lake, rollback, teardown, slurm_drain,
+        slurm_resume,
+    ):  # fmt: skip
+        act(function)

@@ -1,0 +1,205 @@
+"""The server: tools that look, tools that act (only where that is allowed), and bundles and reports as resources.
+
+Nothing that acts is even listed unless the server was started with `allow_acts`. What would touch a cluster needs, beside that, the
+same acknowledgement as the command line, in the call itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio.from_thread
+import anyio.to_thread
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
+from mcp_types import ToolAnnotations
+from pydantic import BaseModel
+
+import draftsmith
+from draftsmith import api
+from draftsmith.contract.config import Config
+from draftsmith.contract.errors import DraftsmithError, InputError
+from draftsmith.contract.job import JobProgress
+from draftsmith.phases.base import Gate
+
+NAME = "profile_and_optimize"
+INSTRUCTIONS = (
+    "Draftsmith gives a served model a speculative draft trained on its own traffic, and promotes it only on a measured win. Look "
+    "first: doctor, profile, plan_dry_run, status, explain, verify. A verdict of tier draft is no verdict. Every number has its context; "
+    "keep it. Acts need a server that allows them, and on a cluster i_understand_this_uses_the_cluster as well."
+)
+LOOKS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+ACTS = ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=True)
+Value = TypeVar("Value")
+
+
+def build(config: Config, *, allow_acts: bool = False) -> MCPServer[Any]:
+    """A server over the workspace of `config`."""
+    server: MCPServer[Any] = MCPServer(NAME, instructions=INSTRUCTIONS, version=draftsmith.__version__)
+    _looks(server, config)
+    _resources(server, config)
+    if allow_acts:
+        from draftsmith.mcp.acts import add_acts
+
+        add_acts(server, config)
+    return server
+
+
+async def carried_out(work: Callable[[], Value]) -> dict[str, Any]:
+    """Run a function of the api in a thread; its value as JSON. A deliberate error reaches the caller with its next step."""
+
+    def body() -> Any:
+        return plain(work())
+
+    try:
+        value = await anyio.to_thread.run_sync(body)
+    except DraftsmithError as error:
+        raise ToolError(f"{type(error).__name__}: {error}") from None
+    return value if isinstance(value, dict) else {"result": value}
+
+
+def plain(value: Any) -> Any:
+    """A frozen value as JSON."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+class Told:
+    """The driver's console as progress notifications: messages for people, and a number that only grows."""
+
+    def __init__(self, context: Context[Any, Any]) -> None:
+        self.context, self.count = context, 0
+
+    def _send(self, text: str) -> None:
+        self.count += 1
+        anyio.from_thread.run(self.context.report_progress, float(self.count), None, text)
+
+    def note(self, text: str) -> None:
+        """See loop.base.Console."""
+        self._send(text)
+
+    def phase_started(self, phase: str, title: str, reused_from: str | None) -> None:
+        """See loop.base.Console."""
+        self._send(f"{phase}: {title}{f', taken over from {reused_from}' if reused_from else ''}")
+
+    def progress(self, phase: str, progress: JobProgress) -> None:
+        """See loop.base.Console."""
+        total = f"/{progress.total:g}" if progress.total else ""
+        self._send(f"{phase}: {progress.stage} {progress.done:g}{total} {progress.unit}".rstrip())
+
+    def phase_ended(self, phase: str, gate: Gate, wall_s: float) -> None:
+        """See loop.base.Console."""
+        self._send(f"{phase}: {'passed' if gate.passed else 'STOPPED'}: {gate.headline}")
+
+    def confirm(self, headline: str, phase: str) -> bool:
+        """See loop.base.Console."""
+        return True
+
+
+def _looks(server: MCPServer[Any], config: Config) -> None:
+    """Tools that read and measure nothing on an accelerator."""
+
+    def look(function: Callable[..., Any]) -> None:
+        server.tool(annotations=LOOKS)(function)
+
+    async def doctor() -> dict[str, Any]:
+        """What this machine has and lacks for the configuration. Nothing is started."""
+        return await carried_out(lambda: api.check(config))
+
+    async def profile(sources: list[str], context: Context[Any, Any]) -> dict[str, Any]:
+        """Measure traffic (access logs: files, folders, globs) into a workload profile: aggregates only, no text."""
+        await context.report_progress(0, 1, "reading the traffic")
+        found = await carried_out(lambda: api.profile(config, sources))
+        await context.report_progress(1, 1, "profiled")
+        return found
+
+    async def drift(before: str, after: str) -> dict[str, Any]:
+        """Whether traffic moved between two workload profiles (paths), and in what."""
+        return await carried_out(lambda: api.drift(before, after))
+
+    async def plan_dry_run(sources: list[str]) -> dict[str, Any]:
+        """What a plan (the acceptance length a draft needs to win) would take: server starts, trials, seconds."""
+        return await carried_out(lambda: api.plan(config, sources, dry_run=True))
+
+    async def status(run_id: str | None = None) -> dict[str, Any]:
+        """What serves now, and how far a run came: the newest without an id."""
+        return await carried_out(lambda: api.status(config, run_id))
+
+    async def list_runs() -> dict[str, Any]:
+        """Every run of the workspace, oldest first."""
+        return await carried_out(lambda: api.list_runs(config))
+
+    async def explain(run_id: str | None = None) -> dict[str, Any]:
+        """Why a run promoted, kept the standing configuration or stopped."""
+        return await carried_out(lambda: api.explain(config, run_id))
+
+    async def verify(bundle: str) -> dict[str, Any]:
+        """Recompute the verdict of an evidence bundle from its raw samples, and name what was altered."""
+
+        def check() -> dict[str, Any]:
+            report = api.verify(Path(bundle))
+            return {
+                "ok": report.ok,
+                "wrong": report.sentences(),
+                "outcome": report.stored.outcome if report.stored else None,
+                "tier": report.tier,
+                "manifest_sha256": report.manifest_sha256,
+            }
+
+        return await carried_out(check)
+
+    async def decide(samples: str) -> dict[str, Any]:
+        """Decide again from recorded samples: nothing is measured."""
+        return await carried_out(lambda: api.decide(samples).value())
+
+    async def perf_baseline_diff(before: str, after: str) -> dict[str, Any]:
+        """What moved beyond noise between two evidence bundles (folders), by the intervals of the gate."""
+        return await carried_out(lambda: api.baseline_diff(before, after))
+
+    async def lake_query(at: str, question: str) -> dict[str, Any]:
+        """A ready question to a lake by name (latest, decay, cost, ...), or SQL over campaigns, arms and pairs."""
+        return await carried_out(lambda: api.ask_lake(at, question))
+
+    for function in (
+        doctor, profile, drift, plan_dry_run, status, list_runs, explain, verify, decide, perf_baseline_diff, lake_query,
+    ):  # fmt: skip
+        look(function)
+
+
+def _resources(server: MCPServer[Any], config: Config) -> None:
+    @server.resource("draftsmith://runs", mime_type="application/json", name="runs")
+    async def runs() -> list[Any]:
+        """Every run of the workspace."""
+        return [plain(view) for view in api.list_runs(config)]
+
+    @server.resource("draftsmith://runs/{run_id}/bundle/{name}", name="bundle file")
+    async def bundle_file(run_id: str, name: str) -> str:
+        """A file of a run's evidence bundle, as its manifest names it: summary.md, verdict.json, report.html, ..."""
+        return _text(config, run_id, name)
+
+
+def _text(config: Config, run_id: str, name: str) -> str:
+    from draftsmith.store.bundle_check import read_manifest
+
+    try:
+        folder = Path(api.find_run(config, run_id).folder)
+        bundles = sorted(folder.glob("bundle/*/*/MANIFEST.json"))
+        if not bundles:
+            raise InputError(f"{run_id} has no bundle yet")
+        bundle = bundles[-1].parent
+        path = bundle / name
+        if (name != "MANIFEST.json" and name not in read_manifest(bundle)) or path.is_symlink():
+            raise InputError(f"the bundle of {run_id} has no file of this name")
+        return path.read_text(encoding="utf-8")
+    except (DraftsmithError, OSError, ValueError) as problem:
+        raise ResourceNotFoundError(str(problem).splitlines()[0]) from None
