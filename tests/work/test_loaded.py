@@ -72,3 +72,14 @@ def test_what_no_draft_explains_is_told(facts: EngineFacts) -> None:
     assert told is not None
     assert f"graph_mode is NONE instead of {facts.graph_mode}" in told
     assert "enforce_eager is not said instead of" in told
+
+
+def test_a_prefix_cache_that_only_some_arms_have_is_named() -> None:
+    def facts(caching: bool | None) -> EngineFacts:
+        return EngineFacts(start_id="a", prefix_caching=caching)
+
+    told = loaded.uneven_caches({"a": facts(True), "b": facts(False), "c": facts(None)})
+    assert told is not None
+    assert told.startswith("a keeps the prefixes of prompts and b does not")
+    assert loaded.uneven_caches({"a": facts(True), "b": facts(True), "c": facts(None)}) is None
+    assert loaded.uneven_caches({"a": facts(False), "b": facts(None)}) is None

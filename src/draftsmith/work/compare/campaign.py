@@ -161,6 +161,8 @@ class Campaign:
         with self.fleet.up(wanted) as endpoints:
             self._ours(*endpoints.values())
             reach = Together(endpoints, time.monotonic() - began)
+            if plan is None and (uneven := loaded.uneven_caches(dict(self.fleet.facts))):
+                self.job.say(uneven)
             for name, arm in wanted.items():
                 self._warm_up(arm, endpoints[name])
             plan = plan or self._prepare(reach, together=True)

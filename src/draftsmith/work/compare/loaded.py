@@ -56,6 +56,19 @@ def disagreements(spec: Mapping[str, Any], facts: EngineFacts, manifest: DraftMa
     return found
 
 
+def uneven_caches(facts: Mapping[str, EngineFacts]) -> str | None:
+    """A sentence if some arms keep the prefixes of prompts and others do not; None = all alike, as far as they say."""
+    keep = [name for name, fact in facts.items() if fact.prefix_caching]
+    cold = [name for name, fact in facts.items() if fact.prefix_caching is False]
+    if not keep or not cold:
+        return None
+    return (
+        f"{', '.join(keep)} keeps the prefixes of prompts and {', '.join(cold)} does not: the prefix cache is compared with the "
+        "rest, and the tier is no more than draft. Switch it off everywhere (engine.prefix_caching = false; SGLang's "
+        "--disable-radix-cache), or nowhere"
+    )
+
+
 def differences(baseline: EngineFacts, facts: EngineFacts) -> str | None:
     """What the engine's parsed configuration with this draft has otherwise than the baseline's, in words; None = nothing.
 
