@@ -5,8 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do $$p -c '
 VENV ?= .venv
 DEMO ?= demo
 BIN := $(VENV)/bin
-# Half the time of a story is waiting. A file of tests stays on one worker.
-WORKERS ?= -n 2 --dist loadgroup
+# Half the time of a story is waiting. A file of tests stays on one worker; tests/conftest.py orders the files, the long ones first.
+WORKERS ?= -n 2 --dist loadgroup --no-loadscope-reorder
 READY := $(VENV)/.ready
 export DRAFTSMITH_TARGET ?= $(CURDIR)/.cache/demo-target
 

@@ -23,6 +23,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.story)
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        rank = {path: min(map(_rank, those)) for path, those in _by_file(items).items()}
+        items.sort(key=lambda item: rank[item.path])  # stable: the files keep their order among their like
+
+
+def _by_file(items: list[pytest.Item]) -> dict[Path, list[pytest.Item]]:
+    found: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        found.setdefault(item.path, []).append(item)
+    return found
+
+
+def _rank(item: pytest.Item) -> int:
+    """What needs the machine to itself comes first, in one go; then the long stories; then what fills the gaps at the end."""
+    if any(item.get_closest_marker(name) for name in ("engine", "slurm")):
+        return 0
+    return 1 if item.get_closest_marker("story") else 2
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

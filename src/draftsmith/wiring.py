@@ -32,7 +32,8 @@ def engine(config: Config, registry: Path | None = None) -> Engine:
     """The serving engine; what it starts is recorded in `registry`. Without one it can only be asked."""
     from draftsmith.engines import catalog
 
-    return catalog.engine(config.engine.kind, registry or catalog.NOWHERE)
+    settings = config.engine
+    return catalog.engine(settings.kind, registry or catalog.NOWHERE, pause_s=settings.counters_pause_s)
 
 
 def of_engine(config: Config, kind: str) -> Config:

@@ -7,12 +7,12 @@ import time
 
 import psutil
 import pytest
+from fake_clock import FakeClock
 from places import FAMILY, OK, WRITE, LocalPlace, gone, until
 
 from draftsmith.backends.local import LocalBackend
 from draftsmith.contract.errors import BackendError
 from draftsmith.contract.job import JobStatus
-from draftsmith.kit.clock import FakeClock
 
 STUBBORN = (
     "import signal, time; from pathlib import Path\n"

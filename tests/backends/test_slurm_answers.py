@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from fake_clock import FakeClock
 
 from draftsmith.backends.notes import JobNote, Notes
 from draftsmith.backends.slurm import SlurmBackend
@@ -14,7 +15,6 @@ from draftsmith.backends.slurm_commands import SlurmCommands
 from draftsmith.backends.slurm_options import SlurmOptions
 from draftsmith.contract.errors import BackendError, PrerequisiteError
 from draftsmith.contract.job import JobSpec, JobStatus
-from draftsmith.kit.clock import FakeClock
 
 SINFO = (
     "gpu*|up|2-00:00:00|idle|64|515000|gpu:h100:4(S:0-1)|n1\n"

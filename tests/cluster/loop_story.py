@@ -22,7 +22,6 @@ from draftsmith.contract.config import Config, parse_config
 from draftsmith.contract.job import JobResult
 from draftsmith.contract.measure import Trial
 from draftsmith.corpus.prompts import Prompt, pinned, write_prompts
-from draftsmith.engines import counters
 from draftsmith.engines.vllm.words import compact
 from draftsmith.kit.files import read_lines
 from draftsmith.loop.promotion import promote
@@ -69,7 +68,7 @@ class Story:
         limits = LENIENT | VERDICT | ({"max_blocks": blocks} if blocks < 3 else {})
         options = {"namespace": "serve", "paths": {str(self.workspace): INSIDE}, "rollout_timeout_s": 120}
         self.config = parse_config({
-            "target": str(containers.target), "workspace": str(self.workspace),
+            "target": str(containers.target), "workspace": str(self.workspace), "engine": {"counters_pause_s": 0.01},
             "compare": {"concurrency": [2], "k_values": [3], "ngram": False, "blocks": blocks, "thresholds": limits,
                 "restart_every": 1} | compare,
             "serving": {"kind": "kubernetes", "deploy": "chat", "options": options},
@@ -83,7 +82,6 @@ class Story:
         self._pin()
         patch.setattr(wiring, "cluster", lambda options: world.api)
         patch.setattr(wiring, "canaries", self._canaries)
-        patch.setattr(counters, "SETTLE_POLL_S", 0.01)
         patch.setattr(replay, "BACKOFF_S", 0.0)
         patch.setattr(canary_fleet, "LOOK_S", 0.02)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fake_clock import FakeClock
 from fake_cluster import FakeCluster, Fault, Object
 from world import ClusterWorld, connect, node
 
@@ -18,7 +19,6 @@ from draftsmith.api.places import place_jobs
 from draftsmith.backends.detect import choose, look
 from draftsmith.backends.kubernetes_detect import find_bridge
 from draftsmith.contract.config import parse_config
-from draftsmith.kit.clock import FakeClock
 from draftsmith.serving.canary.check import is_usable
 
 TAINT = {"key": "slinky.slurm.net/managed-node", "value": "slurm-bridge-scheduler", "effect": "NoExecute"}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_clock import FakeClock
 from fake_cluster import FakeCluster, Fault
 from world import connect, rules
 
@@ -20,7 +21,7 @@ from draftsmith.backends.kubernetes_text import job_object_name
 from draftsmith.backends.notes import NOTE
 from draftsmith.contract.errors import BackendError, ConfigError, PrerequisiteError, RefusedError
 from draftsmith.contract.job import JobSpec
-from draftsmith.kit.clock import FakeClock, SystemClock
+from draftsmith.kit.clock import SystemClock
 
 BACKENDS = Path(__file__).parents[1] / "backends"
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from fake_clock import FakeClock
 from fake_cluster import FakeCluster, Object
 from kubernetes import client
 
-from draftsmith.kit.clock import Clock, FakeClock
+from draftsmith.kit.clock import Clock
 from draftsmith.kit.kube import KubeApi
 from draftsmith.serving.canary.canaries import Canaries
 from draftsmith.serving.canary.text import ArmPlan

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_clock import FakeClock
 from moments import AUTO, DRAFT, NEXT, NOW, PaperBook, live, traffic
 
 from draftsmith.contract import control as c
@@ -16,7 +17,6 @@ from draftsmith.controller.journal import ChangedMeanwhileError, Journal
 from draftsmith.controller.memory import fold
 from draftsmith.controller.tick import tick
 from draftsmith.controller.words import story
-from draftsmith.kit.clock import FakeClock
 
 
 def test_a_second_controller_is_refused(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 import psutil
 import pytest
+from fake_clock import FakeClock
 
 from draftsmith.contract.errors import EngineLostError, EngineStartError, PrerequisiteError
 from draftsmith.engines.base import Server, ServerSpec, free_port, require_free_port
 from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.kit import processes
-from draftsmith.kit.clock import FakeClock, SystemClock
+from draftsmith.kit.clock import SystemClock
 
 HERE = Path(__file__).parent
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fake_clock import FakeClock
 
 from draftsmith.contract.errors import EngineError, EngineLostError
 from draftsmith.engines import counters
 from draftsmith.engines.base import Snapshot, free_port
 from draftsmith.engines.vllm import metrics
-from draftsmith.kit.clock import FakeClock
 
 Recorded = Callable[[str], str]
 

@@ -140,7 +140,7 @@ class World:
         sections: dict[str, dict[str, Any]] = {
             "engine": {
                 "python": interpreter(self.base, "fake_engine_python"), "max_model_len": 512, "max_num_seqs": 8,
-                "cpu_kv_gib": 0.1, "start_timeout_s": 60,
+                "cpu_kv_gib": 0.1, "start_timeout_s": 60, "counters_pause_s": 0.01,
             },
             "trainer": {"python": interpreter(self.base, "fake_trainer"), "epochs": 2, "draft_vocab": 128},
             "corpus": {},

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from draftsmith.kit.clock import Clock, FakeClock, SystemClock
+from itertools import islice
+
+from fake_clock import FakeClock
+
+from draftsmith.kit.clock import Clock, SystemClock, pauses
 
 
 def wait_for(clock: Clock, seconds: float) -> float:
@@ -22,3 +26,10 @@ def test_the_system_clock_counts_forward() -> None:
     clock = SystemClock()
     assert wait_for(clock, 0) >= 0
     assert clock.unix() > 1_700_000_000
+
+
+def test_a_look_comes_soon_at_first_and_never_later_than_the_longest_pause() -> None:
+    found = list(islice(pauses(0.5), 12))
+    assert found[0] == 0.05
+    assert found == sorted(found)
+    assert found[-1] == max(found) == 0.5

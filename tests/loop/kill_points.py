@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "store"))
 
 from bundle_world import parts
-from test_rollback import NGRAM, Promotion
+from promotions import NGRAM, Promotion
 
 from draftsmith.contract.errors import RefusedError
 from draftsmith.loop import promotion

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from loop_world import Travelled, World, wait_for
+from promotions import forget_promotion, make_it_a_win
 
 from draftsmith.kit import processes
 
@@ -105,29 +106,6 @@ def test_a_promotion_is_refused_if_something_else_serves_meanwhile(travelled: Tr
     assert "compare again" in refused.stderr
     assert world.standing() == other
     assert world.state()["history"] == [], "nothing was switched, and nothing is said to have been"
-
-
-def make_it_a_win(path: Path, world: World) -> None:
-    """The comparison's verdict as it would be after a win, with its winner's configuration."""
-    verdict = json.loads(path.read_text())
-    path.write_text(
-        json.dumps(verdict | {"outcome": "WIN", "tier": "verdict", "tier_reasons": [], "winner": "eagle3-k3"})
-    )
-    draft = world.done("train")["result"]["outputs"]["draft"]
-    for event in sorted(world.folder().glob("journal/[0-9]*.json")):
-        value = json.loads(event.read_text())
-        if (value["kind"], value["phase"]) == ("phase_done", "compare"):
-            winner = {"method": "eagle3", "model": draft, "num_speculative_tokens": 3}
-            value["data"]["result"]["outputs"]["winner_config"] = winner
-            event.write_text(json.dumps(value))
-
-
-def forget_promotion(world: World) -> None:
-    """Take the journal and the state back to before `promote`."""
-    (world.workspace / "service-state.json").unlink(missing_ok=True)
-    for event in sorted(world.folder().glob("journal/[0-9]*.json")):
-        if json.loads(event.read_text())["phase"] == "promote":
-            event.unlink()
 
 
 def test_an_engine_killed_while_capturing_is_named_and_the_rest_is_captured_later(travelled: Travelled) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from loop_world import Travelled
-from test_killed import forget_promotion, make_it_a_win
+from promotions import forget_promotion, make_it_a_win
 
 from draftsmith.contract.job import JobResult
 from draftsmith.loop.lock import alone

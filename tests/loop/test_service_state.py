@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_rollback import NGRAM, Promotion
+from promotions import NGRAM, Promotion
 
 from draftsmith.contract.errors import RefusedError
 from draftsmith.loop import promotion

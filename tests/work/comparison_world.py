@@ -24,7 +24,6 @@ from draftsmith.cli import main
 from draftsmith.cli.output import Mode
 from draftsmith.client import replay
 from draftsmith.contract.jobs import ComparePlan
-from draftsmith.engines import counters
 from draftsmith.engines import process as server_process
 from draftsmith.kit import processes
 from draftsmith.loop.jobs import read_progress
@@ -73,7 +72,12 @@ class Bench:
         return f"--model {self.target} --served-model-name m --max-model-len 512 --max-num-seqs 8".split(" ")
 
     def command(self, *arms: str, **settings: Any) -> list[str]:
-        values = {"engine.python": self.python, "engine.max_model_len": 512, "engine.max_num_seqs": 8}
+        values = {
+            "engine.python": self.python,
+            "engine.max_model_len": 512,
+            "engine.max_num_seqs": 8,
+            "engine.counters_pause_s": 0.01,
+        }
         values |= {"engine.cpu_kv_gib": 0.1, "compare.resident": "yes", "compare.general_prompts": 0}
         values |= {"compare.contention.repeats": 0}  # other tests run beside it: what it repeats would be chance
         values |= {f"compare.thresholds.{k}": v for k, v in SMALL.items()} | settings
@@ -104,7 +108,6 @@ class Bench:
         self.patch.setenv("PYTHONPATH", str(SOURCE))
         self.patch.chdir(self.base)
         self.patch.setattr(comparison, "run_here", self._in_place)
-        self.patch.setattr(counters, "SETTLE_POLL_S", 0.01)
         self.patch.setattr(server_process, "POLL_S", 0.02)
         self.patch.setattr(replay, "BACKOFF_S", 0.0)
         self.patch.setattr(job, "PROGRESS_EVERY_S", 0.0)

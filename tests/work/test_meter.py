@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from fake_clock import FakeClock
 from safetensors.numpy import save_file
 
 from draftsmith.contract.measure import Contention, Trial
 from draftsmith.kit import gpu, load
-from draftsmith.kit.clock import FakeClock
 from draftsmith.report.sol import measured_bandwidth
 from draftsmith.work import sizes
 from draftsmith.work.compare import meter

@@ -12,6 +12,7 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.errors import DraftsmithError, EngineStartError
 from draftsmith.contract.job import JobResult, JobSpec
 from draftsmith.kit import processes
+from draftsmith.kit.clock import pauses
 from draftsmith.kit.files import private_dir, read_json
 from draftsmith.loop.base import POLL_S, Console
 from draftsmith.loop.jobs import read_progress
@@ -30,10 +31,11 @@ def run_here(name: str, request: Path, console: Console) -> None:
         argv = (sys.executable, "-P", "-m", f"draftsmith.work.{name}", str(request))
         handle = backend.submit(JobSpec(name=name, argv=argv, workdir=str(folder)))
         try:
+            pause = pauses(POLL_S)
             while (status := backend.poll([handle])[handle]).state in ("PENDING", "RUNNING", "UNKNOWN"):
                 if progress := read_progress(folder):
                     console.progress(name, progress)
-                time.sleep(POLL_S)
+                time.sleep(next(pause))
         except BaseException:
             backend.cancel(handle)
             raise

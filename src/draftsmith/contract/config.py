@@ -60,6 +60,11 @@ class EngineConfig(Frozen):
     )
     gpu_memory_share: float | None = Field(None, description="share of GPU memory for one server; default: chosen")
     start_timeout_s: float = Field(900.0, description="how long a server may take to become ready")
+    counters_pause_s: float = Field(
+        0.15,
+        gt=0,
+        description="pause between two readings of a server's counters; three equal ones in a row are believed",
+    )
     enforce_eager: bool = Field(False, description="no compilation; such an arm can never reach tier `verdict`")
 
     @model_validator(mode="after")

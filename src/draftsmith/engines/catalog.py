@@ -8,30 +8,32 @@ from pathlib import Path
 from draftsmith.contract.errors import InputError
 from draftsmith.engines.base import NO_ENGINE as NO_ENGINE
 from draftsmith.engines.base import Engine, ServerCommand
+from draftsmith.engines.counters import SETTLE_POLL_S
 from draftsmith.kit.clock import Clock
 
 NOWHERE = Path("no-registry")  # of an engine that starts nothing
 
 
-def _vllm(registry: Path, clock: Clock | None) -> Engine:
+def _vllm(registry: Path, clock: Clock | None, pause_s: float) -> Engine:
     from draftsmith.engines.vllm.engine import VllmEngine
 
-    return VllmEngine(registry, clock)
+    return VllmEngine(registry, clock, pause_s)
 
 
-def _sglang(registry: Path, clock: Clock | None) -> Engine:
+def _sglang(registry: Path, clock: Clock | None, pause_s: float) -> Engine:
     from draftsmith.engines.sglang.engine import SglangEngine
 
-    return SglangEngine(registry, clock)
+    return SglangEngine(registry, clock, pause_s)
 
 
 # Each function is also the proof, for mypy, that the class is an Engine.
-ENGINES: dict[str, Callable[[Path, Clock | None], Engine]] = {"vllm": _vllm, "sglang": _sglang}
+ENGINES: dict[str, Callable[[Path, Clock | None, float], Engine]] = {"vllm": _vllm, "sglang": _sglang}
 
 
-def engine(kind: str, registry: Path = NOWHERE, clock: Clock | None = None) -> Engine:
-    """The engine of a name. Without `registry` it can be asked and cannot start servers."""
-    return ENGINES[kind](registry, clock)
+def engine(kind: str, registry: Path = NOWHERE, clock: Clock | None = None, pause_s: float = SETTLE_POLL_S) -> Engine:
+    """The engine of a name. Without `registry` it can be asked and cannot start servers. `pause_s`: between two readings
+    of the counters, until they are at rest."""
+    return ENGINES[kind](registry, clock, pause_s)
 
 
 def engines() -> Iterator[Engine]:

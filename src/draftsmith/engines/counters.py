@@ -50,8 +50,10 @@ def require_same_start(before: Snapshot, after: Snapshot, counted: Callable[[str
             raise EngineLostError(f"counter {name} went down between two readings: the server was restarted", NEXT_STEP)
 
 
-def settled(url: str, once: Callable[[str], Snapshot], clock: Clock | None = None) -> Snapshot:
-    """Read until three readings in a row are equal: counters trail the last response by a moment.
+def settled(
+    url: str, once: Callable[[str], Snapshot], clock: Clock | None = None, pause_s: float = SETTLE_POLL_S
+) -> Snapshot:
+    """Read until three readings in a row, `pause_s` apart, are equal: counters trail the last response by a moment.
 
     Raises EngineError if they still move after 10 s: then something else is using the server.
     """
@@ -64,7 +66,7 @@ def settled(url: str, once: Callable[[str], Snapshot], clock: Clock | None = Non
                 f"the counters still move {SETTLE_LIMIT_S:.0f} s after the last response",
                 "make sure that nothing else sends requests to this server, and run the trial again",
             )
-        clock.sleep(SETTLE_POLL_S)
+        clock.sleep(pause_s)
         now = once(url)
         same = same + 1 if now == last else 1
         last = now

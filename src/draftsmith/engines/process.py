@@ -13,10 +13,11 @@ import psutil
 
 from draftsmith.contract.errors import EngineLostError, EngineStartError, PrerequisiteError
 from draftsmith.engines.base import Command, OnStage, Server, ServerSpec, free_port, require_free_port
+from draftsmith.engines.counters import SETTLE_POLL_S
 from draftsmith.engines.diagnosis import Diagnosis, clean, tail
 from draftsmith.kit import processes
 from draftsmith.kit.certificates import trusted
-from draftsmith.kit.clock import Clock, SystemClock
+from draftsmith.kit.clock import Clock, SystemClock, pauses
 from draftsmith.kit.files import private_dir
 
 POLL_S = 0.5
@@ -36,8 +37,9 @@ class ServerProcess(ABC):
     not_inherited: frozenset[str] = frozenset()
     """Variables of this process that a started server must not see."""
 
-    def __init__(self, registry: Path, clock: Clock | None = None) -> None:
-        self.registry = registry
+    def __init__(self, registry: Path, clock: Clock | None = None, pause_s: float = SETTLE_POLL_S) -> None:
+        """`pause_s`: between two readings of the counters, until they are at rest."""
+        self.registry, self.pause_s = registry, pause_s
         self.clock = clock or SystemClock()
 
     @abstractmethod
@@ -83,6 +85,7 @@ class ServerProcess(ABC):
         """See Engine. On failure the server is stopped and EngineStartError names the cause and the next step."""
         begin = self.clock.monotonic()
         told = ""
+        pause = pauses(POLL_S)
         while True:
             code = server.process.exit_code()
             if code is not None:
@@ -98,7 +101,7 @@ class ServerProcess(ABC):
             told = now
             if elapsed > timeout_s:
                 raise self._failed(server, None, f"the engine was not ready after {timeout_s:.0f} s, while {now}")
-            self.clock.sleep(POLL_S)
+            self.clock.sleep(next(pause))
 
     def healthy(self, url: str) -> bool:
         """See Engine."""

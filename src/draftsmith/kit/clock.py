@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Protocol
 
 
@@ -50,29 +50,12 @@ class SteadyClock(SystemClock):
         return self._offset + time.monotonic()
 
 
-@dataclass
-class FakeClock:
-    """Moves only when told, or when someone sleeps on it."""
-
-    now: float = 1_700_000_000.0
-    slept: list[float] = field(default_factory=list)
-
-    def unix(self) -> float:
-        """See Clock."""
-        return self.now
-
-    def monotonic(self) -> float:
-        """See Clock."""
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        """Return at once, with the time moved forward."""
-        self.slept.append(seconds)
-        self.advance(seconds)
-
-    def advance(self, seconds: float) -> None:
-        """Move the time forward."""
-        self.now += seconds
+def pauses(longest_s: float) -> Iterator[float]:
+    """Seconds to wait before each next look at something that may end soon or late: from a tenth of `longest_s` up to it."""
+    pause = longest_s / 10
+    while True:
+        yield pause
+        pause = min(pause * 1.5, longest_s)
 
 
 def duration(seconds: float) -> str:

@@ -32,6 +32,7 @@ from draftsmith.contract.errors import (
 )
 from draftsmith.contract.job import JobProgress, JobResult, JobSpec, JobStatus
 from draftsmith.kit import processes
+from draftsmith.kit.clock import pauses
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.loop.base import Loop
 from draftsmith.phases.base import JobPlan, Phase, PhaseContext
@@ -196,6 +197,7 @@ def _same_plan(path: Path, job: JobPlan[Any]) -> bool:
 def _wait(loop: Loop, phase: str, workdir: Path, handle: str) -> JobResult | None:
     """The job's result; None if it was lost. Raises the error that the job explained."""
     shown, said = 0.0, ""
+    pause = pauses(loop.poll_s)
     while True:
         status = loop.backend.poll([handle])[handle]
         progress = read_progress(workdir)
@@ -211,7 +213,7 @@ def _wait(loop: Loop, phase: str, workdir: Path, handle: str) -> JobResult | Non
             return None
         if status.state in ("FAILED", "CANCELLED"):
             raise _explained(loop.run, phase, workdir, status)
-        loop.sleep(loop.poll_s)
+        loop.sleep(next(pause))
 
 
 def _finished(workdir: Path) -> JobResult:

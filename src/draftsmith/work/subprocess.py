@@ -10,6 +10,7 @@ from pathlib import Path
 
 import draftsmith
 from draftsmith.kit import processes
+from draftsmith.kit.clock import pauses
 
 SOURCE_ROOT = str(Path(draftsmith.__file__).resolve().parent.parent)
 
@@ -52,8 +53,9 @@ def run_module(
         env=environment(env),
     )
     try:
+        pause = pauses(poll_s)
         while (code := child.exit_code()) is None:
-            time.sleep(poll_s)
+            time.sleep(next(pause))
             if every:
                 every()
         return code

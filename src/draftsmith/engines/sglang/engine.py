@@ -113,7 +113,7 @@ class SglangEngine(ServerProcess):
 
     def counters(self, url: str) -> Snapshot:
         """See Engine."""
-        return sglang_metrics.settled(url, self.clock)
+        return sglang_metrics.settled(url, self.clock, self.pause_s)
 
     def diff(self, before: Snapshot, after: Snapshot) -> SpecCounters:
         """See Engine."""

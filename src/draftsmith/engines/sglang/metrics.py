@@ -100,9 +100,9 @@ def read(url: str) -> Snapshot:
     return parse_metrics(_get(url, "/metrics").text)
 
 
-def settled(url: str, clock: Clock | None = None) -> Snapshot:
+def settled(url: str, clock: Clock | None = None, pause_s: float = counters.SETTLE_POLL_S) -> Snapshot:
     """See counters.settled."""
-    return counters.settled(url, read, clock)
+    return counters.settled(url, read, clock, pause_s)
 
 
 def server_info(url: str) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class VllmEngine(ServerProcess):
 
     def counters(self, url: str) -> Snapshot:
         """See Engine. Raises EngineLostError, or EngineError if the counters do not come to rest."""
-        return vllm_metrics.settled(url, self.clock)
+        return vllm_metrics.settled(url, self.clock, self.pause_s)
 
     def diff(self, before: Snapshot, after: Snapshot) -> SpecCounters:
         """See Engine. Raises EngineLostError across a restart."""

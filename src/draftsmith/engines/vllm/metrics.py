@@ -102,9 +102,9 @@ def speculates(reading: Snapshot) -> bool:
     return any(name.startswith(SPECULATION) for name, _ in reading.values)
 
 
-def settled(url: str, clock: Clock | None = None) -> Snapshot:
+def settled(url: str, clock: Clock | None = None, pause_s: float = counters.SETTLE_POLL_S) -> Snapshot:
     """See counters.settled."""
-    return counters.settled(url, read, clock)
+    return counters.settled(url, read, clock, pause_s)
 
 
 def identity(url: str) -> ServerIdentity:
