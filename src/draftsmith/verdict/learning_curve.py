@@ -79,7 +79,7 @@ class _Curve:
 
     def _line(self, answer_tokens: int) -> tuple[float, float | None]:
         """Per-token chance and half its interval (of a new run); more traffic never expects less."""
-        from scipy.stats import t
+        from scipy import special
 
         x = [math.log(r.answer_tokens) for r in self.records]
         mx, my, n = statistics.fmean(x), statistics.fmean(self.chances), len(x)
@@ -91,17 +91,17 @@ class _Curve:
             return value, None
         left = sum((c - my - slope * (v - mx)) ** 2 for v, c in zip(x, self.chances, strict=True))
         spread = math.sqrt(left / (n - 2) * (1 + 1 / n + (place - mx) ** 2 / sxx))
-        return value, float(t.ppf((1 + CONFIDENCE) / 2, n - 2)) * spread
+        return value, float(special.stdtrit(n - 2, (1 + CONFIDENCE) / 2)) * spread
 
 
 def _half(values: Sequence[float]) -> float | None:
     """Half the interval of a new value beside these; None for one alone."""
     if len(values) < 2:
         return None
-    from scipy.stats import t
+    from scipy import special
 
     n = len(values)
-    return float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * statistics.stdev(values) * math.sqrt(1 + 1 / n)
+    return float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * statistics.stdev(values) * math.sqrt(1 + 1 / n)
 
 
 def _unknown(records: Sequence[DraftRecord], used: Sequence[DraftRecord], answer_tokens: int) -> str:
