@@ -10,6 +10,7 @@ loop.py      commands of the loop: run, its phases one by one, promotion and rol
 options.py   options that several commands share
 output.py    how commands speak: text for people, one JSON value on standard output for scripts
 plan.py      `draftsmith plan`
+progress.py  progress of long work: a bar on a terminal, elsewhere a line every ten seconds
 records.py   the command that shows what was understood of a log
 scaffold.py  `draftsmith scaffold`: the recipe for teams that run SpecForge on their own cluster
 tools.py     commands around the loop: doctor, lint, demo and its target

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from typing import Any
 
 from pydantic import BaseModel
 
+from draftsmith.cli.progress import Progress
 from draftsmith.contract.errors import DraftsmithError
 from draftsmith.contract.job import JobProgress
 from draftsmith.kit.clock import duration
 from draftsmith.phases.base import Gate
-
-LINE_EVERY_S = 10.0
 
 
 class Mode:
@@ -48,47 +46,6 @@ def fail(error: DraftsmithError) -> None:
         print(f"next:  {error.next_step}", file=sys.stderr)
 
 
-class Progress:
-    """One line that is rewritten on a terminal, or a line every ten seconds elsewhere."""
-
-    def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
-        self.last = 0.0
-        self.stage = ""
-        self.width = 0
-
-    def __call__(self, prefix: str, progress: JobProgress) -> None:
-        """Show where `prefix` stands."""
-        now = time.monotonic()
-        if not self.live and progress.stage == self.stage and now - self.last < LINE_EVERY_S:
-            return
-        self.stage, self.last = progress.stage, now
-        text = f"  {prefix}: {describe(progress)}"
-        if self.live:
-            text = text[: _columns() - 1]
-            print(f"\r{text:<{self.width}}", end="", file=sys.stderr, flush=True)
-            self.width = len(text)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Remove the live line."""
-        if self.live and self.width:
-            print(f"\r{'':<{self.width}}\r", end="", file=sys.stderr, flush=True)
-            self.width = 0
-
-
-def describe(progress: JobProgress) -> str:
-    """`training 42 % (ETA 1m20s): epoch 2/6 ...`."""
-    text = progress.stage
-    if progress.total:
-        text += f" {progress.done:,.0f}/{progress.total:,.0f} {progress.unit}".rstrip()
-        spent = progress.updated_unix_s - progress.started_unix_s
-        if progress.done and spent > 2 and progress.done < progress.total:
-            text += f" (ETA {duration(spent * (progress.total - progress.done) / progress.done)})"
-    return text + (f": {progress.note}" if progress.note else "")
-
-
 class RunConsole:
     """The driver's console on a terminal."""
 
@@ -99,10 +56,12 @@ class RunConsole:
 
     def note(self, text: str) -> None:
         """See loop.base.Console."""
+        self.progress_line.clear()
         say(text)
 
     def phase_started(self, phase: str, title: str, reused_from: str | None) -> None:
         """See loop.base.Console."""
+        self.progress_line.clear()
         say(f"{phase:8} {title}{f' (same inputs: taken over from {reused_from})' if reused_from else ''}")
 
     def progress(self, phase: str, progress: JobProgress) -> None:
@@ -126,10 +85,5 @@ class RunConsole:
         if not sys.stdin.isatty():
             say(f"not asked (no terminal): give --yes to go on to {phase} without asking")
             return False
+        self.progress_line.clear()
         return input(f"go on to {phase}? [Y/n] ").strip().lower() in ("", "y", "yes")
-
-
-def _columns() -> int:
-    import shutil
-
-    return shutil.get_terminal_size((100, 24)).columns

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from draftsmith.cli import options as o
-from draftsmith.cli.output import Progress, show
+from draftsmith.cli.output import show
+from draftsmith.cli.progress import Progress
 from draftsmith.cli.records import Map, format_of
 from draftsmith.contract.errors import InputError
 
