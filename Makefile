@@ -10,7 +10,7 @@ WORKERS ?= -n 2 --dist loadgroup --no-loadscope-reorder
 READY := $(VENV)/.ready
 export DRAFTSMITH_TARGET ?= $(CURDIR)/.cache/demo-target
 
-.PHONY: gpu-pack service-demo demo test quick pure check lint format docs venv target clean
+.PHONY: gpu-pack service-demo demo test quick deep pure check lint format docs venv target clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,6 +27,9 @@ test: $(READY) target ## every test, real engine included
 
 quick: $(READY) ## the tests that start neither an engine nor a scheduler
 	$(BIN)/python -m pytest $(WORKERS) -m "not engine and not slurm" $(PYTEST_ARGS)
+
+deep: $(READY) ## the properties on four times as many examples, for a night
+	DRAFTSMITH_DEEP=1 $(BIN)/python -m pytest $(WORKERS) -m "not engine and not slurm and not story" $(PYTEST_ARGS)
 
 pure: $(READY) ## the tests of an inner loop, without whole loops and comparisons: under a minute
 	$(BIN)/python -m pytest $(WORKERS) -m "not engine and not slurm and not story" $(PYTEST_ARGS)

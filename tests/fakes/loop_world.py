@@ -4,6 +4,8 @@ and the trainer, which are stand-ins behind the same interface: `engine.python` 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -19,8 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from tiny_target import prompts, write_target
 
+from draftsmith.cli import main
+from draftsmith.cli.output import Mode
 from draftsmith.contract.access import AccessRecord, Timing, Usage
 from draftsmith.contract.base import canonical
 from draftsmith.kit import processes
@@ -180,6 +185,24 @@ class World:
         )  # fmt: skip
         if code is not None:
             assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.stderrs()}"
+        return done
+
+    def refused(self, *arguments: str, code: int) -> subprocess.CompletedProcess[str]:
+        """A command that ends with an error before it has done anything: carried out in this process, which spares a start."""
+        told, said = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(told),
+            contextlib.redirect_stderr(said),
+        ):
+            for name, value in self.environment().items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["draftsmith", *arguments, "--config", str(self.file)])
+            patch.setattr(Mode, "json", False)
+            with pytest.raises(SystemExit) as end:
+                main()
+        done = subprocess.CompletedProcess(arguments, int(end.value.code or 0), told.getvalue(), said.getvalue())
+        assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.stderrs()}"
         return done
 
     def call_plain(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:

@@ -101,7 +101,7 @@ def test_a_promotion_is_refused_if_something_else_serves_meanwhile(travelled: Tr
     forget_promotion(world)
     other = {"method": "ngram", "num_speculative_tokens": 5}
     (world.workspace / "standing.json").write_text(json.dumps(other))
-    refused = world.call("promote", code=4)
+    refused = world.refused("promote", code=4)
     assert "not the one that was compared" in refused.stderr
     assert "compare again" in refused.stderr
     assert world.standing() == other
@@ -199,7 +199,7 @@ def test_two_commands_at_once_do_not_disturb_each_other(travelled: Travelled) ->
     wait_for(lambda: world.counted()["submitted", "train"] or first.poll() is not None, "training")
     second = world.call("train", code=4)
     assert "another process is carrying out" in second.stderr
-    third = world.call("train", "--start-phase", "corpus", code=4)
+    third = world.refused("train", "--start-phase", "corpus", code=4)
     assert "another process is carrying out" in third.stderr
     assert world.counted()["started", None] == 1, "what is refused leaves no word to discard finished work later"
     assert first.poll() is None
@@ -241,7 +241,7 @@ def test_start_phase_does_that_phase_anew_and_what_it_needs(travelled: Travelled
     assert (after["submitted", "train"], after["submitted", "capture"]) == (2, 2), "its states had been deleted"
     assert after["submitted", "corpus"] == 1
     assert len(world.runs()) == 1
-    wrong = world.run("--start-phase", "trian", code=2)
+    wrong = world.refused("run", "--yes", "--start-phase", "trian", code=2)
     assert "phases: profile, corpus" in wrong.stderr
 
 

@@ -80,7 +80,7 @@ def fresh(pristine: World, tmp_path: Path) -> World:
 def test_an_input_that_cannot_be_used_is_named(wrong: str, fresh: World) -> None:
     change, names = INPUTS[wrong]
     change(fresh)
-    done = fresh.call("corpus", "--json", code=2)
+    done = fresh.refused("corpus", "--json", code=2)
     value = json.loads(done.stdout)
     assert names in value["error"]
     assert value["next_step"]
@@ -90,7 +90,7 @@ def test_an_input_that_cannot_be_used_is_named(wrong: str, fresh: World) -> None
 
 def test_too_little_traffic_stops_at_the_corpus_and_says_how_much_is_there(fresh: World) -> None:
     fresh.log.write_text("".join(line + "\n" for line in fresh.log.read_text().split("\n")[:2]))
-    done = fresh.call("corpus", code=2)
+    done = fresh.refused("corpus", code=2)
     assert "next:" in done.stderr
 
 
@@ -117,17 +117,18 @@ def test_a_port_that_somebody_took_is_named(travelled: Travelled) -> None:
 
 def test_an_address_that_is_not_this_machines_is_found_before_anything_starts(travelled: Travelled) -> None:
     world = travelled.to("profile")
-    done = world.call("corpus", "--set", "engine.host=192.0.2.1", code=3)
+    done = world.refused("corpus", "--set", "engine.host=192.0.2.1", code=3)
     assert "nothing can listen on 192.0.2.1" in done.stderr
     assert world.runs() == []
 
 
 def test_an_engine_or_a_trainer_that_is_not_there_is_found_before_anything_starts(travelled: Travelled) -> None:
     world = travelled.to("profile")
-    done = world.call("corpus", "--set", "engine.python=/nowhere/python", code=3)
+    done = world.refused("corpus", "--set", "engine.python=/nowhere/python", code=3)
     assert "/nowhere/python cannot be run" in done.stderr
     assert (
-        "speculators is not installed" in world.call("corpus", "--set", "trainer.python=/nowhere/python", code=3).stderr
+        "speculators is not installed"
+        in world.refused("corpus", "--set", "trainer.python=/nowhere/python", code=3).stderr
     )
     assert world.runs() == []
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from depth import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from draftsmith.contract.errors import InputError
@@ -282,7 +283,7 @@ SAMPLES = [GOOD, *(json.loads(line) for file in FILES.values() for line in file.
 ROWS = [line for file in FILES.values() for line in file.split("\n") if line and not line.startswith("{")]
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.data())
 def test_any_value_anywhere_in_any_format_is_read_or_counted(data: st.DataObject) -> None:
     """Fuzz over every importer: put any JSON anywhere into a good sample. Reading gives records or reasons, nothing else."""
@@ -298,7 +299,7 @@ def test_any_value_anywhere_in_any_format_is_read_or_counted(data: st.DataObject
                 assert all(value is None or value >= 0 for value in usage)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_value_anywhere_stops_a_profile(data: st.DataObject, tokenizer: Path, tmp_path: Path) -> None:
     """The same fuzz through the whole profile, many lines at a time: each is a request, or counted with its place."""
@@ -314,7 +315,7 @@ def test_no_value_anywhere_stops_a_profile(data: st.DataObject, tokenizer: Path,
     assert all(0 < int(line.split(":")[1].split(".")[0]) <= 13 for one in found.skipped for line in one.lines)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.sampled_from(ROWS), st.data())
 def test_rows_of_tables_and_text_logs_may_be_cut_and_mixed_anywhere(row: str, data: st.DataObject) -> None:
     at, until = sorted(data.draw(st.tuples(*[st.integers(0, len(row))] * 2)))
@@ -326,7 +327,7 @@ def test_rows_of_tables_and_text_logs_may_be_cut_and_mixed_anywhere(row: str, da
             assert isinstance(found, Rejected | dict)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.sampled_from(sorted(CATALOG)), st.binary(max_size=200))
 def test_any_bytes_are_read_or_counted_by_every_importer(name: str, raw: bytes) -> None:
     one = CATALOG[name]
@@ -335,7 +336,7 @@ def test_any_bytes_are_read_or_counted_by_every_importer(name: str, raw: bytes) 
             assert isinstance(found, Rejected | dict)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(json_values.filter(lambda value: isinstance(value, dict)))
 def test_a_forced_format_never_raises_on_foreign_objects(value: Any) -> None:
     for one in CATALOG.values():
@@ -345,7 +346,7 @@ def test_a_forced_format_never_raises_on_foreign_objects(value: Any) -> None:
             assert isinstance(found, Rejected | dict)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=30), max_size=3)), st.integers(1, 40), st.booleans()
 )

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from depth import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from draftsmith.contract.access import AccessRecord
@@ -70,7 +71,7 @@ def texts(record: AccessRecord) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(talks=TALKS)
 def test_what_goes_in_comes_out(name: str, talks: list[Talk], tmp_path: Path) -> None:
     one = FORMATS[name]
@@ -97,7 +98,7 @@ def test_what_goes_in_comes_out(name: str, talks: list[Talk], tmp_path: Path) ->
                 assert [call.name for call in record.answer.calls] == ([talk.call[0]] if talk.call else [])
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     talks=TALKS,
     bad=st.lists(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from depth import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -22,7 +23,7 @@ from .conftest import TEXT
 odd = st.text(alphabet=st.sampled_from(list("ab1_ \n\t.,'(é汉<|")), max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.one_of(odd, st.text(max_size=40)), min_size=1, max_size=80))
 def test_piecewise_counts_are_the_tokenizers_own(tokenizer: Path, texts: list[str]) -> None:
     counter = load_counter(tokenizer)
@@ -82,7 +83,7 @@ message = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(chats=st.lists(st.lists(message, max_size=5), min_size=1, max_size=12))
 def test_a_chat_is_the_exact_sum_of_its_parts(published: Tokenizer, chats: list[list[tuple[str, str]]]) -> None:
     """Special tokens cut the text before words are merged: parts between them, counted alone, add up."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from depth import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from draftsmith.profiling.simulate import SimCounts, simulate_ngram, simulate_ngram_many, simulate_suffix_many
@@ -48,7 +49,7 @@ def replayed(prompt: list[int], output: list[int], k: int, low: int, high: int, 
 few = st.lists(st.integers(0, 3), max_size=30)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(st.tuples(few, few), min_size=1, max_size=4), st.integers(1, 6), st.integers(1, 4), st.integers(0, 3))
 def test_columns_agree_with_the_step_by_step_replay(
     requests: list[tuple[list[int], list[int]]], k: int, low: int, more: int
@@ -57,7 +58,7 @@ def test_columns_agree_with_the_step_by_step_replay(
     assert found == [replayed(prompt, output, k, low, low + more) for prompt, output in requests]
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(few, few, st.integers(1, 6), st.integers(0, 12))
 def test_the_end_of_the_context_is_reached_as_the_engine_reaches_it(
     prompt: list[int], output: list[int], k: int, past: int

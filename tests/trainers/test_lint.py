@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from depth import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from model_folders import (
     HIDDEN,
@@ -262,7 +263,7 @@ LAYER_KEYS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     top=st.dictionaries(st.sampled_from(KEYS), json_values, max_size=2),
     layer=st.dictionaries(st.sampled_from(LAYER_KEYS), json_values, max_size=2),
@@ -281,7 +282,7 @@ def test_no_configuration_is_answered_with_a_traceback(
         (draft / "config.json").write_text(kept)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 1500), junk=st.binary(min_size=1, max_size=12), cut=st.booleans())
 def test_no_weights_are_answered_with_a_traceback(
     draft: Path, target: TargetFacts, at: int, junk: bytes, cut: bool

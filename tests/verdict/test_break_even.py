@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from depth import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from planned import PLAIN, line, pair
 
@@ -31,7 +32,7 @@ def test_an_exact_line_is_found_and_gives_the_break_even_between_the_measured_k(
     assert fit.degrees_of_freedom == 12 - 4
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(a=st.floats(0.9, 1.5), b=st.floats(0.0, 0.4), noise=st.floats(0.001, 0.05), seed=st.integers(0, 10**6))
 def test_the_fit_stays_near_the_truth_and_its_interval_holds_its_value(
     a: float, b: float, noise: float, seed: int
