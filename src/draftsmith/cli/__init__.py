@@ -14,6 +14,7 @@ progress.py  progress of long work: a bar on a terminal, elsewhere a line every 
 records.py   the command that shows what was understood of a log
 scaffold.py  `draftsmith scaffold`: the recipe for teams that run SpecForge on their own cluster
 tools.py     commands around the loop: doctor, lint, demo and its target
+top.py       the screen of `draftsmith top`
 traffic.py   commands on traffic: profile, drift, mix and replay
 watching.py  commands for those who watch: metrics, the page, the terminal
 """

@@ -38,6 +38,7 @@ for command, function in {
     "plan": plan.plan,
     "run": loop.run,
     "controller": controller.controller,
+    "top": watching.top,
     "web": watching.web,
     "metrics": watching.metrics,
     "profile": traffic.profile,

@@ -95,6 +95,40 @@ def web(
         server.run(sockets=[socket])
 
 
+def top(
+    every: Annotated[float, typer.Option("--every", help="seconds between two looks", min=0.1)] = 2.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="print the screen once; so it is where there is no terminal")
+    ] = False,
+    workspace: Workspaces = None,
+    config: o.ConfigFile = None,
+    json: o.Json = False,
+) -> None:
+    """One screen of every served model: state, live figures, the run in progress with its ETA, the latest events."""
+    import time
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from draftsmith.api.watch import watch
+    from draftsmith.cli.output import Mode
+    from draftsmith.cli.top import screen
+
+    watches = watch(o.configuration(config), workspace or ())
+    if Mode.json:
+        models = [one.model(shown=1) for one in watches]
+        show([model.model_dump(mode="json", by_alias=True) for model in models])
+        return
+    console = Console()
+    if once or not console.is_terminal:
+        console.print(screen([one.model(shown=1) for one in watches]))
+        return
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(screen([one.model(shown=1) for one in watches]), refresh=True)
+            time.sleep(every)
+
+
 def address(text: str) -> tuple[str, int]:
     """HOST:PORT. Raises InputError."""
     from draftsmith.contract.errors import InputError
