@@ -41,6 +41,7 @@ for command, function in {
     "top": watching.top,
     "web": watching.web,
     "metrics": watching.metrics,
+    "traces": watching.traces,
     "profile": traffic.profile,
     "records": records.records,
     "drift": traffic.drift,

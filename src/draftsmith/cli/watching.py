@@ -129,6 +129,35 @@ def top(
             time.sleep(every)
 
 
+def traces(
+    run_id: o.RunId = None,
+    endpoint: Annotated[
+        str,
+        typer.Option(
+            "--endpoint", envvar="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", help="where a collector takes OTLP over HTTP"
+        ),
+    ] = "http://127.0.0.1:4318/v1/traces",
+    config: o.ConfigFile = None,
+    workspace: o.Workspace = None,
+    json: o.Json = False,
+) -> None:
+    """Send a run (the newest without an id) and the acts of the controller to an OpenTelemetry collector, as spans.
+
+    Sent again, or while the run goes on, they are the same spans. Names, times and outcomes only.
+    """
+    from draftsmith.api.runs import get_run
+    from draftsmith.api.watch import watch
+    from draftsmith.web.traces import export, spans_of_acts, spans_of_run
+
+    settled = o.configuration(config, workspace=workspace)
+    run = get_run(settled, run_id)
+    one = watch(settled)[0]
+    name = run.record.run_id
+    spans = [*spans_of_run(name, run.events()), *spans_of_acts(one.slug, one.events())]
+    sent = export(spans, endpoint)
+    show({"run_id": name, "spans": sent}, f"{sent} spans of {name} and the controller were sent to {endpoint}")
+
+
 def address(text: str) -> tuple[str, int]:
     """HOST:PORT. Raises InputError."""
     from draftsmith.contract.errors import InputError

@@ -6,6 +6,7 @@ metrics.py   metrics in the text format of Prometheus
 pages.py     HTML from views, everything escaped
 pulse.py     telling open pages that something changed
 session.py   who may act: token, cookie, forms
+traces.py    runs and acts as OpenTelemetry spans
 
 The folders templates and static hold the pages, and the two files that a browser is given beside them.
 """
