@@ -32,7 +32,8 @@ def test_documents_show_commands() -> None:
 def test_command_exists_and_takes_these_options(program: Any, shown: Shown) -> None:
     first, *rest = shown.words
     if first.startswith("-"):
-        assert first in ("--help", "-h")
+        known = {option for parameter in program.params for option in parameter.opts}
+        assert first in known | {"--help", "-h"}
         return
     assert first in program.commands
     command = program.commands[first]
