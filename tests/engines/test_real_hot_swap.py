@@ -23,6 +23,7 @@ from draftsmith.trainers.layers import default_layers
 from draftsmith.trainers.untrained import write_untrained
 from draftsmith.wiring import target as read_target
 
+FLAGS = precision_flags()
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 
 
@@ -41,12 +42,16 @@ def drafts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 @pytest.fixture(scope="module")
 def server(drafts: tuple[Path, Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if FLAGS:
+        pytest.skip(
+            "in float32 the live layers cannot be read back to the bit: a swap is refused there, see the controller's page"
+        )
     target, one, _ = drafts
     folder = tmp_path_factory.mktemp("served")
     engine = VllmEngine(folder / "processes")
     config = {"method": "eagle3", "model": str(one), "num_speculative_tokens": 2}
     spec = ServerSpec(
-        model=str(target), flags=precision_flags(), spec_config=config, cpu_kv_gib=1, max_model_len=512, max_num_seqs=8,
+        model=str(target), flags=FLAGS, spec_config=config, cpu_kv_gib=1, max_model_len=512, max_num_seqs=8,
         prefix_caching=None, enforce_eager=True,
     )  # fmt: skip
     started = engine.start(prepared(spec, folder / "plugin", one.parent), folder / "logs")
