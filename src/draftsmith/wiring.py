@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from draftsmith.contract.config import Config
+from draftsmith.contract.config import TRAINLESS, Config
 from draftsmith.contract.errors import ConfigError, PrerequisiteError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def target(config: Config, path: Path) -> TargetFacts:
     """Facts of the target in `path`, by what the configured engine can do with it. Raises InputError."""
     from draftsmith.trainers.target import read_target
 
-    return read_target(path, known_models(config))
+    return read_target(path, known_models(config), training=config.method not in TRAINLESS)
 
 
 def server_spec(

@@ -13,9 +13,10 @@ from typing import Literal
 import psutil
 
 from draftsmith import wiring
-from draftsmith.contract.config import Config
+from draftsmith.contract.config import TRAINLESS, Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import DraftsmithError, PrerequisiteError
+from draftsmith.engines.base import Features, Installation
 
 MIN_MEMORY_GIB = 6.0
 MIN_DISK_GIB = 5.0
@@ -106,7 +107,9 @@ def _engine(config: Config) -> Iterator[Check]:
         "ok",
         f"{engine.title} {found.version} for {found.device} in {where}" + (f"; {known.note}" if known.note else ""),
     )
-    if config.trainer.method not in known.methods:
+    if config.method in TRAINLESS:
+        yield from _asked_method(str(config.method), engine.title, found, known)
+    elif config.trainer.method not in known.methods:
         yield Check(
             "method",
             "missing",
@@ -130,7 +133,31 @@ def _engine(config: Config) -> Iterator[Check]:
         )
 
 
+def _asked_method(method: str, title: str, found: Installation, known: Features) -> Iterator[Check]:
+    """What the engine makes of a method without training that was asked for."""
+    name = {"deepseek_mtp": "mtp", "predicted_outputs": "ngram"}.get(method, method)
+    where = f"{title} {found.version} on {found.device}"
+    if not known.supports(name):
+        yield Check("method", "missing", f"{where} does not serve {method}", "choose another --method")
+    elif method == "suffix" and not found.suffix:
+        yield Check(
+            "method",
+            "missing",
+            f"suffix decoding needs the package arctic-inference, which {where} lacks",
+            "install it there",
+        )
+    elif method == "predicted_outputs":
+        yield Check(
+            "method",
+            "ok",
+            f"{where} takes no reference text with a request: text that stands in the prompt is copied by n-gram lookup",
+        )
+
+
 def _trainer(config: Config) -> Iterator[Check]:
+    if config.method in TRAINLESS:
+        yield Check("trainer", "ok", f"none is needed: {config.method} trains nothing")
+        return
     if config.trainer.kind == "specforge":
         yield from _specforge(config)
         return
@@ -203,7 +230,7 @@ def _gpu(config: Config, measure: bool) -> Iterator[Check]:
     from draftsmith.kit import bandwidth, gpu, hardware
     from draftsmith.trainers.speculators import implementations
 
-    if config.trainer.kind == "speculators":
+    if config.trainer.kind == "speculators" and config.method not in TRAINLESS:
         yield Check("training", "ok", f"{config.trainer.method} with {implementations(config.trainer)}")
     if not hardware.gpu_names():
         if measure:
@@ -340,6 +367,13 @@ def _target(config: Config) -> Iterator[Check]:
     yield Check("target", "ok", f"{found.architecture}, {found.num_layers} layers, vocabulary {found.vocab_size:,}")
     for warning in found.warnings:
         yield Check("target", "warning", warning)
+    if config.method == "deepseek_mtp" and not found.has_mtp:
+        yield Check(
+            "method",
+            "missing",
+            f"{Path(found.path).name} has no prediction heads (MTP) of its own",
+            "choose another --method",
+        )
     yield from _fit(config, found)
     yield from _precision(config, found.dtype)
     yield Check(

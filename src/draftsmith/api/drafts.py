@@ -74,7 +74,7 @@ def scaffold(
 ) -> Scaffold:
     """Write a recipe for SpecForge on Slurm into an empty folder. Raises InputError if it is not empty."""
     from draftsmith.api.recipe_text import Recipe, files
-    from draftsmith.contract.cluster import slug
+    from draftsmith.contract.cluster import plain_slug
     from draftsmith.trainers.layers import default_layers
     from draftsmith.trainers.specforge_config import default_draft_vocab
     from draftsmith.trainers.target_config import read_config
@@ -84,7 +84,7 @@ def scaffold(
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{out} is not empty", "give another folder: a recipe that was edited is not overwritten")
     recipe = Recipe(
-        slug=slug(name or Path(facts.path).name, 40),
+        slug=plain_slug(name or Path(facts.path).name),
         folder=str(folder),
         target=facts.path,
         config=read_config(Path(facts.path)),

@@ -42,10 +42,19 @@ class Explanation(Frozen):
 
 
 class Report(Frozen):
-    """Path of report.html, and the phases that are not in it because they are not done."""
+    """Path of report.html, and the phases that are not in it because they are not done. `tier` of the verdict, if there is one."""
 
     report: str
     missing: tuple[str, ...] = ()
+    tier: str | None = None
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """What keeps it from being a verdict to act on, a sentence each."""
+        found = [f"not done: {', '.join(self.missing)}"] if self.missing else []
+        if self.tier != "verdict":
+            found.append(f"its verdict is of tier {self.tier}" if self.tier else "there is no verdict")
+        return tuple(found)
 
 
 def closing(run: RunView) -> str:
@@ -145,4 +154,6 @@ def republish(run: Run) -> Report:
             f"{run.record.run_id} has nothing to report yet: no phase is done", "let it go on: `draftsmith run`"
         )
     made = publish(JOBS["publish"].plan(context_of(run, done)).plan)
-    return Report(report=made.report, missing=tuple(phase for phase in PIPELINE[:-1] if phase not in done))
+    tier = done["compare"].figures.get("tier") if "compare" in done else None
+    missing = tuple(phase for phase in PIPELINE[:-1] if phase not in done)
+    return Report(report=made.report, missing=missing, tier=str(tier) if tier else None)

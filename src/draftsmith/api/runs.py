@@ -14,7 +14,7 @@ from draftsmith.api.places import backend_here, run_backend
 from draftsmith.api.settings import absolute, require_target, resolve_sources, source_id
 from draftsmith.contract.base import digest
 from draftsmith.contract.config import Config, parse_config
-from draftsmith.contract.errors import ConfigError, InputError
+from draftsmith.contract.errors import ConfigError, InputError, PrerequisiteError
 from draftsmith.contract.job import JobResult
 from draftsmith.kit.files import private_dir
 from draftsmith.loop.base import Console, Loop
@@ -92,6 +92,7 @@ def open_loop(request: RunRequest, console: Console, words_of_backend: dict[str,
             discards = discarded(run, start_phase)
             run.append("started", restart=start_phase, discards=discards, standing=serving.current())
     options = {"sources_sha256": sources_sha, "profile": {}, "allow_cluster": request.allow_cluster}
+    options |= {"suffix": has_suffix(config)}
     return Loop(
         run=run,
         context=context_of(run, options=options),
@@ -102,6 +103,16 @@ def open_loop(request: RunRequest, console: Console, words_of_backend: dict[str,
         stop_after=request.stop_after,
         here=backend_here(run),
     )
+
+
+def has_suffix(config: Config) -> bool | None:
+    """Whether the engine can decode by suffixes; None where it is not looked at from here."""
+    if wiring.environment_of_jobs(config):
+        return None
+    try:
+        return wiring.engine(config).installation(config.engine.python, elsewhere=config.backend.kind != "local").suffix
+    except PrerequisiteError:
+        return None
 
 
 def discarded(run: Run, start_phase: str) -> list[str]:

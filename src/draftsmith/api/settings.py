@@ -11,7 +11,7 @@ from typing import Any
 
 from draftsmith import wiring
 from draftsmith.contract.base import digest
-from draftsmith.contract.config import Config, load_config, parse_config
+from draftsmith.contract.config import TRAINLESS, Config, load_config, parse_config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import ConfigError, InputError
 from draftsmith.kit.files import sha256_file
@@ -37,6 +37,29 @@ def configure(
     given = {"target": target, "profile": profile, "workspace": workspace}
     config = config.model_copy(update={name: str(value) for name, value in given.items() if value})
     return override(config, settings) if settings else config
+
+
+def named(config: Config, *, method: str | None = None, served: str | None = None) -> Config:
+    """With the method and the served deployment that somebody named. Raises ConfigError for a method that is none.
+
+    A trained method is the trainer's too. What serves is looked for in Kubernetes where a kubeconfig or a pod's own
+    account is here, unless the file says where it is.
+    """
+    if method is not None:
+        trained = {"trainer.method": method} if method not in TRAINLESS else {}
+        config = override(config, {"method": method, **trained})
+    if served is not None:
+        here = config.serving.kind == "local" and config.serving.deploy is None and reaches_cluster()
+        config = override(config, {"serving.deploy": served} | ({"serving.kind": "kubernetes"} if here else {}))
+    return config
+
+
+def reaches_cluster() -> bool:
+    """Whether a kubeconfig, or the account of a pod, is here. Nothing is asked."""
+    files = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    return any(Path(file).is_file() for file in files.split(os.pathsep) if file) or bool(
+        os.environ.get("KUBERNETES_SERVICE_HOST")
+    )
 
 
 def override(config: Config, settings: Mapping[str, Any] | Sequence[str]) -> Config:

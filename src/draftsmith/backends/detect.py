@@ -13,6 +13,7 @@ from draftsmith.backends.slurm_commands import NEEDED, SlurmCommands
 from draftsmith.contract.errors import ConfigError, DraftsmithError
 
 Kind = Literal["local", "slurm", "kubernetes"]
+SYNONYMS = {"default": "kubernetes"}  # Kubernetes calls its own scheduler default-scheduler
 Scheduler = Literal["auto", "slurm", "kubernetes", "slurm-on-kubernetes"]
 
 # The back end that each scheduler is reached through.
@@ -61,6 +62,7 @@ def choose(
     `facts` is called only where the answer depends on it. `configured` is (kind, scheduler) of the file. Raises
     ConfigError for words that are none or do not go together.
     """
+    scheduler = SYNONYMS.get(scheduler or "", scheduler)
     _check(backend, get_args(Kind), "--backend")
     _check(scheduler, get_args(Scheduler), "--scheduler")
     if backend is None and scheduler == "auto":

@@ -37,7 +37,7 @@ def main() -> None:
     from draftsmith.contract.errors import DraftsmithError, RunInterruptedError
 
     try:
-        app()
+        app(spelled(sys.argv[1:]))
     except DraftsmithError as error:
         fail(error)
         sys.exit(error.exit_code)
@@ -49,6 +49,14 @@ def main() -> None:
         refused = from_system(problem)
         fail(refused)
         sys.exit(refused.exit_code)
+
+
+def spelled(words: list[str]) -> list[str]:
+    """The words of a command line with what may be left out put in: the value of a bare `--aa-shapes`."""
+    found: list[str] = []
+    for word, after in zip(words, [*words[1:], "-"], strict=True):
+        found += [word, "default"] if word == "--aa-shapes" and after.startswith("-") else [word]
+    return found
 
 
 def from_system(problem: OSError) -> PrerequisiteError:

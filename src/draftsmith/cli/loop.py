@@ -36,7 +36,9 @@ BackendName = Annotated[
 ]
 Scheduler = Annotated[
     str | None,
-    typer.Option("--scheduler", help="auto (looks what is here), slurm, kubernetes or slurm-on-kubernetes"),
+    typer.Option(
+        "--scheduler", help="auto (looks what is here), slurm, kubernetes (or default) or slurm-on-kubernetes"
+    ),
 ]
 Understood = Annotated[
     bool,
@@ -51,6 +53,8 @@ New = Annotated[bool, typer.Option("--new", help="start a new run even if the sa
 def run(
     target: o.Target = None,
     profile: o.Sources = None,
+    served: o.Served = None,
+    method: o.Method = None,
     mode: Annotated[
         str, typer.Option("--mode", help="oneshot: once through the loop; controller: as `draftsmith controller`")
     ] = "oneshot",
@@ -67,7 +71,8 @@ def run(
 ) -> None:
     """Run the whole loop: profile, corpus, capture, train, compare, promote (on a WIN only), publish.
 
-    Prerequisites are checked first. After each phase its gate and headline are printed, and you are asked before the next
+    A method that needs no training is compared without capture and training: where the profile recommends one, or --method
+    says so. Prerequisites are checked first. After each phase its gate and headline are printed, and you are asked before the next
     one unless --yes. Stop it at any time: the same command goes on where it stopped. The standing configuration changes
     only on a WIN at tier `verdict`.
     """
@@ -75,7 +80,16 @@ def run(
         from draftsmith.cli.controller import serve
 
         serve(
-            o.configuration(config, target=target, sources=profile, workspace=workspace, settings=settings), understood
+            o.configuration(
+                config,
+                target=target,
+                sources=profile,
+                workspace=workspace,
+                settings=settings,
+                method=method,
+                served=served,
+            ),
+            understood,
         )
         return
     _drive(
@@ -89,6 +103,8 @@ def run(
         yes=yes,
         new=new,
         jobs=Jobs(backend, scheduler, understood),
+        method=method,
+        served=served,
     )
 
 
@@ -96,6 +112,7 @@ def _phase(name: str, help_text: str) -> Any:
     def command(
         target: o.Target = None,
         profile: o.Sources = None,
+        method: o.Method = None,
         start_phase: StartPhase = None,
         new: New = False,
         backend: BackendName = None,
@@ -117,6 +134,7 @@ def _phase(name: str, help_text: str) -> Any:
             new=new,
             stop_after=name,
             jobs=Jobs(backend, scheduler, understood),
+            method=method,
         )
 
     command.__doc__ = (
@@ -144,11 +162,15 @@ def _drive(
     new: bool = False,
     stop_after: str | None = None,
     jobs: Jobs = NO_JOBS,
+    method: str | None = None,
+    served: str | None = None,
 ) -> None:
     from draftsmith import api
 
     found = api.run(
-        o.configuration(file, target=target, sources=profile, workspace=workspace, settings=settings),
+        o.configuration(
+            file, target=target, sources=profile, workspace=workspace, settings=settings, method=method, served=served
+        ),
         profile,
         console=RunConsole(ask=not yes),
         mode=mode,
@@ -234,6 +256,10 @@ def explain(
 
 def report(
     run_id: o.RunId = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="an error unless every phase is in it and its verdict is one of tier `verdict`"),
+    ] = False,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     json: o.Json = False,
@@ -245,6 +271,11 @@ def report(
     missing = ", ".join(found.missing)
     note = f"\nnot in it, because they are not done: {missing}" if missing else ""
     show(found, f"report: {found.report}{note}")
+    if strict and (lacking := found.lacking):
+        from draftsmith.contract.errors import StoppedAtGateError
+
+        say(f"not strict: {'; '.join(lacking)}")
+        raise typer.Exit(StoppedAtGateError.exit_code)
 
 
 def teardown(

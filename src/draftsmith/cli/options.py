@@ -34,6 +34,20 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="override one setting, as in the file: --set trainer.epochs=4"),
 ]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help="eagle3 or dflash (train a draft); ngram, suffix, deepseek_mtp or predicted_outputs (compare without training); "
+        "default: as the profile recommends",
+    ),
+]
+Served = Annotated[
+    str | None,
+    typer.Option(
+        "--served", help="name of what serves now: its Deployment where a kubeconfig is here; as serving.deploy"
+    ),
+]
 RunId = Annotated[str | None, typer.Argument(help="run id; default: the newest run")]
 
 
@@ -44,14 +58,17 @@ def configuration(
     sources: list[str] | None = None,
     workspace: str | None = None,
     settings: list[str] | None = None,
+    method: str | None = None,
+    served: str | None = None,
 ) -> Config:
     """The file (draftsmith.toml if it is there), then the flags. Raises ConfigError."""
-    from draftsmith.api.settings import configure
+    from draftsmith.api.settings import configure, named
 
-    return configure(
+    found = configure(
         file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None),
         target=target,
         profile=sources[0] if sources and len(sources) == 1 else None,
         workspace=workspace,
         settings=settings or (),
     )
+    return named(found, method=method, served=served)

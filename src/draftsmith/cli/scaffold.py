@@ -12,7 +12,9 @@ from draftsmith.cli.output import show
 
 
 def scaffold(
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write, on a file system that the cluster sees")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="folder to write, on a file system that the cluster sees")
+    ] = Path("spec-decode"),
     target: o.Target = None,
     method: Annotated[Literal["eagle3", "dflash"], typer.Option("--method", help="kind of draft")] = "eagle3",
     name: Annotated[str | None, typer.Option("--name", help="short name of the target; default: its folder's")] = None,

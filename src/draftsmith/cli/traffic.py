@@ -16,6 +16,7 @@ from draftsmith.contract.errors import InputError
 
 def profile(
     sources: Annotated[list[str] | None, typer.Argument(help="access logs: files, folders, globs, URLs or -")] = None,
+    given: Annotated[list[str] | None, typer.Option("--in", help="the same as an option")] = None,
     tokenizer: Annotated[
         Path | None, typer.Option("--tokenizer", help="tokenizer.json or its folder; default: the target's")
     ] = None,
@@ -27,7 +28,9 @@ def profile(
     ] = None,
     aa_shapes: Annotated[
         str | None,
-        typer.Option("--aa-shapes", help="no traffic: bench shapes ISL:OSL,... or `default` (1k, 10k and 100k input)"),
+        typer.Option(
+            "--aa-shapes", help="no traffic: bench shapes ISL:OSL,...; without a value 1k, 10k and 100k input"
+        ),
     ] = None,
     rejects: Annotated[Path | None, typer.Option("--rejects", help="write lines that could not be used here")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="where the profile goes")] = Path("workload-profile.json"),
@@ -45,7 +48,7 @@ def profile(
     line = Progress()
     found = api.profile(
         o.configuration(config, target=target),
-        sources,
+        [*(sources or []), *(given or [])] or None,
         tokenizer=tokenizer,
         format=format_of(format, map),
         exact=exact,

@@ -93,6 +93,11 @@ def slug(text: str, limit: int = 63) -> str:
     return f"{head}-{tail}"
 
 
+def plain_slug(text: str, limit: int = 40) -> str:
+    """`text` in lower-case letters, digits and '-', without a hash: for folders that the user names apart."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:limit].strip("-") or "target"
+
+
 def require_name(name: str, what: str, *, dotted: bool = False) -> str:
     """`name` if the API takes it as a name. Raises InputError."""
     if not (_DNS_NAME if dotted else _DNS_LABEL).fullmatch(name):
@@ -107,7 +112,7 @@ def labels_of(
     options: ClusterOptions, component: str, experiment: str, arm: str | None = None, workspace: str = ""
 ) -> dict[str, str]:
     """Labels of an object. The own ones win over the options'."""
-    own = {MANAGED_BY: "draftsmith", COMPONENT: component, EXPERIMENT: slug(experiment)}
+    own = {MANAGED_BY: "draftsmith", COMPONENT: component, EXPERIMENT: slug(experiment), "experiment": slug(experiment)}
     whose = {WORKSPACE: workspace} if workspace else {}
     return {**options.labels, **own, **({ARM: slug(arm)} if arm else {}), **whose}
 

@@ -294,9 +294,18 @@ class BackendConfig(Frozen):
     options: dict[str, Any] = Field(default_factory=dict, description="back-end settings, see its page in docs/")
 
 
+Way = Literal["eagle3", "dflash", "ngram", "suffix", "deepseek_mtp", "predicted_outputs"]
+TRAINLESS = frozenset({"ngram", "suffix", "deepseek_mtp", "predicted_outputs"})
+
+
 class Config(Frozen):
     """The whole file."""
 
+    method: Way | None = Field(
+        None,
+        description="how serving is to become faster: train a draft (eagle3, dflash), or compare what needs no training (ngram, "
+        "suffix, deepseek_mtp, predicted_outputs); default: as the profile recommends, a trained one by trainer.method",
+    )
     target: str | None = Field(None, description="folder of the served model (Hugging Face style)")
     profile: str | None = Field(None, description="access log, folder or glob of the traffic")
     workspace: str = Field(".draftsmith", description="folder for runs; private to its owner")

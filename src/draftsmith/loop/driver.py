@@ -22,6 +22,7 @@ from draftsmith.loop.service import remember_run
 from draftsmith.loop.standing import already_serves
 from draftsmith.loop.standing import gate as gate_of_known
 from draftsmith.phases.base import Gate, PhaseContext
+from draftsmith.phases.way import trainless
 from draftsmith.store.retention import purge
 from draftsmith.store.runs import Run
 
@@ -107,7 +108,7 @@ def _perform(loop: Loop, step: Step) -> None:
         result, gate = promote(loop.run, loop.context, loop.serving)
         inputs = ""
     else:
-        if _spare(loop, phase):
+        if _leave_out(loop, phase) or _spare(loop, phase):
             return
         job = loop.jobs[phase].plan(loop.context)
         inputs = digest({"module": job.module, **job.inputs})
@@ -131,6 +132,16 @@ def _record(loop: Loop, phase: str, result: JobResult, gate: Gate, inputs: str, 
         result=result.model_dump(mode="json"),
     )
     loop.console.phase_ended(phase, gate, result.wall_s or took_s)
+
+
+def _leave_out(loop: Loop, phase: str) -> bool:
+    """Leave out capture and training where the method needs no draft. Said, and recorded without inputs."""
+    nothing = trainless(loop.context, phase)
+    if nothing is None:
+        return False
+    loop.console.phase_started(phase, loop.jobs[phase].title, reused_from=None)
+    _record(loop, phase, nothing, Gate(True, f"not needed: {nothing.outputs['sentence']}"), "", 0.0)
+    return True
 
 
 def _spare(loop: Loop, phase: str) -> bool:

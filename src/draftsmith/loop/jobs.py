@@ -39,6 +39,7 @@ from draftsmith.phases.base import JobPlan, Phase, PhaseContext
 from draftsmith.phases.compare import on_canaries
 from draftsmith.phases.pipeline import JOBS
 from draftsmith.phases.shards import merge_shards
+from draftsmith.phases.way import trainless
 from draftsmith.store.runs import Run
 
 SERVING = frozenset({"corpus", "capture", "compare"})  # phases whose jobs start servers, one at a time or sharing GPUs
@@ -72,6 +73,7 @@ def specs(context: PhaseContext, jobs: Mapping[str, Phase[Any, Any]] = JOBS) -> 
     """The jobs for the back end, of all phases that have no result yet, in order."""
     here = {"compare"} if on_canaries(context.config) else set()
     waiting = [phase for phase in jobs if phase not in context.results and phase not in here]
+    waiting = [phase for phase in waiting if trainless(context, phase) is None]
     return {phase: job_spec(context, phase, jobs[phase].module, jobs[phase].gpus) for phase in waiting}
 
 

@@ -9,6 +9,7 @@ from draftsmith.contract.errors import DraftsmithError
 from draftsmith.contract.job import JobResult
 from draftsmith.contract.jobs import TrainResult
 from draftsmith.phases.base import Gate, PhaseContext
+from draftsmith.phases.way import configurations, trained, way
 from draftsmith.trainers.lint_files import weights_sha256
 
 ALREADY_SERVES = "ALREADY_SERVES"
@@ -20,6 +21,8 @@ def already_serves(context: PhaseContext) -> JobResult | None:
     None if it is another one, if that cannot be told, or if further drafts are to be compared.
     """
     standing = context.standing or {}
+    if not trained(context):
+        return _same_method(context)
     if not standing.get("model") or context.config.compare.drafts:
         return None
     if standing.get("method") != context.config.trainer.method:
@@ -31,6 +34,16 @@ def already_serves(context: PhaseContext) -> JobResult | None:
     if serving != context.result(TrainResult).draft_sha256:
         return None
     sentence = "the candidate is the draft that already serves (same method, same weights); nothing was measured"
+    return JobResult(ok=True, outputs={"outcome": ALREADY_SERVES, "sentence": sentence})
+
+
+def _same_method(context: PhaseContext) -> JobResult | None:
+    """Where nothing is trained: the same, if what stands is all that would be compared."""
+    chosen = way(context)
+    others = [config for _, config in configurations(context.config, chosen.method) if config != context.standing]
+    if others or context.config.compare.drafts:
+        return None
+    sentence = f"{chosen.method} already serves, with the same settings; nothing was measured"
     return JobResult(ok=True, outputs={"outcome": ALREADY_SERVES, "sentence": sentence})
 
 

@@ -10,4 +10,5 @@ profile.py   phase 1: measure the traffic
 publish.py   phase 7: write the evidence bundle and the report
 shards.py    what the results of a phase amount to that ran as several shards at the same time
 train.py     phase 4: train, choose the checkpoint by acceptance, package and lint
+way.py       which way a run goes: it trains a draft, or compares a method that needs none
 """

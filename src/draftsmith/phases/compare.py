@@ -24,6 +24,7 @@ from draftsmith.contract.speculation import Speculation
 from draftsmith.kit.files import read_json
 from draftsmith.phases.base import Gate, JobPlan, PhaseContext
 from draftsmith.phases.identity import common, identity
+from draftsmith.phases.way import configurations, trained, way
 
 MANIFEST = "draft-manifest.json"
 RECORDED = "recorded"
@@ -42,7 +43,8 @@ class Compare:
     def plan(self, context: PhaseContext) -> JobPlan[ComparePlan]:
         """See Phase."""
         arms = comparison_arms(context)
-        corpus, train = context.result(CorpusResult), context.result(TrainResult)
+        corpus = context.result(CorpusResult)
+        draft = context.result(TrainResult).draft_sha256 if trained(context) else way(context).method
         plan = ComparePlan(
             **common(context) | {"target": context.target.path},
             weight_bytes=context.target.weight_bytes,
@@ -55,7 +57,7 @@ class Compare:
         )
         there = on_canaries(context.config)
         inputs = identity(context, "engine", "compare", *(("serving",) if there else ())) | {
-            "draft": train.draft_sha256,
+            "draft": draft,
             "rows": corpus.rows_sha256,
             "standing": context.standing,
         }
@@ -74,10 +76,18 @@ def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
     arms = [standing]
     if context.standing is not None:
         arms.append(Arm(name="no-spec", role="no_spec"))
-    train, method = context.result(TrainResult), context.config.trainer.method
-    for k in draft_lengths(context.config):
-        config = Speculation(method=method, draft=train.draft, k=k).config
-        arms.append(Arm(name=f"{method}-k{k}", role="candidate", spec_config=config, draft_sha256=train.draft_sha256))
+    method, chosen = context.config.trainer.method, way(context)
+    if trained(context):
+        train = context.result(TrainResult)
+        for k in draft_lengths(context.config):
+            config = Speculation(method=method, draft=train.draft, k=k).config
+            arms.append(
+                Arm(name=f"{method}-k{k}", role="candidate", spec_config=config, draft_sha256=train.draft_sha256)
+            )
+    else:
+        for name, config in configurations(context.config, chosen.method):
+            if config != context.standing:
+                arms.append(Arm(name=name, role="candidate", spec_config=config))
     arms += _ways_of_verifying(settings, arms[-1])
     for folder in settings.drafts:
         said = other_draft(Path(folder), method, max(settings.k_values))
@@ -87,14 +97,15 @@ def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
             adaptive = config | {"enable_adaptive_verification": True}
             arms.append(Arm(name=f"{arms[-1].name}-adaptive", role="other", spec_config=adaptive))
     hope = context.result(ProfileResult).ngram_tokens_per_step
-    if settings.ngram and (hope is None or hope > NGRAM_HOPELESS):
+    taken = frozenset() if chosen.trains else frozenset({chosen.method})
+    if settings.ngram and (hope is None or hope > NGRAM_HOPELESS) and not taken & {"ngram", "predicted_outputs"}:
         ngram = Speculation(method="ngram", k=3, rest={"prompt_lookup_max": 4, "prompt_lookup_min": 2}).config
         arms.append(Arm(name="ngram-k3", role="trainless", spec_config=ngram))
-    if settings.mtp and context.target.has_mtp:
+    if settings.mtp and context.target.has_mtp and "deepseek_mtp" not in taken:
         heads = {"method": "mtp", "num_speculative_tokens": 1}
         if heads != context.standing:
             arms.append(Arm(name="mtp", role="trainless", spec_config=heads))
-    if settings.suffix:
+    if settings.suffix and "suffix" not in taken:
         arms.append(Arm(name="suffix", role="trainless", spec_config=Speculation(method="suffix").config))
     return tuple(arm.model_copy(update={"engine": context.config.engine.kind}) for arm in arms)
 

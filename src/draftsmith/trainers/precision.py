@@ -45,6 +45,16 @@ def training_precision(path: Path, config: Mapping[str, Any], tensors: Mapping[s
     return None
 
 
+def serving_precision(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str | None:
+    """As `training_precision`; of a quantised serving copy, which trains nothing here, the word for it."""
+    try:
+        return training_precision(path, config, tensors)
+    except InputError:
+        said = config.get("quantization_config") or _nested(config)
+        words = [said.get("quant_algo"), said.get("quant_method")] if isinstance(said, dict) else []
+        return next((str(word).lower() for word in words if word), "quantised")
+
+
 def _declared(path: Path, config: Mapping[str, Any], declared: Mapping[str, Any]) -> str | None:
     method = str(declared.get("quant_method") or "").lower()
     algorithm = declared.get("quant_algo")

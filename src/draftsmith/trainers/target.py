@@ -15,7 +15,7 @@ from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import InputError
 from draftsmith.engines.models import KnownModels, shipped
 from draftsmith.kit.files import sha256_file
-from draftsmith.trainers.precision import training_precision
+from draftsmith.trainers.precision import serving_precision, training_precision
 from draftsmith.trainers.stand_in import check_ends
 from draftsmith.trainers.target_config import read_config, read_rope, text_config, walk
 from draftsmith.trainers.weights import Tensor, read_object, read_tensors, sample_digest, weight_files
@@ -25,8 +25,9 @@ DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F8_E4M3": "fl
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 
-def read_target(path: Path, known: KnownModels | None = None) -> TargetFacts:
+def read_target(path: Path, known: KnownModels | None = None, *, training: bool = True) -> TargetFacts:
     """The facts of the model in folder `path`. `known`: the engine's registry; None = that of a known release.
+    `training` False: it is only served, so that its precision and its hidden states do not matter.
 
     Raises InputError when the folder is incomplete, of an architecture whose hidden states the engine does not hand
     out, needs code of its own, is a quantised serving copy, or has a tokenizer that is not its own.
@@ -36,11 +37,12 @@ def read_target(path: Path, known: KnownModels | None = None) -> TargetFacts:
     config = read_config(path)
     text = text_config(config)
     tensors = read_tensors(_weights(path))
-    quantization = training_precision(path, config, tensors)
-    architecture, warnings = supported(config, known or shipped(), path.name)
+    quantization = training_precision(path, config, tensors) if training else serving_precision(path, config, tensors)
+    architecture, warnings = supported(config, known or shipped(), path.name, training=training)
     vocab_size = _count(text, config, "vocab_size")
     tokenizer_sha256 = _check_tokenizer(path, text, config, vocab_size)
-    check_ends(tensors, _count(text, config, "hidden_size"), vocab_size)
+    if training:
+        check_ends(tensors, _count(text, config, "hidden_size"), vocab_size)
     return TargetFacts(
         path=str(path.resolve()),
         architecture=architecture,
@@ -62,7 +64,9 @@ def read_target(path: Path, known: KnownModels | None = None) -> TargetFacts:
     )
 
 
-def supported(config: Mapping[str, Any], known: KnownModels, name: str = "the target") -> tuple[str, tuple[str, ...]]:
+def supported(
+    config: Mapping[str, Any], known: KnownModels, name: str = "the target", *, training: bool = True
+) -> tuple[str, tuple[str, ...]]:
     """The architecture that the engine serves this config.json as, and what to say of it. Reads no file.
 
     Raises InputError for a model that the engine does not know, hands out no hidden states of, or could only load with
@@ -78,16 +82,16 @@ def supported(config: Mapping[str, Any], known: KnownModels, name: str = "the ta
             "name the architecture in config.json as the model was published, or set engine.python to an engine that serves it",
         )
     model = known.models[found]
-    if not model.hidden_states:
+    if training and not model.hidden_states:
         raise InputError(
             f"{engine} hands out no hidden states of {found}, and a draft is trained on them",
-            "serve it with ngram, suffix or its own MTP heads; a newer engine may hand them out: see engine.python",
+            "compare what needs no training: --method ngram, suffix or deepseek_mtp; a newer engine may hand them out: see engine.python",
         )
-    if not model.last_state:
+    if training and not model.last_state:
         raise InputError(
             f"{engine} on {known.device.upper()} hands out the states between the layers of {found}, not the one after "
             "the last layer, on which training rests",
-            "capture with SpecForge and SGLang (`draftsmith scaffold`), or with an engine that hands out layer id L",
+            "capture with SpecForge and SGLang (`draftsmith scaffold`), or compare what needs no training: --method deepseek_mtp, ngram or suffix",
         )
     kind = config.get("model_type")
     own_code = any(key == "auto_map" for key, _ in walk(config))

@@ -130,14 +130,19 @@ def _lines(path: Path | None) -> list[dict[str, Any]]:
 
 
 def _source(plan: PublishPlan, target: TargetFacts) -> dict[str, str]:
-    config = plan.config
     return {
         "model": f"{Path(target.path).name} ({target.architecture}), sha256 {target.sha256}",
         "hardware": hardware.describe(),
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(plan.versions.items())),
         "standing configuration": orjson.dumps(plan.standing).decode(),
-        "method": f"{config.trainer.method}, layers {list(plan.layer_ids)} (after k layers)",
+        "method": _method(plan),
     }
+
+
+def _method(plan: PublishPlan) -> str:
+    """The method that was compared, and of a trained one the layers that its draft reads."""
+    left_out = plan.results["train"].outputs.get("sentence") if "train" in plan.results else None
+    return str(left_out or f"{plan.config.trainer.method}, layers {list(plan.layer_ids)} (after k layers)")
 
 
 def _taken_over(results: dict[str, JobResult]) -> dict[str, str]:
