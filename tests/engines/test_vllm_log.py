@@ -40,6 +40,8 @@ def test_facts_of_an_ngram_server_on_cpu(recorded: Recorded) -> None:
         "prefix_caching": False,
         "chunked_prefill": True,
         "async_scheduling": False,
+        "memory_share": None,
+        "max_batched_tokens": None,
         "settings": SETTINGS,
         "spec_method": "ngram",
         "num_speculative_tokens": 3,
@@ -137,3 +139,11 @@ def test_nested_values_and_quotes_survive_the_split() -> None:
         "c": "{'k': <Mode.NONE: 0>, 'm': 2}",
         "d": "'it\\'s'",
     }
+
+
+def test_limits_that_decide_speed_are_read() -> None:
+    line = "INFO 11-21 22:01:27 [x.py:1] "
+    text = line + "non-default args: {'gpu_memory_utilization': 0.44, 'max_num_seqs': 8}\n"
+    text += line + "Chunked prefill is enabled with max_num_batched_tokens=2048.\n"
+    facts = log.facts(text, "a")
+    assert (facts.memory_share, facts.max_batched_tokens, facts.max_num_seqs) == (0.44, 2048, 8)

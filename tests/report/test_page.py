@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -10,7 +11,7 @@ import demo
 import pytest
 
 from draftsmith.contract.context import Context
-from draftsmith.contract.measure import Trial
+from draftsmith.contract.measure import EngineFacts, Trial
 from draftsmith.report.numbers import base_context, milliseconds, percent, point_context, significant
 from draftsmith.report.page import render_report
 from draftsmith.report.parts import PhaseTiming, ReportParts
@@ -207,12 +208,45 @@ def test_hostile_names_stay_text() -> None:
     assert "日本語" in page.text
 
 
+def test_every_point_has_a_context_of_its_own() -> None:
+    parts = demo.parts(points=3)
+    text = summary_md(parts)
+    for point in parts.points:
+        assert str(point_context(parts, point.name)) in text
+    assert "concurrency 1, 4" not in text
+
+
+def test_a_context_says_what_decides_speed() -> None:
+    parts = demo.parts(points=1)
+    settings = {
+        "tensor_parallel_size": "8",
+        "pipeline_parallel_size": "1",
+        "quantization": "fp8",
+        "kv_cache_dtype": "auto",
+    }
+    fact = EngineFacts(
+        start_id="a",
+        max_num_seqs=32,
+        memory_share=0.44,
+        max_batched_tokens=2048,
+        async_scheduling=True,
+        settings=settings,
+    )
+    told = point_context(replace(parts, facts=[("standing", fact)]), "c1", arm=parts.arms[0].name)
+    words = str(told)
+    for expected in (
+        "TP8 PP1", "weights fp8, KV cache auto", "memory share 0.44", "max-num-batched-tokens 2048", "async scheduling on",
+        "latency tier", "± ", "measured by draftsmith", "rigor L",
+    ):  # fmt: skip
+        assert expected in words, words
+
+
 def test_the_summary_names_the_context_of_its_figures() -> None:
     parts = demo.parts(points=1)
     text = summary_md(parts)
     assert "**WIN** at tier `verdict`" in text
     assert "| tailored | c1 |" in text
-    assert str(point_context(parts, None)) in text
+    assert str(point_context(parts, "c1")) in text
     assert "- Gate: compare against standing at c1" in text
 
 

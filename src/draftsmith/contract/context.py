@@ -13,28 +13,38 @@ class Context(Frozen):
     model: str
     hardware: str
     engine: str
+    identity: str | None = Field(None, description="architecture and digest of the target")
     dtype: str | None = None
-    parallelism: str | None = Field(None, description="for example TP1")
+    quantization: str | None = Field(None, description="of the weights, and the type of the cache where it is another")
+    parallelism: str | None = Field(None, description="for example TP8 PP1 DP1")
     serving: str | None = Field(None, description="flags that decide speed: max-num-seqs, prefix caching, graph mode")
     workload: str | None = Field(None, description="dataset, and ISL/OSL as measured")
     concurrency: int | None = None
     regime: str | None = Field(None, description="cold or warm cache; latency or throughput tier")
     trials: int | None = None
+    spread: str | None = Field(None, description="mean and standard deviation over the trials")
+    backend: str | None = Field(None, description="what sent the requests and took the times")
+    rigor: str | None = Field(None, description="L1 times and counters; L2 with clocks, power and memory beside every trial")
     baseline: str | None = None
     sol_share: str | None = Field(None, description="share of the speed-of-light ceiling, with the ceiling's key")
 
     def __str__(self) -> str:
         named = [
             (self.model, ""),
+            (self.identity, ""),
             (self.hardware, ""),
             (self.engine, ""),
             (self.dtype, ""),
+            (self.quantization, ""),
             (self.parallelism, ""),
             (self.serving, ""),
             (self.workload, ""),
             (self.concurrency, "concurrency "),
             (self.regime, ""),
             (self.trials, "trials "),
+            (self.spread, ""),
+            (self.backend, "measured by "),
+            (self.rigor, "rigor "),
             (self.baseline, "against "),
             (self.sol_share, ""),
         ]

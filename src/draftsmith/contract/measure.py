@@ -205,6 +205,8 @@ class EngineFacts(Frozen):
     prefix_caching: bool | None = None
     chunked_prefill: bool | None = None
     async_scheduling: bool | None = None
+    memory_share: float | None = Field(None, description="share of the GPU's memory that the server may take")
+    max_batched_tokens: int | None = None
     settings: dict[str, str] = Field(
         default_factory=dict,
         description="parallelism, cache and quantisation, and every argument that is not the default, without what names "

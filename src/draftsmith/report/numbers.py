@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from draftsmith.contract.config import ENGINE_KINDS
 from draftsmith.contract.context import Context, Measured
-from draftsmith.contract.measure import ComparisonPlan, EngineFacts
+from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
 from draftsmith.report.parts import ReportParts
-from draftsmith.report.reduce import lengths
+from draftsmith.report.reduce import lengths, tpots
 from draftsmith.report.sol import SolShare, ceiling_for, measured_bandwidth, sol_share
 from draftsmith.verdict.measures import MEASURE_WORDS
 
@@ -25,8 +27,13 @@ def base_context(parts: ReportParts) -> Context:
         model=model_name(parts),
         hardware=hardware_name(parts),
         engine=_engine(parts, fact),
+        identity=f"{parts.target.architecture}, sha256 {parts.target.sha256[:12]}" if parts.target else None,
         dtype=(fact.dtype if fact else None) or (parts.target.dtype if parts.target else None),
+        quantization=_quantization(parts, fact),
+        parallelism=_parallelism(fact),
         serving=_serving(fact),
+        backend=_backend(parts) if parts.trials else None,
+        rigor=rigor(parts.trials) if parts.trials else None,
         regime=f"{parts.plan.cache_regime} cache" if parts.plan else None,
         baseline=parts.plan.baseline if parts.plan else None,
     )
@@ -41,13 +48,17 @@ def point_context(parts: ReportParts, point: str | None, *, arm: str | None = No
     blocks = len({trial.block for trial in trials})
     loads = sorted({p.concurrency for p in parts.points if p.name in names})
     many = f"concurrency {', '.join(map(str, loads))}" if here is None and len(loads) > 1 else None
-    regime = " · ".join(word for word in (base.regime, many) if word)
+    tier = None
+    if here is not None:
+        tier = "open loop" if here.open_loop else "latency tier" if here.concurrency == 1 else "throughput tier"
+    regime = " · ".join(word for word in (base.regime, tier, many) if word)
     return base.model_copy(
         update={
             "workload": _workload(parts, trials) or base.workload,
             "concurrency": here.concurrency if here else (loads[0] if len(loads) == 1 else base.concurrency),
             "regime": regime or None,
             "trials": blocks or base.trials,
+            "spread": _spread(trials) if arm is not None else base.spread,
             "sol_share": base.sol_share or _sol_words(parts, point, arm),
         }
     )
@@ -201,15 +212,64 @@ def _engine(parts: ReportParts, fact: EngineFacts | None) -> str:
     return f"{named} {versions[named]}" if named else f"engine {NOT_STATED}"
 
 
+def _quantization(parts: ReportParts, fact: EngineFacts | None) -> str | None:
+    """Of the weights, by the engine's word or the target's own; and the cache's type where it is not the model's."""
+    settings = fact.settings if fact else {}
+    weights = settings.get("quantization") or (parts.target.quantization if parts.target else None)
+    words = [f"weights {weights}" if weights and weights != "None" else "weights not quantised"]
+    words += [f"KV cache {kind}"] if (kind := settings.get("kv_cache_dtype")) else []
+    return ", ".join(words) if fact or parts.target else None
+
+
+PARALLEL = (("TP", "tensor"), ("PP", "pipeline"), ("DP", "data"))
+
+
+def _parallelism(fact: EngineFacts | None) -> str | None:
+    """As the engine printed it; what it does not print is not known."""
+    if fact is None:
+        return None
+    found = [f"{short}{size}" for short, name in PARALLEL if (size := fact.settings.get(f"{name}_parallel_size"))]
+    found += ["EP"] if fact.settings.get("enable_expert_parallel") == "True" else []
+    return " ".join(found) or f"parallelism {NOT_STATED}"
+
+
+def _backend(parts: ReportParts) -> str:
+    version = parts.plan.versions.get("draftsmith", "") if parts.plan else ""
+    return f"draftsmith {version}".strip()
+
+
+def rigor(trials: Iterable[Trial]) -> str:
+    """What was really recorded beside the times. Kernel profiles (L3, L4) are not Draftsmith's."""
+    every = [any(key.startswith("gpu_") for key in trial.hardware) for trial in trials]
+    if every and all(every):
+        return "L2 (times, engine counters, clocks and power)"
+    return "L1 (times and engine counters)"
+
+
+def _spread(trials: tuple[Trial, ...]) -> str | None:
+    """Mean and standard deviation over blocks of the median TPOT."""
+    blocks: dict[int, list[float]] = {}
+    for trial in trials:
+        blocks.setdefault(trial.block, []).extend(tpots([trial]))
+    medians = [statistics.median(values) for values in blocks.values() if values]
+    if len(medians) < 2:
+        return None
+    mean, deviation = statistics.fmean(medians), statistics.stdev(medians)
+    return f"median TPOT {milliseconds(mean)} ± {milliseconds(deviation)} ms over {len(medians)} blocks"
+
+
 def _serving(fact: EngineFacts | None) -> str | None:
     if fact is None:
         return None
     caching = {True: "prefix caching on", False: "prefix caching off", None: None}[fact.prefix_caching]
     words = [
         f"max-num-seqs {fact.max_num_seqs}" if fact.max_num_seqs else None,
+        f"max-num-batched-tokens {fact.max_batched_tokens}" if fact.max_batched_tokens else None,
         f"max-model-len {fact.max_model_len}" if fact.max_model_len else None,
+        f"memory share {fact.memory_share:g}" if fact.memory_share else None,
         caching,
         "eager" if fact.enforce_eager else (f"graphs {fact.graph_mode}" if fact.graph_mode else None),
+        {True: "async scheduling on", False: "async scheduling off", None: None}[fact.async_scheduling],
         f"runner {fact.runner}" if fact.runner else None,
     ]
     return ", ".join(word for word in words if word) or None
@@ -219,7 +279,8 @@ def _workload(parts: ReportParts, trials: tuple[object, ...]) -> str | None:
     isl, osl = lengths(trials)  # type: ignore[arg-type]
     if isl is None and osl is None:
         return None
-    words = [asked_prompts(parts.plan)] if parts.plan else []
+    words = [f"held-out prompts of {_log_words(parts)}"] if parts.profile else []
+    words += [asked_prompts(parts.plan)] if parts.plan else []
     words += [f"ISL p50 {significant(isl)}"] if isl is not None else []
     words += [f"OSL p50 {significant(osl)}"] if osl is not None else []
     return ", ".join(words)

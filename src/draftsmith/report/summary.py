@@ -62,11 +62,23 @@ def _verdict(parts: ReportParts) -> list[str]:
     measured = measured_speedup(parts, parts.leading.name, parts.primary) if parts.leading else None
     if measured is not None and parts.leading is not None:
         lines += [f"{parts.leading.name}: {measured}", ""]
-    lines += [
+    for point in dict.fromkeys(row.point for row in told.arms):
+        lines += _table(parts, told, point)
+    schedule = schedule_sentence(parts.plan, told) if parts.plan else None
+    lines += [f"- {schedule}"] if schedule else []
+    lines += [f"- answers of {one.arm} at {one.point}: {sentence(one)}" for one in _divergences(parts)]
+    lines += [f"- {note}" for note in told.notes[:MOST_NOTES]]
+    more = len(told.notes) - MOST_NOTES
+    return lines + ([f"- and {more} more in verdict.json"] if more > 0 else []) + ([""] if told.notes else [])
+
+
+def _table(parts: ReportParts, told: Decision, point: str) -> list[str]:
+    """The arms at one point, and its own context: no context is shared by two points."""
+    lines = [
         "| arm | point | median TPOT, ms | p99 TPOT, ms | AL | speed-up | outcome |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in told.arms:
+    for row in (row for row in told.arms if row.point == point):
         pair = parts.pair(row.arm, row.point)
         speed = (
             f"{ratio(pair.speedup.value)} ({pair.speedup.low:.3f} to {pair.speedup.high:.3f})"
@@ -78,13 +90,7 @@ def _verdict(parts: ReportParts) -> list[str]:
             f"| {row.arm} | {row.point} | {milliseconds(row.median_tpot_s)} | {milliseconds(row.p99_tpot_s)} | {length} "
             f"| {speed} | {pair.outcome if pair else 'baseline'} |"
         )
-    lines += ["", f"_{point_context(parts, None)}_", ""]
-    schedule = schedule_sentence(parts.plan, told) if parts.plan else None
-    lines += [f"- {schedule}"] if schedule else []
-    lines += [f"- answers of {one.arm} at {one.point}: {sentence(one)}" for one in _divergences(parts)]
-    lines += [f"- {note}" for note in told.notes[:MOST_NOTES]]
-    more = len(told.notes) - MOST_NOTES
-    return lines + ([f"- and {more} more in verdict.json"] if more > 0 else []) + ([""] if told.notes else [])
+    return [*lines, "", f"_{point_context(parts, point)}_", ""]
 
 
 def _divergences(parts: ReportParts) -> tuple[Divergence, ...]:

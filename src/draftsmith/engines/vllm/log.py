@@ -21,6 +21,7 @@ CONFIG_LINE = re.compile(r"Initializing a V1 LLM engine \(v(?P<version>[^)]+)\) 
 ARGUMENTS_LINE = re.compile(r"non-default args: (?P<arguments>\{.*\})")
 KV_TOKENS = re.compile(r"KV cache size: ([\d,]+) tokens")
 GRAPH_CHANGE = re.compile(r"[Ss]etting cudagraph_mode(?:=| to )([A-Z_]+)(?= because|$|\.|;)")
+BATCHED = re.compile(r"max_num_batched_tokens[= ]+(\d+)")
 SERVER_PID = re.compile(r"Started server process \[(\d+)\]")
 SHARING = re.compile(
     r"(?:Sharing|Shared) target model|Keeping separate (?:embedding|lm_head)|embedding will be loaded separately"
@@ -156,6 +157,8 @@ def facts(text: str, start_id: str) -> EngineFacts:
         prefix_caching=_flag(named.get("enable_prefix_caching")),
         chunked_prefill=_flag(named.get("enable_chunked_prefill")),
         async_scheduling=_async(lines),
+        memory_share=_share(arguments.get("'gpu_memory_utilization'")),
+        max_batched_tokens=_number(arguments.get("'max_num_batched_tokens'")) or _batched(lines),
         settings=_settings(named, arguments),
         spec_method=_search(r"method='([^']+)'", speculative),
         num_speculative_tokens=_number(_search(r"num_spec_tokens=(\d+)", speculative)),
@@ -188,6 +191,18 @@ def _async(lines: list[str]) -> bool | None:
         return False
     found = next((match for line in lines if (match := ASYNC.search(line))), None)
     return found[1] == "enabled" if found else None
+
+
+def _share(value: str | None) -> float | None:
+    try:
+        return float(value) if value is not None else None
+    except ValueError:
+        return None
+
+
+def _batched(lines: list[str]) -> int | None:
+    """The engine's own limit of tokens a step, which it prints with chunked prefill."""
+    return _first(BATCHED, lines, int)
 
 
 def _runner(lines: list[str]) -> str | None:
