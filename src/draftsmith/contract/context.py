@@ -24,7 +24,9 @@ class Context(Frozen):
     trials: int | None = None
     spread: str | None = Field(None, description="mean and standard deviation over the trials")
     backend: str | None = Field(None, description="what sent the requests and took the times")
-    rigor: str | None = Field(None, description="L1 times and counters; L2 with clocks, power and memory beside every trial")
+    rigor: str | None = Field(
+        None, description="L1 times and counters; L2 with clocks, power and memory beside every trial"
+    )
     baseline: str | None = None
     sol_share: str | None = Field(None, description="share of the speed-of-light ceiling, with the ceiling's key")
 
