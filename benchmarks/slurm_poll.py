@@ -16,12 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parent.parent / "tests" / "fakes"))
+from fake_clock import FakeClock
+
 from draftsmith.backends.notes import JobNote, Notes
 from draftsmith.backends.slurm import SlurmBackend
 from draftsmith.backends.slurm_commands import SlurmCommands
 from draftsmith.backends.slurm_options import SlurmOptions
 from draftsmith.contract.job import JobSpec
-from draftsmith.kit.clock import FakeClock
 
 
 class Cluster:

@@ -33,6 +33,7 @@ ALLOWED = {
     "api/recipe_text.py": "a written recipe",
     "cli/scaffold.py": "the default image of a written recipe",
     "trainers/draft_card.py": "a written model card",
+    "work/compare/loaded.py": "the next step of an error message names a flag",
     "work/compare/commands.py": "an example in an error message",
     "serving/canary/text.py": "environment of the containers of a pod",
     "serving/kubernetes/patch.py": "keys of a Helm chart",
