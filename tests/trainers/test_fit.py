@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from published import NAMES, published
 
+from draftsmith.trainers.draft_shape import draft_shape
 from draftsmith.trainers.fit import DEGREES, fewest, fit, token_bytes
 from draftsmith.trainers.model_size import model_size
+from draftsmith.trainers.precision import serving_precision
 
 GIB = 2**30
 H100, H200 = 79.6, 140.4
@@ -107,3 +110,22 @@ def test_every_draft_splits_as_its_target_does(name: str) -> None:
 def test_what_config_json_does_not_say_is_no_crash(config: dict[str, Any]) -> None:
     assert fit(config, 1e9, 2, H100, context=128).weights == pytest.approx(1e9 / 2 / GIB)
     assert token_bytes(config) == 0
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"num_hidden_layers": 10**9},
+        {"rope_parameters": {"mrope_section": [None, 4, 4]}},
+        {"rope_parameters": {"mrope_section": "wide"}},
+        {"architectures": 1.5, "quantization_config": {"quant_method": "mxfp4"}},
+    ],
+)
+def test_damaged_values_neither_hang_nor_crash(changed: dict[str, Any], tmp_path: Path) -> None:
+    config: dict[str, Any] = {
+        "hidden_size": 64, "num_hidden_layers": 4, "vocab_size": 10, "num_attention_heads": 4, "max_position_embeddings": 8,
+    }  # fmt: skip
+    config |= changed
+    draft_shape(config)
+    model_size(config)
+    serving_precision(tmp_path, config, {})

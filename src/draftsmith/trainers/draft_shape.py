@@ -103,7 +103,8 @@ def draft_rope(rope: Mapping[str, Any], dim: int, target_dim: int | None) -> dic
     if kind not in ROTARY or (kind == "longrope" and resized) or sections:
         kind = "default"
     kept = {key: rope[key] for key in ROTARY[kind] if key in rope}
-    if isinstance(sections, list) and sections and sum(sections):
+    whole = isinstance(sections, list) and all(isinstance(part, int) for part in sections)
+    if isinstance(sections, list) and whole and sum(sections):
         half = dim // 2
         if half % sum(sections) == 0:
             kept["mrope_section"] = [part * (half // sum(sections)) for part in sections]

@@ -16,6 +16,7 @@ from draftsmith.trainers.target_config import text_config
 from draftsmith.trainers.weights import Tensor
 
 EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
+MOST_LAYERS = 10_000  # a number beyond it is a damaged file, and would be counted layer by layer
 CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "experts_per_token", "moe_topk", "moe_k")
 
 
@@ -35,6 +36,8 @@ class _Counter:
         self.text = {**config, **text}
         self.size = int(self["hidden_size"])
         self.layers = int(self["num_hidden_layers"])
+        if not 0 < self.layers <= MOST_LAYERS:
+            raise ValueError(self.layers)
         self.experts = next((int(n) for key in EXPERTS if (n := self.get(key))), 0)
         chosen = next((n for key in CHOSEN if (n := self.get(key))), 0)
         self.chosen = int(chosen[0] if isinstance(chosen, list) else chosen)

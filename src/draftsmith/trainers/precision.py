@@ -60,7 +60,8 @@ def _declared(path: Path, config: Mapping[str, Any], declared: Mapping[str, Any]
     algorithm = declared.get("quant_algo")
     if method in FP8_METHODS:
         return "fp8"
-    if method in NATIVE and NATIVE[method] & set(config.get("architectures") or ()):
+    named = config.get("architectures")
+    if method in NATIVE and isinstance(named, list) and NATIVE[method] & set(map(str, named)):
         return method
     if method in ("modelopt", ""):
         if algorithm is None and "quant_algo" in declared:

@@ -15,6 +15,7 @@ from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import InputError
 from draftsmith.engines.models import KnownModels, shipped
 from draftsmith.kit.files import sha256_file
+from draftsmith.trainers.model_size import MOST_LAYERS
 from draftsmith.trainers.precision import serving_precision, training_precision
 from draftsmith.trainers.stand_in import check_ends
 from draftsmith.trainers.target_config import read_config, read_rope, text_config, walk
@@ -132,6 +133,8 @@ def _count(text: Mapping[str, Any], config: Mapping[str, Any], key: str) -> int:
     value = text.get(key, config.get(key))
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
         raise InputError(f"config.json does not say {key}", "point target to a complete Hugging Face style folder")
+    if key == "num_hidden_layers" and value > MOST_LAYERS:
+        raise InputError(f"config.json says {value:,} layers: no model has so many", "download config.json again")
     return value
 
 
