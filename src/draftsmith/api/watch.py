@@ -7,6 +7,7 @@ Nothing is written. One object may be asked from several threads.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 import time
@@ -38,6 +39,7 @@ class Watch:
         self.workspace = Path(config.workspace).resolve()
         self._lock = threading.RLock()
         self._heads: dict[str, tuple[int, RunHead | None]] = {}
+        self._sorted: list[RunHead] = []
         self._views: OrderedDict[str, tuple[tuple[int, ...], RunView]] = OrderedDict()
         self._journal = Journal(self.workspace)
 
@@ -45,14 +47,19 @@ class Watch:
         """Runs, newest first, and the names of folders whose run.json cannot be read."""
         with self._lock:
             found: dict[str, tuple[int, RunHead | None]] = {}
-            for path in (self.workspace / "runs").glob("*/run.json"):
-                name, stamp = path.parent.name, _stamp(path)
+            for name in _names(self.workspace / "runs"):
                 kept = self._heads.get(name)
-                found[name] = kept if kept and kept[0] == stamp else (stamp, _head(path.parent))
-            self._heads = found
-        heads = [head for _, head in found.values() if head is not None]
-        heads.sort(key=lambda head: (head.created_unix_s, head.run_id), reverse=True)
-        return heads, sorted(name for name, (_, head) in found.items() if head is None)
+                if kept is None or kept[1] is None:  # run.json is written once: what was read is not looked at again
+                    stamp = _stamp(self.workspace / "runs" / name / "run.json")
+                    if not stamp:
+                        continue
+                    kept = kept if kept and kept[0] == stamp else (stamp, _head(self.workspace / "runs" / name))
+                found[name] = kept
+            if found != self._heads:
+                heads = [head for _, head in found.values() if head is not None]
+                heads.sort(key=lambda head: (head.created_unix_s, head.run_id), reverse=True)
+                self._heads, self._sorted = found, heads
+            return self._sorted, sorted(name for name, (_, head) in found.items() if head is None)
 
     def run(self, run_id: str) -> RunView:
         """A run by id. Raises InputError if there is none, or its journal cannot be read."""
@@ -191,6 +198,13 @@ def age_s(unix_s: float, now: float | None = None) -> float:
 
 def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "model"
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _stamp(path: Path) -> int:
