@@ -71,7 +71,7 @@ class Story:
             "target": str(containers.target), "workspace": str(self.workspace), "engine": {"counters_pause_s": 0.01},
             "compare": {"concurrency": [2], "k_values": [3], "ngram": False, "blocks": blocks, "thresholds": limits,
                 "restart_every": 1} | compare,
-            "serving": {"kind": "kubernetes", "deploy": "chat", "options": options},
+            "serving": {"allow_looser_thresholds": True, "kind": "kubernetes", "deploy": "chat", "options": options},
         })  # fmt: skip
         self.settled = self.config
         record = RunRecord(run_id="tiny-r1", key="k", target=str(containers.target), profile=(), config={})

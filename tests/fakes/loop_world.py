@@ -153,7 +153,7 @@ class World:
                 "prompts": 5, "tuning_prompts": 2, "general_prompts": 0, "contention": {"repeats": 0}, "k_values": [3], "ngram": False, "blocks": 1,
                 "resident": "yes", "thresholds": LENIENT | {"max_blocks": 1},
             },
-            "serving": {},
+            "serving": {"allow_looser_thresholds": True},
             "backend": {},
             "controller": {},
         }  # fmt: skip

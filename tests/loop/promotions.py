@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bundle_world import won
 from loop_world import World
 
 from draftsmith.contract.config import Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.job import JobResult
 from draftsmith.contract.verdict import Decision
-from draftsmith.kit.files import write_json
+from draftsmith.kit.files import private_dir, write_json
 from draftsmith.loop import promotion
 from draftsmith.phases.base import PhaseContext
 from draftsmith.serving.local import LocalServing
@@ -36,14 +37,13 @@ class Promotion:
         deploy: str | None = None,
         outcome: str = "WIN",
     ) -> None:
-        decision = Decision(
-            outcome=outcome, tier="verdict", reason="faster", winner="new", primary_point="c1", pairs=(), arms=(),
-            plan_sha256="p", samples_sha256="s",
-        )  # fmt: skip
-        verdict = write_json(folder / f"verdict-{run_id}.json", decision)
+        self.files = won(private_dir(folder / f"compare-{run_id}"))
+        if outcome != "WIN":
+            lost = Decision.model_validate_json(Path(self.files["verdict"]).read_text())
+            write_json(Path(self.files["verdict"]), lost.model_copy(update={"outcome": outcome}))
         config = Config.model_validate({"serving": {"standing_config": standing, "deploy": deploy}})
         self.run = Store(folder).create(RunRecord(run_id=run_id, key=run_id, target=target, profile=(), config={}))
-        outputs = {"verdict": str(verdict), "winner_config": winner, "winner_sha256": sha256}
+        outputs = self.files | {"winner_config": winner, "winner_sha256": sha256}
         self.context = PhaseContext(
             run_id=run_id, folder=self.run.folder, workspace=folder, config=config,
             target=TargetFacts.model_construct(path=target), sources=(), standing=standing, layer_ids=(), versions={},
@@ -55,18 +55,15 @@ class Promotion:
         promotion.promote(self.run, self.context, self.serving)
 
 
-def make_it_a_win(path: Path, world: World) -> None:
-    """The comparison's verdict as it would be after a win, with its winner's configuration."""
-    verdict = json.loads(path.read_text())
-    path.write_text(
-        json.dumps(verdict | {"outcome": "WIN", "tier": "verdict", "tier_reasons": [], "winner": "eagle3-k3"})
-    )
+def make_it_a_win(world: World) -> None:
+    """The comparison as it would have left its files after a win, with its winner's configuration."""
+    files = won(world.folder() / "phases" / "compare")
     draft = world.done("train")["result"]["outputs"]["draft"]
     for event in sorted(world.folder().glob("journal/[0-9]*.json")):
         value = json.loads(event.read_text())
         if (value["kind"], value["phase"]) == ("phase_done", "compare"):
             winner = {"method": "eagle3", "model": draft, "num_speculative_tokens": 3}
-            value["data"]["result"]["outputs"]["winner_config"] = winner
+            value["data"]["result"]["outputs"] |= files | {"winner_config": winner}
             event.write_text(json.dumps(value))
 
 

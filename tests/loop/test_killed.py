@@ -74,8 +74,7 @@ def in_it(world: World, phase: str, stage: str) -> bool:
 @pytest.mark.parametrize("moment", ["before_switch", "after_switch", "after_state"])
 def test_killed_between_intent_and_effect_a_promotion_is_completed_once(moment: str, travelled: Travelled) -> None:
     world = travelled.to("publish")
-    verdict = Path(world.done("compare")["result"]["outputs"]["verdict"])
-    make_it_a_win(verdict, world)
+    make_it_a_win(world)
     forget_promotion(world)
     killer = Path(__file__).with_name("killed_in_promotion.py")
     code = world.program(str(killer), "promote", KILL_AT=moment)
@@ -95,9 +94,20 @@ def test_killed_between_intent_and_effect_a_promotion_is_completed_once(moment: 
     assert world.standing() is None
 
 
+def test_a_promotion_decides_again_from_the_samples(travelled: Travelled) -> None:
+    """A verdict that somebody wrote by hand promotes nothing."""
+    world = travelled.to("publish")
+    forget_promotion(world)
+    verdict = Path(world.done("compare")["result"]["outputs"]["verdict"])
+    told = {"outcome": "WIN", "tier": "verdict", "tier_reasons": [], "winner": "eagle3-k3"}
+    verdict.write_text(json.dumps(json.loads(verdict.read_text()) | told))
+    assert "does not follow from its samples" in world.call("promote").stdout
+    assert world.standing() is None
+
+
 def test_a_promotion_is_refused_if_something_else_serves_meanwhile(travelled: Travelled) -> None:
     world = travelled.to("publish")
-    make_it_a_win(Path(world.done("compare")["result"]["outputs"]["verdict"]), world)
+    make_it_a_win(world)
     forget_promotion(world)
     other = {"method": "ngram", "num_speculative_tokens": 5}
     (world.workspace / "standing.json").write_text(json.dumps(other))

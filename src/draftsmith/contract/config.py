@@ -278,6 +278,9 @@ class ServingConfig(Frozen):
     deploy: str | None = Field(None, description="name of the served deployment")
     endpoint: str | None = Field(None, description="its URL, if it runs; checked before a switch")
     standing_config: dict[str, Any] | None = Field(None, description="its speculative config now; absent = off")
+    allow_looser_thresholds: bool = Field(
+        False, description="promote although the comparison's thresholds let through more than the defaults"
+    )
     config_file: str | None = Field(None, description="file that the server reads its speculative config from")
     options: dict[str, Any] = Field(
         default_factory=dict, description="of kubernetes and managed: how it is served there, see their pages in docs/"

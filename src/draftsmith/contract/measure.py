@@ -116,6 +116,13 @@ class Thresholds(Frozen):
     start_bound: float = Field(
         1.65, ge=1, description="second edition: largest ratio on record between two starts of one server"
     )
+    answers_margin: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="second edition: share of greedy answers that may differ from the baseline's, where more differ than of "
+        "equal servers'; 0 = no more than theirs",
+    )
     max_starts: int = Field(8, ge=1, description="second edition: most server starts of an arm in one comparison")
 
 

@@ -8,26 +8,31 @@ the state, so of two promotions at once the second sees what the first one did.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from draftsmith.contract.base import digest
 from draftsmith.contract.errors import DraftsmithError, RefusedError
 from draftsmith.contract.job import JobResult
-from draftsmith.contract.measure import EngineFacts
+from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
 from draftsmith.contract.state import HistoryEntry, ServiceState
 from draftsmith.contract.verdict import Decision
 from draftsmith.engines.catalog import engine
-from draftsmith.kit.files import private_dir, read_json, sha256_file
+from draftsmith.kit.files import private_dir, read_json, read_lines, sha256_file
 from draftsmith.loop.lock import switching
 from draftsmith.loop.served import check_served, check_unchanged, regime_warning
 from draftsmith.loop.service import SWITCHES, of_run
 from draftsmith.loop.standing import ALREADY_SERVES, known
 from draftsmith.phases.base import Gate, PhaseContext
 from draftsmith.serving.base import Serving
+from draftsmith.store.chain import broken
 from draftsmith.store.runs import Run
 from draftsmith.store.state import change, read_state, remember
 from draftsmith.trainers.lint_files import weights_sha256
+from draftsmith.verdict.decide import decide
+from draftsmith.verdict.samples import bundle_digest
+from draftsmith.verdict.stricter import looser
 
 
 def promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResult, Gate]:
@@ -42,7 +47,7 @@ def _promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResu
         _remember(context, "kept", ALREADY_SERVES, context.standing, None)
         return _result(False, context.standing, f"standing configuration kept: {sentence}")
     decision = Decision.model_validate(read_json(Path(compare.outputs["verdict"])))
-    reason = refusal(decision)
+    reason = refusal(decision) or _bent(context, compare, decision)
     if reason is not None:
         _remember(context, "kept", decision.outcome, context.standing, None)
         return _result(False, context.standing, f"standing configuration kept: {reason}")
@@ -80,6 +85,34 @@ def refusal(decision: Decision) -> str | None:
     if decision.tier != "verdict":
         return f"a WIN at tier draft does not promote ({'; '.join(decision.tier_reasons)})"
     return None
+
+
+def _bent(context: PhaseContext, compare: JobResult, decision: Decision) -> str | None:
+    """Why the record of the comparison does not carry its verdict; None if it does: it is decided again from the samples.
+
+    Thresholds that let through more than the defaults promote only if the operator has said so.
+    """
+    plan, trials, facts = recorded(compare.outputs)
+    again = decide(plan, trials, facts, samples_sha256=bundle_digest(trials))
+    if digest(again) != digest(decision):
+        return "its verdict does not follow from its samples: one of them was changed since (`draftsmith verify`)"
+    if found := broken(digest(plan), trials):
+        return found[0]
+    loose = list(looser(plan.thresholds))
+    if loose and not context.config.serving.allow_looser_thresholds:
+        return (
+            f"its thresholds are looser than the defaults ({', '.join(loose)}): to promote all the same, set "
+            "serving.allow_looser_thresholds"
+        )
+    return None
+
+
+def recorded(outputs: Mapping[str, Any]) -> tuple[ComparisonPlan, list[Trial], list[tuple[str, EngineFacts]]]:
+    """Plan, trials and engines' facts that a comparison left."""
+    plan = ComparisonPlan.model_validate(read_json(Path(outputs["plan"])))
+    trials = [Trial.model_validate_json(line) for line in read_lines(Path(outputs["samples"]))]
+    facts = [(arm, EngineFacts.model_validate(fact)) for arm, fact in read_json(Path(outputs["facts"]))]
+    return plan, trials, facts
 
 
 def rollback(workspace: Path, serving: Serving) -> ServiceState:

@@ -17,6 +17,7 @@ from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
 from draftsmith.contract.verdict import Decision
 from draftsmith.kit.files import sha256_file
 from draftsmith.store import chain
+from draftsmith.verdict.conditions import out_of_order
 from draftsmith.verdict.decide import decide
 from draftsmith.verdict.record import copies, gaps
 from draftsmith.verdict.samples import bundle_digest
@@ -166,6 +167,7 @@ def _with_verdict(report: VerifyReport, recompute: Recompute) -> VerifyReport:
         *chain.broken(digest(plan), trials),
         *copies(trials),
         *gaps(plan, trials),
+        *(out_of_order(trials) if is_second(plan) else ()),
     )
     return replace(found, record=record, looser=tuple(looser(plan.thresholds)))
 

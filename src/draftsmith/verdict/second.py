@@ -11,6 +11,7 @@ from draftsmith.contract.errors import InputError
 from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, Trial
 from draftsmith.contract.verdict import Decision, Need, Outcome, PairResult, Tier
 from draftsmith.verdict.bench import Bench, deciding, promotable
+from draftsmith.verdict.conditions import conditions
 from draftsmith.verdict.estimate import rounded
 from draftsmith.verdict.pair import Judged, judge
 from draftsmith.verdict.points import primary_point
@@ -42,7 +43,8 @@ def decide_second(
     def doubts(pairs: Sequence[Judged]) -> tuple[str, ...]:
         asked = {pair.result.point for pair in pairs}
         used = [trial for trial in good if trial.point in asked]
-        return tier_reasons(plan, (baseline, *(pair.arm for pair in pairs)), used, starts, pairs)
+        arms = (baseline, *(pair.arm for pair in pairs))
+        return (*tier_reasons(plan, arms, used, starts, pairs), *conditions(plan, arms, used))
 
     winner = _winner(here, doubts)
     outcome = _outcome(here, winner)

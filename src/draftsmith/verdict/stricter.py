@@ -20,6 +20,7 @@ AT_MOST = (
     "false_promotion",
     "preemption_margin",
     "capacity_margin",
+    "answers_margin",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from draftsmith.contract.base import digest
@@ -16,6 +17,8 @@ from draftsmith.contract.measure import (
     SpecCounters,
     Trial,
 )
+from draftsmith.kit.files import write_atomic, write_json
+from draftsmith.store import chain
 from draftsmith.store.evidence import BundleParts, CommandRecord, recompute
 
 PROMPTS = 20
@@ -110,3 +113,18 @@ def parts(blocks: int = 4, **changes: Any) -> BundleParts:
         commands=[CommandRecord(step="compare", argv=("draftsmith", "compare"), stdout="done\n", exit_code=0)],
     )
     return replace(whole, **changes)
+
+
+def won(folder: Path) -> dict[str, str]:
+    """The files that a comparison leaves, of one that was won at tier `verdict`: what a promotion decides on again."""
+    made = parts()
+    assert made.plan is not None
+    trials = chain.linked(digest(made.plan), made.trials)
+    decision = recompute(made.plan, trials, list(made.facts))
+    assert (decision.outcome, decision.tier) == ("WIN", "verdict"), decision.reason
+    files = {name: folder / f"won-{name}.json" for name in ("plan", "samples", "facts", "verdict")}
+    write_json(files["plan"], made.plan)
+    write_atomic(files["samples"], "".join(t.model_dump_json(by_alias=True) + "\n" for t in trials))
+    write_json(files["facts"], [[arm, fact.model_dump(mode="json")] for arm, fact in made.facts])
+    write_json(files["verdict"], decision)
+    return {name: str(path) for name, path in files.items()}
