@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from draftsmith.api.drafts import convert as convert
     from draftsmith.api.drafts import lint as lint
     from draftsmith.api.drafts import scaffold as scaffold
+    from draftsmith.api.drafts import sign as sign
     from draftsmith.api.drafts import verify as verify
     from draftsmith.api.explanations import (
         Explanation as Explanation,
@@ -237,6 +238,7 @@ _PLACES = {
         "convert",
         "lint",
         "scaffold",
+        "sign",
         "verify",
     ),
     "explanations": (

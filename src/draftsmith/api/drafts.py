@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,14 +50,31 @@ def convert(draft: Path | str, out: Path | str, to: Literal["vllm", "sglang"]) -
     return Converted(folder=str(out), engine=to, method=made.method, layer_ids=made.layer_ids or ())
 
 
-def verify(bundle: Path | str) -> VerifyReport:
+def verify(bundle: Path | str, key: Path | str | None = None) -> VerifyReport:
     """Recompute the verdict of an evidence bundle from its raw samples, and find every altered, missing or added file.
 
-    Raises InputError if there is no bundle. A bundle that does not hold is a report whose `ok` is False.
+    `key`: the public key (PEM, Ed25519) that must have signed it. Raises InputError if there is no bundle, EvidenceError if it
+    is not signed by that key. A bundle that does not hold is a report whose `ok` is False.
     """
     from draftsmith.store.evidence import verify_bundle
 
-    return verify_bundle(Path(bundle))
+    report = verify_bundle(Path(bundle))
+    if key is None or not report.ok:
+        return report
+    from draftsmith.store.attestation import signed_by
+
+    return replace(report, signed_by=signed_by(report, Path(key)))
+
+
+def sign(bundle: Path | str, key: Path | str) -> Path:
+    """Sign a bundle that verifies; returns the DSSE envelope beside it. `key`: private, PEM, Ed25519, without a password.
+
+    Raises EvidenceError if the bundle does not verify, InputError for a key that is none.
+    """
+    from draftsmith.store.attestation import sign as signed
+    from draftsmith.store.evidence import verify_bundle
+
+    return signed(verify_bundle(Path(bundle)), Path(key))
 
 
 def scaffold(

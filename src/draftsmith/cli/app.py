@@ -60,6 +60,7 @@ for command, function in {
     "status": loop.status,
     "explain": loop.explain,
     "verify": gate.verify,
+    "sign": gate.sign,
     "report": loop.report,
     "baseline": agents.baseline,
     "publish": lake.publish,

@@ -102,13 +102,16 @@ def decide(
 
 def verify(
     bundle: Annotated[Path, typer.Argument(help="folder of an evidence bundle: <family>/<run-id>")],
+    key: Annotated[
+        Path | None, typer.Option("--key", help="public key (PEM, Ed25519) that must have signed the bundle")
+    ] = None,
     json: o.Json = False,
 ) -> None:
     """Recompute a bundle's verdict from its raw samples, offline, and find every altered, missing or added file."""
     from draftsmith import api
     from draftsmith.contract.errors import EvidenceError, NoVerdictError
 
-    report = api.verify(bundle)
+    report = api.verify(bundle, key)
     value: dict[str, Any] = {
         "ok": report.ok,
         "intact": report.intact,
@@ -122,6 +125,7 @@ def verify(
         "record": report.record,
         "tier": report.tier,
         "looser_thresholds": report.looser,
+        "signed_by": report.signed_by,
     }
     if not report.ok:
         wrong = EvidenceError(
@@ -140,8 +144,25 @@ def verify(
     text = f"{intact}; verdict {report.stored.outcome} at tier {report.tier} follows from the samples"
     if report.looser:
         text += f"\nthresholds looser than the defaults, so no more than tier draft: {', '.join(report.looser)}"
+    if report.signed_by:
+        text += f"\nsigned by key {report.signed_by}"
     text += "\nnot checked: report.html, summary.md, SOURCE.md and commands/ only against the manifest"
     show(value, f"{text}\nmanifest sha256 {report.manifest_sha256}")
+
+
+def sign(
+    bundle: Annotated[Path, typer.Argument(help="folder of an evidence bundle: <family>/<run-id>")],
+    key: Annotated[Path, typer.Option("--key", help="private key (PEM, Ed25519, no password)")],
+    json: o.Json = False,
+) -> None:
+    """Sign the verdict and the draft of a bundle that verifies: a DSSE envelope with an in-toto statement, beside the bundle.
+
+    A key pair: `openssl genpkey -algorithm ed25519 -out key.pem`, `openssl pkey -in key.pem -pubout -out key.pub`.
+    """
+    from draftsmith import api
+
+    place = api.sign(bundle, key)
+    show({"envelope": str(place)}, f"signed: {place}\nnext: draftsmith verify {bundle} --key PUBLIC-KEY")
 
 
 def _print(found: Comparison, report: str | None = None) -> None:

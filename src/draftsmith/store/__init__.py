@@ -1,5 +1,6 @@
 """Runs, state and evidence on disk. A file appears whole or not at all; nothing is removed before its successor is verified.
 
+attestation.py   signed verdicts: an in-toto statement over a bundle and its draft, in a DSSE envelope beside the bundle
 bundle_check.py  checking a bundle: every file against the manifest, and the verdict against the raw samples
 chain.py         the hash chain of samples.jsonl: each trial names the one before it, the first one names the plan
 evidence.py      an evidence bundle

@@ -38,7 +38,7 @@ class VerifyReport:
     """What a check found. `verdict_matches` None: the bundle has no verdict, or not all that it needs.
 
     `record`: what is wrong with the samples as a record: a broken chain, copies, gaps. `looser`: thresholds that let through
-    more than the defaults.
+    more than the defaults. `signed_by`: id of the key whose signature was asked for and holds.
 
     `manifest_sha256` names the bundle as a whole: compare it with the one that was published beside it, since
     whoever alters a file can rewrite the manifest as well.
@@ -57,6 +57,7 @@ class VerifyReport:
     recomputed: Decision | None = None
     record: tuple[str, ...] = ()
     looser: tuple[str, ...] = ()
+    signed_by: str | None = None
 
     @property
     def intact(self) -> bool:
