@@ -5,6 +5,7 @@ arms.py            what an arm says of itself, in its configuration or in the wo
 bench.py           the evidence of one operating point, laid out once for all pairs
 blocks.py          blocks and the server starts behind them: what both editions of the rule are made of
 break_even.py      what a step costs with a draft, and the acceptance at which that is paid back
+conditions.py      what else tier `verdict` promises: the same model, the same answers, the same clocks and caches
 decide.py          the gate: from frozen plan and raw trials to WIN, LOSS or INCONCLUSIVE, with the reason and the tier
 divergence.py      how often an arm answers other than the baseline, against how often the baseline answers other than itself
 estimate.py        from trials to per-block log ratios
