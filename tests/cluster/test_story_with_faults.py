@@ -205,7 +205,7 @@ def remove(story: Story) -> None:
 
 ENDS_A_COMPARISON = {
     "a pod is evicted": Stop(
-        evict, EngineLostError, "taken away by the cluster: the node was low on memory", well, "block 2", blocks=1
+        evict, EngineLostError, "taken away by the cluster: Evicted: the node was low on memory", well, "block 2", blocks=1
     ),
     "a pod is removed": Stop(remove, EngineLostError, "canary eagle3-k3 was removed", well, "block 2", blocks=1),
     "a server dies": Stop(
