@@ -72,7 +72,7 @@ def main(folder: Path, kind: str, name: str) -> int:
     if kind == "slurm":
         backend = SlurmBackend(state, parse_options(OPTIONS), allow_cluster=True)
     context = PhaseContext(
-        run_id=run.record.run_id, folder=run.folder, workspace=folder, config=Config(), target=TargetFacts.model_construct(path="tiny"),
+        run_id=run.record.run_id, folder=run.folder, workspace=folder, config=Config(method="eagle3"), target=TargetFacts.model_construct(path="tiny"),
         sources=(), standing=None, layer_ids=(), versions={},
     )  # fmt: skip
     loop = Loop(

@@ -61,6 +61,7 @@ def demo_prompts(requests: int, out: Path | str) -> Path:
 def demo_config(config: Config, target: Path, log: Path, workspace: Path, settings: Sequence[str]) -> Config:
     """The user's configuration with the demo's defaults; `settings` win."""
     update: dict[str, Any] = {"target": str(target), "profile": str(log), "workspace": str(workspace)}
+    update["method"] = config.method or config.trainer.method  # it shows a training, whatever the profile recommends
     for section, values in SETTINGS.items():
         update[section] = getattr(config, section).model_copy(update=values)
     flags = update["engine"].flags
