@@ -385,11 +385,9 @@ def _target(config: Config) -> Iterator[Check]:
 
 
 def _precision(config: Config, dtype: str) -> Iterator[Check]:
-    from draftsmith.kit import hardware
-    from draftsmith.kit.precision import quick_bfloat16
+    from draftsmith.api.demos import precision_flags
 
-    named = any(flag.partition("=")[0] == "--dtype" for flag in config.engine.flags)
-    if config.backend.kind == "local" and not (named or hardware.gpu_names() or quick_bfloat16()):
+    if config.backend.kind == "local" and precision_flags(config.engine.flags):
         yield Check(
             "precision",
             "warning",

@@ -88,8 +88,6 @@ class Watch:
             found = read_progress(Path(run.folder) / "phases" / phase.phase) if phase.state == "open" else None
             if found is None:
                 return None
-            spent = found.updated_unix_s - found.started_unix_s
-            left = found.total - found.done if found.total and found.done and spent > 2 else None
             return RunProgress(
                 phase=phase.phase,
                 stage=found.stage,
@@ -97,7 +95,7 @@ class Watch:
                 total=found.total,
                 unit=found.unit,
                 note=found.note,
-                eta_s=None if left is None else max(0.0, spent * left / found.done),
+                eta_s=found.eta_s,
                 updated_unix_s=found.updated_unix_s,
             )
         return None

@@ -85,7 +85,6 @@ def describe(progress: JobProgress) -> str:
     text = progress.stage
     if progress.total:
         text += f" {progress.done:,.0f}/{progress.total:,.0f} {progress.unit}".rstrip()
-        spent = progress.updated_unix_s - progress.started_unix_s
-        if progress.done and spent > 2 and progress.done < progress.total:
-            text += f" (ETA {duration(spent * (progress.total - progress.done) / progress.done)})"
+        if progress.eta_s is not None and progress.done < progress.total:
+            text += f" (ETA {duration(progress.eta_s)})"
     return text + (f": {progress.note}" if progress.note else "")

@@ -54,6 +54,14 @@ class JobProgress(Frozen):
     started_unix_s: float = 0.0
     updated_unix_s: float = 0.0
 
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left at the pace so far, at least 0; None without a total, or in the first two seconds."""
+        spent = self.updated_unix_s - self.started_unix_s
+        if not self.total or not self.done or spent <= 2:
+            return None
+        return max(0.0, spent * (self.total - self.done) / self.done)
+
 
 class JobResult(Frozen):
     """result.json: the job's last act. `error` is set when it failed in a way that it could explain."""
