@@ -1,4 +1,4 @@
-"""One browser for all tests of the page: Debian's chromium, driven by Playwright."""
+"""One browser for the tests of a file: Debian's chromium, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLAGS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open its loop is this thread's, where no other test could run one
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 

@@ -73,6 +73,17 @@ def use_sparse_forward() -> None:
     Eagle3DraftModel.forward = forward
 
 
+def train_in_float32() -> None:
+    """Let the weights that learn be float32, as in a fresh draft: a warm start reads them as they were saved, in
+    bfloat16, where a small step is rounded away and autocast of another type does not compute."""
+    build = cli.build_draft_model
+
+    def build_in_float32(*args: Any, **kwargs: Any) -> Any:
+        return build(*args, **kwargs).float()
+
+    cli.build_draft_model = build_in_float32
+
+
 def train_output_head() -> None:
     """Let the draft's own output head learn: it starts as the target's rows of the draft vocabulary."""
     build = cli.build_draft_model
@@ -107,6 +118,7 @@ def main(argv: list[str]) -> int:
     elif not (options.compile or options.dense):
         # Compiling takes longer than a training of a few minutes wins back, and fails on some models with torch 2.11.
         torch.compiler.set_stance("force_eager")
+    train_in_float32()
     if not options.dense:
         use_sparse_forward()
     if not options.freeze_head:
