@@ -16,6 +16,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from programs import needs
 from refusals import require_restricted
 
 from draftsmith.contract import cluster as contract
@@ -34,10 +35,13 @@ WHOLE = {
     "secretEnv": {"API_KEY": {"secret": "keys", "key": "api"}}, "imagePullSecrets": [{"name": "pull"}],
     "serviceAccount": {"name": "draftsmith", "annotations": {"example.com/role": "x"}},
     "workspace": {"storageClassName": "nfs"}, "cronjob": {"timeZone": "Europe/Berlin"},
+    "metrics": {"labels": {"release": "prometheus"}, "serviceMonitor": {"create": True}, "rules": {"create": True},
+                "dashboard": {"create": True}},
 }  # fmt: skip
 SMALL = {"image": {"repository": "draftsmith"}, "runAsUser": None, "runAsGroup": None,
          "rights": {"nodes": False, "compare": False, "jobs": False}, "workspace": {"existingClaim": "mine"},
-         "priorityClass": {"create": False}, "networkPolicy": {"create": False}, "admissionPolicy": {"create": False}}  # fmt: skip
+         "priorityClass": {"create": False}, "networkPolicy": {"create": False}, "admissionPolicy": {"create": False},
+         "metrics": {"enabled": False}}  # fmt: skip
 CASES = {
     "controller": {"mode": "controller"} | WHOLE,
     "cronjob": {"mode": "cronjob"} | WHOLE,
@@ -69,6 +73,8 @@ def test_it_is_clean_and_valid(case: str, tmp_path: Path) -> None:
     assert "[WARNING]" not in linted.stdout
     items = rendered(CASES[case], tmp_path)
     for item in items:
+        if item["apiVersion"] == "monitoring.coreos.com/v1":
+            continue  # the operator's own: promtool reads its rules below
         for version in VERSIONS:
             kubernetes_validate.validate(item, version, strict=True)
     names = [(item["kind"], item["metadata"]["name"]) for item in items]
@@ -119,12 +125,38 @@ def test_what_the_driver_is_started_with_is_what_the_command_takes(tmp_path: Pat
     for case in ("controller", "cronjob"):
         [driver] = [i for i in rendered(CASES[case], tmp_path) if i["kind"] in ("Deployment", "CronJob")]
         spec = (driver["spec"].get("jobTemplate") or driver)["spec"]["template"]["spec"]
-        [container] = spec["containers"]
-        assert container["command"] == ["draftsmith"]
-        help_text = CliRunner().invoke(app, [container["args"][0], "--help"], env={"COLUMNS": "200"}).output
-        for word in container["args"][1:]:
-            assert word.split("=")[0] in help_text
-        assert container["image"].endswith("@sha256:" + "a" * 64)
+        assert [c["name"] for c in spec["containers"]] == ["draftsmith", "metrics"][: 2 if case == "controller" else 1]
+        for container in spec["containers"]:
+            assert container["command"] == ["draftsmith"]
+            help_text = CliRunner().invoke(app, [container["args"][0], "--help"], env={"COLUMNS": "200"}).output
+            for word in container["args"][1:]:
+                assert word.split("=")[0] in help_text
+            assert container["image"].endswith("@sha256:" + "a" * 64)
+
+
+@needs_helm
+def test_prometheus_finds_the_metrics_and_reads_the_rules(tmp_path: Path) -> None:
+    items = {i["kind"]: i for i in rendered(CASES["controller"], tmp_path) if i["metadata"]["name"] != "release-config"}
+    service, monitor, driver = items["Service"], items["ServiceMonitor"], items["Deployment"]
+    wanted = monitor["spec"]["selector"]["matchLabels"]
+    assert wanted.items() <= service["metadata"]["labels"].items()
+    assert service["spec"]["selector"].items() <= driver["spec"]["template"]["metadata"]["labels"].items()
+    [port] = service["spec"]["ports"]
+    [endpoint] = monitor["spec"]["endpoints"]
+    assert endpoint["port"] == port["name"]
+    [metrics] = [c for c in driver["spec"]["template"]["spec"]["containers"] if c["name"] == "metrics"]
+    assert port["targetPort"] in [p["name"] for p in metrics["ports"]]
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        assert items[kind]["metadata"]["labels"]["release"] == "prometheus"
+    rules = items["PrometheusRule"]["spec"]["groups"]
+    for name in ("recording", "alerts"):
+        for group in yaml.safe_load((ROOT / f"deploy/prometheus/{name}.yml").read_text())["groups"]:
+            assert group in rules, "what the chart installs is what stands beside it"
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": rules}))
+    subprocess.run([needs("promtool"), "check", "rules", str(file)], check=True, timeout=30, capture_output=True)
+    dashboard = json.loads(items["ConfigMap"]["data"]["draftsmith.json"])
+    assert dashboard == json.loads((ROOT / "deploy/grafana/draftsmith.json").read_text())
 
 
 WRONG: dict[str, Any] = {
@@ -133,6 +165,7 @@ WRONG: dict[str, Any] = {
     "another mode": {"mode": "daemon", "image": {"repository": "x"}},
     "root": {"mode": "none", "runAsUser": 0},
     "a name that is none": {"mode": "none", "served": ["My Chat"]},
+    "a port of the system": {"mode": "none", "metrics": {"port": 80}},
     "a size without a unit": {"mode": "none", "workspace": {"size": "100"}},
 }
 

@@ -102,6 +102,46 @@ spec:
           mountPath: {{ $volume.mountPath }}
           readOnly: {{ $volume.readOnly | default false }}
         {{- end }}
+    {{- if and .root.Values.metrics.enabled (eq .root.Values.mode "controller") }}
+    - name: metrics
+      image: {{ include "draftsmith.image" .root | quote }}
+      imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+      command: [draftsmith]
+      args:
+        - metrics
+        - --listen=0.0.0.0:{{ int .root.Values.metrics.port }}
+        - --config=/etc/draftsmith/draftsmith.toml
+        - --workspace={{ .root.Values.workspace.mountPath }}
+      env:
+        - name: HOME
+          value: /tmp/home
+      ports:
+        - name: metrics
+          containerPort: {{ int .root.Values.metrics.port }}
+      readinessProbe:
+        httpGet:
+          path: /metrics
+          port: metrics
+        periodSeconds: 30
+        timeoutSeconds: 10
+      resources:
+        {{- toYaml .root.Values.metrics.resources | nindent 8 }}
+      securityContext:
+        allowPrivilegeEscalation: false
+        privileged: false
+        readOnlyRootFilesystem: true
+        capabilities:
+          drop: [ALL]
+      volumeMounts:
+        - name: config
+          mountPath: /etc/draftsmith
+          readOnly: true
+        - name: tmp
+          mountPath: /tmp
+        # Writable: whether a controller is at work is told by trying its lock.
+        - name: workspace
+          mountPath: {{ .root.Values.workspace.mountPath }}
+    {{- end }}
   volumes:
     - name: config
       configMap:
