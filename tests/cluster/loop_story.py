@@ -20,6 +20,7 @@ from draftsmith import wiring
 from draftsmith.client import replay
 from draftsmith.contract.config import Config, parse_config
 from draftsmith.contract.job import JobResult
+from draftsmith.contract.jobs import ComparePlan
 from draftsmith.contract.measure import Trial
 from draftsmith.corpus.prompts import Prompt, pinned, write_prompts
 from draftsmith.engines.vllm.words import compact
@@ -33,8 +34,7 @@ from draftsmith.store.runs import RunRecord, Store
 from draftsmith.trainers.lint_files import weights_sha256
 from draftsmith.trainers.target import read_target
 from draftsmith.work.compare import canary_fleet
-from draftsmith.work.compare.campaign import body
-from draftsmith.work.compare.job import plain
+from draftsmith.work.compare.job import body
 from draftsmith.work.job import Job
 
 INSIDE = "/models/workspace"  # the workspace, as the served pods and canaries see it
@@ -42,10 +42,10 @@ VERDICT = {"max_blocks": 4, "false_promotion": 0.2, "confidence": 0.8}
 Hook = Callable[[str], None]
 
 
-class Watched(Job):
+class Hooked(Job[ComparePlan]):
     """The job in this process; the story acts when a trial begins."""
 
-    def __init__(self, workdir: Path, plan: dict[str, Any], hook: Hook) -> None:
+    def __init__(self, workdir: Path, plan: ComparePlan, hook: Hook) -> None:
         super().__init__(workdir, plan)
         self.hook = hook
 
@@ -105,9 +105,9 @@ class Story:
 
     def compare(self, hook: Hook = lambda note: None, *, allow: bool = True) -> JobResult:
         """The compare job, in this process."""
-        plan = plain(Compare().plan(self.context(allow=allow)).plan)
-        outputs, figures = body(Watched(self.workdir, plan, hook))
-        return JobResult(ok=True, outputs=outputs, figures=figures)
+        plan = Compare().plan(self.context(allow=allow)).plan
+        result = body(Hooked(self.workdir, plan, hook))
+        return JobResult(ok=True, outputs=result.outputs(), figures=result.figures())
 
     def promote(self, compared: JobResult) -> JobResult:
         context = self.context()

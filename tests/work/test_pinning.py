@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
+from draftsmith.contract.jobs import ComparePlan
 from draftsmith.contract.measure import OperatingPoint, RequestSample, Trial
 from draftsmith.corpus.prompts import Prompt, PromptSet, write_prompts
 from draftsmith.work.compare.commands import check_command, render, split_command
@@ -107,7 +108,9 @@ def test_general_traffic_is_redacted_where_traffic_is(tmp_path: Path) -> None:
     log.write_text(json.dumps(line) + "\n")
     own = write_prompts(tmp_path / "own.jsonl", PromptSet(prompts=(prompt(0),), sha256=""))
     config = Config.model_validate({"corpus": {"redact": True}, "compare": {"general_log": str(log)}})
-    job = Job(tmp_path / "job", {"prompts": {"own": str(own)}})
-    found = pin_prompts(job, config)["general"].prompts
+    plan = ComparePlan(
+        config=config, target="", registry="", arms=(), baseline="", points=(), prompts={"own": str(own)}
+    )
+    found = pin_prompts(Job(tmp_path / "job", plan))["general"].prompts
     assert [p.messages for p in found] == [[{"role": "user", "content": "Write to [EMAIL]."}]]
     assert MAIL.encode() not in b"".join(path.read_bytes() for path in (tmp_path / "job").iterdir())

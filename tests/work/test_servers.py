@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import RunInterruptedError
 from draftsmith.work.job import Job
 from draftsmith.work.servers import serving
@@ -37,9 +38,10 @@ def test_a_job_told_to_stop_while_servers_start_does_not_wait_for_them(tmp_path:
         raise RunInterruptedError("told to stop")
 
     engine: Any = SlowEngine()
+    job = Job(tmp_path, Frozen())
     before = signal.signal(signal.SIGUSR1, told)
     try:
-        with pytest.raises(RunInterruptedError), serving(Job(tmp_path, {}), engine, {"a": SimpleNamespace}, 20.0):  # type: ignore[dict-item]
+        with pytest.raises(RunInterruptedError), serving(job, engine, {"a": SimpleNamespace}, 20.0):  # type: ignore[dict-item]
             pytest.fail("it never becomes ready")
     finally:
         signal.signal(signal.SIGUSR1, before)

@@ -324,6 +324,7 @@ class CompareResult(PhaseResult):
     schedule: tuple[tuple[int, ...], ...] = ()
     schedule_sentence: str | None = None
     forecast: str | None = None
+    repeated_visits: int = 0
 
 
 class ForecastResult(PhaseResult):

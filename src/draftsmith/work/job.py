@@ -15,10 +15,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, Generic
+from typing import Generic, Protocol, TypeVar
 
 from pydantic import ValidationError
-from typing_extensions import TypeVar
 
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import DraftsmithError, InputError, RunInterruptedError
@@ -30,8 +29,17 @@ from draftsmith.kit.files import private_dir, read_json, write_json
 FOLDER, SHARD, SHARDS = "DRAFTSMITH_JOB_DIR", "DRAFTSMITH_SHARD", "DRAFTSMITH_SHARDS"
 PROGRESS_EVERY_S = 0.5
 UNWRITTEN = os.EX_IOERR
-P = TypeVar("P", bound=Frozen, default=Any)
-Outputs = tuple[dict[str, Any], dict[str, Any]]
+P = TypeVar("P", bound=Frozen)
+
+
+class Watched(Protocol):
+    """What the parts of a job need of it: its folder, and where its progress goes."""
+
+    workdir: Path
+
+    def progress(self, stage: str, done: float = 0, total: float | None = None, unit: str = "", note: str = "") -> None:
+        """Replace progress.json; cheap to call often."""
+        ...
 
 
 class Job(Generic[P]):

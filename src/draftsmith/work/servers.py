@@ -10,14 +10,14 @@ from contextlib import ExitStack, contextmanager
 
 from draftsmith.contract.errors import EngineError
 from draftsmith.engines.base import Engine, Server, ServerSpec
-from draftsmith.work.job import Job
+from draftsmith.work.job import Watched
 
 STARTS_AT_ONCE = max(2, (os.cpu_count() or 2) // 4)  # a start is mostly one thread importing and compiling
 
 
 @contextmanager
 def serving(
-    job: Job,
+    job: Watched,
     engine: Engine,
     specs: Mapping[str, ServerSpec | Callable[[], Server]],
     timeout_s: float,

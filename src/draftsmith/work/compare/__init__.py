@@ -1,7 +1,7 @@
 """The comparison as a job: servers, prompts, visits, samples. What is compared is frozen before the first visit.
 
 __main__.py      job: the comparison
-campaign.py      job: the comparison
+campaign.py      the comparison, from its job plan to a decision
 canary_fleet.py  the arms of a comparison as canaries in a cluster: copies of what serves, beside it, on one node
 commands.py      a full server command, as the user wrote it, made startable: host, port, environment, interpreter
 evidence.py      report and evidence bundle of a comparison that stands alone

@@ -1,4 +1,4 @@
-"""Job: the comparison. Start the servers, prepare and freeze the plan, measure block after block, decide after each.
+"""The comparison, from its job plan to a decision: start the servers, freeze the plan, measure block by block, decide.
 
 Every start of the servers is a session. The first one also prepares: it warms up, chooses K and looks at the noise. A later
 one is made when the decision needs another start, or when a server died.
@@ -13,14 +13,13 @@ from draftsmith import wiring
 from draftsmith.contract.base import digest
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import EngineLostError
+from draftsmith.contract.jobs import ComparePlan
 from draftsmith.contract.measure import Arm, ComparisonPlan
 from draftsmith.contract.verdict import Decision
-from draftsmith.kit.files import read_json, write_json
-from draftsmith.report.parts import ReportParts
+from draftsmith.kit.files import write_json
 from draftsmith.verdict.arms import has_draft
 from draftsmith.verdict.decide import decide, primary_point
 from draftsmith.verdict.samples import bundle_digest
-from draftsmith.verdict.schedule import propose, schedule_sentence
 from draftsmith.verdict.validate import inspect_trials
 from draftsmith.verdict.visits import is_second
 from draftsmith.work.compare import loaded, warm
@@ -33,59 +32,25 @@ from draftsmith.work.compare.preparing import Preparation, block_size, settings_
 from draftsmith.work.compare.reach import Alone, Reach, Together
 from draftsmith.work.compare.spoiled import Repeats
 from draftsmith.work.compare.trial import Endpoint, Slot, Visitor
-from draftsmith.work.job import Job, Outputs
+from draftsmith.work.job import Job
 
 DEATHS = 1  # of servers that a campaign survives: a second one is no accident
-
-
-def body(job: Job) -> Outputs:
-    """Run the campaign in the plan."""
-    campaign = Campaign(job)
-    plan, decision = campaign.run()
-    ledger = campaign.ledger
-    chosen = next((arm for arm in campaign.arms if arm.name == decision.winner), None)
-    told = ReportParts(plan=plan, decision=decision)
-    pair = told.pair(told.leading.name if told.leading else None, decision.primary_point)
-    figures = {
-        "outcome": decision.outcome,
-        "tier": decision.tier,
-        "reason": decision.reason,
-        "winner": decision.winner,
-        "speedup": pair.speedup.model_dump() if pair and pair.speedup else None,
-        "acceptance_length": {a.arm: a.acceptance_length for a in decision.arms if a.acceptance_length},
-        "median_tpot_ms": {f"{a.arm}@{a.point}": a.median_tpot_s * 1000 for a in decision.arms if a.median_tpot_s},
-        "schedule": propose(plan, decision),
-        "schedule_sentence": schedule_sentence(plan, decision),
-        "forecast": read_json(ledger.forecast_file)["sentence"] if ledger.forecast_file.exists() else None,
-        "repeated_visits": campaign.repeats.repeated,
-    }
-    outputs = {
-        "plan": str(ledger.plan_file),
-        "samples": str(ledger.samples_file),
-        "facts": str(ledger.facts_file),
-        "verdict": str(ledger.verdict_file),
-        "winner_config": chosen.spec_config if chosen else None,
-        "winner_sha256": chosen.draft_sha256 if chosen else None,
-    }
-    if campaign.fleet.served:
-        outputs["served"] = campaign.fleet.served
-    return outputs, figures
 
 
 class Campaign:
     """One comparison, from its job plan to a decision."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job[ComparePlan]) -> None:
         self.job = job
-        self.config = Config.model_validate(job.plan["config"])
-        self.arms = [with_weights(Arm.model_validate(arm)) for arm in job.plan["arms"]]
+        self.config = job.plan.config
+        self.arms = [with_weights(arm) for arm in job.plan.arms]
         self.ledger = Ledger(job.workdir)
-        self.pinned = pin_prompts(job, self.config)
+        self.pinned = pin_prompts(job)
         self.prompts, self.tuning = self.pinned["own"].prompts, self.pinned["tuning"].prompts
         plan = self.ledger.plan
         size = (plan.block_prompts or plan.n_prompts) if plan else block_size(self.config.compare, len(self.prompts))
-        self.points = pin_points(job, size, self.config.corpus.seed)
-        self.engine = wiring.engine(self.config, Path(job.plan["registry"]))
+        self.points = pin_points(job, size)
+        self.engine = wiring.engine(self.config, Path(job.plan.registry))
         self.fleet = self._fleet()
         self.visitor = Visitor(self.engine, self.config.compare.dcgm_url)
         self.repeats = Repeats(plan.contention if plan else self.config.compare.contention)
@@ -94,9 +59,9 @@ class Campaign:
     def _fleet(self) -> Servers:
         """Canaries in a cluster if the plan asks for them, otherwise servers of this job."""
         job = self.job
-        if job.plan.get("canaries"):
-            return CanaryFleet(job, self.config, self.engine)
-        return Fleet(job, self._as_begun(), self.engine, job.plan["target"], job.plan.get("weight_bytes", 0))
+        if job.plan.canaries:
+            return CanaryFleet(job, self.config, job.plan.canaries, self.engine)
+        return Fleet(job, self._as_begun(), self.engine, job.plan.target, job.plan.weight_bytes, cwd=job.plan.cwd)
 
     def _as_begun(self) -> Config:
         """The settings; a comparison that was begun without a prefix cache goes on without one."""
@@ -136,7 +101,7 @@ class Campaign:
         """What the plan holds of all that it does not spell out, by its field."""
         general = self.pinned["general"].prompts
         return {
-            "settings_sha256": settings_sha256(self.config, self.job.plan, self.arms, self.points),
+            "settings_sha256": settings_sha256(self.job.plan, self.arms, self.points),
             "prompts_sha256": self.pinned["own"].sha256,
             "general_prompts_sha256": digest([p.model_dump(mode="json") for p in general]) if general else None,
         }
@@ -205,7 +170,6 @@ class Campaign:
     def _prepare(self, reach: Reach, *, together: bool) -> ComparisonPlan:
         preparation = Preparation(
             self.job,
-            self.config,
             self.arms,
             self.points,
             self.prompts,

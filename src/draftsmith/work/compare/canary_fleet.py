@@ -15,6 +15,7 @@ from draftsmith.client.replay import served_model
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import DraftsmithError, EngineLostError, PrerequisiteError
+from draftsmith.contract.jobs import CanaryRequest
 from draftsmith.contract.measure import Arm, EngineFacts
 from draftsmith.engines.base import Engine
 from draftsmith.kit.files import private_dir, read_json, write_atomic, write_json
@@ -23,7 +24,7 @@ from draftsmith.serving.canary.ready import CanaryServer
 from draftsmith.serving.canary.text import ArmPlan
 from draftsmith.work.compare.fleet import api_key
 from draftsmith.work.compare.trial import Endpoint
-from draftsmith.work.job import Job
+from draftsmith.work.job import Watched
 
 NOTE = "canaries.json"
 REACH_S = 60.0  # a Service needs a moment after its pod is ready
@@ -40,13 +41,10 @@ class Copied(Frozen):
 class CanaryFleet:
     """See fleet.Servers. The cluster is touched only if the job's plan allows it."""
 
-    def __init__(self, job: Job, config: Config, engine: Engine) -> None:
-        asked = job.plan["canaries"]
+    def __init__(self, job: Watched, config: Config, request: CanaryRequest, engine: Engine) -> None:
         self.job, self.config, self.engine = job, config, engine
-        self.experiment: str = asked["experiment"]
-        self.canaries: Canaries = wiring.canaries(
-            config, Path(asked["workspace"]), allow_cluster=asked["allow_cluster"]
-        )
+        self.experiment = request.experiment
+        self.canaries: Canaries = wiring.canaries(config, Path(request.workspace), allow_cluster=request.allow_cluster)
         self.facts: list[tuple[str, EngineFacts]] = []
         self._file = job.workdir / NOTE
         self._copied = Copied.model_validate(read_json(self._file)) if self._file.exists() else Copied()

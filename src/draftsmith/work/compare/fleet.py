@@ -25,7 +25,7 @@ from draftsmith.trainers.fit import fit
 from draftsmith.trainers.target_config import read_config
 from draftsmith.work.compare import commands
 from draftsmith.work.compare.trial import Endpoint
-from draftsmith.work.job import Job
+from draftsmith.work.job import Watched
 from draftsmith.work.servers import serving
 
 CPU_PROCESS_GIB = 3.0  # resident size of one CPU server beside its weights and KV cache, as measured
@@ -64,9 +64,12 @@ class Fleet:
 
     served: str | None = None
 
-    def __init__(self, job: Job, config: Config, engine: Engine, target: str, weight_bytes: int) -> None:
+    def __init__(
+        self, job: Watched, config: Config, engine: Engine, target: str, weight_bytes: int, *, cwd: str | None = None
+    ) -> None:
         self.job, self.config, self.engine, self.target = job, config, engine, target
         self.weight_bytes = weight_bytes
+        self.cwd = Path(cwd or job.workdir)
         self.facts: list[tuple[str, EngineFacts]] = []
         self._starts = itertools.count(1)
         self._engines: dict[str, Engine] = {engine.name: engine}
@@ -163,7 +166,7 @@ class Fleet:
             label=f"{arm.name} :{spec.port}",
             log=self.job.workdir / "servers" / f"{arm.name.replace('/', '_')}-{os.getpid()}-{next(self._starts)}.log",
             env={**os.environ, **command.env},
-            cwd=Path(self.job.plan.get("cwd") or self.job.workdir),
+            cwd=self.cwd,
         )
         return Server(spec=spec, process=process, start_id=process.record.token)
 

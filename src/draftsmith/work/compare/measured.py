@@ -19,7 +19,7 @@ from draftsmith.work.compare.ledger import Ledger
 from draftsmith.work.compare.reach import Reach
 from draftsmith.work.compare.spoiled import Repeats
 from draftsmith.work.compare.trial import Answers, Endpoint, Slot, Visitor, with_divergence
-from draftsmith.work.job import Job
+from draftsmith.work.job import Watched
 
 GENERAL_PASSES = 2
 Done = list[tuple[Trial, Answers]]
@@ -30,7 +30,7 @@ class Measured:
 
     def __init__(
         self,
-        job: Job,
+        job: Watched,
         plan: ComparisonPlan,
         ledger: Ledger,
         visitor: Visitor,

@@ -6,11 +6,11 @@ import itertools
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.config import CompareConfig, Config
 from draftsmith.contract.errors import InputError
+from draftsmith.contract.jobs import ComparePlan
 from draftsmith.contract.measure import Arm, OperatingPoint
 from draftsmith.corpus.prompts import (
     Prompt,
@@ -36,26 +36,27 @@ NUMERIC = (
 )  # fmt: skip
 
 
-def pin_prompts(job: Job, config: Config) -> dict[str, PromptSet]:
+def pin_prompts(job: Job[ComparePlan]) -> dict[str, PromptSet]:
     """The prompts of this comparison, chosen once and kept: held out, for tuning, and of general traffic.
 
     They come from the corpus, or from the files that the plan names. Private: they hold text.
     """
-    settings, found = config.compare, {}
+    plan, config = job.plan, job.plan.config
+    settings = config.compare
+    found: dict[str, PromptSet] = {}
     for kind in ("own", "tuning", "general"):
         path = job.workdir / f"prompts-{kind}.jsonl"
         if path.exists():
             found[kind] = read_prompts(path) if path.stat().st_size else PromptSet(prompts=(), sha256="")
             continue
-        named = job.plan.get("prompts", {}).get(kind)
-        if named:
+        if named := plan.prompts.get(kind):
             found[kind] = read_prompts(Path(named))
         elif kind == "general" and settings.general_prompts:
             found[kind] = _general(config)
-        elif kind != "general" and "corpus" in job.plan:
+        elif kind != "general" and plan.corpus is not None:
             choose = heldout_prompts if kind == "own" else tuning_prompts
             count = pool(settings) if kind == "own" else settings.tuning_prompts
-            found[kind] = choose(Path(job.plan["corpus"]), count, config.corpus.seed, max_tokens=settings.max_tokens)
+            found[kind] = choose(Path(plan.corpus), count, config.corpus.seed, max_tokens=settings.max_tokens)
         else:
             found[kind] = PromptSet(prompts=(), sha256="")
         write_prompts(path, found[kind])
@@ -79,27 +80,27 @@ def pool(settings: CompareConfig) -> int:
     return settings.prompts * max(settings.blocks, settings.thresholds.max_blocks)
 
 
-def pin_points(job: Job, prompts: int, seed: int = 0) -> list[OperatingPoint]:
+def pin_points(job: Job[ComparePlan], prompts: int) -> list[OperatingPoint]:
     """The operating points of the plan, with the times at which a block's `prompts` are sent in an open loop.
 
     The one that replays the log's arrivals gets them here, once. One with a rate gets random intervals, of the seed.
     """
-    points = [_at_rate(OperatingPoint.model_validate(point), prompts, seed) for point in job.plan["points"]]
-    require_points(job.plan["config"]["compare"].get("deciding", ()), points)
-    asked: dict[str, Any] | None = job.plan.get("arrivals")
-    if not asked:
+    config, recorded = job.plan.config, job.plan.arrivals
+    points = [_at_rate(point, prompts, config.corpus.seed) for point in job.plan.points]
+    require_points(config.compare.deciding, points)
+    if recorded is None:
         return [_first_times(point, prompts) for point in points]
     path = job.workdir / ARRIVALS
     if not path.exists():
-        times = (record.timing.start_unix_s for record in read_records(asked["sources"]) if record.timing)
-        write_json(path, typical_window(times, prompts, asked.get("speed", 1.0)))
+        times = (record.timing.start_unix_s for record in read_records(recorded.sources) if record.timing)
+        write_json(path, typical_window(times, prompts, recorded.speed))
     times_s = tuple(read_json(path))
     if len(times_s) != prompts:
         raise InputError(
             f"{ARRIVALS} holds {len(times_s)} times for {prompts} prompts",
             "remove the comparison's folder and run again",
         )
-    return [p.model_copy(update={"arrivals_s": times_s}) if p.name == asked["point"] else p for p in points]
+    return [p.model_copy(update={"arrivals_s": times_s}) if p.name == recorded.point else p for p in points]
 
 
 def require_points(deciding: Iterable[str], points: Sequence[OperatingPoint]) -> None:

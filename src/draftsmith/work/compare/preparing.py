@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from draftsmith.contract.base import digest
-from draftsmith.contract.config import CompareConfig, Config
+from draftsmith.contract.config import CompareConfig
+from draftsmith.contract.jobs import ComparePlan
 from draftsmith.contract.measure import Arm, ComparisonPlan, OperatingPoint, Thresholds, Trial
 from draftsmith.corpus.prompts import Prompt
 from draftsmith.kit.files import write_json
@@ -40,8 +40,7 @@ def block_size(settings: CompareConfig, prompts: int) -> int:
 class Preparation:
     """What is known before the plan. `freeze` looks at running servers and writes the plan down."""
 
-    job: Job
-    config: Config
+    job: Job[ComparePlan]
     arms: Sequence[Arm]
     points: Sequence[OperatingPoint]
     prompts: Sequence[Prompt]
@@ -97,7 +96,7 @@ class Preparation:
 
     def _pilot(self, reach: Reach) -> list[Trial]:
         """A few passes over one server of the baseline: how far it differs from itself, and what else the machine does."""
-        baseline: str = self.job.plan["baseline"]
+        baseline = self.job.plan.baseline
         point = next((p for p in self.points if p.primary), self.points[0])
         short = warm.closed(point, max_tokens=warm.PILOT_TOKENS)
         passes = []
@@ -119,7 +118,7 @@ class Preparation:
 
     def _deciding(self) -> tuple[str, ...]:
         """Points that decide together: those asked for and the primary one."""
-        asked = self.config.compare.deciding
+        asked = self.job.plan.config.compare.deciding
         if not asked:
             return ()
         names = [point.name for point in self.points]
@@ -127,15 +126,15 @@ class Preparation:
         return tuple(name for name in names if name in wanted)
 
     def _plan(self, keep: set[str], facts: Facts, *, together: bool) -> ComparisonPlan:
-        compare, job = self.config.compare, self.job
+        request = self.job.plan
+        compare = request.config.compare
         caching = any(fact.prefix_caching is not False for _, fact in facts)
-        versions: dict[str, str] = dict(job.plan.get("versions", {}))
-        told = next((fact for _, fact in facts if fact.version), None)
-        names: dict[str, str] = job.plan.get("names", {})
+        engine = next((fact for _, fact in facts if fact.version), None)
+        own = {engine.engine: engine.version or ""} if engine else {}
         plan = ComparisonPlan(
             schema=SECOND,
-            arms=tuple(portable(arm, names) for arm in self.arms if arm.name in keep),
-            baseline=job.plan["baseline"],
+            arms=tuple(portable(arm, request.names) for arm in self.arms if arm.name in keep),
+            baseline=request.baseline,
             points=tuple(self.points),
             n_prompts=len(self.prompts),
             thresholds=Thresholds.model_validate(
@@ -152,11 +151,11 @@ class Preparation:
             visit_prompts=compare.visit_prompts if together else None,
             contention=compare.contention,
             sampling_seen=sampling_seen(self.prompts, self.points[0]),
-            seed=self.config.corpus.seed,
-            versions={told.engine: told.version or ""} | versions if told else versions,
+            seed=request.config.corpus.seed,
+            versions=own | request.versions,
             **self.hashes,
         )
-        require_portable(plan, names)
+        require_portable(plan, request.names)
         return plan
 
 
@@ -165,15 +164,13 @@ def portable(arm: Arm, names: dict[str, str]) -> Arm:
     return Arm.model_validate(to_names(arm.model_dump(mode="json"), names))
 
 
-def settings_sha256(
-    config: Config, request: dict[str, Any], arms: Sequence[Arm], points: Sequence[OperatingPoint]
-) -> str:
+def settings_sha256(request: ComparePlan, arms: Sequence[Arm], points: Sequence[OperatingPoint]) -> str:
     """Identity of what decides how servers are started and asked, as far as the frozen plan does not spell it out."""
-    kept = {"target": request["target"], "baseline": request["baseline"]}
+    config = request.config
     settings = {
         "engine": config.engine.model_dump(mode="json", exclude_defaults=True, exclude={"start_timeout_s"}),
         "compare": config.compare.model_dump(mode="json", exclude_defaults=True, exclude={"dcgm_url", "api_key_env"}),
         "arms": [arm.model_dump(mode="json", exclude_defaults=True) for arm in arms],
         "points": [point.model_dump(mode="json", exclude_defaults=True) for point in points],
     }
-    return digest(settings | kept)
+    return digest(settings | {"target": request.target, "baseline": request.baseline})

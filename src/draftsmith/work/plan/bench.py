@@ -35,7 +35,7 @@ from draftsmith.work.servers import one, serving
 
 PLAIN = "no-spec"
 WARM_TOKENS = 16
-HALF_OF_A_START = 0.9  # credit of a start that is under way: never more than this share of what it is expected to take
+START_CREDIT_CAP = 0.9  # credit of a start that is under way: never more than this share of what it is expected to take
 
 
 class MeasuredArm(Frozen):
@@ -69,7 +69,7 @@ class Progress:
 
     def progress(self, stage: str, done: float = 0, total: float | None = None, unit: str = "", note: str = "") -> None:
         """As Job.progress; the stage becomes part of the note."""
-        under_way = min(time.monotonic() - self.began, HALF_OF_A_START * self.credit)
+        under_way = min(time.monotonic() - self.began, START_CREDIT_CAP * self.credit)
         text = f"{stage}: {note}" if note else stage
         self.job.progress("measuring step costs", self.done + under_way, self.total, "s of expected work", text)
 
@@ -179,7 +179,7 @@ class Bench:
         spec: ServerSpec = wiring.server_spec(
             self.config, self.target, spec_config=spec_config, flags=flags, residents=2, cold=True
         )
-        with serving(told, self.engine, {name: spec}, self.config.engine.start_timeout_s) as servers:  # type: ignore[arg-type]
+        with serving(told, self.engine, {name: spec}, self.config.engine.start_timeout_s) as servers:
             server: Server = one(servers)
             self.start_seconds.append(time.monotonic() - told.began)
             write_json(self.starts_file, self.start_seconds)
