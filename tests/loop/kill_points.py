@@ -8,6 +8,7 @@ Every attempt is a fork of this process, so that a hundred of them cost seconds:
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -23,14 +24,22 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "fakes"))
 
 from bundle_world import parts
+from loop_world import answered_log
 from promotions import NGRAM, Promotion
+from tiny_target import write_target
 
+from draftsmith.contract.base import canonical
+from draftsmith.contract.config import Config
 from draftsmith.contract.errors import RefusedError
+from draftsmith.contract.jobs import CorpusPlan, ProfilePlan
 from draftsmith.loop import promotion
 from draftsmith.loop.service import remember_run
 from draftsmith.store.evidence import recompute, verify_bundle, write_bundle
 from draftsmith.store.state import read_state
 from draftsmith.trainers.lint_files import weights_sha256
+from draftsmith.trainers.target import read_target
+from draftsmith.work import corpus, profile
+from draftsmith.work.job import run_job
 
 TOUCHES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.listdir")
 
@@ -69,6 +78,14 @@ def decide(folder: Path) -> None:
     (folder / "verdict").write_text(recompute(whole.plan, list(whole.trials), list(whole.facts)).model_dump_json())
 
 
+def profile_traffic(folder: Path) -> None:
+    require(run_job(profile.body, ProfilePlan, ["", str(folder / "profile" / "plan.json")]) == 0)
+
+
+def build_corpus(folder: Path) -> None:
+    require(run_job(corpus.body, CorpusPlan, ["", str(folder / "corpus" / "plan.json")]) == 0)
+
+
 def require(condition: bool) -> None:
     if not condition:
         raise AssertionError
@@ -88,7 +105,30 @@ def published(folder: Path) -> None:
     write_bundle(folder / "evidence", parts())
 
 
+def with_traffic(folder: Path) -> None:
+    """A target, its log, and the plans of the first two jobs."""
+    target = write_target(folder / "target")
+    log = folder / "access.jsonl"
+    log.write_text(
+        "".join(canonical(r.model_dump(mode="json", by_alias=True)) + "\n" for r in answered_log(target, 24))
+    )
+    common: dict[str, Any] = {
+        "config": Config.model_validate({"trainer": {"draft_vocab": 128}}),
+        "target": read_target(target), "registry": str(folder / "processes"), "sources": (str(log),),
+        "layer_ids": (1, 2),
+    }  # fmt: skip
+    profiled, built = folder / "profile", folder / "corpus"
+    profiled.mkdir()
+    built.mkdir()
+    plan = ProfilePlan(out=str(profiled / "workload-profile.json"), **common)
+    (profiled / "plan.json").write_text(plan.model_dump_json())
+    rows = CorpusPlan(out=str(built / "corpus"), states=str(built / "states"), **common)
+    (built / "plan.json").write_text(rows.model_dump_json())
+
+
 STORIES: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
+    "profile": (with_traffic, profile_traffic),
+    "corpus": (with_traffic, build_corpus),
     "promote": (nothing, promote),
     "rollback": (promoted, roll_back),
     "publish": (published, publish),
@@ -109,6 +149,14 @@ def end_of(folder: Path) -> dict[str, Any]:
         "history": history,
         "drafts": sorted(p.relative_to(folder).as_posix() for p in folder.glob("drafts/*/*")),
         "bundles": bundles,
+        "made": [
+            {name: value for name, value in json.loads(path.read_text()).items() if name != "wall_s"}
+            for path in sorted(folder.glob("*/result.json"))
+        ],
+        "rows": {
+            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.glob("corpus/corpus/*"))
+        },
         "plans": sorted(path.stat().st_size for path in folder.glob("evidence/*/[!.]*/samples.jsonl")),
     }
 

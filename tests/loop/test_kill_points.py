@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("kill_points.py")
-POINTS = {"promote": 50, "rollback": 20, "publish": 20, "verify": 6, "decide": 4}
+POINTS = {"profile": 8, "corpus": 12, "promote": 40, "rollback": 16, "publish": 20, "verify": 6, "decide": 4}
 
 
 @pytest.mark.parametrize("story", POINTS)
