@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from fake_cluster import Fault, Object
-from world import DEPLOY, DRAFT, NGRAM, ClusterWorld, busy_pod, deployment, node
+from world import ARMS, DEPLOY, DRAFT, NGRAM, ClusterWorld, busy_pod, deployment, node
 
 from draftsmith.contract.errors import BackendError, InputError, PrerequisiteError, RefusedError
 
@@ -60,6 +60,26 @@ def test_a_rollback_puts_back_the_very_words(tmp_path: Path) -> None:
     serving.switch(DRAFT, NGRAM)
 
     assert world.args() == odd
+    world.unchanged()
+    world.close()
+
+
+def test_sglang_is_copied_patched_and_rolled_back_in_its_own_flags(tmp_path: Path) -> None:
+    words = ["python3", "-m", "sglang.launch_server", "--model-path", "/models/base", "--port", "8000"]
+    world = ClusterWorld(tmp_path / "state", deployment(words, image="lmsysorg/sglang:v0.5.17"))
+    drafted = ["--speculative-algorithm", "EAGLE3", "--speculative-draft-model-path", DRAFT["model"]]
+    drafted += ["--speculative-num-steps", "3", "--speculative-eagle-topk", "1", "--speculative-num-draft-tokens", "4"]
+    with world.canaries().up("r1", ARMS) as servers:
+        assert {server.engine for server in servers.values()} == {"sglang"}
+        job = world.cluster.get("jobs", "ds-r1-eagle3-k3")
+        assert job is not None
+        args = job["spec"]["template"]["spec"]["containers"][0]["args"]
+        assert args == [*words, *drafted, "--enable-metrics"], "a copy is counted, whether what serves is or not"
+    serving = world.serving()
+    serving.switch(None, DRAFT)
+    assert world.args() == [*words, *drafted]
+    assert serving.current() == DRAFT
+    serving.switch(DRAFT, None)
     world.unchanged()
     world.close()
 

@@ -15,6 +15,7 @@ from draftsmith.contract.measure import Arm, SpecCounters
 from draftsmith.contract.speculation import Speculation, read_words
 from draftsmith.engines.base import CaptureSpec, Installation, ServerSpec
 from draftsmith.engines.catalog import engine
+from draftsmith.engines.catalog import read_words as read_command
 from draftsmith.engines.diagnosis import clean
 from draftsmith.engines.printed import top_level
 from draftsmith.engines.sglang import causes, command, features, log, metrics
@@ -400,6 +401,54 @@ def test_a_release_that_is_too_old_is_refused(version: str) -> None:
         features.features(version)
 
 
-def test_a_deployment_of_it_is_not_read_yet_and_says_so() -> None:
-    with pytest.raises(InputError, match="not read yet"):
-        engine("sglang").read_words(["python3", "-m", "sglang.launch_server"], [], image=False)
+CHAIN = {"method": "eagle3", "model": "/drafts/d1", "num_speculative_tokens": 3}
+TREE = {**CHAIN, "num_steps": 3, "eagle_topk": 4, "num_speculative_tokens": 15}
+LOOKUP = {"method": "ngram", "num_speculative_tokens": 7, "ngram_max_trie_depth": 12}
+ADAPTIVE = {**CHAIN, "adaptive": True}
+BLOCK = {"method": "dflash", "model": "/drafts/d2", "num_speculative_tokens": 7}
+LOOSE = {**CHAIN, "accept_threshold_single": 0.9}
+SERVED = {
+    "module": (["python3", "-m", "sglang.launch_server"], ["--model-path", "/m", "--port", "9000", "--tp", "2"]),
+    "console": (["sglang", "serve"], ["--model-path=/m", "--port=9000"]),
+    "arguments alone": ([], ["python3", "-m", "sglang.launch_server", "--model-path", "/m", "--port", "9000"]),
+    "a shell": (
+        ["/bin/bash", "-c"],
+        ["export A=1 && exec python3 -m sglang.launch_server --model-path /m --port 9000"],
+    ),
+    "a script": (
+        ["sh", "-c"],
+        ["python3 -m sglang.launch_server \\\n  --model-path /m \\\n  --cuda-graph-bs 1 2 4 --port 9000"],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "config", [CHAIN, TREE, LOOKUP, ADAPTIVE, BLOCK, LOOSE], ids=lambda c: "-".join(map(str, c.values()))
+)
+@pytest.mark.parametrize("form", SERVED)
+def test_the_command_of_a_deployment_is_read_and_rewritten(form: str, config: dict[str, Any]) -> None:
+    command, args = SERVED[form]
+    found = read_command(command, args, image="example/sglang:v0.5.17")
+    assert (found.engine, found.model, found.port, found.spec_config) == ("sglang", "/m", 9000, None)
+    given = found.with_spec(config)
+    again = read_command(list(given.command), list(given.args), image="example/sglang:v0.5.17")
+    assert again.spec_config == config
+    off = again.with_spec(None)
+    assert (list(off.command), list(off.args)) == (command, args)
+    assert found.counted().values("--enable-metrics") == [None]
+    assert found.counted().counted() == found.counted()
+
+
+NOT_READ = {
+    "a variable": ["--speculative-algorithm", "$(ALGORITHM)"],
+    "no algorithm": ["--speculative-num-steps", "3"],
+    "twice": ["--speculative-algorithm", "EAGLE", "--speculative-algo", "EAGLE3"],
+    "a file": ["--config", "flags.yaml"],
+    "no number": ["--speculative-algorithm", "NGRAM", "--speculative-num-draft-tokens", "many"],
+}
+
+
+@pytest.mark.parametrize("case", NOT_READ)
+def test_a_command_that_cannot_be_known_is_refused(case: str) -> None:
+    with pytest.raises(InputError, match="not understood"):
+        _ = read_command(["sglang", "serve"], ["--model-path", "/m", *NOT_READ[case]], image="").spec_config

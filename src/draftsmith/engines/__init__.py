@@ -3,6 +3,7 @@
 base.py         what an engine must be able to do, and the values that go in and out
 catalog.py      engines by name
 causes.py       texts of failures that any engine on PyTorch and CUDA may log: pattern, cause, next step
+container_command.py  the command of a served container, read and rewritten, whatever the engine
 counters.py     counters of a server, whatever the engine: asked for, settled, compared across a window
 diagnosis.py    why a server did not start or went away: its log and exit code turned into one sentence and a next step
 differences.py  where two starts of one engine differ although no draft explains it

@@ -175,6 +175,11 @@ class ServerCommand(Protocol):
         ...
 
     @property
+    def engine(self) -> str:
+        """The engine's key in the catalog."""
+        ...
+
+    @property
     def model(self) -> str | None:
         """The served model, as it is written."""
         ...
@@ -203,6 +208,10 @@ class ServerCommand(Protocol):
 
     def without_flags(self, names: tuple[str, ...]) -> Self:
         """The same command without these flags and their values."""
+        ...
+
+    def counted(self) -> Self:
+        """The same command, publishing its counters."""
         ...
 
     def with_flags(self, flags: tuple[str, ...]) -> Self:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
-from draftsmith.contract.errors import DraftsmithError, InputError, PrerequisiteError
+from draftsmith.contract.errors import DraftsmithError, PrerequisiteError
 from draftsmith.contract.measure import EngineFacts, SpecCounters
 from draftsmith.engines.base import (
-    NO_ENGINE,
     Command,
     Device,
     Features,
@@ -28,6 +27,7 @@ from draftsmith.engines.sglang import causes as sglang_causes
 from draftsmith.engines.sglang import command as sglang_command
 from draftsmith.engines.sglang import log as sglang_log
 from draftsmith.engines.sglang import metrics as sglang_metrics
+from draftsmith.engines.sglang import words as sglang_words
 from draftsmith.engines.sglang.features import features, installed
 
 
@@ -124,10 +124,5 @@ class SglangEngine(ServerProcess):
         return sglang_metrics.speculates(reading)
 
     def read_words(self, command: list[str], args: list[str], *, image: bool) -> ServerCommand:
-        """See Engine. Not yet: a deployment of SGLang is neither read nor patched."""
-        if not (image or self.runs([*command, *args])):
-            raise InputError("the served container does not run SGLang", NO_ENGINE)
-        raise InputError(
-            "the command of the served container is not understood: deployments of SGLang are not read yet",
-            "compare it by its address: draftsmith compare --arm served=http://HOST:PORT",
-        )
+        """See Engine. SGLang's images start no server by themselves: the words have to."""
+        return sglang_words.read_command(command, args)

@@ -8,5 +8,5 @@ log.py       what vLLM's own log says: facts for the record, and the stage of a 
 metrics.py   vLLM's counters: read from /metrics, compared across a window
 own.py       a user's own vLLM command, made to start on this machine
 registry.py  which architectures an installed vLLM knows, and whether it hands out their hidden states
-words.py     the command of a vLLM container: read, and rewritten with another speculative config
+words.py     the words of a vLLM container
 """

@@ -14,6 +14,7 @@ from draftsmith.engines.base import (
     Features,
     Installation,
     Server,
+    ServerCommand,
     ServerIdentity,
     ServerSpec,
     Snapshot,
@@ -118,7 +119,7 @@ class VllmEngine(ServerProcess):
         """See Engine."""
         return vllm_metrics.speculates(reading)
 
-    def read_words(self, command: list[str], args: list[str], *, image: bool) -> vllm_words.ServerCommand:
+    def read_words(self, command: list[str], args: list[str], *, image: bool) -> ServerCommand:
         """See Engine."""
         return vllm_words.read_command(command, args, vllm_image=image)
 

@@ -192,7 +192,10 @@ class Canaries:
                 self._create(plan)
             names = plan.standing.command.values("--served-model-name")
             model = names[-1] if names else plan.standing.command.model
-            ready = Readiness(self._api, self._options, experiment, plan.arms, model, self._endpoint, copied).wait()
+            engine = plan.standing.command.engine
+            ready = Readiness(
+                self._api, self._options, experiment, plan.arms, model, self._endpoint, copied, engine
+            ).wait()
             self._require_same_image(plan, ready)
             return ready
 

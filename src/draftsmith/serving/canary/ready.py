@@ -21,7 +21,7 @@ LOG_TAIL = 40
 @dataclass(frozen=True)
 class CanaryServer:
     """A canary that serves. `start_id` differs after every restart of its container, `served`: fingerprint of what it
-    is a copy of."""
+    is a copy of, `engine`: the key of what it runs in the catalog of engines."""
 
     arm: str
     url: str
@@ -30,6 +30,7 @@ class CanaryServer:
     node: str
     start_id: str
     served: str = ""
+    engine: str = ""
 
 
 Endpoint = Callable[[ArmObjects, Object], str]
@@ -37,8 +38,8 @@ Endpoint = Callable[[ArmObjects, Object], str]
 
 @dataclass(frozen=True)
 class Readiness:
-    """The canaries of one experiment, created and on their way. `model` is the name they serve it under, `served`: see
-    CanaryServer."""
+    """The canaries of one experiment, created and on their way. `model` is the name they serve it under, `served` and
+    `engine`: see CanaryServer."""
 
     api: KubeApi
     options: ServingOptions
@@ -47,6 +48,7 @@ class Readiness:
     model: str | None
     endpoint: Endpoint
     served: str = ""
+    engine: str = ""
 
     def wait(self) -> dict[str, CanaryServer]:
         """Block until all serve. Raises PrerequisiteError, EngineStartError or BackendError if one will not."""
@@ -102,6 +104,7 @@ class Readiness:
             pod["spec"].get("nodeName", ""),
             start_id(pod),
             self.served,
+            self.engine,
         )
 
     def _failed(self, arm: ArmObjects, pod: Object) -> DraftsmithError:

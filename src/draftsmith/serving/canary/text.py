@@ -252,7 +252,7 @@ def _pod(
 
 def _container(standing: Standing, arm: ArmPlan, options: ServingOptions, mounts: list[Object]) -> Object:
     server = standing.command.without_flags(options.drop_flags).with_spec(arm.spec_config)
-    server = server.with_flags((*options.flags, *arm.flags))
+    server = server.counted().with_flags((*options.flags, *arm.flags))
     probe = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
     starts = max(1, int(options.start_timeout_s // 5))
     found: Object = {

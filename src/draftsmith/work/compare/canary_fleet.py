@@ -84,6 +84,12 @@ class CanaryFleet:
             except EngineLostError as lost:
                 raise self._explained(servers, lost) from None
 
+    def _engine(self, server: CanaryServer) -> Engine:
+        """The engine that the canary runs: what serves decides that, and not `engine.kind`."""
+        if server.engine in ("", self.engine.name):
+            return self.engine
+        return wiring.engine(wiring.of_engine(self.config, server.engine), self.engine.registry)
+
     def _settle(self, first: CanaryServer) -> None:
         self._copied = Copied(node=first.node, served=first.served)
         write_json(self._file, self._copied)
@@ -92,22 +98,26 @@ class CanaryFleet:
         """How the canary is reached, with what its engine said of this start."""
         key = api_key(self.config)
         self._reach(server)
-        facts = self.engine.facts_of(self.canaries.log(server), server.start_id)
+        engine = self._engine(server)
+        facts = engine.facts_of(self.canaries.log(server), server.start_id)
+        if facts.version is None:  # not every engine logs it
+            facts = facts.model_copy(update={"version": engine.published(server.url).version})
         self.facts.append((server.arm, facts))
         return Endpoint(
             server.url,
             server.model or served_model(server.url, key),
             server.start_id,
             facts.kv_tokens,
-            process_start=self.engine.reading(server.url).start_id,
+            process_start=engine.reading(server.url).start_id,
             api_key=key,
             node=server.node,
         )
 
     def _reach(self, server: CanaryServer) -> None:
-        clock = self.engine.clock
+        engine = self._engine(server)
+        clock = engine.clock
         end = clock.monotonic() + REACH_S
-        while not self.engine.healthy(server.url):
+        while not engine.healthy(server.url):
             if clock.monotonic() >= end:
                 raise PrerequisiteError(
                     f"canary {server.arm} is ready, and does not answer here at {server.url}",

@@ -1,0 +1,120 @@
+"""The words of an SGLang container. Pure; see engines.container_command.
+
+Forms that are met: `python -m sglang.launch_server --model-path MODEL ...` and `sglang serve ...`, each also inside
+`sh -c '...'`. SGLang's images start no server by themselves, so flags alone are not read.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Sequence
+from typing import Any
+
+from draftsmith.contract.errors import InputError
+from draftsmith.contract.speculation import DRAFT, METHOD, K, SpecConfig, read
+from draftsmith.engines import container_command
+from draftsmith.engines.container_command import ContainerCommand, Flag, python_runs, refused
+from draftsmith.engines.sglang.command import MODULE
+from draftsmith.engines.sglang.flags import ALGORITHMS, STEPPED, speculation_flags
+
+SPECULATIVE = "--speculative-"
+ALGORITHM, DRAFTS = (
+    ("--speculative-algorithm", "--speculative-algo"),
+    ("--speculative-draft-model-path", "--speculative-draft-model"),
+)
+STEPS, TOPK, TOKENS = "num_steps", "eagle_topk", "num_draft_tokens"
+METHODS = {"NEXTN": "mtp", "STANDALONE": "draft_model"} | {
+    name: method for method, name in ALGORITHMS.items() if name not in ("NEXTN", "STANDALONE")
+}
+
+
+class SglangDialect:
+    """See container_command.Dialect."""
+
+    name, title = "sglang", "SGLang"
+    counter_flags = ("--enable-metrics",)
+    default_port = 30000
+    model_flags = ("--model-path", "--model")
+    many_values = frozenset(
+        {"--lora-paths", "--lora-target-modules", "--cuda-graph-bs", "--cuda-graph-bs-decode", "--cuda-graph-bs-prefill",
+         "--bucket-time-to-first-token", "--bucket-inter-token-latency", "--bucket-e2e-request-latency"}
+    )  # fmt: skip
+
+    def module(self) -> str:
+        """See Dialect."""
+        return MODULE
+
+    def is_server(self, words: Sequence[str]) -> bool:
+        """See Dialect."""
+        return list(words[1:2]) == ["serve"] if posixpath.basename(words[0]) == "sglang" else python_runs(MODULE, words)
+
+    def bare(self, args: Sequence[str]) -> int | None:
+        """See Dialect."""
+        return None
+
+    def is_spec(self, flag: str) -> bool:
+        """See Dialect."""
+        return flag.startswith(SPECULATIVE)
+
+    def spec_config(self, flags: Sequence[Flag]) -> SpecConfig:
+        """See Dialect: the reverse of `flags.speculation_flags`."""
+        said = {}
+        for item in flags:
+            if not self.is_spec(item.flag):
+                continue
+            if item.word.variable or "$(" in (item.value or ""):
+                raise refused(f"the value of {item.flag} is a variable", "write the value itself")
+            name = {**dict.fromkeys(ALGORITHM, METHOD), **dict.fromkeys(DRAFTS, DRAFT)}.get(item.flag)
+            name = name or item.flag.removeprefix(SPECULATIVE).replace("-", "_")
+            if name in said:
+                raise refused(f"{item.flag} is there more than once", "leave one of them")
+            said[name] = item.value if name in (METHOD, DRAFT) else _value(item.value)
+        if not said:
+            return None
+        if not isinstance(said.get(METHOD), str):
+            raise refused("it speculates and names no --speculative-algorithm", "give it, or leave the other flags out")
+        return _config(str(said.pop(METHOD)).upper(), said)
+
+    def spec_words(self, config: SpecConfig) -> list[str]:
+        """See Dialect."""
+        said = read(config, "sglang")
+        words = [] if said is None else speculation_flags(said)
+        if any("$(" in word for word in words):
+            raise InputError("the speculative config holds '$(', which Kubernetes expands", "rename the draft's folder")
+        return words
+
+
+DIALECT = SglangDialect()
+
+
+def read_command(command: list[str], args: list[str]) -> ContainerCommand:
+    """Parse the command of a container. Raises InputError."""
+    return container_command.read_command(DIALECT, command, args, image=False)
+
+
+def _value(text: str | None) -> Any:
+    """A flag's value as JSON has it, so that it is written the same again; a flag without one is true."""
+    if text is None:
+        return True
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    return found if isinstance(found, int | float) and json.dumps(found) == text else text
+
+
+def _config(algorithm: str, said: dict[str, Any]) -> dict[str, Any]:
+    """Keys of a speculative config from SGLang's: it counts the verified token too, and steps apart from branches."""
+    found: dict[str, Any] = {METHOD: METHODS.get(algorithm, algorithm.lower())}
+    tokens = said.pop(TOKENS, None)
+    if isinstance(tokens, int):
+        found[K] = tokens - 1
+    elif tokens is not None:
+        raise refused(f"--speculative-num-draft-tokens is {tokens!r}, not a number", "write it as a number")
+    if algorithm in STEPPED and said.get(TOPK, 1) == 1:
+        steps = said.pop(STEPS, None)
+        said.pop(TOPK, None)
+        if isinstance(steps, int):
+            found[K] = steps  # a chain: SGLang sets the number of tokens from the steps
+    return found | said
