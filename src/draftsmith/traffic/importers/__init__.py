@@ -11,6 +11,7 @@ engine_logs.py  request logs of vLLM and SGLang in all their versions, and of TG
 folding.py      streams as logs hold them: server-sent events as text, lists of chunks, or a chunk a line
 gateways.py     gateways and observability stores: LiteLLM, Envoy AI gateway, Langfuse, TensorZero
 layout.py       formats as data: where in a record the prompt, the answer, the counts and the times are
+nesting.py      calls inside calls: an SDK and the library under it both log the same request
 normalise.py    the one place that decides whether a record can be used
 openai.py       API shapes
 otel.py         calls of models among spans

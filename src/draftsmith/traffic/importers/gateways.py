@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from draftsmith.traffic.importers import parts
 from draftsmith.traffic.importers.answering import FAILED, answer_of
 from draftsmith.traffic.importers.asking import prompt_of
-from draftsmith.traffic.importers.base import Fields, Importer, SkipError, count, each, embedded, mapping, timing
+from draftsmith.traffic.importers.base import Fields, Importer, SkipError, count, embedded, mapping, timing
 from draftsmith.traffic.importers.bodies import both, name_of
 from draftsmith.traffic.importers.counts import or_else, usage_of
+from draftsmith.traffic.importers.nesting import Nest, Row, made
 from draftsmith.traffic.importers.parameters import asked
 
-WRAPPER = "wrapper of another call (counted once)"
 _GENERATIONS = ("completion", "acompletion", "text_completion", "atext_completion", "responses", "aresponses", "anthropic_messages",
                 "generate_content", "agenerate_content", "generate_content_stream", "agenerate_content_stream", "pass_through_endpoint",
                 "allm_passthrough_route", "llm_passthrough_route", "anthropic", "chat_completion", "achat_completion", "")  # fmt: skip
@@ -85,33 +86,29 @@ def _envoy(row: Any) -> Iterator[Fields]:
     }
 
 
-def _langfuse(document: Any) -> Iterator[Fields | SkipError]:
+def _langfuse(document: Any) -> Iterator[Row]:
     trace = mapping(document.get("trace")) or (document if "observations" in document else {})
     rows = document["observations"] if isinstance(document.get("observations"), list) else [document]
-    generations = [row for row in rows if isinstance(row, dict) and is_generation(row)]
-    if not generations:
-        raise SkipError("trace without a generation")
-    wrappers = _wrappers([row for row in rows if isinstance(row, dict)], generations)
-    yield from each(generations, lambda row: _langfuse_generation(row, trace, row.get("id") in wrappers))
+    for row in rows:
+        if isinstance(row, dict):
+            request = made(partial(_langfuse_generation, row, trace)) if is_generation(row) else None
+            yield Row(
+                _one(row, "traceId", "trace_id") or trace.get("id"),
+                row.get("id"),
+                _one(row, "parentObservationId", "parent_observation_id"),
+                _one(row, "startTime", "start_time"),
+                _one(row, "endTime", "end_time"),
+                request,
+            )
+
+
+def _traces() -> Nest:
+    return Nest(_langfuse, "trace without a generation")
 
 
 def is_generation(row: dict[str, Any]) -> bool:
     """Whether an observation is a call of a model."""
     return str(row.get("type") or "").upper() == "GENERATION"
-
-
-def _wrappers(rows: list[dict[str, Any]], generations: list[dict[str, Any]]) -> set[Any]:
-    """Ids of generations with another one below them: an SDK and the library it calls both log the same call."""
-    above = {row.get("id"): _one(row, "parentObservationId", "parent_observation_id") for row in rows}
-    ours = {row.get("id") for row in generations}
-    found: set[Any] = set()
-    for row in generations:
-        parent, steps = above.get(row.get("id")), 0
-        while parent is not None and steps < 50:
-            if parent in ours:
-                found.add(parent)
-            parent, steps = above.get(parent), steps + 1
-    return found
 
 
 def _one(row: dict[str, Any], *keys: str) -> Any:
@@ -122,11 +119,9 @@ def _one(row: dict[str, Any], *keys: str) -> Any:
     return None
 
 
-def _langfuse_generation(row: dict[str, Any], trace: dict[str, Any], wrapper: bool) -> Fields:
+def _langfuse_generation(row: dict[str, Any], trace: dict[str, Any]) -> Fields:
     if str(row.get("level") or "").upper() == "ERROR":
         raise SkipError(FAILED)
-    if wrapper:
-        raise SkipError(WRAPPER)
     fields = both(row.get("input"), row.get("output"), parts.Lost())
     counted = usage_of(mapping(_one(row, "usageDetails", "usage_details", "usage")))
     beside = {"prompt_tokens": _one(row, "inputUsage", "input_usage", "promptTokens", "prompt_tokens"),
@@ -230,7 +225,7 @@ ENVOY = Importer(
 LANGFUSE = Importer(
     "langfuse",
     lambda row: isinstance(row.get("observations"), list) or is_observation(row),
-    _langfuse,
+    session=_traces,
     what="a trace with its observations, single observations, the API's lists and exports; a call logged twice counts once",
     marks=(
         "observations",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from draftsmith.traffic.importers import parts
@@ -15,14 +16,13 @@ from draftsmith.traffic.importers.base import (
     SkipError,
     count,
     duration,
-    each,
     embedded,
     mapping,
     timing,
 )
 from draftsmith.traffic.importers.bodies import MEDIA_SAID, answer_fields, request_fields
 from draftsmith.traffic.importers.counts import or_else, usage_of
-from draftsmith.traffic.importers.gateways import WRAPPER
+from draftsmith.traffic.importers.nesting import Nest, Row, made
 from draftsmith.traffic.importers.parameters import asked
 from draftsmith.traffic.importers.spans import (
     Attributes,
@@ -43,36 +43,22 @@ _KINDS = ("LLM", "CHAIN", "TOOL", "AGENT", "RETRIEVER", "EMBEDDING", "RERANKER",
 _VERCEL_WORK = ("ai.toolCall", "ai.embed", "ai.embedMany", "ai.embed.doEmbed", "ai.embedMany.doEmbed")
 
 
-def _records(document: Any) -> Iterator[Fields | SkipError]:
-    every = list(spans_of(document))
-    read = [(span, attributes_of(span)) for span in every]
-    calls = [(span, at) for span, at in read if _is_model_call(span, at)]
-    if not calls:
-        raise SkipError("no model call among the spans")
-    wrappers = _wrappers(every, [span for span, _ in calls])
-    yield from each(calls, lambda call: _call(call[0], call[1], wrappers))
+def _rows(document: Any) -> Iterator[Row]:
+    for span in spans_of(document):
+        at = attributes_of(span)
+        request = made(partial(_call, span, at)) if _is_model_call(span, at) else None
+        start, end, _ = times(span)
+        yield Row(trace_id(span), span_id(span), parent_id(span), start, end, request)
 
 
-def _wrappers(every: list[dict[str, Any]], calls: list[dict[str, Any]]) -> set[Any]:
-    """Ids of calls with another call below them: an SDK and the library under it both log the same request."""
-    above = {span_id(span): parent_id(span) for span in every}
-    ours = {span_id(span) for span in calls} - {None}
-    found: set[Any] = set()
-    for span in calls:
-        parent, steps = parent_id(span), 0
-        while parent is not None and steps < 50:
-            if parent in ours:
-                found.add(parent)
-            parent, steps = above.get(parent), steps + 1
-    return found
-
-
-def _call(span: dict[str, Any], at: Attributes, wrappers: set[Any]) -> Fields:
+def _call(span: dict[str, Any], at: Attributes) -> Fields:
     if failed(span, at):
         raise SkipError(FAILED)
-    if span_id(span) in wrappers:
-        raise SkipError(WRAPPER)
     return _fields(span, at)
+
+
+def _traces() -> Nest:
+    return Nest(_rows, "no model call among the spans")
 
 
 def _is_model_call(span: dict[str, Any], at: Attributes) -> bool:
@@ -103,7 +89,7 @@ def _fields(span: dict[str, Any], at: Attributes) -> Fields:
         lost[MEDIA_SAID] += 1
     fields |= answer_fields(said)
     start, end, took = times(span)
-    made = timing(start, end=end, latency_s=took)
+    moments = timing(start, end=end, latency_s=took)
     first = duration(
         _pick(
             at,
@@ -117,8 +103,8 @@ def _fields(span: dict[str, Any], at: Attributes) -> Fields:
         and (milliseconds := duration(_pick(at, "ai.response.msToFirstChunk", "ai.stream.msToFirstChunk"))) is not None
     ):
         first = milliseconds / 1e3
-    if made and first is not None:
-        made["ttft_s"] = first
+    if moments and first is not None:
+        moments["ttft_s"] = first
     parts.noted(fields, lost)
     return {
         **fields,
@@ -141,7 +127,7 @@ def _fields(span: dict[str, Any], at: Attributes) -> Fields:
         "params": _params(at) | fields["params"],
         "usage": or_else(_usage(at), said.usage),
         "finish_reason": _finish(at) or said.finish,
-        "timing": made,
+        "timing": moments,
     }
 
 
@@ -403,14 +389,14 @@ OPENINFERENCE = Importer(
             ),
         )
     ),
-    _records,
+    session=_traces,
     what="spans with flattened `llm.*` keys, from Phoenix (also its API and tables) or any exporter; failed calls are left out",
     marks=("attributes", "openinference.span.kind", "llm.input_messages", "span_kind", "context"),
 )
 OTEL_GENAI = Importer(
     "otel-genai",
     is_container,
-    _records,
+    session=_traces,
     what="spans and log events with `gen_ai.*` keys, OpenLLMetry, Vercel's `ai.*`, MLflow, Logfire: OTLP/JSON, Jaeger, `{spans: [...]}`, single spans; of a call inside a call the inner one counts",
     marks=("resourceSpans", "spans", "attributes", "gen_ai.input.messages", "traceId", "spanId"),
 )

@@ -296,6 +296,9 @@ def _precounted(row: Any) -> Iterator[Fields]:
     }
 
 
+_TEXTUAL = frozenset({"messages", "content", "text", "prompt", "choices", "output", "input", "response", "request"})
+
+
 def _is_precounted(row: Any) -> bool:
     """Counts and nothing else: a row that holds text as well is another format's."""
     counts = ("prompt_tokens" in row and "completion_tokens" in row) or (
@@ -303,7 +306,8 @@ def _is_precounted(row: Any) -> bool:
     )
     return (
         counts
-        and not any(isinstance(value, dict | list) and len(str(value)) > 2 for value in row.values())
+        and not any(isinstance(value, dict | list) and len(str(value)) > 200 for value in row.values())
+        and not any(messages_like(value) or isinstance(value, dict) and _TEXTUAL & value.keys() for value in row.values())
         and not any(
             isinstance(value, str) and (len(value) > 200 or (value[:1] in "{[" and len(value) > 2))
             for value in row.values()

@@ -21,6 +21,9 @@ from draftsmith.traffic.importers.unknown import field_names
 from draftsmith.traffic.importers.wrappers import unwrapped
 
 MAX_DOCUMENT = 256 << 20
+MAX_WAITING = 16 << 20
+"""Bytes of lines that are kept beside what sessions hold of them."""
+_ENTRY = 200
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -48,7 +51,9 @@ class FileReader:
     keep_raw: bool = False
     strange: tuple[str, ...] = ()
     _table: Table = field(default_factory=Table)
-    _sessions: dict[str, tuple[Importer, Session]] = field(default_factory=dict)
+    _sessions: dict[Any, tuple[Importer, Session]] = field(default_factory=dict)
+    _waiting: dict[int, tuple[Importer, bytes]] = field(default_factory=dict)
+    _waiting_size: int = 0
 
     def block(self, first_line: int, data: bytes) -> Iterator[tuple[int, Fields | Rejected]]:
         """Records and rejections of a block, with their line numbers."""
@@ -78,8 +83,8 @@ class FileReader:
             yield from self._row(number, row)
         for one, session in self._sessions.values():
             for number, found in session.end():
-                yield from self._finish(one, number, found, b"")
-        self._sessions = {}
+                yield from self._finish(*self._line(number, one), found)
+        self._sessions, self._waiting = {}, {}
 
     def _json(self, number: int, raw: bytes) -> Iterator[tuple[int, Fields | Rejected]]:
         if raw[:1] in b"deir:" and (event := _event(raw)) is not None:
@@ -130,9 +135,10 @@ class FileReader:
             yield number, Rejected("unknown format", raw)
             return
         if one.session is not None:
-            if one.name not in self._sessions:
-                self._sessions[one.name] = (one, one.session())
-            yield from self._joined(one, self._sessions[one.name][1], number, raw, value)
+            if one.session not in self._sessions:
+                self._sessions[one.session] = (one, one.session())
+            self._remember(number, one, raw)
+            yield from self._joined(one, self._sessions[one.session][1], number, value)
             return
         found = one.records(value)
         while True:
@@ -144,10 +150,10 @@ class FileReader:
                 fields = SkipError(SHAPE)
             if fields is None:
                 return
-            yield from self._finish(one, number, fields, raw)
+            yield from self._finish(number, one, raw, fields)
 
     def _joined(
-        self, one: Importer, session: Session, number: int, raw: bytes, value: Any
+        self, one: Importer, session: Session, number: int, value: Any
     ) -> Iterator[tuple[int, Fields | Rejected]]:
         found = session.add(number, value)
         while True:
@@ -159,10 +165,23 @@ class FileReader:
                 item = number, SkipError(SHAPE)
             if item is None:
                 return
-            yield from self._finish(one, item[0], item[1], raw)
+            yield from self._finish(*self._line(item[0], one), item[1])
+
+    def _remember(self, number: int, one: Importer, raw: bytes) -> None:
+        """Keep a line beside what a session holds of it, as long as it is young: its format and bytes go with its request."""
+        if number not in self._waiting:
+            self._waiting[number] = (one, raw)
+            self._waiting_size += len(raw) + _ENTRY
+        while self._waiting_size > MAX_WAITING and len(self._waiting) > 1:
+            _, old = self._waiting.pop(next(iter(self._waiting)))
+            self._waiting_size -= len(old) + _ENTRY
+
+    def _line(self, number: int, one: Importer) -> tuple[int, Importer, bytes]:
+        known, raw = self._waiting.get(number, (one, b""))
+        return number, known, raw
 
     def _finish(
-        self, one: Importer, number: int, fields: Fields | SkipError, raw: bytes
+        self, number: int, one: Importer, raw: bytes, fields: Fields | SkipError
     ) -> Iterator[tuple[int, Fields | Rejected]]:
         """One request, checked: a record with notes on what it lost, or a rejection."""
         try:

@@ -162,7 +162,7 @@ def _whole(one: OpenFile, pieces: Iterator[bytes]) -> Iterator[tuple[int, Fields
         yield 1, Rejected("document too large", b"")
         return
     try:
-        value = orjson.loads(held)
+        value = orjson.loads(held.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError:
         yield from _array(one, iter([b"[", bytes(held), b"]"]))
         return
