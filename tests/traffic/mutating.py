@@ -76,7 +76,9 @@ def _laid_out(rng: random.Random, rows: list[Any], name: str) -> str:
     if way == "indented list":
         return json.dumps(rows, ensure_ascii=plain, indent=2)
     if way == "data":
-        return json.dumps({"object": "list", "data": rows, "has_more": False}, ensure_ascii=plain, indent=rng.choice((None, 1)))
+        return json.dumps(
+            {"object": "list", "data": rows, "has_more": False}, ensure_ascii=plain, indent=rng.choice((None, 1))
+        )
     end = {"spread": "\n\n", "CRLF": "\r\n"}.get(way, "\n")
     return "".join(json.dumps(row, ensure_ascii=plain) + end for row in rows)
 
@@ -175,7 +177,26 @@ def _doubled(rng: random.Random, data: bytes, other: bytes) -> bytes:
 
 def _inserted(rng: random.Random, data: bytes, other: bytes) -> bytes:
     at = rng.randrange(len(data) + 1)
-    return data[:at] + rng.choice((b"\n", b"\r\n", b"\xff\xfe", b"\x00", b'"', b"\\", b"[[[[", b"}", b"\xed\xa0\x80", b"'", b"),", b"\xef\xbb\xbf")) + data[at:]
+    return (
+        data[:at]
+        + rng.choice(
+            (
+                b"\n",
+                b"\r\n",
+                b"\xff\xfe",
+                b"\x00",
+                b'"',
+                b"\\",
+                b"[[[[",
+                b"}",
+                b"\xed\xa0\x80",
+                b"'",
+                b"),",
+                b"\xef\xbb\xbf",
+            )
+        )
+        + data[at:]
+    )
 
 
 def _joined(rng: random.Random, data: bytes, other: bytes) -> bytes:
@@ -190,6 +211,14 @@ def _deep(rng: random.Random, data: bytes, other: bytes) -> bytes:
     return data + b"\n" + b'{"messages":' * rng.choice((5, 2000)) + b"[" * rng.choice((1, 3000))
 
 
-_BYTES: tuple[Callable[[random.Random, bytes, bytes], bytes], ...] = (_cut, _dropped, _doubled, _inserted, _joined, _spliced, _deep)
+_BYTES: tuple[Callable[[random.Random, bytes, bytes], bytes], ...] = (
+    _cut,
+    _dropped,
+    _doubled,
+    _inserted,
+    _joined,
+    _spliced,
+    _deep,
+)
 
 assert set(FORMATS) >= TOGETHER

@@ -357,6 +357,7 @@ def test_a_list_read_in_pieces_of_any_size_is_the_same_list(rows: list[Any], siz
     assert found == rows
 
 
+@examples(100, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(
         st.sampled_from(["usage", "timing", "messages", "completion", "params", "output_token_ids"]), json_values

@@ -17,6 +17,7 @@ from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.errors import InputError
 from draftsmith.traffic.importers import read_records
 
+from .promises import check_faithful, outcome
 from .written import FORMATS, Talk
 
 # Any text: line breaks, quotes, brackets, what looks like JSON, log, markup or another record. Blank text is another matter.
@@ -60,16 +61,6 @@ def read(path: Path) -> tuple[list[AccessRecord], Counter[str]]:
         return [], reasons
 
 
-def texts(record: AccessRecord) -> list[tuple[str, str]]:
-    """(role, text) of the prompt, parts of a message joined."""
-    made = []
-    for message in record.messages or ():
-        content = message["content"]
-        said = content if isinstance(content, str) else "".join(part["text"] for part in content)
-        made.append((message["role"], said))
-    return made
-
-
 @pytest.mark.parametrize("name", FORMATS)
 @examples(15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(talks=TALKS)
@@ -78,24 +69,7 @@ def test_what_goes_in_comes_out(name: str, talks: list[Talk], tmp_path: Path) ->
     talks = [held(dataclasses.replace(talk, number=number), one.holds) for number, talk in enumerate(talks, start=1)]
     path = tmp_path / "log.txt"
     path.write_text(one.write(talks), encoding="utf-8", newline="\n")
-    records, reasons = read(path)
-    assert len(records) == len(talks), reasons
-    lost = [
-        reason for reason in reasons if reason not in ("session entry that is no message", "trace without a generation")
-    ]
-    assert lost == [], "nothing of these is lost"
-    if not (one.prompt or one.answer):
-        return
-    left = {record.id: record for record in records}
-    for place, talk in enumerate(talks):
-        record = left.get(talk.id, records[place])
-        if one.prompt:
-            assert texts(record) == [(message["role"], message["content"]) for message in talk.messages()]
-        if one.answer:
-            assert record.completion == talk.completion()
-            if record.answer is not None:
-                assert (record.answer.reasoning or "") == talk.reasoning
-                assert [call.name for call in record.answer.calls] == ([talk.call[0]] if talk.call else [])
+    check_faithful(one, talks, outcome(path))
 
 
 @examples(30, suppress_health_check=[HealthCheck.function_scoped_fixture])

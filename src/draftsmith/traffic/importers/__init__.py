@@ -25,9 +25,10 @@ servers.py      what servers send: streamed chunks of any API, and TGI's own ans
 sessions.py     sessions of coding agents: Claude Code and Codex write a line for every message
 sources.py      from what the user named to blocks of bytes
 spans.py        spans and events out of every container that carries them, with their attributes as one flat object
-stores.py       gateways and stores whose records a layout describes
+stores.py       gateways and servers whose records a layout describes
 stream.py       one pass over all sources, in order, in this process
 tables.py       CSV and its kin
+trace_stores.py stores of traces whose records a layout describes: Braintrust, Weave, LangSmith, Datadog
 traces.py       published traces: token counts and, at most, arrivals
 unknown.py      what is said of a value that no importer knows
 wrappers.py     lists of records inside one object: pages of an API, exports, search results

@@ -17,6 +17,7 @@ from draftsmith.traffic.importers import (
     servers,
     sessions,
     stores,
+    trace_stores,
     traces,
 )
 from draftsmith.traffic.importers.base import Importer
@@ -38,6 +39,7 @@ CATALOG: dict[str, Importer] = {
         engine_logs.TGI_ROUTER,
         *benches.BENCHES,
         *stores.STORES,
+        *trace_stores.TRACE_STORES,
         otel.OPENINFERENCE,
         otel.OTEL_GENAI,
         servers.TGI_CHUNKS,

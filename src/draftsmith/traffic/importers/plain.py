@@ -307,7 +307,9 @@ def _is_precounted(row: Any) -> bool:
     return (
         counts
         and not any(isinstance(value, dict | list) and len(str(value)) > 200 for value in row.values())
-        and not any(messages_like(value) or isinstance(value, dict) and _TEXTUAL & value.keys() for value in row.values())
+        and not any(
+            messages_like(value) or (isinstance(value, dict) and _TEXTUAL & value.keys()) for value in row.values()
+        )
         and not any(
             isinstance(value, str) and (len(value) > 200 or (value[:1] in "{[" and len(value) > 2))
             for value in row.values()

@@ -1,11 +1,11 @@
-"""Gateways and stores whose records a layout describes. Bodies inside them may be of any API."""
+"""Gateways and servers whose records a layout describes. Bodies inside them may be of any API."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from draftsmith.traffic.importers.base import Fields, Importer, SkipError, embedded, mapping
+from draftsmith.traffic.importers.base import Fields, Importer, SkipError, embedded
 from draftsmith.traffic.importers.layout import Layout
 
 
@@ -134,63 +134,6 @@ _HIGRESS = Layout(
     route=("ai_log.api", "route_name"),
     status="response_code",
 )
-_BRAINTRUST = Layout(
-    prompt="input",
-    answer="output",
-    params="metadata",
-    prompt_tokens="metrics.prompt_tokens",
-    completion_tokens="metrics.completion_tokens",
-    cached_tokens="metrics.prompt_cached_tokens",
-    start=("metrics.start", "created"),
-    end="metrics.end",
-    ttft_s="metrics.time_to_first_token",
-    model="metadata.model",
-    id=("span_id", "id"),
-    conversation="root_span_id",
-    route="span_attributes.name",
-    failed="error",
-)
-_WEAVE = Layout(
-    prompt="inputs",
-    answer="output",
-    usage="summary.usage.*",
-    start="started_at",
-    end="ended_at",
-    model=("inputs.model", "output.model"),
-    id="id",
-    conversation=("thread_id", "trace_id"),
-    failed="exception",
-)
-_LANGSMITH = Layout(
-    prompt="inputs",
-    answer="outputs",
-    prompt_tokens=("prompt_tokens", "outputs.usage_metadata.input_tokens"),
-    completion_tokens=("completion_tokens", "outputs.usage_metadata.output_tokens"),
-    start="start_time",
-    end="end_time",
-    first="first_token_time",
-    params=("extra.invocation_params",),
-    model=("extra.metadata.ls_model_name", "extra.invocation_params.model"),
-    id="id",
-    conversation=("session_id", "trace_id"),
-    route="name",
-    failed="error",
-)
-_DATADOG = Layout(
-    prompt=("attributes.input.messages", "attributes.input.value", "meta.input.messages", "meta.input.value"),
-    answer=("attributes.output.messages", "attributes.output.value", "meta.output.messages", "meta.output.value"),
-    params=("attributes.metadata", "meta.metadata"),
-    prompt_tokens=("attributes.metrics.input_tokens", "metrics.input_tokens"),
-    completion_tokens=("attributes.metrics.output_tokens", "metrics.output_tokens"),
-    cached_tokens=("attributes.metrics.cache_read_input_tokens", "metrics.cache_read_input_tokens"),
-    start=("attributes.start_ns", "start_ns"),
-    latency_ns=("attributes.duration", "duration"),
-    model=("attributes.model_name", "meta.model_name", "meta.metadata.model_name"),
-    id=("attributes.span_id", "span_id", "id"),
-    conversation=("attributes.session_id", "session_id", "attributes.trace_id", "trace_id"),
-    route=("attributes.ml_app", "ml_app"),
-    failed=("attributes.error", "error"),
-)
 _OLLAMA = Layout(
     prompt="prompt",
     answer=("message", "response"),
@@ -201,27 +144,6 @@ _OLLAMA = Layout(
     model="model",
     finish_reason="done_reason",
 )
-
-
-def _llm_only(
-    layout: Layout, kind: Callable[[Any], Any], wanted: frozenset[str]
-) -> Callable[[Any], Iterator[Fields | SkipError]]:
-    """Records of the rows that are calls of a model: stores keep other work beside them."""
-
-    def read(row: Any) -> Iterator[Fields | SkipError]:
-        found = kind(row)
-        if found is not None and str(found).lower() not in wanted:
-            raise SkipError("not a generation request")
-        yield from layout.records(row)
-
-    return read
-
-
-def _weave(row: Any) -> Iterator[Fields | SkipError]:
-    inputs = mapping(row.get("inputs"))
-    if not _any(inputs, "messages", "prompt", "input", "contents"):
-        raise SkipError("not a generation request")
-    yield from _WEAVE.records(row)
 
 
 def _apim_part(row: Any) -> Iterator[Fields | SkipError]:
@@ -271,27 +193,11 @@ class Apim:
             yield from self._close(name)
 
 
-def _span_kind(row: Any) -> Any:
-    return mapping(row.get("span_attributes")).get("type")
-
-
 def _is_higress(row: Any) -> bool:
     log = embedded(row.get("ai_log"))
     return isinstance(log, dict) or (
         "input_token" in row and "output_token" in row and ("model" in row or "answer" in row)
     )
-
-
-def _is_datadog(row: Any) -> bool:
-    at = row.get("attributes")
-    if isinstance(at, dict) and "span_kind" in at:
-        return True
-    return isinstance(row.get("meta"), dict) and isinstance(row["meta"].get("input"), dict) and "span_id" in row
-
-
-def _datadog_kind(row: Any) -> Any:
-    at, meta = mapping(row.get("attributes")), mapping(row.get("meta"))
-    return at.get("span_kind") or meta.get("span.kind") or meta.get("kind") or "other"
 
 
 def _is_kong(row: Any) -> bool:
@@ -320,16 +226,6 @@ STORES = (
              marks=("CorrelationId", "PromptTokens", "CompletionTokens", "RequestMessages", "ResponseMessages", "ModelName"), session=Apim),
     Importer("higress", _is_higress, _HIGRESS.records, lacks=("parameters",), what="access logs of Higress with `ai_log`",
              marks=("ai_log", "input_token", "output_token", "question", "answer")),
-    Importer("braintrust", lambda row: isinstance(row.get("span_attributes"), dict) and ("root_span_id" in row or "metrics" in row),
-             _llm_only(_BRAINTRUST, _span_kind, frozenset({"llm"})), what="log rows of Braintrust",
-             marks=("span_attributes", "root_span_id", "metrics", "input", "output", "metadata")),
-    Importer("weave", lambda row: "op_name" in row and "inputs" in row, _weave, what="calls of Weave",
-             marks=("op_name", "inputs", "output", "started_at", "ended_at", "summary")),
-    Importer("langsmith", lambda row: "run_type" in row and "inputs" in row,
-             _llm_only(_LANGSMITH, lambda row: row.get("run_type"), frozenset({"llm", "chat_model"})), what="runs of LangSmith",
-             marks=("run_type", "inputs", "outputs", "start_time", "end_time", "extra")),
-    Importer("datadog", _is_datadog, _llm_only(_DATADOG, _datadog_kind, frozenset({"llm"})), lacks=("tools",), what="spans of Datadog's LLM observability",
-             marks=("attributes", "span_kind", "meta", "metrics")),
     Importer("ollama", lambda row: "done" in row and ("message" in row or "response" in row) and ("eval_count" in row or "model" in row), _OLLAMA.records,
              lacks=("prompts", "parameters"), what="answers of Ollama", marks=("done", "eval_count", "prompt_eval_count", "total_duration")),
 )  # fmt: skip
