@@ -99,3 +99,13 @@ def test_a_cpu_without_the_memory_is_refused(folder: Path, monkeypatch: pytest.M
     [check] = checks._fit(Config(), large)
     assert check.level == "missing"
     assert "9313 of weights" in check.sentence
+
+
+@pytest.mark.parametrize(("reach", "asked", "served"), [(512, None, 512), (4096, None, 2048), (512, 1024, 1024)])
+def test_a_context_that_nobody_asked_for_is_no_longer_than_the_target_reaches(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, reach: int, asked: int | None, served: int
+) -> None:
+    monkeypatch.setattr(fitting, "room", lambda config: None)
+    write_json(folder / "config.json", LLAMA_70B | {"max_position_embeddings": reach})
+    config = Config.model_validate({"engine": {} if asked is None else {"max_model_len": asked}})
+    assert fitting.sized(config, folder, BYTES).engine.max_model_len == served

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,14 @@ def errors(report: LintReport) -> str:
 
 def changed(folder: Path, **tensors: Any) -> Path:
     return write_checkpoint(folder, tensors=draft_tensors() | tensors)
+
+
+def clean(folder: Path, **tensors: Any) -> Path:
+    """As it is packaged: without the trainer's programs, pickles and request for code."""
+    write_checkpoint(folder, tensors=draft_tensors() | tensors, auto_map=None)
+    for name in ("config.py", "optimizer_state_dict.pt", "train_command.txt"):
+        (folder / name).unlink()
+    return folder
 
 
 def test_weights_that_were_never_filled(tmp_path: Path, target: TargetFacts) -> None:
@@ -128,6 +137,150 @@ def test_a_head_count_of_zero_is_a_finding(tmp_path: Path, target: TargetFacts) 
     config["transformer_layer_config"] |= {"num_attention_heads": 0, "head_dim": None}
     (folder / "config.json").write_text(json.dumps(config))
     assert not lint_draft(folder, target).passed
+
+
+def test_weights_that_were_filled_in_part_or_with_one_value(tmp_path: Path, target: TargetFacts) -> None:
+    whole = draft_tensors()
+    own, head = whole["embed_tokens.weight"], whole["lm_head.weight"]
+    half = own.copy()
+    half[len(half) // 2 :] = 0
+    for name, values, words in (
+        ("half", {"embed_tokens.weight": half}, "not the target's"),
+        ("one value", {"lm_head.weight": np.full_like(head, 0.02)}, "one value throughout in lm_head.weight"),
+        ("minus zero", {"embed_tokens.weight": np.full_like(own, -0.0)}, "only zeros in embed_tokens.weight"),
+        ("norm", {"norm.weight": np.zeros_like(whole["norm.weight"])}, "only zeros in norm.weight"),
+    ):
+        assert words in errors(lint_draft(changed(tmp_path / name, **values), target)), name
+
+
+def test_a_nan_of_eight_bits_is_one(tmp_path: Path) -> None:
+    from draftsmith.trainers.weights import count_not_finite, read_tensors
+
+    table, body = {}, bytes([0x7F, 0xFF, 0x7E, 0x08])
+    for place, dtype in enumerate(("F8_E4M3", "F8_E5M2", "F8_E8M0")):
+        table[dtype] = {"dtype": dtype, "shape": [4], "data_offsets": [place * 4, place * 4 + 4]}
+    text = json.dumps(table).encode()
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + body * 3)
+    found = read_tensors((tmp_path / "w.safetensors",))
+    assert [count_not_finite(found[name]) for name in ("F8_E4M3", "F8_E5M2", "F8_E8M0")] == [2, 3, 1]
+
+
+def test_weights_larger_than_any_draft_are_not_read(tmp_path: Path, target: TargetFacts) -> None:
+    """A file with holes claims any size for nothing: two terabytes here."""
+    folder = write_checkpoint(tmp_path / "d")
+    path, size = folder / "model.safetensors", 2**41
+    raw = path.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    table, body = json.loads(raw[8 : 8 + length]), raw[8 + length :]
+    table["mask_hidden"] = {"dtype": "F16", "shape": [size // 2], "data_offsets": [len(body), len(body) + size]}
+    text = json.dumps(table).encode()
+    with path.open("wb") as out:
+        out.write(struct.pack("<Q", len(text)) + text + body)
+        out.truncate(8 + len(text) + len(body) + size)
+    assert "no draft is so large" in errors(lint_draft(folder, target))
+
+
+def test_a_file_is_what_its_bytes_are_and_not_what_its_name_says(tmp_path: Path, target: TargetFacts) -> None:
+    for number, (name, body, words) in enumerate((
+        ("vocab.txt", pickle.dumps(print, protocol=4), "pickles or archives"),
+        ("weights.dat", b"PK\x03\x04data.pkl", "pickles or archives"),
+        ("NOTICE", b"#!/bin/sh\nexit", "programs: NOTICE"),
+        ("README", b"\x7fELF\x02\0", "programs: README"),
+        ("x.so.1", b"x", "programs: x.so.1"),
+        ("x.PT2", b"x", "pickles or archives"),
+    )):  # fmt: skip
+        folder = clean(tmp_path / str(number))
+        (folder / name).write_bytes(body)
+        assert words in errors(lint_draft(folder, target)), name
+    folder = clean(tmp_path / "good")
+    (folder / "README.md").write_text("# Draft, naïve\n" * 600)
+    (folder / "tokenizer.model").write_bytes(b"\x0a\x0e\xff\0")
+    (folder / "figure.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
+    assert not errors(lint_draft(folder, target))
+    (folder / "events.out.tfevents.7").write_bytes(b"\x18\0\0\xff")
+    warned = [f.sentence for f in lint_draft(folder, target).at("warn")]
+    assert any("events.out.tfevents.7" in sentence for sentence in warned)
+
+
+def test_weights_whose_header_is_as_long_as_a_pickle_s_mark_are_weights(tmp_path: Path, target: TargetFacts) -> None:
+    """A length of 1,408 bytes is written 80 05, as protocol 5 of pickle begins."""
+    folder = clean(tmp_path / "d")
+    path = folder / "model.safetensors"
+    raw = path.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    wanted = 0x0580 + 0x10000 * (length >> 16) + (0x10000 if length % 0x10000 > 0x0580 else 0)
+    path.write_bytes(struct.pack("<Q", wanted) + raw[8 : 8 + length].ljust(wanted) + raw[8 + length :])
+    assert not errors(lint_draft(folder, target))
+
+
+def test_code_that_another_file_of_the_folder_asks_for(tmp_path: Path, target: TargetFacts) -> None:
+    folder = write_checkpoint(tmp_path / "d")
+    (folder / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["t.T", null]}}')
+    assert "tokenizer_config.json asks for code" in errors(lint_draft(folder, target))
+
+
+def test_values_of_a_foreign_config_forge_no_line_and_flood_nothing(tmp_path: Path, target: TargetFacts) -> None:
+    folder = write_checkpoint(tmp_path / "d")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"dtype": "float16\x1b[2J\nok     files", "eagle_aux_hidden_state_layer_ids": list(range(50_000))}
+    (folder / "config.json").write_text(json.dumps(config))
+    text = "".join(finding.sentence + finding.next_step for finding in lint_draft(folder, target).findings)
+    assert "\x1b" not in text
+    assert "\n" not in text
+    assert len(text) < 20_000
+
+
+PROJECTIONS = ("mlp.down_proj", "mlp.gate_proj", "mlp.up_proj", "self_attn.k_proj", "self_attn.o_proj", "self_attn.q_proj", "self_attn.v_proj")  # fmt: skip
+
+
+def quantised(folder: Path, scheme: str) -> Path:
+    """A draft whose projections are written as a scheme writes them."""
+    tensors = draft_tensors()
+    for name in [f"layers.0.{one}" for one in PROJECTIONS]:
+        rows, columns = tensors.pop(f"{name}.weight").shape
+        tensors |= {
+            "awq": {
+                f"{name}.qweight": np.full((columns, rows // 8), 3, np.int32) + np.arange(rows // 8, dtype=np.int32),
+                f"{name}.qzeros": np.ones((1, max(1, rows // 8)), np.int32),
+                f"{name}.scales": np.ones((1, rows), np.float16),
+            },
+            "packed": {
+                f"{name}.weight_packed": np.arange(rows * columns // 8, dtype=np.int32).reshape(rows, -1),
+                f"{name}.weight_scale": np.ones((rows, 1), np.float16),
+                f"{name}.weight_shape": np.array([rows, columns]),
+            },
+            "nvfp4": {
+                f"{name}.weight": np.arange(rows * columns // 2, dtype=np.uint32).astype(np.uint8).reshape(rows, -1),
+                f"{name}.weight_scale_2": np.ones(1, np.float32),
+                f"{name}.input_scale": np.ones(1, np.float32),
+            },
+            "bitsandbytes": {
+                f"{name}.weight": np.arange(rows * columns // 2, dtype=np.uint32).astype(np.uint8).reshape(-1, 1),
+                f"{name}.weight.absmax": np.ones(4, np.float32),
+                f"{name}.weight.quant_state.bitsandbytes__nf4": np.ones(90, np.uint8),
+            },
+            "too short": {
+                f"{name}.qweight": np.ones((3, 3), np.int32),
+                f"{name}.scales": np.ones((1, rows), np.float16),
+            },
+        }[scheme]
+    clean(folder)
+    save_file(tensors, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": {"quant_method": scheme}}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("scheme", ["awq", "packed", "nvfp4", "bitsandbytes", "too short"])
+def test_drafts_in_the_form_of_every_scheme_that_engines_load(tmp_path: Path, target: TargetFacts, scheme: str) -> None:
+    found = errors(lint_draft(quantised(tmp_path / "d", scheme), target))
+    assert ("tensors are missing" in found) == (scheme == "too short"), found
+    assert bool(found) == (scheme == "too short"), found
+    folder = quantised(tmp_path / "plain", scheme)
+    config = json.loads((folder / "config.json").read_text())
+    del config["quantization_config"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert errors(lint_draft(folder, target)), "nothing tells the engine that it is quantised"
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="the collection of cases is not beside this repository")

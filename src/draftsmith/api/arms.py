@@ -199,11 +199,12 @@ def _lint(arm: Arm, config: Config) -> None:
         return
     if arm.speculation and arm.speculation.method in WHOLE_MODELS:
         return
-    from draftsmith.api.drafts import served_tokens
-    from draftsmith.trainers.lint import lint_draft
+    from draftsmith.trainers.lint import lint_draft, served_tokens
 
     target = wiring.target(config, Path(config.target))
-    report = lint_draft(model, target, served_tokens=served_tokens(config, target), engine=config.engine.kind)
+    report = lint_draft(
+        model, target, served_tokens=served_tokens(config.engine.max_model_len, target), engine=config.engine.kind
+    )
     if not report.passed:
         words = "; ".join(finding.sentence for finding in report.at("error"))
         raise RefusedError(f"arm {arm.name!r}: the draft does not pass lint: {words}", "see `draftsmith lint`")

@@ -35,10 +35,10 @@ class Converted(Frozen):
 
 def lint(config: Config, draft: Path | str, *, parent: Path | None = None) -> LintReport:
     """Check a draft's folder against the configured target. `parent`: the draft that a warm start began from."""
-    from draftsmith.trainers.lint import lint_draft
+    from draftsmith.trainers.lint import lint_draft, served_tokens
 
     target = require_target(config)
-    tokens = served_tokens(config, target)
+    tokens = served_tokens(config.engine.max_model_len, target)
     return lint_draft(Path(draft), target, served_tokens=tokens, parent=parent, engine=config.engine.kind)
 
 
@@ -149,20 +149,13 @@ def _site(config: Config) -> tuple[Any, Any]:
 
 def require_clean_drafts(config: Config, target: TargetFacts) -> None:
     """Raise RefusedError if a draft of `compare.drafts` does not pass lint: it would be served by the engine."""
-    from draftsmith.trainers.lint import lint_draft
+    from draftsmith.trainers.lint import lint_draft, served_tokens
 
     for folder in config.compare.drafts:
-        tokens = served_tokens(config, target)
+        tokens = served_tokens(config.engine.max_model_len, target)
         report = lint_draft(Path(folder), target, served_tokens=tokens, engine=config.engine.kind)
         if not report.passed:
             words = "; ".join(finding.sentence for finding in report.at("error"))
             raise RefusedError(
                 f"compare.drafts: {Path(folder).name} does not pass lint: {words}", "see `draftsmith lint`"
             )
-
-
-def served_tokens(config: Config, target: TargetFacts) -> int:
-    """The longest context a draft will serve: as configured; where nothing is, no longer than the target reaches."""
-    configured = "max_model_len" in config.engine.model_fields_set
-    length = config.engine.max_model_len
-    return length if configured else min(length, target.max_position_embeddings)

@@ -10,7 +10,7 @@ from draftsmith.contract.errors import DraftsmithError, PrerequisiteError
 from draftsmith.contract.fit import Fit
 from draftsmith.kit import gpu, hardware
 from draftsmith.trainers import fit as arithmetic
-from draftsmith.trainers.target_config import read_config
+from draftsmith.trainers.target_config import read_config, text_config
 
 ASSUMED_GIB = 79.6  # an 80 GB card as its driver counts it: for GPUs that cannot be looked at from here
 MORE_MEMORY = "use GPUs with more memory, more of them, or an FP8 release of the model"
@@ -61,10 +61,11 @@ def fit_of(config: Config, folder: Path, weight_bytes: int, here: Room, resident
 
 
 def sized(config: Config, folder: Path, weight_bytes: int) -> Config:
-    """The configuration with its GPUs a server settled. It stays as it is where one is enough, or somebody said how many.
+    """The configuration with context and GPUs of a server settled. GPUs stay as they are where one is enough, or somebody said how many.
 
     Raises PrerequisiteError for a target that does not fit, with the arithmetic.
     """
+    config = _within_reach(config, folder)
     here = room(config)
     if here is None:
         return config
@@ -73,6 +74,15 @@ def sized(config: Config, folder: Path, weight_bytes: int) -> Config:
     if found.gpus == config.engine.gpus_a_server:
         return config
     return config.model_copy(update={"engine": config.engine.model_copy(update={"gpus": found.gpus})})
+
+
+def _within_reach(config: Config, folder: Path) -> Config:
+    """With a context that the target reaches, where nobody said another: engines refuse to start with more positions than it has."""
+    reach = text_config(read_config(folder)).get("max_position_embeddings")
+    usual = type(config.engine).model_fields["max_model_len"].default
+    if not isinstance(reach, int) or not 0 < reach < usual or config.engine.max_model_len != usual:
+        return config
+    return config.model_copy(update={"engine": config.engine.model_copy(update={"max_model_len": reach})})
 
 
 def require_fit(found: Fit, here: Room, config: Config) -> None:

@@ -17,6 +17,7 @@ from draftsmith.trainers.weights import Tensor, read_tensors, shown, stray_files
 
 Method = Literal["eagle3", "dflash", "peagle"]
 EngineName = Literal["vllm", "sglang"]
+MOST_TENSORS = 20_000  # experts of a draft that is a mixture, with their scales, included
 AUX, DFLASH_AUX = "eagle_aux_hidden_state_layer_ids", "aux_hidden_state_layer_ids"
 
 
@@ -66,6 +67,9 @@ def read_draft(folder: Path, engine: EngineName = "vllm") -> Draft:
             f"{', '.join(shown(path.name) for path in stray)} lies beside the weights: the engine may load it as well, or instead",
             "keep the weights alone in the folder: package the draft's checkpoint again",
         )
+    tensors = read_tensors(files)
+    if len(tensors) > MOST_TENSORS:
+        raise InputError(f"{len(tensors):,} tensors: a draft has a few", "point to the folder of a draft")
     hidden = _size(layer, "hidden_size")
     vocab = _size(layer, "vocab_size")
     key, ids = _layer_ids(config, method, engine)
@@ -81,7 +85,7 @@ def read_draft(folder: Path, engine: EngineName = "vllm") -> Draft:
         target_hidden_size=_size(config, "target_hidden_size", hidden),
         vocab_size=vocab,
         draft_vocab_size=_size(config, "draft_vocab_size", vocab),
-        tensors={name.replace("midlayer.", "layers.0."): t for name, t in read_tensors(files).items()},
+        tensors={name.replace("midlayer.", "layers.0."): t for name, t in tensors.items()},
     )
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from draftsmith.contract.config import EngineConfig
 from draftsmith.contract.draft import DraftManifest, Finding, LintReport, TargetFacts
 from draftsmith.contract.errors import InputError
-from draftsmith.trainers import lint_config, lint_engine, lint_files, lint_weights
+from draftsmith.trainers import lint_config, lint_engine, lint_files, lint_filled, lint_weights
 from draftsmith.trainers.draft_folder import EngineName, read_draft
 from draftsmith.trainers.findings import Case, error, warn
 
@@ -28,8 +29,8 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("sharing", lint_weights.check_sharing),
     ("dtype", lint_weights.check_dtype),
     ("vocabulary map", lint_weights.check_vocabulary_map),
-    ("finite", lint_weights.check_finite),
-    ("filled", lint_weights.check_filled),
+    ("finite", lint_filled.check_finite),
+    ("filled", lint_filled.check_filled),
     ("manifest", lint_files.check_manifest),
     ("parent", lint_files.check_parent),
 )
@@ -66,6 +67,12 @@ def lint_draft(
         except (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as problem:
             findings.append(_malformed(name, problem))
     return _report(folder, findings)
+
+
+def served_tokens(configured: int, target: TargetFacts) -> int:
+    """The longest context that is served, in tokens: as configured; where nobody said so, no longer than the target reaches."""
+    usual = EngineConfig.model_fields["max_model_len"].default
+    return configured if configured != usual else min(configured, target.max_position_embeddings)
 
 
 def _manifest(folder: Path, findings: list[Finding]) -> DraftManifest | None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from draftsmith.contract.base import digest
 from draftsmith.contract.draft import Finding
 from draftsmith.contract.errors import InputError
 from draftsmith.kit.files import sha256_file
+from draftsmith.trainers.contents import Kind, kind_of
 from draftsmith.trainers.draft_folder import Draft
-from draftsmith.trainers.findings import Case, error, ok, warn
-from draftsmith.trainers.target import PICKLES
-from draftsmith.trainers.target_config import read_config, walk
-from draftsmith.trainers.weights import shown, stray_files, weight_files
+from draftsmith.trainers.findings import Case, error, ok, some, warn
+from draftsmith.trainers.target_config import walk
+from draftsmith.trainers.weights import read_object, shown, stray_files, weight_files
 
 MANIFEST = "draft-manifest.json"
-CODE_SUFFIXES = (".py", ".so", ".pyc", ".sh", ".ipynb")
+MOST_FILES = 10_000
 CODE_KEYS = frozenset({"auto_map", "trust_remote_code", "custom_pipelines", "_target_", "quantization_code"})
 PRIVATE_FILES = frozenset({"train_command.txt", "training_state.json", "run.yaml"})
 
@@ -26,7 +27,10 @@ def check_files(folder: Path) -> Iterator[Finding]:
     if not folder.is_dir():
         yield error("files", f"{folder} is no folder", "point to the folder of a draft")
         return
-    entries = sorted(folder.rglob("*"))
+    entries = sorted(islice(folder.rglob("*"), MOST_FILES + 1))
+    if len(entries) > MOST_FILES:
+        yield error("files", f"more than {MOST_FILES:,} files: no draft has so many", "point to the folder of a draft")
+        return
     names = [shown(str(path.relative_to(folder))) for path in entries if path.is_file()]
     found = []
     if odd := [
@@ -37,20 +41,32 @@ def check_files(folder: Path) -> Iterator[Finding]:
         found.append(
             error(
                 "files",
-                f"neither plain files nor folders: {', '.join(odd)}",
+                f"neither plain files nor folders: {some(odd)}",
                 "copy the draft's own files into a folder",
             )
         )
-    if programs := [name for name in names if name.lower().endswith(CODE_SUFFIXES)]:
+    kinds: dict[Kind, list[str]] = {}
+    for path in entries:
+        if path.is_file():
+            kinds.setdefault(kind_of(path), []).append(shown(str(path.relative_to(folder))))
+    if programs := kinds.get("program"):
         found.append(
-            error("files", f"the folder holds programs: {', '.join(programs)}", "package the checkpoint: it keeps none")
+            error("files", f"the folder holds programs: {some(programs)}", "package the checkpoint: it keeps none")
         )
-    if pickles := [name for name in names if name.lower().endswith((*PICKLES, ".dill", ".npy", ".npz"))]:
+    if pickles := kinds.get("pickle"):
         found.append(
             error(
                 "files",
-                f"the folder holds pickles, which can run code when read: {', '.join(pickles)}",
+                f"the folder holds pickles or archives, which can run code when read: {some(pickles)}",
                 "package the checkpoint: it keeps safetensors only",
+            )
+        )
+    if unknown := kinds.get("unknown"):
+        found.append(
+            warn(
+                "files",
+                f"neither text nor safetensors, and not looked at: {some(unknown)}",
+                "remove what the engine does not need",
             )
         )
     if left := [name for name in names if name in PRIVATE_FILES]:
@@ -59,16 +75,21 @@ def check_files(folder: Path) -> Iterator[Finding]:
                 "files", f"left over from training: {', '.join(left)}", "package the checkpoint before it is passed on"
             )
         )
-    try:
-        keys = sorted({key for key, _ in walk(read_config(folder)) if key in CODE_KEYS})
-    except InputError:
-        keys = []  # reported once, when the draft itself is read
-    except RecursionError:
-        keys = ["(nested too deeply to read)"]
-    if keys:
-        found.append(
-            error("files", f"config.json asks for code of its own: {', '.join(keys)}", "remove the keys, or package it")
-        )
+    for path in sorted({folder / "config.json", *folder.glob("*config*.json")}):
+        try:
+            keys = sorted({key for key, _ in walk(read_object(path)) if key in CODE_KEYS})
+        except InputError:
+            continue  # config.json is reported once, when the draft itself is read; the others no engine could read
+        except RecursionError:
+            keys = ["(nested too deeply to read)"]
+        if keys:
+            found.append(
+                error(
+                    "files",
+                    f"{path.name} asks for code of its own: {', '.join(keys)}",
+                    "remove the keys, or package it",
+                )
+            )
     yield from found or [ok("files", "safetensors and plain files only")]
 
 

@@ -1,31 +1,16 @@
-"""Checks of the tensors: shapes, sharing, precision, vocabulary map, finite values."""
+"""Checks of the tensors: shapes, sharing, precision, vocabulary map."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
 from draftsmith.contract.draft import Finding
-from draftsmith.contract.errors import InputError
 from draftsmith.trainers.draft_shapes import UNSHAPED, expected_tensors
-from draftsmith.trainers.findings import Case, error, ok, warn
-from draftsmith.trainers.stand_in import find_ends
+from draftsmith.trainers.findings import Case, error, ok, some, warn
+from draftsmith.trainers.quantised import belongs, is_quantised, packed
 from draftsmith.trainers.target import DTYPES
 from draftsmith.trainers.vocabulary_map import read_map
-from draftsmith.trainers.weights import (
-    Tensor,
-    all_zero,
-    count_not_finite,
-    read_tensors,
-    row_likeness,
-    shown,
-    weight_files,
-)
-
-SHOWN = 4
-FLOATS = ("BF16", "F16", "F32", "F64")
-UNLIKE, ALIKE = 0.5, 0.98  # cosine of embedding rows
 
 
 def check_shapes(case: Case) -> Iterator[Finding]:
@@ -40,12 +25,12 @@ def check_shapes(case: Case) -> Iterator[Finding]:
         )
         return
     shapes, optional = expected
-    missing = sorted(name for name in shapes if name not in draft.tensors and name not in optional)
-    quantised = isinstance(draft.config.get("quantization_config"), dict)
+    in_place = {name for name, shape in shapes.items() if is_quantised(draft) and packed(draft.tensors, name, shape)}
+    missing = sorted(shapes.keys() - draft.tensors.keys() - optional - in_place)
     extra = sorted(
         name
-        for name in draft.tensors
-        if name not in shapes and name not in UNSHAPED and not (quantised and _of_quantised(name, shapes))
+        for name in draft.tensors.keys() - shapes.keys() - UNSHAPED
+        if not (is_quantised(draft) and belongs(name, shapes))
     )
     if draft.draft_vocab_size == draft.vocab_size and (held := [name for name in ("d2t", "t2d") if name in extra]):
         extra = [name for name in extra if name not in held]
@@ -57,10 +42,10 @@ def check_shapes(case: Case) -> Iterator[Finding]:
     wrong = [
         f"{name} is {list(draft.tensors[name].shape)}, expected {list(shape)}"
         for name, shape in shapes.items()
-        if name in draft.tensors and draft.tensors[name].shape != shape
+        if name in draft.tensors and draft.tensors[name].shape != shape and name not in in_place
     ]
     found = [
-        error("shapes", f"{sentence}: {_some(names)}", "export the draft again; config.json and weights do not match")
+        error("shapes", f"{sentence}: {some(names)}", "export the draft again; config.json and weights do not match")
         for sentence, names in (
             ("tensors are missing", missing),
             ("the engine has no place for", extra),
@@ -69,73 +54,6 @@ def check_shapes(case: Case) -> Iterator[Finding]:
         if names
     ]
     yield from found or [ok("shapes", f"{len(draft.tensors)} tensors with the shapes that config.json implies")]
-
-
-SCALES = (
-    "weight_scale",
-    "weight_zero_point",
-    "weight_scale_inv",
-    "weight_shape",
-    "weight_g_idx",
-    "input_scale",
-    "weight_packed",
-)
-
-
-def _of_quantised(name: str, shapes: Mapping[str, object]) -> bool:
-    """Whether a tensor belongs to a quantised weight that config.json implies: its scale, its zero point, its packed form."""
-    stem, _, last = name.rpartition(".")
-    return last in SCALES and f"{stem}.weight" in shapes
-
-
-def check_filled(case: Case) -> Iterator[Finding]:
-    """Weights were filled: none is zero throughout, and embeddings and head are like the target's where the trainers copy them."""
-    draft = case.draft
-    empty = sorted(
-        name
-        for name, tensor in draft.tensors.items()
-        if tensor.dtype in FLOATS and len(tensor.shape) > 1 and all_zero(tensor)
-    )
-    found = []
-    if empty:
-        found.append(
-            error(
-                "filled",
-                f"only zeros in {_some(empty)}: it was never filled",
-                "export the draft again, with its weights",
-            )
-        )
-    own = draft.tensors.get("embed_tokens.weight")
-    if own is not None and "embed_tokens.weight" not in empty:
-        like = _likeness(case, own)
-        if like is not None and like < UNLIKE:
-            found.append(
-                error(
-                    "filled",
-                    f"its embeddings are not the target's (likeness {like:.2f}, 1 = the same): they were never filled, or are of another target",
-                    "export the draft with the target's embeddings",
-                )
-            )
-        elif like is not None and like < ALIKE:
-            found.append(
-                warn(
-                    "filled",
-                    f"its embeddings differ from the target's (likeness {like:.2f})",
-                    "trained on purpose? then ignore this",
-                )
-            )
-    yield from found or [ok("filled", "no weight is empty, embeddings are the target's where both have them")]
-
-
-def _likeness(case: Case, own: Tensor) -> float | None:
-    """Mean cosine of sampled rows of the draft's embeddings and the target's; None where they cannot be compared."""
-    try:
-        theirs = find_ends(read_tensors(weight_files(Path(case.target.path)))).embeddings
-    except (InputError, OSError):
-        return None
-    if own.shape != theirs.shape:
-        return None
-    return row_likeness(own, theirs)
 
 
 def check_sharing(case: Case) -> Iterator[Finding]:
@@ -185,6 +103,14 @@ def check_dtype(case: Case) -> Iterator[Finding]:
     if not sizes:
         yield error("dtype", "there is no floating tensor", "export the draft again")
         return
+    whole = [
+        name
+        for name, tensor in case.draft.tensors.items()
+        if name.endswith(".weight") and not tensor.dtype.startswith(("F", "BF"))
+    ]
+    if whole and not is_quantised(case.draft):
+        yield error("dtype", f"whole numbers in {some(sorted(whole))}, and config.json says nothing of a quantisation",
+                    "export the draft again")  # fmt: skip
     names = [DTYPES.get(dtype, dtype) for dtype, _ in sizes.most_common()]
     said = str(case.draft.config.get("dtype") or case.draft.config.get("torch_dtype") or names[0])
     found = []
@@ -234,22 +160,3 @@ def check_vocabulary_map(case: Case) -> Iterator[Finding]:
             "it differs from that of the draft it was started from: every output row means another token",
             "start afresh, or keep the parent's vocabulary",
         )
-
-
-def check_finite(case: Case) -> Iterator[Finding]:
-    """No NaN, no infinity."""
-    bad = {name: count for name, tensor in case.draft.tensors.items() if (count := count_not_finite(tensor))}
-    if bad:
-        yield error(
-            "finite",
-            f"NaN or infinite values in {_some([f'{name} ({count})' for name, count in bad.items()])}",
-            "take an earlier checkpoint; embeddings or heads full of NaN were never filled from the target",
-        )
-    else:
-        yield ok("finite", "all values are finite")
-
-
-def _some(names: list[str]) -> str:
-    rest = len(names) - SHOWN
-    names = [shown(name) for name in names]
-    return "; ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -34,11 +34,16 @@ ITEM_BYTES = {
 }  # fmt: skip
 # All exponent bits set means infinity or NaN: (word type, mask).
 _NOT_FINITE = {
+    "F8_E4M3": ("u1", 0x7F),  # no infinity: all ones is NaN
+    "F8_E5M2": ("u1", 0x7C),
+    "F8_E8M0": ("u1", 0xFF),
     "F64": ("<u8", 0x7FF0000000000000),
     "BF16": ("<u2", 0x7F80),
     "F16": ("<u2", 0x7C00),
     "F32": ("<u4", 0x7F800000),
 }
+# Everything but the sign: (word type, mask).
+_BITS = {"BF16": ("<u2", 0x7FFF), "F16": ("<u2", 0x7FFF), "F32": ("<u4", 0x7FFFFFFF)}
 _NUMPY = {"BOOL": "?", "U8": "u1", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "F16": "<f2", "F32": "<f4"}
 
 
@@ -99,9 +104,10 @@ def stray_files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(set(folder.glob("*.safetensors")) - set(weight_files(folder))))
 
 
-def shown(name: str) -> str:
-    """A name from a foreign file for a message: what steers a terminal or breaks a line is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)[:200]
+def shown(text: str, longest: int = 200) -> str:
+    """Text from a foreign file for a message: what steers a terminal or breaks a line is escaped, the rest of a long one left out."""
+    kept = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:longest])
+    return kept if len(text) <= longest else f"{kept}..."
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -148,7 +154,7 @@ def read_array(tensor: Tensor) -> np.ndarray:
 
 
 def count_not_finite(tensor: Tensor) -> int:
-    """How many values are NaN or infinite. 0 for integers and 8-bit floats, which are not looked at."""
+    """How many values are NaN or infinite. 0 for integers."""
     import numpy as np
 
     if tensor.dtype not in _NOT_FINITE:
@@ -164,32 +170,48 @@ def count_not_finite(tensor: Tensor) -> int:
     return total
 
 
-def all_zero(tensor: Tensor) -> bool:
-    """Whether every byte is zero. Stops at the first that is not."""
-    left = tensor.size
+def only_value(tensor: Tensor) -> float | int | None:
+    """The one magnitude that every value has; None where they differ, as they do in weights that were filled."""
+    import numpy as np
+
+    word, mask = _BITS.get(tensor.dtype, ("u1", 0xFF))
+    first, left = None, tensor.size
     with tensor.file.open("rb") as source:
         source.seek(tensor.start)
         while left > 0 and (raw := source.read(min(SCAN_BYTES, left))):
-            if raw.count(0) != len(raw):
-                return False
+            bits = np.frombuffer(raw, dtype=word) & np.array(mask, dtype=word)
+            first = bits[0] if first is None else first
+            if (bits != first).any():
+                return None
             left -= len(raw)
-    return tensor.size > 0
+    if first is None:
+        return None
+    value = np.array([first], dtype=word)
+    if tensor.dtype == "BF16":
+        return float((value.astype("<u4") << 16).view("<f4")[0])
+    return float(value.view(_NUMPY[tensor.dtype])[0]) if tensor.dtype in ("F16", "F32") else int(first)
 
 
-def row_likeness(left: Tensor, right: Tensor, rows: int = 64) -> float | None:
-    """Mean cosine between the same sampled rows of two matrices of one shape; None for types that are not plain floats."""
+def row_likeness(left: Tensor, right: Tensor, rows: int = 256) -> tuple[float, ...]:
+    """Cosines between the same sampled rows of two matrices of one width, of those that `right` fills.
+
+    0 for a row that `left` leaves empty. Nothing for types that are not plain floats, or for other widths.
+    """
     import numpy as np
 
-    if len(left.shape) != 2 or left.shape != right.shape or not {left.dtype, right.dtype} <= {"BF16", "F16", "F32"}:
-        return None
-    places = np.unique(np.linspace(0, left.shape[0] - 1, rows).astype(int))
+    plain = {left.dtype, right.dtype} <= {"BF16", "F16", "F32"}
+    if len(left.shape) != 2 or len(right.shape) != 2 or left.shape[1] != right.shape[1] or not plain:
+        return ()
+    common = min(left.shape[0], right.shape[0])  # a vocabulary may be padded in one of the two
+    places = np.unique(np.linspace(0, common - 1, rows).astype(int))
     cosines = []
     for place in places:
         a, b = (read_row(tensor, int(place)) for tensor in (left, right))
+        if not b.any():
+            continue
         length = float(np.linalg.norm(a) * np.linalg.norm(b))
-        if length > 0:
-            cosines.append(float(a @ b) / length)
-    return sum(cosines) / len(cosines) if cosines else None
+        cosines.append(float(a @ b) / length if length > 0 else 0.0)
+    return tuple(cosines)
 
 
 def read_row(tensor: Tensor, row: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from draftsmith.kit.files import private_dir, read_json, read_lines, write_atomi
 from draftsmith.trainers import choice
 from draftsmith.trainers.base import Step, TrainingTask
 from draftsmith.trainers.draft_folder import read_draft
-from draftsmith.trainers.lint import lint_draft
+from draftsmith.trainers.lint import lint_draft, served_tokens
 from draftsmith.trainers.lint_files import weights_sha256
 from draftsmith.trainers.mask_token import choose_mask
 from draftsmith.trainers.package import for_training, package_draft
@@ -109,7 +109,8 @@ def body(job: Job[TrainPlan]) -> TrainResult | HelperResult:
         trained_tokens=task.train_tokens * config.trainer.epochs,
     )
     parent = Path(config.trainer.warm_start) if config.trainer.warm_start else None
-    report = lint_draft(Path(plan.out), target, served_tokens=config.engine.max_model_len, parent=parent)
+    served = served_tokens(config.engine.max_model_len, target)
+    report = lint_draft(Path(plan.out), target, served_tokens=served, parent=parent)
     errors = [finding.sentence for finding in report.findings if finding.level == "error"]
     if errors:
         raise RefusedError(f"the trained draft does not pass lint: {'; '.join(errors)}", "see `draftsmith lint` on it")
