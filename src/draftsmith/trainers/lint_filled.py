@@ -12,7 +12,7 @@ from draftsmith.trainers.stand_in import NORM_FROM_ONE, find_ends
 from draftsmith.trainers.weights import Tensor, count_not_finite, only_value, read_tensors, row_likeness, weight_files
 
 EMBEDDINGS = "embed_tokens.weight"
-MATRICES = (".weight", ".weight_packed", ".qweight")  # of layers that were not quantised, and of those that were
+FLOATS = ("BF16", "F16", "F32", "F64")  # packed values are not judged: what they mean is in their scales
 MOST_BYTES = 16 << 30  # of all values: what is larger is no draft, and a file with holes may claim any size
 UNLIKE, ALIKE = 0.5, 0.98  # cosine of embedding rows
 FOREIGN = 0.25  # share of unlike rows from which the embeddings are not the target's
@@ -59,7 +59,8 @@ def check_filled(case: Case) -> Iterator[Finding]:
 
 def _only(name: str, tensor: Tensor) -> float | None:
     """The one value of a tensor that should have many; None for a filled one, and for what may well be constant."""
-    return only_value(tensor) if f".{name}".endswith(MATRICES) and max(tensor.shape, default=0) > 1 else None
+    judged = f".{name}".endswith(".weight") and tensor.dtype in FLOATS and max(tensor.shape, default=0) > 1
+    return only_value(tensor) if judged else None
 
 
 def _embeddings(cosines: tuple[float, ...]) -> list[Finding]:
