@@ -2,6 +2,7 @@
 
 base.py              what a trainer must be able to do
 choice.py            choosing the checkpoint: by acceptance on validation rows, never by loss
+contents.py          what a file is by its first bytes, whatever its name says
 convert.py           a draft's folder rewritten for another engine
 draft_card.py        README.md of a packaged draft: what it is, what it is for, how to serve it, and what its numbers are not
 draft_config.py      config.json of a packaged draft
@@ -15,11 +16,13 @@ lint.py              everything that can be said about a draft folder without lo
 lint_config.py       checks of config.json: layers, sizes, switches and rotary embedding
 lint_engine.py       whether the engine that will serve a draft can serve it as it was trained
 lint_files.py        checks of the folder itself, of its manifest, and against the draft it was started from
-lint_weights.py      checks of the tensors: shapes, sharing, precision, vocabulary map, finite values
+lint_filled.py       checks of the values: none is NaN, none was left unfilled, embeddings are the target's
+lint_weights.py      checks of the tensors: shapes, sharing, precision, vocabulary map
 mask_token.py        which token of the vocabulary a block draft reads where it has to fill in
 model_size.py        how large a target is and what one decode step reads of it, from its config.json alone
 package.py           from a trainer's checkpoint to the folder that an engine loads and a person can check
 precision.py         which precision a target may have
+quantised.py         tensors of quantised weights, beside a weight and in its place
 specforge.py         training through SpecForge: its data, its command, its checkpoints
 specforge_config.py  what SpecForge is told: its draft configuration (JSON) and its run configuration (YAML)
 specforge_env.py     whether an interpreter has SpecForge
