@@ -102,6 +102,16 @@ class Bench:
 
     def call(self, words: list[str], code: int = 0) -> dict[str, Any]:
         """One command with --json; returns what it printed last."""
+        value: dict[str, Any] = json.loads("{" + self.printed(words, code).split("\n{")[-1].removeprefix("{"))
+        return value
+
+    def call_list(self, words: list[str]) -> list[dict[str, Any]]:
+        """The same of a command that prints a list."""
+        value: list[dict[str, Any]] = json.loads(self.printed(words))
+        return value
+
+    def printed(self, words: list[str], code: int = 0) -> str:
+        """What one command with --json prints."""
         said, told = io.StringIO(), io.StringIO()
         for name, value in self.env.items():
             self.patch.setenv(name, value)
@@ -117,8 +127,7 @@ class Bench:
             main()
         self.said = said.getvalue()
         assert (end.value.code or 0) == code, f"{told.getvalue()}\n{self.said}"
-        value: dict[str, Any] = json.loads("{" + told.getvalue().split("\n{")[-1].removeprefix("{"))
-        return value
+        return told.getvalue()
 
     def _in_place(self, _: str, request: Path, console: Any) -> None:
         """The job in this process: its progress goes to the console as it would from its file."""

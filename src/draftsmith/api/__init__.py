@@ -2,8 +2,10 @@
 protocol. It never prints, never reads a global, and imports nothing of the command line.
 
     arms.py          arms from the command line
+    atlases.py       what the cells of a campaign say together, and the GPU's counters beside them
     baselines.py     a campaign beside an earlier one: what moved beyond noise
     nodes.py         a Slurm node taken out of service for a quiet window, and given back
+    campaigns.py     arms measured at the shapes of a profile, a cell each
     canaries.py      canaries in Kubernetes: planned, up, down, swept; and the patch that a promotion would be
     checks.py        what this machine has and lacks, before work starts
     cluster.py       what commands say about a cluster, and what they show of it before anything is done there
@@ -25,6 +27,7 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     runs.py          opening a run: the same request finds its run again, a new one gets a folder of its own
     service.py       carrying out runs, and what stands: the acts of the loop as functions of values
     service_checks.py  what a service needs of this machine beside what the loop needs
+    shipping.py      publishing that remembers: what is in the lake, what waits, what was refused
     settings.py      the request of a command or a notebook
     traffic.py       traffic: measured, compared, replayed against a server, and stood in for by public prompts
     watch.py         reading workspaces again and again, cheaply: what a page, a scrape and a terminal ask for
@@ -36,8 +39,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from draftsmith.api.atlases import Correlated as Correlated
+    from draftsmith.api.atlases import atlas_aggregate as atlas_aggregate
+    from draftsmith.api.atlases import dcgm_correlate as dcgm_correlate
+    from draftsmith.api.atlases import report_render as report_render
     from draftsmith.api.baselines import BaselineDiff as BaselineDiff
     from draftsmith.api.baselines import baseline_diff as baseline_diff
+    from draftsmith.api.campaigns import Campaign as Campaign
+    from draftsmith.api.campaigns import CampaignRequest as CampaignRequest
+    from draftsmith.api.campaigns import campaign_init as campaign_init
+    from draftsmith.api.campaigns import cell_run as cell_run
+    from draftsmith.api.campaigns import find_campaign as find_campaign
     from draftsmith.api.canaries import (
         canaries_up as canaries_up,
     )
@@ -125,6 +137,7 @@ if TYPE_CHECKING:
     )
     from draftsmith.api.lake import ask_lake as ask_lake
     from draftsmith.api.lake import ship as ship
+    from draftsmith.api.lake import ship_campaign as ship_campaign
     from draftsmith.api.lake import ship_run as ship_run
     from draftsmith.api.nodes import drain_node as drain_node
     from draftsmith.api.nodes import resume_node as resume_node
@@ -160,6 +173,8 @@ if TYPE_CHECKING:
     )
     from draftsmith.api.settings import configure as configure
     from draftsmith.api.settings import override as override
+    from draftsmith.api.shipping import Shipment as Shipment
+    from draftsmith.api.shipping import ship_waiting as ship_waiting
     from draftsmith.api.traffic import (
         Replayed as Replayed,
     )
@@ -188,9 +203,22 @@ if TYPE_CHECKING:
 
 # Loaded when it is first used: importing this package costs nothing.
 _PLACES = {
+    "atlases": (
+        "Correlated",
+        "atlas_aggregate",
+        "dcgm_correlate",
+        "report_render",
+    ),
     "baselines": (
         "BaselineDiff",
         "baseline_diff",
+    ),
+    "campaigns": (
+        "Campaign",
+        "CampaignRequest",
+        "campaign_init",
+        "cell_run",
+        "find_campaign",
     ),
     "nodes": (
         "drain_node",
@@ -250,6 +278,7 @@ _PLACES = {
     "lake": (
         "ask_lake",
         "ship",
+        "ship_campaign",
         "ship_run",
     ),
     "plans": (
@@ -271,6 +300,10 @@ _PLACES = {
     "settings": (
         "configure",
         "override",
+    ),
+    "shipping": (
+        "Shipment",
+        "ship_waiting",
     ),
     "traffic": (
         "Replayed",

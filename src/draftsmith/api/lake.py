@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from draftsmith.api.campaigns import find_campaign
 from draftsmith.api.runs import get_run
+from draftsmith.api.shipping import bundle_of, remember
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
 from draftsmith.lake.places import open_place
@@ -19,12 +21,26 @@ def ship(bundle: str | Path, to: str, *, strict: bool = False) -> Shipped:
     `to`: `file:///path` or `s3://bucket/prefix`. The same bundle is published once; a broken upload goes on. `strict`
     refuses tier `draft`. Raises EvidenceError if it does not verify, BackendError if the place breaks off.
     """
-    return put(rows_of(bundle_in(Path(bundle)), strict=strict), open_place(to))
+    found = bundle_in(Path(bundle))
+    sent = put(rows_of(found, strict=strict), open_place(to))
+    remember(found, to, sent)
+    return sent
 
 
 def ship_run(config: Config, to: str, run_id: str | None = None, *, strict: bool = False) -> Shipped:
     """Publish the bundle of a run (the newest without an id). Raises InputError if there is none; see ship."""
     return ship(get_run(config, run_id).folder, to, strict=strict)
+
+
+def ship_campaign(
+    config: Config, to: str, campaign: str | Path | None = None, *, strict: bool = False
+) -> tuple[Shipped, ...]:
+    """Publish every measured cell of a campaign. Raises InputError if none is measured; see ship."""
+    found = find_campaign(config, campaign)
+    places = [found.place(cell) for cell in found.record.cells if bundle_of(found.place(cell))]
+    if not places:
+        raise InputError(f"campaign {found.record.campaign} has no measured cell", "measure one: draftsmith cell run")
+    return tuple(ship(place, to, strict=strict) for place in places)
 
 
 def ask_lake(url: str, question: str) -> Answer:

@@ -65,7 +65,7 @@ def open_loop(request: RunRequest, console: Console, words_of_backend: dict[str,
     require_clean_drafts(config, target)
     sources_sha = digest({path: source_id(path) for path in paths} | further | {"options": {}})
     workspace = private_dir(Path(config.workspace).resolve())
-    words = config.model_dump(mode="json", exclude_defaults=True, exclude={"controller"})  # it is no part of a run
+    words = config.model_dump(mode="json", exclude_defaults=True, exclude={"controller", "lake"})  # no part of a run
     words |= {"backend": words_of_backend} if words_of_backend else {}
     key = digest({"target": target.sha256, "sources": sources_sha, "config": words})
     store = Store(workspace)

@@ -14,6 +14,7 @@ from draftsmith.api.fitting import sized
 from draftsmith.api.places import backend_words, place_jobs, place_of
 from draftsmith.api.runs import RunRequest, get_run, open_loop
 from draftsmith.api.settings import require_target, sources_of
+from draftsmith.api.shipping import ship_waiting
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
@@ -92,6 +93,7 @@ def carry_out(request: RunRequest, console: Console) -> RunView | DryRun:
     if on_canaries(config) and not request.allow_cluster and request.stop_after in AFTER_COMPARE:
         console.note(f"compare and promote use the cluster: without {FLAG} the run stops before them")
     drive(loop)
+    ship_waiting(config, console=console)
     return run_view(loop.run)
 
 

@@ -2,6 +2,7 @@
 
 agents.py    commands for programs and pipelines: the MCP server, and what moved since a baseline
 app.py       the command tree
+campaigns.py commands of campaigns: settled, measured cell by cell, gathered, set beside the GPU's counters
 canary.py    canaries in Kubernetes: planned, up, down, swept; and the patch that a promotion would be
 controller.py  the controller: started, looked at, told
 gate.py      commands of the gate: compare any servers, decide on recorded samples, verify a bundle

@@ -6,6 +6,7 @@ import typer
 
 from draftsmith.cli import (
     agents,
+    campaigns,
     canary,
     controller,
     gate,
@@ -62,6 +63,10 @@ for command, function in {
     "verify": gate.verify,
     "sign": gate.sign,
     "report": loop.report,
+    "campaign": campaigns.campaign,
+    "cell": campaigns.cell,
+    "atlas": campaigns.atlas,
+    "dcgm": campaigns.dcgm,
     "baseline": agents.baseline,
     "publish": lake.publish,
     "lake": lake.lake,

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from draftsmith.cli import options as o
 from draftsmith.cli.output import show
 
+if TYPE_CHECKING:
+    from draftsmith.api import Shipment
+
 
 def publish(
     bundle: Annotated[
-        str | None, typer.Argument(help="bundle, folder of a run, or run id; default: the newest run")
+        str | None, typer.Argument(help="bundle, folder of a run or a campaign, or run id; default: the newest run")
     ] = None,
     to: Annotated[str, typer.Option("--to", help="file:///path or s3://bucket/prefix")] = "",
     strict: Annotated[bool, typer.Option("--strict", help="refuse a verdict of tier draft")] = False,
+    pending: Annotated[
+        bool, typer.Option("--pending", help="send to lake.url whatever of the workspace is not there yet")
+    ] = False,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     json: o.Json = False,
@@ -29,14 +35,37 @@ def publish(
     from draftsmith import api
     from draftsmith.contract.errors import InputError
 
+    settled = o.configuration(config, workspace=workspace)
+    if pending:
+        if not settled.lake.url:
+            raise InputError(
+                "no lake is configured", "set lake.url, or give --to file:///path or --to s3://bucket/prefix"
+            )
+        tried = api.ship_waiting(settled)
+        show([one.model_dump(mode="json") for one in tried], "\n".join(_line(one) for one in tried) or "nothing waits")
+        return
+    to = to or settled.lake.url or ""
+    strict = strict or settled.lake.strict
     if not to:
-        raise InputError("nothing says where to publish", "give --to file:///path or --to s3://bucket/prefix")
+        raise InputError(
+            "nothing says where to publish", "give --to file:///path or --to s3://bucket/prefix, or set lake.url"
+        )
+    if bundle and (Path(bundle) / "campaign.json").is_file():
+        cells = api.ship_campaign(settled, to, bundle, strict=strict)
+        show(
+            [one.model_dump(mode="json") for one in cells], "\n".join(f"{one.campaign}  {one.address}" for one in cells)
+        )
+        return
     if bundle and Path(bundle).is_dir():
         found = api.ship(bundle, to, strict=strict)
     else:
-        found = api.ship_run(o.configuration(config, workspace=workspace), to, bundle, strict=strict)
+        found = api.ship_run(settled, to, bundle, strict=strict)
     state = f"{len(found.written)} objects written" if found.written else "nothing to do, it is there"
     show(found, f"campaign {found.campaign} (tier {found.tier}): {state}\naddress  {found.address}")
+
+
+def _line(one: Shipment) -> str:
+    return f"{one.state:9} {one.address or one.why}"
 
 
 def lake(

@@ -255,7 +255,10 @@ def explain(
 
 
 def report(
-    run_id: o.RunId = None,
+    run_id: Annotated[
+        list[str] | None,
+        typer.Argument(help="run id (default: the newest run); or `render`, and a campaign's id or folder"),
+    ] = None,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="an error unless every phase is in it and its verdict is one of tier `verdict`"),
@@ -264,10 +267,18 @@ def report(
     workspace: o.Workspace = None,
     json: o.Json = False,
 ) -> None:
-    """Write the evidence bundle and report.html of a run from what it has so far, and say which phases are missing."""
+    """Write the evidence bundle and report.html of a run from what it has so far, and say which phases are missing.
+
+    `report render` writes the page of a campaign, from the cells that are measured.
+    """
     from draftsmith import api
 
-    found = api.report(o.configuration(config, workspace=workspace), run_id)
+    settled, words = o.configuration(config, workspace=workspace), list(run_id or [])
+    if words[:1] == ["render"]:
+        page = api.report_render(settled, words[1] if len(words) > 1 else None)
+        show({"report": str(page)}, f"report: {page}")
+        return
+    found = api.report(settled, words[0] if words else None)
     missing = ", ".join(found.missing)
     note = f"\nnot in it, because they are not done: {missing}" if missing else ""
     show(found, f"report: {found.report}{note}")

@@ -1,6 +1,7 @@
 """The load client: sends prompts to a server and times the answers. Times come from the monotonic clock; no text is kept but in
 the access log that was asked for.
 
+    dcgm.py    DCGM's profiling counters with their times, from an exporter's text or from Prometheus
     log.py     from a prompts file to an access log, resumable
     replay.py  replaying prompts against an OpenAI-compatible server, and recording exactly what came back
 """

@@ -3,11 +3,13 @@ value never changes; a field with a default may be added.
 
     access.py       the native access log: one JSON object a line, written by `replay` and by the capture middleware
     base.py         the one base of every value that becomes JSON
+    campaign.py     a campaign: arms measured at the shapes of a profile, and the atlas of what came of them
     cluster.py      what Draftsmith's objects in a Kubernetes cluster have in common
     config.py       draftsmith.toml: every setting, with its meaning at the field
     context.py      numbers that cannot be printed without their context
     control.py      the controller's vocabulary: states, acts, what it saw, what it remembers, and its journal
     corpus.py       corpus/: rows of engine token ids with a loss mask, and the manifest that describes them
+    counters.py     the GPU's own counters beside the trials of a comparison
     draft.py        draft/: a folder that the engine loads, and the manifest beside it
     errors.py       every error Draftsmith raises on purpose
     fit.py          whether a target fits its GPUs: memory by part, for one number of GPUs a server

@@ -297,6 +297,17 @@ class BackendConfig(Frozen):
     options: dict[str, Any] = Field(default_factory=dict, description="back-end settings, see its page in docs/")
 
 
+class LakeConfig(Frozen):
+    """Where finished campaigns are published."""
+
+    url: str | None = Field(
+        None,
+        description="file:///path or s3://bucket/prefix: every run that compared is published there when it ends; one that "
+        "cannot be waits and is sent later",
+    )
+    strict: bool = Field(False, description="publish no verdict of tier `draft`")
+
+
 Way = Literal["eagle3", "dflash", "ngram", "suffix", "deepseek_mtp", "predicted_outputs"]
 TRAINLESS = frozenset({"ngram", "suffix", "deepseek_mtp", "predicted_outputs"})
 
@@ -322,6 +333,7 @@ class Config(Frozen):
     serving: ServingConfig = ServingConfig()
     backend: BackendConfig = BackendConfig()
     controller: Policy = Policy()
+    lake: LakeConfig = LakeConfig()
 
 
 def load_config(path: Path | None) -> Config:

@@ -25,7 +25,8 @@ class Context(Frozen):
     spread: str | None = Field(None, description="mean and standard deviation over the trials")
     backend: str | None = Field(None, description="what sent the requests and took the times")
     rigor: str | None = Field(
-        None, description="L1 times and counters; L2 with clocks, power and memory beside every trial"
+        None,
+        description="L1 times and counters; L2 with clocks, power and memory beside every trial; L3 with DCGM's profiling counters of every arm",
     )
     baseline: str | None = None
     sol_share: str | None = Field(None, description="share of the speed-of-light ceiling, with the ceiling's key")

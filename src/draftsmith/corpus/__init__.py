@@ -3,6 +3,7 @@ out is counted by reason.
 
     answers.py        which logged answers are the target's own, and which prompts it must answer again
     build.py          building corpus/: from access records to rows of the engine's own token ids, split, cleaned and described
+    cell_prompts.py   prompts of an exact length, made of real ones
     dedup.py          what a row says that its template does not, and which rows say nearly the same
     general.py        two dozen everyday requests, written for Draftsmith: (kind, text)
     matching.py       making a corpus look like the traffic

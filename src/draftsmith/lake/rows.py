@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from draftsmith.contract.counters import rigor_level
 from draftsmith.contract.errors import EvidenceError, NoVerdictError, RefusedError
 from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, Trial
 from draftsmith.contract.verdict import Decision
 from draftsmith.kit.files import read_json, read_lines
 from draftsmith.store.bundle_check import VerifyReport, verify_bundle
+from draftsmith.store.counters import read_counters
 
 SCHEMA_VERSION = 1
 TITLE = re.compile(r"^# Source of ([^/\s]+)/(\S+)$")
@@ -68,6 +70,7 @@ def _rows(bundle: Path, report: VerifyReport, decision: Decision, tier: str) -> 
         raise NoVerdictError("there is no trial in this bundle, so there is nothing to publish", "name another bundle")
     started = min(trial.started_unix_s for trial in trials)
     date = datetime.datetime.fromtimestamp(started, tz=datetime.UTC).date().isoformat()
+    campaign = said.get("campaign", campaign)
     key = {"manifest_sha256": report.manifest_sha256, "campaign": campaign}
     arms = {arm.name: arm for arm in plan.arms}
     subject = decision.winner or next((pair.candidate for pair in decision.pairs), None)
@@ -80,6 +83,8 @@ def _rows(bundle: Path, report: VerifyReport, decision: Decision, tier: str) -> 
             "measured_unix_s": started,
             "model": said.get("model"),
             "hardware": said.get("hardware"),
+            "cell": said.get("cell"),
+            "rigor": rigor_level(trials, read_counters(bundle, trials)),
             "outcome": decision.outcome,
             "tier": tier,
             "reason": decision.reason,

@@ -1,4 +1,4 @@
-"""The columns of the lake's tables, version 1. A column is never renamed nor retyped: that would be another version."""
+"""The columns of the lake's tables, version 1. One may be added, and is null before; none is renamed nor retyped: that would be another version."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TABLES = {
     "campaigns": _KEY
     | {"measured_unix_s": pa.float64()}
     | dict.fromkeys(("model", "hardware", "outcome", "tier", "reason", "winner", "candidate", "baseline"), pa.string())
-    | {"primary_point": pa.string()}
+    | {"primary_point": pa.string(), "cell": pa.string(), "rigor": pa.string()}
     | _SPEED
     | {"confidence": pa.float64(), "aa_floor": pa.float64(), "trials": pa.int64(), "nodes": pa.int64()}
     | {"plan_sha256": pa.string(), "samples_sha256": pa.string()}

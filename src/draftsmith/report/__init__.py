@@ -1,10 +1,12 @@
 """The report: one HTML page without scripts, its plots and tables. No number without its context; a missing figure says why.
 
 cells.py           what a table of a report is made of
+counters.py        which readings of the GPU's counters belong to which arm
 next_lever.py      what to try next, what it should bring, and the gate that would prove it
 numbers.py         numbers as text, and the context that goes with every one of them
 page.py            report.html: one file, no scripts, nothing loaded from elsewhere, readable in light, dark and print
 parts.py           what a report is made from
+atlas_page.py      the page of a campaign: every cell, and what it says
 plan_page.py       plan.html: break-even curves and what follows from them
 plots.py           the plots of a report
 plots_draft.py     plots of the draft: acceptance while serving, and training

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from draftsmith.contract.config import ENGINE_KINDS
 from draftsmith.contract.context import Context, Measured
+from draftsmith.contract.counters import RIGOR, GpuCounters, rigor_level
 from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
 from draftsmith.report.parts import ReportParts
 from draftsmith.report.reduce import lengths, tpots
@@ -33,7 +34,7 @@ def base_context(parts: ReportParts) -> Context:
         parallelism=_parallelism(fact),
         serving=_serving(fact),
         backend=_backend(parts) if parts.trials else None,
-        rigor=rigor(parts.trials) if parts.trials else None,
+        rigor=rigor(parts.trials, parts.counters) if parts.trials else None,
         regime=f"{parts.plan.cache_regime} cache" if parts.plan else None,
         baseline=parts.plan.baseline if parts.plan else None,
     )
@@ -238,12 +239,10 @@ def _backend(parts: ReportParts) -> str:
     return f"draftsmith {version}".strip()
 
 
-def rigor(trials: Iterable[Trial]) -> str:
-    """What was really recorded beside the times. Kernel profiles (L3, L4) are not Draftsmith's."""
-    every = [any(key.startswith("gpu_") for key in trial.hardware) for trial in trials]
-    if every and all(every):
-        return "L2 (times, engine counters, clocks and power)"
-    return "L1 (times and engine counters)"
+def rigor(trials: Iterable[Trial], counters: GpuCounters | None = None) -> str:
+    """What was really recorded beside the times. Kernel profiles (L4) are not Draftsmith's."""
+    level = rigor_level(trials, counters)
+    return f"{level} ({RIGOR[level]})"
 
 
 def _spread(trials: tuple[Trial, ...]) -> str | None:

@@ -177,7 +177,14 @@ def _ceiling(parts: ReportParts) -> tuple[Exhibit, ...]:
     return _kept(
         _plot_table(
             "Share of the memory-traffic ceiling", how, tables_machine.speed_of_light(parts), _everywhere(parts)
-        )
+        ),
+        _plot_table(
+            "Counters of the GPU",
+            "Means by DCGM over readings that lie in an arm's own trials alone: share of time in which memory and tensor cores "
+            "were at work.",
+            tables_machine.gpu_counters(parts),
+            _everywhere(parts),
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from draftsmith.contract.context import Context
 from draftsmith.contract.corpus import CorpusManifest
+from draftsmith.contract.counters import GpuCounters
 from draftsmith.contract.draft import DraftManifest, TargetFacts
 from draftsmith.contract.measure import Arm, ComparisonPlan, EngineFacts, OperatingPoint, Trial
 from draftsmith.contract.profile import WorkloadProfile
@@ -46,6 +47,7 @@ class ReportParts:
     hardware: Mapping[str, str] = field(default_factory=dict)
     context: Context | None = None
     sol: SolInputs | None = None
+    counters: GpuCounters | None = None
 
     @cached_property
     def good_trials(self) -> tuple[Trial, ...]:

@@ -46,6 +46,28 @@ def engine_facts(parts: ReportParts) -> Table | None:
     return table(("", *names), rows)
 
 
+def gpu_counters(parts: ReportParts) -> Table | None:
+    """How busy the GPU's memory and tensor cores were, by its own counters; None where none were kept."""
+    if parts.counters is None:
+        return None
+    slots = arm_slots(parts.arms)
+    rows = [
+        (
+            Cell(row.arm, arm=slots.get(row.arm)),
+            row.point,
+            percent(row.dram_active),
+            percent(row.tensor_active),
+            percent(row.sm_active),
+            percent(row.sm_occupancy),
+            Cell(f"{row.samples}", detail=f"{row.trials} of {row.of} trials"),
+        )
+        for row in parts.counters.rows
+    ]
+    return table(
+        ("arm", "point", "DRAM active", "tensor active", "SM active", "occupancy", "readings"), rows, range(2, 7)
+    )
+
+
 def speed_of_light(parts: ReportParts) -> Table | None:
     """How near each arm comes to the memory-traffic floor of TPOT."""
     slots = arm_slots(parts.arms)

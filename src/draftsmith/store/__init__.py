@@ -3,6 +3,7 @@
 attestation.py   signed verdicts: an in-toto statement over a bundle and its draft, in a DSSE envelope beside the bundle
 bundle_check.py  checking a bundle: every file against the manifest, and the verdict against the raw samples
 chain.py         the hash chain of samples.jsonl: each trial names the one before it, the first one names the plan
+counters.py      counters.json beside the samples it belongs to
 evidence.py      an evidence bundle
 retention.py     zero retention: after a run nothing but aggregates and the trained draft remains
 runs.py          runs on disk

@@ -3,7 +3,7 @@
     <out>/<family>/<run-id>/
       SOURCE.md  summary.md  report.html  commands/NN-step.{cmd,plan.json,stdout,stderr,exit}
       plan.json  samples.jsonl  facts.json  verdict.json
-      workload-profile.json  corpus-manifest.json  draft-manifest.json  training.jsonl
+      counters.json  workload-profile.json  corpus-manifest.json  draft-manifest.json  training.jsonl
       MANIFEST.json      sha256 and size of every other file, written last: without it a bundle is unfinished
 
 Laws: a bundle appears whole or not at all. No prompt, answer, key or home folder goes in. Text is scrubbed; what hashes are
@@ -27,6 +27,7 @@ from pydantic import BaseModel
 
 from draftsmith.contract.base import digest
 from draftsmith.contract.corpus import CorpusManifest
+from draftsmith.contract.counters import GpuCounters
 from draftsmith.contract.draft import DraftManifest
 from draftsmith.contract.errors import EvidenceError
 from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
@@ -96,6 +97,7 @@ class BundleParts:
     trials: Iterable[Trial] = ()
     facts: Sequence[tuple[str, EngineFacts]] = ()
     decision: Decision | None = None
+    counters: GpuCounters | None = None
     profile: WorkloadProfile | None = None
     corpus: CorpusManifest | None = None
     draft: DraftManifest | None = None
@@ -165,6 +167,7 @@ def _write_files(folder: Path, parts: BundleParts, scrubber: Scrubber) -> None:
         _refuse(scrubber, "verdict.json", _plain(parts.decision))
         write_json(folder / "verdict.json", parts.decision)
     named: tuple[tuple[str, BaseModel | None], ...] = (
+        ("counters.json", parts.counters),
         ("workload-profile.json", parts.profile),
         ("corpus-manifest.json", parts.corpus),
         ("draft-manifest.json", parts.draft),

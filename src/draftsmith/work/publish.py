@@ -22,8 +22,10 @@ from draftsmith.report.page import render_report
 from draftsmith.report.parts import PhaseTiming, ReportParts
 from draftsmith.report.sol import SolInputs
 from draftsmith.report.summary import summary_md
+from draftsmith.store.counters import read_counters
 from draftsmith.store.evidence import BundleParts, CommandRecord, verify_bundle, write_bundle
 from draftsmith.store.scrub import home
+from draftsmith.work.compare.evidence import place_lines
 from draftsmith.work.job import Job, run_job
 from draftsmith.work.sizes import draft_bytes, sol_inputs
 from draftsmith.work.step_commands import job_commands, started_commands
@@ -40,20 +42,21 @@ def publish(plan: PublishPlan) -> PublishResult:
     target, results = plan.target, plan.results
     parts = report_parts(plan, target, results)
     family = target.architecture.removesuffix("ForCausalLM").lower() or "model"
-    out = Path(plan.out)
+    out, source = Path(plan.out), _source(plan, target)
     bundle = write_bundle(
         out,
         BundleParts(
             family=family,
             run_id=plan.run_id,
-            source=_source(plan, target) | _taken_over(results) | _not_measured(results),
-            summary_md="\n".join([summary_md(parts), *_not_measured(results).values()]),
+            source=source | _taken_over(results) | _not_measured(results),
+            summary_md="\n".join([summary_md(parts), *_not_measured(results).values(), *place_lines(source)]),
             report_html=render_report(parts),
             commands=list(_commands(plan, results)),
             plan=parts.plan,
             trials=parts.trials,
             facts=parts.facts,
             decision=parts.decision,
+            counters=parts.counters,
             profile=parts.profile,
             corpus=parts.corpus,
             draft=parts.draft,
@@ -91,6 +94,7 @@ def report_parts(plan: PublishPlan, target: TargetFacts, results: dict[str, JobR
 
     profile, corpus, draft = output("profile", "profile"), output("corpus", "corpus"), output("train", "draft")
     frozen, verdict, facts = output("compare", "plan"), output("compare", "verdict"), output("compare", "facts")
+    trials = [Trial.model_validate(line) for line in _lines(output("compare", "samples"))]
     return ReportParts(
         run_id=plan.run_id,
         family=target.architecture,
@@ -100,7 +104,7 @@ def report_parts(plan: PublishPlan, target: TargetFacts, results: dict[str, JobR
         draft=DraftManifest.model_validate(read_json(draft / "draft-manifest.json")) if draft else None,
         training=_lines(output("train", "metrics")),
         plan=ComparisonPlan.model_validate(read_json(frozen)) if frozen else None,
-        trials=[Trial.model_validate(line) for line in _lines(output("compare", "samples"))],
+        trials=trials,
         decision=Decision.model_validate(read_json(verdict)) if verdict else None,
         facts=[(arm, EngineFacts.model_validate(f)) for arm, f in read_json(facts)] if facts else (),
         timings=[
@@ -110,6 +114,7 @@ def report_parts(plan: PublishPlan, target: TargetFacts, results: dict[str, JobR
         ],
         hardware={"device": hardware.describe()},
         sol=_sol(plan, target, facts, frozen, draft),
+        counters=read_counters(Path(plan.folder), trials),
     )
 
 
@@ -136,7 +141,8 @@ def _source(plan: PublishPlan, target: TargetFacts) -> dict[str, str]:
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(plan.versions.items())),
         "standing configuration": orjson.dumps(plan.standing).decode(),
         "method": _method(plan),
-    }
+        "campaign": plan.run_id,
+    } | ({"lake": plan.config.lake.url} if plan.config.lake.url else {})
 
 
 def _method(plan: PublishPlan) -> str:

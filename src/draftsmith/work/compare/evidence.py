@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from draftsmith.kit.files import private_dir, read_json, read_lines, write_atomi
 from draftsmith.report.page import render_report
 from draftsmith.report.parts import ReportParts
 from draftsmith.report.summary import summary_md
+from draftsmith.store.counters import read_counters
 from draftsmith.store.evidence import BundleParts, verify_bundle, write_bundle
 from draftsmith.store.scrub import home
 from draftsmith.work.step_commands import job_commands, started_commands
@@ -33,7 +35,8 @@ def publish_comparison(folder: Path) -> Path:
     """
     request: dict[str, Any] = read_json(folder / "plan.json")
     parts = comparison_parts(folder, request)
-    page, summary = render_report(parts), summary_md(parts)
+    label = cell_label(folder)
+    page, summary = render_report(parts), "\n".join([summary_md(parts), *place_lines(label)])
     write_atomic(folder / "report.html", page)
     write_atomic(folder / "summary.md", summary)
     commands = [*job_commands("compare", folder, logs=True, exit_code=0)]
@@ -44,7 +47,7 @@ def publish_comparison(folder: Path) -> Path:
         BundleParts(
             family=FAMILY,
             run_id=parts.run_id,
-            source={"hardware": hardware.describe(), "draftsmith": draftsmith.__version__},
+            source={"hardware": hardware.describe(), "draftsmith": draftsmith.__version__} | label,
             summary_md=summary,
             report_html=page,
             commands=commands,
@@ -52,6 +55,7 @@ def publish_comparison(folder: Path) -> Path:
             trials=parts.trials,
             facts=parts.facts,
             decision=parts.decision,
+            counters=parts.counters,
             names=home() | request.get("names", {}),
         ),
         replace_after=_require_verified,
@@ -71,13 +75,29 @@ def _require_verified(bundle: Path) -> None:
 def comparison_parts(folder: Path, request: dict[str, Any]) -> ReportParts:
     """What the job left, for the report."""
     model = request.get("target") or ""
+    trials = [Trial.model_validate(orjson.loads(line)) for line in read_lines(folder / "samples.jsonl")]
     return ReportParts(
         run_id=re.sub(r"[^\w.-]+", "-", folder.name).strip("-.") or FAMILY,
         family=Path(model).name or FAMILY,
         created_unix_s=time.time(),
         plan=ComparisonPlan.model_validate(read_json(folder / "plan-frozen.json")),
-        trials=[Trial.model_validate(orjson.loads(line)) for line in read_lines(folder / "samples.jsonl")],
+        trials=trials,
         facts=[(arm, EngineFacts.model_validate(fact)) for arm, fact in read_json(folder / "facts.json")],
         decision=Decision.model_validate(read_json(folder / "verdict.json")),
         hardware={"device": hardware.describe()},
+        counters=read_counters(folder, trials),
     )
+
+
+def cell_label(folder: Path) -> dict[str, str]:
+    """What SOURCE.md says of a cell: its campaign, its name, and the lake that it is meant for. Empty for another comparison."""
+    path = folder / "label.json"
+    told = read_json(path) if path.is_file() else {}
+    return {key: str(value) for key, value in told.items() if value}
+
+
+def place_lines(label: Mapping[str, str]) -> list[str]:
+    """The line of summary.md that says to which campaign it belongs and where that is published."""
+    if "campaign" not in label:
+        return []
+    return [f"campaign={label['campaign']} · {label.get('lake', 'not meant for a lake: no [lake] url')}", ""]

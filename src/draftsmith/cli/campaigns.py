@@ -1,0 +1,161 @@
+"""Commands of campaigns: settled, measured cell by cell, gathered, and set beside the GPU's own counters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from draftsmith.cli import options as o
+from draftsmith.cli.output import RunConsole, say, show
+
+Place = Annotated[str | None, typer.Option("--campaign", help="its id or folder; default: the newest of the workspace")]
+
+
+def _action(given: str, *known: str) -> None:
+    from draftsmith.contract.errors import InputError
+
+    if given not in known:
+        raise InputError(f"no action {given!r}", " or ".join(known))
+
+
+def campaign(
+    action: Annotated[str, typer.Argument(help="init")],
+    experiment_id: Annotated[
+        str, typer.Option("--experiment-id", help="id of a run, whose arms, profile and prompts it takes; or a new one")
+    ] = "",
+    focus: Annotated[
+        str, typer.Option("--focus", help="latency: one request in flight; throughput: the profile's load")
+    ] = "latency",
+    profile: Annotated[
+        Path | None, typer.Option("--profile", "-p", help="workload-profile.json with the bench shapes")
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", help="JSON lines of real prompts, of which those of every length are made"),
+    ] = None,
+    arm: Annotated[list[str] | None, typer.Option("--arm", help="as of `draftsmith compare`")] = None,
+    standing: Annotated[str | None, typer.Option("--standing", help="the baseline; default: the first arm")] = None,
+    candidate: Annotated[list[str] | None, typer.Option("--candidate", help="arms on trial")] = None,
+    concurrency: Annotated[
+        list[int] | None, typer.Option("--concurrency", help="requests in flight; the first decides")
+    ] = None,
+    target: o.Target = None,
+    config: o.ConfigFile = None,
+    workspace: o.Workspace = None,
+    settings: o.Settings = None,
+    json: o.Json = False,
+) -> None:
+    """Settle a campaign: which arms are measured at which shapes of the profile. Nothing is measured yet.
+
+    After a run, its id is enough: run, experiment and campaign have one name. `draftsmith cell run` measures.
+    """
+    from draftsmith import api
+    from draftsmith.contract.errors import InputError
+
+    _action(action, "init")
+    if focus not in ("latency", "throughput"):
+        raise InputError(f"no focus {focus!r}", "latency or throughput")
+    found = api.campaign_init(
+        o.configuration(config, target=target, workspace=workspace, settings=settings),
+        api.CampaignRequest(
+            experiment_id=experiment_id,
+            focus="latency" if focus == "latency" else "throughput",
+            profile=profile,
+            prompts=prompts,
+            arms=tuple(arm or ()),
+            standing=standing,
+            candidates=tuple(candidate) if candidate else None,
+            concurrency=tuple(concurrency or ()),
+        ),
+    )
+    cells = [
+        f"  {one.name}: {one.isl} in, {one.osl} out, concurrency {', '.join(map(str, one.concurrency))}"
+        for one in found.record.cells
+    ]
+    text = f"campaign {found.record.campaign} in {found.folder}: {len(cells)} cells, baseline {found.record.standing}"
+    show(found.record, "\n".join([text, *cells, "next     draftsmith cell run"]))
+
+
+def cell(
+    action: Annotated[str, typer.Argument(help="run")],
+    campaign: Place = None,
+    name: Annotated[
+        str | None, typer.Option("--cell", help="which cell; default: the next one that is not measured")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="one cell after the other until all are measured")] = False,
+    config: o.ConfigFile = None,
+    workspace: o.Workspace = None,
+    settings: o.Settings = None,
+    json: o.Json = False,
+) -> None:
+    """Measure a cell: every arm at one shape of the profile, by the rules of `compare`, with an evidence bundle of its own.
+
+    An interrupted cell is continued. Prompts have the shape's length exactly; nothing is cut to fit a smaller context.
+    """
+    from draftsmith import api
+
+    _action(action, "run")
+    settled = o.configuration(config, workspace=workspace, settings=settings)
+    console = RunConsole(ask=False)
+    while True:
+        found = api.cell_run(settled, campaign, name, console=console)
+        atlas = api.atlas_aggregate(settled, campaign)
+        still = [view.cell.name for view in atlas.cells if view.state != "measured"]
+        if not every or name or not still:
+            break
+        say(f"cell     {found.decision.outcome} (tier {found.decision.tier}); {len(still)} to go")
+    api.ship_waiting(settled, console=console)
+    after = (
+        f"draftsmith cell run ({', '.join(still)})" if still else "draftsmith atlas aggregate, draftsmith report render"
+    )
+    show(found.value(), f"{found.text()}\nnext     {after}")
+
+
+def atlas(
+    action: Annotated[str, typer.Argument(help="aggregate")],
+    campaign: Place = None,
+    config: o.ConfigFile = None,
+    workspace: o.Workspace = None,
+    json: o.Json = False,
+) -> None:
+    """Gather the cells of a campaign into atlas.json. Every bundle is verified first."""
+    from draftsmith import api
+    from draftsmith.report.atlas_page import atlas_text
+
+    _action(action, "aggregate")
+    found = api.atlas_aggregate(o.configuration(config, workspace=workspace), campaign)
+    show(found, atlas_text(found))
+
+
+def dcgm(
+    action: Annotated[str, typer.Argument(help="correlate")],
+    place: Annotated[
+        str | None, typer.Argument(help="run, campaign, or folder of a comparison; default: the newest")
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option("--text", help="what a DCGM exporter printed meanwhile, scrape after scrape")
+    ] = None,
+    prometheus: Annotated[
+        str | None, typer.Option("--prometheus", help="address of a Prometheus that scraped the exporter")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="whose readings count; default: the node of the trials")
+    ] = None,
+    cell: Annotated[str | None, typer.Option("--cell", help="of a campaign: which cell")] = None,
+    config: o.ConfigFile = None,
+    workspace: o.Workspace = None,
+    json: o.Json = False,
+) -> None:
+    """Set DCGM's counters of memory and tensor cores beside what was measured, and write its evidence anew at rigor L3.
+
+    Only readings that lie in an arm's own trials count; with too few of them the rigor stays as it was, and it says why.
+    """
+    from draftsmith import api
+
+    _action(action, "correlate")
+    found = api.dcgm_correlate(
+        o.configuration(config, workspace=workspace), place, cell=cell, text=text, prometheus=prometheus, host=host
+    )
+    show(found, found.text())
