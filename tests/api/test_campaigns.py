@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,8 +36,13 @@ def bench(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 def settings(bench: Bench) -> list[str]:
     """Of a quick comparison: all but the command, its prompts and its folder."""
     words = bench.command()[3:]
-    kept = [(a, b) for a, b in zip(words, words[1:], strict=False) if a == "--set"]
-    return [word for pair in kept for word in pair] + ["--set", "compare.blocks=1", "--workspace", str(bench.base / "w")]
+    kept = [(a, b) for a, b in itertools.pairwise(words) if a == "--set"]
+    return [word for pair in kept for word in pair] + [
+        "--set",
+        "compare.blocks=1",
+        "--workspace",
+        str(bench.base / "w"),
+    ]
 
 
 def begin(bench: Bench, *more: str, code: int = 0) -> dict[str, Any]:
@@ -114,6 +120,18 @@ def test_from_the_profiles_shapes_to_the_lake(bench: Bench) -> None:
         assert sent[0]["address"] in said
     rows = api.ask_lake(lake, "SELECT campaign, cell, rigor FROM campaigns ORDER BY cell").rows
     assert rows == (("glm-0001", CELLS[0], "L3"), ("glm-0001", CELLS[1], "L1"))
+    bent_and_torn(place, api.Config(workspace=str(bench.base / "w")))
+
+
+def bent_and_torn(place: Path, config: api.Config) -> None:
+    summary = next(place.glob("cells/*/bundle/*/*/summary.md"))
+    summary.chmod(0o600)
+    summary.write_text("faster")
+    with pytest.raises(EvidenceError, match=r"summary\.md was altered"):
+        api.atlas_aggregate(config)
+    (place / "campaign.json").write_text("{")
+    with pytest.raises(InputError, match="torn, or of another version"):
+        api.atlas_aggregate(config)
 
 
 def test_a_campaign_is_settled_once(bench: Bench) -> None:
@@ -151,22 +169,6 @@ def test_what_is_missing_is_said_with_the_option_that_gives_it(tmp_path: Path) -
     with pytest.raises(InputError, match="no profile given"):
         api.campaign_init(config, api.CampaignRequest(experiment_id="a", arms=("a=none", "b=none")))
     with pytest.raises(InputError, match="has no campaign"):
-        api.atlas_aggregate(config)
-
-
-def test_a_torn_record_and_a_bent_bundle_are_named(bench: Bench) -> None:
-    begin(bench)
-    home = ["--workspace", str(bench.base / "w")]
-    bench.call(["cell", "run", *home])
-    place = bench.base / "w" / "campaigns" / "glm-0001"
-    config = api.Config(workspace=str(bench.base / "w"))
-    summary = next(place.glob("cells/*/bundle/*/*/summary.md"))
-    summary.chmod(0o600)
-    summary.write_text("faster")
-    with pytest.raises(EvidenceError, match=r"summary\.md was altered"):
-        api.atlas_aggregate(config)
-    (place / "campaign.json").write_text("{")
-    with pytest.raises(InputError, match="torn, or of another version"):
         api.atlas_aggregate(config)
 
 

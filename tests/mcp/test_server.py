@@ -26,7 +26,8 @@ LOOKS = {
 }  # fmt: skip
 ACTS = {
     "evidence_init", "run", "perf_tune_report_report_render", "perf_tune_report_publish_to_lake", "rollback", "teardown",
-    "slurm_drain", "slurm_resume",
+    "slurm_drain", "slurm_resume", "perf_tune_report_campaign_init", "perf_tune_report_cell_run",
+    "perf_tune_report_atlas_aggregate", "perf_tune_report_dcgm_correlate",
 }  # fmt: skip
 SKILLS = sorted((ROOT / "skills").glob("*/SKILL.md"))
 FASTMCP = ROOT / ".cache" / "foreign" / "bin" / "python"

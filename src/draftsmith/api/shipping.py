@@ -10,7 +10,7 @@ from pydantic import Field
 
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.config import Config
-from draftsmith.contract.errors import DraftsmithError, NoVerdictError, RefusedError
+from draftsmith.contract.errors import DraftsmithError, EvidenceError, NoVerdictError, RefusedError
 from draftsmith.kit.files import read_json, sha256_file, write_json
 from draftsmith.lake.places import open_place
 from draftsmith.lake.put import Shipped, put
@@ -101,7 +101,7 @@ def _try(bundle: Path, url: str, sha256: str, *, strict: bool) -> Shipment:
     address = why = None
     try:
         address, state = put(rows_of(bundle, strict=strict), open_place(url)).address, "published"
-    except (RefusedError, NoVerdictError) as error:
+    except (RefusedError, NoVerdictError, EvidenceError) as error:
         state, why = "refused", error.message
     except DraftsmithError as error:
         state, why = "waiting", error.message

@@ -62,6 +62,7 @@ def open_place(url: str) -> Place:
             request_timeout=REQUEST_S,
             retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
             allow_bucket_creation=False,
+            allow_delayed_open=True,  # an object of one part is one request, where it would be three
             **options,
         )
     return Place(url, files, f"{parts.netloc}{unquote(parts.path)}".rstrip("/"), False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from mcp.server.mcpserver import Context, MCPServer
 
@@ -36,15 +37,60 @@ def add_acts(server: MCPServer[Any], config: Config) -> None:
             )
         )
 
-    async def perf_tune_report_report_render(run_id: str | None = None) -> dict[str, Any]:
-        """Write the evidence bundle and report.html of a run from what it has so far."""
+    async def perf_tune_report_report_render(run_id: str | None = None, campaign: str | None = None) -> dict[str, Any]:
+        """Write the evidence bundle and report.html of a run from what it has so far, or the page of a campaign."""
+        if campaign is not None:
+            return await carried_out(lambda: {"report": api.report_render(config, campaign)})
         return await carried_out(lambda: api.report(config, run_id))
 
     async def perf_tune_report_publish_to_lake(
-        to: str, run_id: str | None = None, strict: bool = True
+        to: str, run_id: str | None = None, campaign: str | None = None, strict: bool = True
     ) -> dict[str, Any]:
-        """Publish a run's campaign to a lake (file:///path or s3://bucket/prefix); strict refuses tier draft."""
+        """Publish a run, or every cell of a campaign, to a lake (file:///path or s3://bucket/prefix); strict refuses tier draft."""
+        if campaign is not None:
+            return await carried_out(lambda: api.ship_campaign(config, to, campaign, strict=strict))
         return await carried_out(lambda: api.ship_run(config, to, run_id, strict=strict))
+
+    async def perf_tune_report_campaign_init(
+        experiment_id: str,
+        focus: Literal["latency", "throughput"] = "latency",
+        profile: str | None = None,
+        prompts: str | None = None,
+        arms: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """Settle a campaign at the bench shapes of a profile; a run's id brings arms, profile and prompts. Nothing is measured."""
+        request = api.CampaignRequest(
+            experiment_id=experiment_id,
+            focus=focus,
+            profile=Path(profile) if profile else None,
+            prompts=Path(prompts) if prompts else None,
+            arms=tuple(arms or ()),
+        )
+        return await carried_out(lambda: api.campaign_init(config, request).record)
+
+    async def perf_tune_report_cell_run(
+        context: Context[Any, Any], campaign: str | None = None, cell: str | None = None
+    ) -> dict[str, Any]:
+        """Measure one cell of a campaign (the next open one): every arm at that shape, with an evidence bundle of its own."""
+        told = Told(context)
+        return await carried_out(lambda: api.cell_run(config, campaign, cell, console=told).value())
+
+    async def perf_tune_report_atlas_aggregate(campaign: str | None = None) -> dict[str, Any]:
+        """Gather the measured cells of a campaign; every bundle is verified first."""
+        return await carried_out(lambda: api.atlas_aggregate(config, campaign))
+
+    async def perf_tune_report_dcgm_correlate(
+        place: str | None = None,
+        cell: str | None = None,
+        text: str | None = None,
+        prometheus: str | None = None,
+        host: str | None = None,
+    ) -> dict[str, Any]:
+        """Set DCGM's counters (an exporter's text, or a Prometheus) beside a cell or run; raises the rigor to L3 where they suffice."""
+        source = Path(text) if text else None
+        return await carried_out(
+            lambda: api.dcgm_correlate(config, place, cell=cell, text=source, prometheus=prometheus, host=host)
+        )
 
     async def rollback(i_understand_this_uses_the_cluster: bool = False) -> dict[str, Any]:
         """Restore the standing configuration from before the last promotion."""
@@ -63,7 +109,8 @@ def add_acts(server: MCPServer[Any], config: Config) -> None:
         return await carried_out(lambda: api.resume_node(node, allow_cluster=i_understand_this_uses_the_cluster))
 
     for function in (
-        evidence_init, run, perf_tune_report_report_render, perf_tune_report_publish_to_lake, rollback, teardown, slurm_drain,
-        slurm_resume,
+        evidence_init, run, perf_tune_report_campaign_init, perf_tune_report_cell_run, perf_tune_report_atlas_aggregate,
+        perf_tune_report_dcgm_correlate, perf_tune_report_report_render, perf_tune_report_publish_to_lake, rollback, teardown,
+        slurm_drain, slurm_resume,
     ):  # fmt: skip
         act(function)
