@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -11,12 +12,19 @@ from pathlib import Path
 
 import pytest
 
-# A story starts dozens of interpreters: each would compile the package anew where this is set.
+# A story starts dozens of interpreters: each would compile the package anew where this is set, and each run all tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 # These run against real clocks, processes and schedulers: on a busy machine one in some hundreds fails by time alone.
 REAL_TIME = {"story", "engine", "slurm"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marks of two plugins: without xdist or rerunfailures they say nothing, and must not end the collection."""
+    config.addinivalue_line("markers", "xdist_group(name): these tests run on one worker")
+    config.addinivalue_line("markers", "flaky(reruns): tried once more")
 
 
 @pytest.hookimpl(tryfirst=True)

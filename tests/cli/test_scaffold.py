@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import specforge_world as world
 import yaml
+from lazily import lazily
 from typer.testing import CliRunner
 
 from draftsmith.cli.app import app
 
-SpecforgeConfig = pytest.importorskip("specforge.config.schema", reason="SpecForge is not installed").Config
-kubernetes_validate = pytest.importorskip("kubernetes_validate")
+schema = lazily("specforge.config.schema")
+kubernetes_validate = lazily("kubernetes_validate")
 
 GOLDEN = Path(__file__).parent / "golden"
 CONVERSATIONS = 60
@@ -57,7 +58,7 @@ def test_every_file_of_the_recipe_is_there(recipe: Path) -> None:
 @pytest.mark.parametrize("method", ["eagle3", "dflash"])
 def test_specforge_accepts_the_configurations(tmp_path: Path, method: str) -> None:
     out = write(tmp_path, "--method", method)
-    read = SpecforgeConfig.from_file(str(out / "configs" / f"{slug(out)}-{method}.yaml"))
+    read = schema.Config.from_file(str(out / "configs" / f"{slug(out)}-{method}.yaml"))
     assert (read.training.strategy, read.mode) == (method, "offline")
     draft = json.loads((out / "configs" / f"{slug(out)}-{method}.json").read_text())
     if method == "eagle3":

@@ -195,7 +195,7 @@ class FakeCluster:
         if changed and key[0] == "deployments":
             self._roll(item)
 
-    def _remove(self, key: Key) -> None:
+    def remove(self, key: Key) -> None:
         item = self.objects[key]
         if item["metadata"].get("finalizers") or (key[0] == "pods" and not item["metadata"].get("deletionTimestamp")):
             item["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
@@ -206,7 +206,7 @@ class FakeCluster:
         self._store(key, item, "DELETED")
         for other, owned in list(self.objects.items()):  # the garbage collector
             if any(o["uid"] == item["metadata"]["uid"] for o in owned["metadata"].get("ownerReferences", ())):
-                self._remove(other)
+                self.remove(other)
 
     # -- the world moves --------------------------------------------------------------------------------------------
 
@@ -248,7 +248,7 @@ class FakeCluster:
     def _step_pod(self, key: Key, pod: Object) -> None:
         if pod["metadata"].get("deletionTimestamp"):
             if not pod["metadata"].get("finalizers"):
-                self._remove(key)
+                self.remove(key)
             return
         if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
             return
@@ -330,7 +330,7 @@ class FakeCluster:
                     pod["spec"]["nodeName"] = "node-s"
                     self._set(key, pod, _pod("Running", {"running": {"startedAt": "t"}}, ready=True))
                 else:
-                    self._remove(key)
+                    self.remove(key)
         counts = {"replicas": wanted, "updatedReplicas": wanted, "availableReplicas": wanted}
         status = {"observedGeneration": meta["generation"], **counts}
         self._set(("deployments", meta["namespace"], meta["name"]), deployment, status)
@@ -381,7 +381,7 @@ class FakeCluster:
             self._set(new[0][0], new[0][1], _pod("Running", {"running": {"startedAt": "t"}}, ready=True))
             for other, _ in pods:
                 if other != new[0][0]:
-                    self._remove(other)
+                    self.remove(other)
 
     # -- pods that are executed here --------------------------------------------------------------------------------
 
@@ -479,7 +479,7 @@ class FakeCluster:
         wanted = ((body or {}).get("preconditions") or {}).get("uid")
         if wanted not in (None, item["metadata"]["uid"]):
             raise RefusedCallError(409, "Conflict", "the UID in the precondition does not match")
-        self._remove(key)
+        self.remove(key)
         return {"kind": "Status", "status": "Success"}
 
     def _admit(self, call: Call, item: Object, *, strict: bool) -> None:

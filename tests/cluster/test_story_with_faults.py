@@ -199,7 +199,7 @@ def remove(story: Story) -> None:
     cluster = story.world.cluster
     pod = next(name for plural, _, name in cluster.objects if plural == "pods" and "ds-tiny-r1-eagle3" in name)
     with cluster.lock:
-        cluster._remove(("pods", "serve", pod))
+        cluster.remove(("pods", "serve", pod))
     story.containers.kill("eagle3")
 
 

@@ -116,8 +116,8 @@ def test_metrics_that_stop_change_nothing(controlled: Controlled) -> None:
         raise EngineLostError("does not answer", "look")
 
     with Clients(controlled.service.url, 4) as clients:
-        for reader in controlled.hands._readers.values():
-            reader._reading = away
+        for reader in controlled.hands.readers.values():
+            reader.reading = away
         before = controlled.acts()
         for _ in range(25):
             controlled.book.now = time.time()

@@ -90,7 +90,7 @@ def test_a_bundle_without_a_verdict_is_refused(tmp_path: Path) -> None:
 def test_an_upload_that_broke_off_is_not_seen_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, lake = bundle(tmp_path / "a"), bundle(tmp_path / "b", "0002"), tmp_path / "lake"
     api.ship(first, str(lake))
-    write, calls = put._write, []
+    write, calls = put.write_table, []
 
     def breaks(*args: object) -> None:
         calls.append(args)
@@ -98,12 +98,12 @@ def test_an_upload_that_broke_off_is_not_seen_and_goes_on(tmp_path: Path, monkey
             raise OSError(5, "Input/output error")
         write(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(put, "_write", breaks)
+    monkeypatch.setattr(put, "write_table", breaks)
     with pytest.raises(BackendError, match="broke off"):
         api.ship(second, str(lake))
     for table in ("campaigns", "arms", "pairs"):
         assert api.ask_lake(str(lake), f"SELECT DISTINCT campaign FROM {table}").rows == (("0001",),)
-    monkeypatch.setattr(put, "_write", write)
+    monkeypatch.setattr(put, "write_table", write)
     went_on = api.ship(second, str(lake))
     assert (len(went_on.written), len(went_on.kept)) == (1, 2)
     assert api.ask_lake(str(lake), "SELECT count(*) FROM campaigns").rows == ((2,),)

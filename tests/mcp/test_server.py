@@ -13,12 +13,12 @@ import anyio
 import pytest
 import yaml
 from lake_world import ROOT, bundle
-from mcp import StdioServerParameters
-from mcp.client import Client
+from lazily import lazily
 
 from draftsmith.api import Config
 from draftsmith.contract.errors import DraftsmithError
-from draftsmith.mcp.server import build
+
+mcp, sdk, ours = lazily("mcp"), lazily("mcp.client"), lazily("draftsmith.mcp.server")
 
 LOOKS = {
     "doctor", "profile", "drift", "plan_dry_run", "status", "list_runs", "explain", "verify", "decide", "perf_baseline_diff",
@@ -35,7 +35,7 @@ FASTMCP = ROOT / ".cache" / "foreign" / "bin" / "python"
 
 def ask(server: Any, name: str, arguments: dict[str, Any], **options: Any) -> Any:
     async def body() -> Any:
-        async with Client(server) as client:
+        async with sdk.Client(server) as client:
             return await client.call_tool(name, arguments, **options)
 
     return anyio.run(body)
@@ -43,7 +43,7 @@ def ask(server: Any, name: str, arguments: dict[str, Any], **options: Any) -> An
 
 def names(server: Any) -> set[str]:
     async def body() -> set[str]:
-        async with Client(server) as client:
+        async with sdk.Client(server) as client:
             return {tool.name for tool in (await client.list_tools()).tools}
 
     return anyio.run(body)
@@ -51,26 +51,26 @@ def names(server: Any) -> set[str]:
 
 def test_nothing_that_acts_is_listed_unless_allowed(tmp_path: Path) -> None:
     config = Config(workspace=str(tmp_path))
-    assert names(build(config)) == LOOKS
-    assert names(build(config, allow_acts=True)) == LOOKS | ACTS
-    refused = ask(build(config), "rollback", {})
+    assert names(ours.build(config)) == LOOKS
+    assert names(ours.build(config, allow_acts=True)) == LOOKS | ACTS
+    refused = ask(ours.build(config), "rollback", {})
     assert refused.is_error
 
 
 def test_a_bundle_is_verified_and_a_bent_one_named(tmp_path: Path) -> None:
     made = bundle(tmp_path / "b")
-    told = ask(build(Config(workspace=str(tmp_path))), "verify", {"bundle": str(made)}).structured_content
+    told = ask(ours.build(Config(workspace=str(tmp_path))), "verify", {"bundle": str(made)}).structured_content
     assert told["ok"] is True
     assert (told["outcome"], told["tier"]) == ("WIN", "verdict")
     (made / "summary.md").chmod(0o600)
     (made / "summary.md").write_text("better")
-    bent = ask(build(Config(workspace=str(tmp_path))), "verify", {"bundle": str(made)}).structured_content
+    bent = ask(ours.build(Config(workspace=str(tmp_path))), "verify", {"bundle": str(made)}).structured_content
     assert bent["ok"] is False
     assert bent["wrong"] == ["summary.md was altered"]
 
 
 def test_an_error_comes_back_with_its_next_step(tmp_path: Path) -> None:
-    found = ask(build(Config(workspace=str(tmp_path))), "explain", {})
+    found = ask(ours.build(Config(workspace=str(tmp_path))), "explain", {})
     assert found.is_error
     assert "InputError" in found.content[0].text
     assert "next:" in found.content[0].text
@@ -83,7 +83,7 @@ def test_a_cluster_is_not_touched_without_the_acknowledgement(tmp_path: Path, mo
     program.write_text(f'#!/bin/sh\necho "$@" >> {called}\n')
     program.chmod(0o700)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    server = build(Config(workspace=str(tmp_path)), allow_acts=True)
+    server = ours.build(Config(workspace=str(tmp_path)), allow_acts=True)
     dry = ask(server, "slurm_drain", {"node": "n1", "reason": "window"})
     assert "RefusedError" in dry.content[0].text
     assert not called.exists()
@@ -107,7 +107,7 @@ def test_progress_is_told_while_a_profile_is_measured(tmp_path: Path) -> None:
     async def told(progress: float, total: float | None, message: str | None) -> None:
         heard.append(message)
 
-    server = build(Config(workspace=str(tmp_path)))
+    server = ours.build(Config(workspace=str(tmp_path)))
     found = ask(server, "profile", {"sources": [str(log)]}, progress_callback=told)
     assert not found.is_error, found.content
     assert heard[0] == "reading the traffic"
@@ -118,7 +118,7 @@ def test_resources_are_runs_and_nothing_else_of_the_disk(tmp_path: Path) -> None
 
     async def body() -> tuple[str, list[str]]:
         failed = []
-        async with Client(build(Config(workspace=str(tmp_path / "w")))) as client:
+        async with sdk.Client(ours.build(Config(workspace=str(tmp_path / "w")))) as client:
             runs = (await client.read_resource("draftsmith://runs")).contents[0].text  # type: ignore[union-attr]
             for uri in ("draftsmith://runs/none/bundle/summary.md", "draftsmith://runs/x/bundle/..%2F..%2Fsecret"):
                 try:
@@ -135,7 +135,7 @@ def test_resources_are_runs_and_nothing_else_of_the_disk(tmp_path: Path) -> None
 
 def test_over_stdio(tmp_path: Path) -> None:
     made = bundle(tmp_path / "b")
-    parameters = StdioServerParameters(
+    parameters = mcp.StdioServerParameters(
         command=sys.executable,
         args=["-m", "draftsmith", "mcp", "--workspace", str(tmp_path / "w")],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
@@ -145,7 +145,7 @@ def test_over_stdio(tmp_path: Path) -> None:
         from mcp.client.stdio import stdio_client
 
         with anyio.fail_after(60):
-            async with Client(stdio_client(parameters)) as client:
+            async with sdk.Client(stdio_client(parameters)) as client:
                 return await client.call_tool("verify", {"bundle": str(made)})
 
     assert anyio.run(body).structured_content["ok"] is True

@@ -23,6 +23,7 @@ from draftsmith.profiling.profile import build_profile
 from draftsmith.recorder import files as capture_files
 from draftsmith.recorder import policy as capture_policy
 from draftsmith.recorder.middleware import CaptureMiddleware
+from draftsmith.recorder.record import Exchange
 from draftsmith.recorder.settings import NUMBERS, PREFIX, VARIABLES, CaptureSettings
 from draftsmith.traffic.importers import read_records
 
@@ -262,15 +263,11 @@ def test_copies_are_given_back_and_never_exceed_their_share_of_memory(tmp_path: 
     recorder = place.recorder
     for _ in range(9):  # one at a time they fit, if each gives back what it took
         place.post(chat("x" * 1500))
-        until(lambda: recorder._taken == recorder._given_back)
-    recorder.take(recorder.tap(_scope())._exchange, 2900)  # type: ignore[union-attr,arg-type]
+        until(lambda: recorder.held_bytes == 0)
+    recorder.take(Exchange("/v1/chat/completions", None, 0.0), 2900)
     place.post(chat("y" * 1500))
     assert place.close() == {"recorded": 9, "dropped": 1}
-    assert recorder._taken - recorder._given_back == 2900
-
-
-def _scope() -> dict[str, Any]:
-    return {"type": "http", "method": "POST", "path": "/v1/completions", "headers": []}
+    assert recorder.held_bytes == 2900
 
 
 def test_files_rotate_stay_private_and_stay_under_their_cap(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_a_crash_leaves_nothing_that_looks_finished(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("draftsmith.store.evidence._write_manifest", full)
+        patch.setattr("draftsmith.store.evidence.write_manifest", full)
         with pytest.raises(OSError, match="No space"):
             write_bundle(tmp_path, parts())
     assert list((tmp_path / "smollm2").iterdir()) == []

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import specforge_world as world
 import yaml
+from lazily import lazily
 from model_folders import write_plain, write_target
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -26,7 +27,7 @@ from draftsmith.trainers.specforge import SpecforgeTrainer
 from draftsmith.trainers.specforge_config import dflash_config, eagle3_config, yaml_text
 from draftsmith.trainers.target import read_target
 
-SpecforgeConfig = pytest.importorskip("specforge.config.schema", reason="SpecForge is not installed").Config
+schema = lazily("specforge.config.schema")
 
 pytestmark = pytest.mark.filterwarnings("ignore:flash_attn is not found")
 
@@ -51,7 +52,7 @@ def told(tmp_path: Path, changed: dict[str, Any] | None = None, **settings: Any)
     files = trainer.files(task(tmp_path, **(changed or {})))
     text = next(text for path, text in files.items() if path.endswith(".yaml"))
     parsed: dict[str, Any] = yaml.safe_load(text)
-    assert SpecforgeConfig.model_validate(parsed).mode == "offline"
+    assert schema.Config.model_validate(parsed).mode == "offline"
     return parsed
 
 
@@ -60,7 +61,7 @@ def test_specforge_reads_the_configuration_as_it_was_meant(tmp_path: Path) -> No
     for path, text in trainer.files(task(tmp_path)).items():
         Path(path).parent.mkdir(exist_ok=True)
         Path(path).write_text(text)
-    read = SpecforgeConfig.from_file(str(tmp_path / "w" / "specforge.yaml"))
+    read = schema.Config.from_file(str(tmp_path / "w" / "specforge.yaml"))
     assert read.model.aux_hidden_state_layer_ids == [2, 5, 9], "output of layer k: one less than the engine's ids"
     assert (read.training.strategy, read.training.num_epochs, read.training.ttt_length) == ("eagle3", 4, 5)
     assert read.model.lm_head_key == "model.embed_tokens.weight", "the target has no head of its own"
@@ -158,17 +159,17 @@ def test_the_documented_environment_is_the_one_that_specforge_asks_for() -> None
 
 
 def test_doctor_looks_for_the_chosen_trainer(tmp_path: Path) -> None:
-    from draftsmith.api.checks import _trainer
+    from draftsmith.api.checks import check_trainer
 
     config = Config(trainer=TrainerConfig(kind="specforge"))
-    assert [(c.level, c.sentence[:15]) for c in _trainer(config)] == [("ok", "SpecForge 0.2.0")]
+    assert [(c.level, c.sentence[:15]) for c in check_trainer(config)] == [("ok", "SpecForge 0.2.0")]
     absent = Config(trainer=TrainerConfig(kind="specforge", python=str(tmp_path / "none")))
-    assert [c.level for c in _trainer(absent)] == ["missing"]
+    assert [c.level for c in check_trainer(absent)] == ["missing"]
     gemma = write_target(tmp_path / "gemma", architectures=["Gemma4ForCausalLM"])
     unfit = Config(target=str(gemma), trainer=TrainerConfig(kind="specforge"))
-    assert "final norm" in next(_trainer(unfit)).sentence, "before a capture, not after it"
+    assert "final norm" in next(check_trainer(unfit)).sentence, "before a capture, not after it"
     wrong = Config(trainer=TrainerConfig(kind="specforge", method="dflash"))
-    assert "scaffold" in next(_trainer(wrong)).next_step
+    assert "scaffold" in next(check_trainer(wrong)).next_step
 
 
 def test_lint_asks_about_a_switch_that_trainer_and_engine_read_differently(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import specforge_world as world
+from lazily import lazily
 
 from draftsmith.contract.config import TrainerConfig
 from draftsmith.trainers import choice
@@ -17,12 +18,12 @@ from draftsmith.trainers.lint import lint_draft
 from draftsmith.trainers.package import package_draft
 from draftsmith.trainers.specforge import SpecforgeTrainer
 from draftsmith.trainers.target import read_target
-from draftsmith.work.inside import prepare_specforge, train_specforge
 from draftsmith.work.subprocess import environment
 
-torch = pytest.importorskip("torch")
-load_file = pytest.importorskip("safetensors.torch").load_file
-pytest.importorskip("specforge", reason="SpecForge is not installed")
+torch, tensors_of = lazily("torch"), lazily("safetensors.torch")
+specforge = lazily("specforge")
+prepare_specforge = lazily("draftsmith.work.inside.prepare_specforge")
+train_specforge = lazily("draftsmith.work.inside.train_specforge")
 
 pytestmark = pytest.mark.filterwarnings("ignore:flash_attn is not found")
 
@@ -71,8 +72,8 @@ def test_states_become_what_specforge_reads(place: Path, tmp_path: Path) -> None
     assert mask == [0] * (world.PROMPT - 1) + [1] * (length - world.PROMPT) + [0], "from the last token of the prompt"
     from draftsmith.work.inside.state_names import states_path
 
-    raw = load_file(states_path(place / "states", "r0"))["hidden_states"].float()
-    weight = load_file(place / "target" / "model.safetensors")["model.norm.weight"].float()
+    raw = tensors_of.load_file(states_path(place / "states", "r0"))["hidden_states"].float()
+    weight = tensors_of.load_file(place / "target" / "model.safetensors")["model.norm.weight"].float()
     expected = torch.nn.functional.rms_norm(raw[:, -1], (world.HIDDEN,), weight, 1e-5)
     assert torch.allclose(read["target"][0].float(), expected, rtol=1e-2, atol=1e-2), "the head reads normalised states"
     assert torch.equal(read["hidden_state"][0].float(), raw[:, :3].flatten(1).bfloat16().float()), "layers side by side"
@@ -131,7 +132,7 @@ def test_a_training_that_stopped_goes_on_and_its_draft_passes_lint(place: Path, 
     assert (manifest.has_own_lm_head, manifest.has_own_embeddings) == (True, False)
     report = lint_draft(tmp_path / "draft", facts, served_tokens=400)
     assert not report.at("error"), [finding.sentence for finding in report.at("error")]
-    packed = load_file(tmp_path / "draft" / "model.safetensors")
+    packed = tensors_of.load_file(tmp_path / "draft" / "model.safetensors")
     assert (packed["d2t"] + torch.arange(len(packed["d2t"])))[-1] == 63, "the map that was chosen, not one of its own"
 
 

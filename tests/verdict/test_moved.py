@@ -14,7 +14,7 @@ from draftsmith.contract.errors import EvidenceError, RegressedError
 from draftsmith.contract.measure import EngineFacts
 from draftsmith.contract.verdict import Interval
 from draftsmith.store.evidence import recompute, write_bundle
-from draftsmith.verdict.moved import _speed
+from draftsmith.verdict.moved import speed_move
 
 
 def campaign(folder: Path, run_id: str, tailored_tpot: float, version: str = "0.32.0") -> Path:
@@ -72,5 +72,5 @@ def test_noise_is_called_a_move_no_oftener_than_the_confidence_says() -> None:
             middle = 1.5 * 2.718281828 ** chance.gauss(0, 0.05)
             half = 2.718281828 ** (1.959964 * 0.05)
             sides.append(Interval(value=middle, low=middle / half, high=middle * half, confidence=0.95))
-        called += _speed("x", *sides).direction != "same"
+        called += speed_move("x", *sides).direction != "same"
     assert 0.03 < called / rounds < 0.07

@@ -272,7 +272,7 @@ def test_runs_are_paged_and_a_second_look_reads_nothing_again(tmp_path: Path, mo
     one.model(shown=25)
     read: list[str] = []
     monkeypatch.setattr("draftsmith.api.watch.run_view", lambda run: read.append(run.folder.name))
-    monkeypatch.setattr("draftsmith.api.watch._head", lambda folder: read.append(folder.name))
+    monkeypatch.setattr("draftsmith.api.watch.head_of", lambda folder: read.append(folder.name))
     began = time.perf_counter()
     assert one.model(shown=25).runs_total == 60
     assert read == []

@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from lazily import lazily
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from safetensors.torch import load_file, save_file  # noqa: E402
-
-from draftsmith.work.inside.probe import main, probe  # noqa: E402
-from draftsmith.work.inside.probe_plan import (  # noqa: E402
+from draftsmith.work.inside.probe_plan import (
     CapturedRow,
     ProbePlan,
     ProbeReport,
@@ -22,6 +17,9 @@ from draftsmith.work.inside.probe_plan import (  # noqa: E402
     ladder_ids,
     runs_whole,
 )
+
+torch, transformers, tensors_of = lazily("torch"), lazily("transformers"), lazily("safetensors.torch")
+probing = lazily("draftsmith.work.inside.probe")
 
 DEPTH, LAYERS = 8, (2, 4, 5, 8)
 LENGTHS = ((5, 20), (9, 24), (9, 24), (14, 40))
@@ -100,7 +98,7 @@ class Capture:
         rows = []
         for number, (file, (prompt, output)) in enumerate(zip(files, self.lab.rows, strict=True)):
             path = self.folder / f"{number}.safetensors"
-            save_file({name: tensor.contiguous() for name, tensor in file.items()}, path)
+            tensors_of.save_file({name: tensor.contiguous() for name, tensor in file.items()}, path)
             rows.append(CapturedRow(file=str(path), prompt_ids=prompt, output_ids=output, concurrency=1 + number % 2))
         longest = max(len(row.fed_ids()) for row in rows)
         value = {"target": str(self.lab.target), "layer_ids": LAYERS, "rows": rows, "longest_tokens": longest}
@@ -128,7 +126,7 @@ def said(report: ProbeReport) -> str:
 
 
 def test_an_honest_capture_passes(capture: Capture) -> None:
-    report = probe(capture.plan(capture.files()))
+    report = probing.probe(capture.plan(capture.files()))
     assert report.passed, said(report)
     assert report.figures["answer_agreement"] == 1.0
     assert report.figures["layer_8_error"] < 0.01
@@ -138,7 +136,7 @@ def test_an_honest_capture_passes(capture: Capture) -> None:
 
 
 def test_log_probabilities_prove_sampled_answers(capture: Capture) -> None:
-    report = probe(capture.told(capture.plan(capture.files())))
+    report = probing.probe(capture.told(capture.plan(capture.files())))
     assert report.passed, said(report)
     assert report.figures["logprob_gap"] < 0.02
     assert min(report.figures["logprob_gap_earlier"], report.figures["logprob_gap_later"]) > 0.5
@@ -154,7 +152,7 @@ def test_log_probabilities_of_another_request_that_begins_alike_prove_nothing(ca
         *({token + 1: value for token, value in (e or {}).items()} for e in own[len(own) // 2 :]),
     )
     rows = (first, rest[0].model_copy(update={"prompt_logprobs": alike}), *rest[1:])
-    report = probe(plan.model_copy(update={"rows": rows}))
+    report = probing.probe(plan.model_copy(update={"rows": rows}))
     assert failed(report) == {"log probabilities"}, said(report)
     assert "rows [1] are of other tokens" in said(report)
 
@@ -164,7 +162,7 @@ def test_a_layer_off_by_one(capture: Capture, moved: int) -> None:
     files = capture.files()
     for file, stream in zip(files, capture.lab.stream, strict=True):
         file["hidden_states"] = pick(stream, (2, 4 + moved if moved < 0 else 4, 5 + moved if moved > 0 else 5, 8))
-    report = probe(capture.plan(files))
+    report = probing.probe(capture.plan(files))
     layer = 4 if moved < 0 else 5
     assert failed(report) == {f"layer {layer}"}, said(report)
     assert f"it is layer {layer + moved}" in said(report)
@@ -174,7 +172,7 @@ def test_all_layers_in_the_other_notation(capture: Capture) -> None:
     files = capture.files()
     for file, stream in zip(files, capture.lab.stream, strict=True):
         file["hidden_states"] = pick(stream, (3, 5, 6, 8))
-    assert failed(probe(capture.plan(files))) == {"layer 2", "layer 4", "layer 5"}
+    assert failed(probing.probe(capture.plan(files))) == {"layer 2", "layer 4", "layer 5"}
 
 
 @pytest.mark.parametrize("told", [False, True])
@@ -183,7 +181,7 @@ def test_two_requests_mixed_up(capture: Capture, told: bool) -> None:
     files = capture.files()
     files[1]["hidden_states"], files[2]["hidden_states"] = files[2]["hidden_states"], files[1]["hidden_states"]
     plan = capture.plan(files, reference_rows=1)
-    report = probe(capture.told(plan) if told else plan)
+    report = probing.probe(capture.told(plan) if told else plan)
     assert ("log probabilities" if told else "answers") in failed(report), said(report)
     assert "rows [1, 2]" in said(report)
 
@@ -192,20 +190,20 @@ def test_one_mixed_up_layer_among_right_ones(capture: Capture) -> None:
     files = capture.files()
     states = [file["hidden_states"] for file in files[1:3]]
     states[0][:, 1], states[1][:, 1] = states[1][:, 1].clone(), states[0][:, 1].clone()
-    assert failed(probe(capture.plan(files))) == {"layer 4"}
+    assert failed(probing.probe(capture.plan(files))) == {"layer 4"}
 
 
 def test_some_tokens_of_another_request(capture: Capture) -> None:
     files = capture.files()
     files[1]["hidden_states"][4:8] = files[2]["hidden_states"][4:8]
-    assert {"layer 2", "layer 4", "layer 5", "layer 8"} <= failed(probe(capture.plan(files)))
+    assert {"layer 2", "layer 4", "layer 5", "layer 8"} <= failed(probing.probe(capture.plan(files)))
 
 
 def test_states_after_the_final_norm(capture: Capture) -> None:
     files = capture.files()
     for file, normed in zip(files, capture.lab.normed, strict=True):
         file["hidden_states"][:, -1] = normed.bfloat16()
-    report = probe(capture.plan(files))
+    report = probing.probe(capture.plan(files))
     assert "layer 8" in failed(report), said(report)
     assert not failed(report) & {"layer 2", "layer 4", "layer 5", "token ids"}
 
@@ -213,7 +211,7 @@ def test_states_after_the_final_norm(capture: Capture) -> None:
 def test_ids_that_are_not_the_engines(capture: Capture) -> None:
     files = capture.files()
     files[0]["token_ids"][7] += 1
-    report = probe(capture.plan(files))
+    report = probing.probe(capture.plan(files))
     assert failed(report) == {"token ids"}
     assert "rows [0]" in said(report)
 
@@ -225,7 +223,7 @@ def test_a_shift_of_one_token(capture: Capture, by: int, told: bool) -> None:
     for file in files:
         file["hidden_states"] = file["hidden_states"].roll(by, 0)
     plan = capture.plan(files)
-    report = probe(capture.told(plan) if told else plan)
+    report = probing.probe(capture.told(plan) if told else plan)
     proof = (
         {"log probabilities", "log probability shift"} if told else {"answers", "shift -1" if by > 0 else "shift +1"}
     )
@@ -238,13 +236,13 @@ def test_truncated_rows(capture: Capture) -> None:
     states_only[3]["hidden_states"] = states_only[3]["hidden_states"][:-1]
     both[3] = {name: tensor[:-1] for name, tensor in both[3].items()}
     for files in (states_only, both):
-        assert "token ids" in failed(probe(capture.plan(files)))
+        assert "token ids" in failed(probing.probe(capture.plan(files)))
 
 
 def test_values_that_are_no_numbers(capture: Capture) -> None:
     files = capture.files()
     files[2]["hidden_states"][3, 1, 5] = float("nan")
-    report = probe(capture.plan(files))
+    report = probing.probe(capture.plan(files))
     assert failed(report) == {"finite"}
     assert "rows [2]" in said(report)
 
@@ -254,37 +252,37 @@ def test_files_of_another_form(capture: Capture) -> None:
     plan = capture.plan(files)
     Path(plan.rows[0].file).write_bytes(b"no tensors")
     Path(plan.rows[1].file).unlink()
-    report = probe(plan)
+    report = probing.probe(plan)
     assert failed(report) == {"files"}
     assert "rows [0, 1]" in said(report)
     fewer = [file | {"hidden_states": file["hidden_states"][:, :3]} for file in capture.files()]
-    assert "shapes" in failed(probe(capture.plan(fewer)))
+    assert "shapes" in failed(probing.probe(capture.plan(fewer)))
 
 
 @pytest.mark.parametrize("ids", [(), (2, 4, 5, 7), (4, 2, 5, 8), (2, 4, 8, 8)])
 def test_layer_ids_that_make_no_sense(capture: Capture, ids: tuple[int, ...]) -> None:
-    assert "shapes" in failed(probe(capture.plan(capture.files(), layer_ids=ids)))
+    assert "shapes" in failed(probing.probe(capture.plan(capture.files(), layer_ids=ids)))
 
 
 def test_rows_that_do_not_stand_for_the_capture(capture: Capture) -> None:
     files = capture.files()
     plan = capture.plan(files, longest_tokens=500)
-    assert failed(probe(plan)) == {"coverage"}
+    assert failed(probing.probe(plan)) == {"coverage"}
     alone = [row.model_copy(update={"concurrency": 1}) for row in plan.rows]
-    report = probe(capture.plan(files, rows=alone))
+    report = probing.probe(capture.plan(files, rows=alone))
     assert failed(report) == {"coverage"}
-    assert probe(capture.plan(files, rows=alone, concurrent=False)).passed
-    assert not probe(capture.plan(files, rows=[])).passed
+    assert probing.probe(capture.plan(files, rows=alone, concurrent=False)).passed
+    assert not probing.probe(capture.plan(files, rows=[])).passed
 
 
 def test_without_any_proof_it_does_not_pass(capture: Capture) -> None:
     plan = capture.plan(capture.files())
     sampled = [row.model_copy(update={"greedy": False}) for row in plan.rows]
-    assert "proof" in failed(probe(plan.model_copy(update={"rows": tuple(sampled)})))
+    assert "proof" in failed(probing.probe(plan.model_copy(update={"rows": tuple(sampled)})))
 
 
 def test_a_target_that_cannot_be_loaded(capture: Capture, tmp_path: Path) -> None:
-    assert "target" in failed(probe(capture.plan(capture.files(), target=str(tmp_path / "nowhere"))))
+    assert "target" in failed(probing.probe(capture.plan(capture.files(), target=str(tmp_path / "nowhere"))))
 
 
 def test_by_files_as_the_capture_job_runs_it(
@@ -293,13 +291,13 @@ def test_by_files_as_the_capture_job_runs_it(
     plan, report = tmp_path / "plan.json", tmp_path / "report.json"
     honest = capture.told(capture.plan(capture.files()), greedy=True)
     plan.write_text(honest.model_dump_json())
-    assert main([str(plan), "--report", str(report)]) == 0
+    assert probing.main([str(plan), "--report", str(report)]) == 0
     assert ProbeReport.model_validate_json(report.read_text()).passed
     assert "FAIL" not in capsys.readouterr().out
-    broken = load_file(honest.rows[0].file)
+    broken = tensors_of.load_file(honest.rows[0].file)
     broken["hidden_states"][0, 0, 0] = float("inf")
-    save_file(broken, honest.rows[0].file)
-    assert main([str(plan), "--report", str(report)]) == 1
+    tensors_of.save_file(broken, honest.rows[0].file)
+    assert probing.main([str(plan), "--report", str(report)]) == 1
     assert json.loads(report.read_text())["passed"] is False
     assert "FAIL finite" in capsys.readouterr().out
 
@@ -321,7 +319,7 @@ def with_ladder(capture: Capture, plan: ProbePlan, *, shift: int = 0) -> ProbePl
         stream = capture.lab.stream[number]
         ids = tuple(min(DEPTH, layer + shift) for layer in LADDER)
         path = capture.folder / f"ladder-{number}.safetensors"
-        save_file(
+        tensors_of.save_file(
             {
                 "hidden_states": pick(stream, ids).contiguous(),
                 "token_ids": capture.lab.files[number]["token_ids"].clone(),
@@ -338,13 +336,13 @@ def test_a_target_is_proved_by_its_two_ends_and_the_engines_own_neighbours(
     """Nothing of transformers is loaded: the head proves the last layer, the embeddings the first, neighbours the rest."""
     monkeypatch.setattr("draftsmith.work.inside.probe.Reference", NeverAsked)
     assert LADDER == (0, 1, 2, 3, 4, 5, 6, 7, 8)
-    report = probe(with_ladder(capture, capture.plan(capture.files())))
+    report = probing.probe(with_ladder(capture, capture.plan(capture.files())))
     assert report.passed, said(report)
     assert report.figures["answer_agreement"] == 1.0
     assert report.figures["embedding_likeness"] > 0.999
     assert report.figures["layer_4_error"] < 0.01 < report.figures["layer_4_nearest_other"]
     assert 0.05 < report.figures["peak_memory_gib"] < 64
-    told = probe(with_ladder(capture, capture.told(capture.plan(capture.files()))))
+    told = probing.probe(with_ladder(capture, capture.told(capture.plan(capture.files()))))
     assert told.passed, said(told)
     assert told.figures["logprob_gap"] < 0.02
 
@@ -358,7 +356,7 @@ def test_an_engine_whose_layers_are_late_is_found_by_the_ends(capture: Capture) 
     files = capture.files()
     for file, stream in zip(files, capture.lab.stream, strict=True):
         file["hidden_states"] = pick(stream, tuple(min(DEPTH, layer + 1) for layer in LAYERS))
-    report = probe(with_ladder(capture, capture.plan(files), shift=1))
+    report = probing.probe(with_ladder(capture, capture.plan(files), shift=1))
     assert "ladder" in failed(report), said(report)
 
 
@@ -366,7 +364,7 @@ def test_a_capture_with_layers_mixed_up_is_on_the_wrong_rung(capture: Capture) -
     files = capture.files()
     for file in files:
         file["hidden_states"] = file["hidden_states"][:, [0, 2, 1, 3]]
-    report = probe(with_ladder(capture, capture.plan(files)))
+    report = probing.probe(with_ladder(capture, capture.plan(files)))
     assert failed(report) >= {"layer 4", "layer 5"}
     assert "it is layer 5" in said(report)
 
@@ -374,7 +372,7 @@ def test_a_capture_with_layers_mixed_up_is_on_the_wrong_rung(capture: Capture) -
 def test_a_ladder_that_is_not_there_proves_nothing(capture: Capture) -> None:
     plan = with_ladder(capture, capture.plan(capture.files()))
     Path(plan.ladder[0].file).unlink()
-    assert "ladder" in failed(probe(plan))
+    assert "ladder" in failed(probing.probe(plan))
 
 
 def test_the_head_is_read_in_parts_and_whole_alike(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,7 +391,7 @@ def test_a_head_in_eight_bits_is_dequantised(lab: Lab, tmp_path: Path, blocks: t
     """With one scale, one a row, or one a block."""
     from draftsmith.work.inside.ends import Ends
 
-    tensors = load_file(lab.target / "model.safetensors")
+    tensors = tensors_of.load_file(lab.target / "model.safetensors")
     head = tensors["lm_head.weight"]
     down, across = -(-head.shape[0] // blocks[0]), -(-head.shape[1] // blocks[1])
     scale = torch.rand(blocks) + 0.5
@@ -402,7 +400,7 @@ def test_a_head_in_eight_bits_is_dequantised(lab: Lab, tmp_path: Path, blocks: t
     tensors["lm_head.weight_scale_inv"] = scale
     target = tmp_path / "target"
     target.mkdir()
-    save_file(tensors, target / "model.safetensors")
+    tensors_of.save_file(tensors, target / "model.safetensors")
     (target / "config.json").write_text((lab.target / "config.json").read_text())
     ours, theirs = Ends(target).logits(lab.stream[0][DEPTH]), Ends(lab.target).logits(lab.stream[0][DEPTH])
     assert torch.allclose(ours, theirs, atol=0.15 * float(theirs.std()))

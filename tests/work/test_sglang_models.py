@@ -8,8 +8,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from lazily import lazily
 
-torch = pytest.importorskip("torch")
+torch = lazily("torch")
 
 
 class Norm:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from lazily import lazily
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("speculators")
-
-from draftsmith.work.inside import sparse_eagle3  # noqa: E402
+torch, speculators = lazily("torch"), lazily("speculators")
+sparse_eagle3 = lazily("draftsmith.work.inside.sparse_eagle3")
 
 HIDDEN, LAYERS, VOCAB, DRAFT_VOCAB, SEQ = 32, 3, 97, 40, 64
 

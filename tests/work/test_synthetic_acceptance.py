@@ -7,10 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lazily import lazily
 
 from draftsmith.work.inside.synthetic_acceptance import Rule, accept, install
 
-torch = pytest.importorskip("torch")
+torch = lazily("torch")
 
 
 def test_accepted_tokens_come_first_then_the_targets_own() -> None:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lazily import lazily
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+torch, transformers = lazily("torch"), lazily("transformers")
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "widen.py"
-_SPEC = importlib.util.spec_from_file_location("widen", SCRIPT)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-widen = sys.modules["widen"] = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(widen)
-
 SMALL: dict[str, Any] = {
     "vocab_size": 96,
     "hidden_size": 32,
@@ -28,7 +23,23 @@ SMALL: dict[str, Any] = {
     "num_hidden_layers": 3,
     "max_position_embeddings": 64,
 }
-WIDE = widen.Shape(hidden=96, inner=112, heads=12, kv_heads=3, layers=5)
+WIDE = {"hidden": 96, "inner": 112, "heads": 12, "kv_heads": 3, "layers": 5}
+
+
+@cache
+def script() -> Any:
+    """The script as a module: it imports torch, which only this file's own worker should pay for."""
+    spec = importlib.util.spec_from_file_location("widen", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["widen"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def widen(source: Path, out: Path, **shape: int) -> Path:
+    found: Path = script().widen(source, out, script().Shape(**shape))
+    return found
 
 
 def written(folder: Path, kind: str, **settings: Any) -> Path:
@@ -62,14 +73,14 @@ def logits(folder: Path) -> Any:
 )
 def test_the_wide_model_has_the_same_logits(tmp_path: Path, kind: str, settings: dict[str, Any]) -> None:
     small = written(tmp_path / "small", kind, **settings)
-    wide = widen.widen(small, tmp_path / "wide", WIDE)
+    wide = widen(small, tmp_path / "wide", **WIDE)
     loaded = transformers.AutoConfig.from_pretrained(wide)
     assert (loaded.hidden_size, loaded.num_hidden_layers, loaded.num_attention_heads) == (96, 5, 12)
     torch.testing.assert_close(logits(wide), logits(small), atol=2e-4, rtol=2e-4)
 
 
 def test_what_is_added_is_not_zero(tmp_path: Path) -> None:
-    wide = widen.widen(written(tmp_path / "small", "llama"), tmp_path / "wide", WIDE)
+    wide = widen(written(tmp_path / "small", "llama"), tmp_path / "wide", **WIDE)
     model = transformers.AutoModelForCausalLM.from_pretrained(wide)
     for name, value in model.named_parameters():
         if name.split(".")[-2] in ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"):
@@ -79,13 +90,13 @@ def test_what_is_added_is_not_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "sentence"),
     [
-        (widen.Shape(16, 112, 12, 3, 5), "hidden: smaller than the source's"),
-        (widen.Shape(98, 112, 7, 3, 5), "a whole number"),
-        (widen.Shape(80, 112, 4, 4, 5), "at least the source's 2"),
-        (widen.Shape(80, 112, 12, 3, 5), "no multiple of 12 query heads"),
+        ((16, 112, 12, 3, 5), "hidden: smaller than the source's"),
+        ((98, 112, 7, 3, 5), "a whole number"),
+        ((80, 112, 4, 4, 5), "at least the source's 2"),
+        ((80, 112, 12, 3, 5), "no multiple of 12 query heads"),
     ],
 )
 def test_a_shape_that_cannot_hold_the_source_is_refused(tmp_path: Path, shape: Any, sentence: str) -> None:
     small = written(tmp_path / "small", "llama")
     with pytest.raises(ValueError, match=sentence):
-        widen.widen(small, tmp_path / "wide", shape)
+        widen(small, tmp_path / "wide", **dict(zip(WIDE, shape, strict=True)))

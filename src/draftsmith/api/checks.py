@@ -52,7 +52,7 @@ def examine(config: Config, *, measure: bool = True) -> list[Check]:
     return [
         *_interpreter(),
         *_engine(config),
-        *_trainer(config),
+        *check_trainer(config),
         *_redaction(config),
         *_gpu(config, measure),
         *_memory(config),
@@ -68,7 +68,7 @@ def _control_plane(config: Config) -> list[Check]:
     from draftsmith import wiring
 
     apart = wiring.environment_of_jobs(config)
-    shared = () if apart else (*_engine(config), *_trainer(config), *_redaction(config))
+    shared = () if apart else (*_engine(config), *check_trainer(config), *_redaction(config))
     found = [*_interpreter(), *shared, *_disk(config), *_target(config)]
     left = ("engine, trainer, GPU, memory and ports", f", in {apart}") if apart else ("GPU, memory and ports", "")
     sentence = (
@@ -154,7 +154,8 @@ def _asked_method(method: str, title: str, found: Installation, known: Features)
         )
 
 
-def _trainer(config: Config) -> Iterator[Check]:
+def check_trainer(config: Config) -> Iterator[Check]:
+    """Whether the trainer of the configuration is installed and can train a draft for its target."""
     if config.method in TRAINLESS:
         yield Check("trainer", "ok", f"none is needed: {config.method} trains nothing")
         return
@@ -258,7 +259,7 @@ def _shared(config: Config, free: float) -> str:
     return f"; of two servers beside each other each gets {share:.0%} of the memory and {size:g} GiB of KV cache"
 
 
-def _fit(config: Config, found: TargetFacts) -> Iterator[Check]:
+def check_fit(config: Config, found: TargetFacts) -> Iterator[Check]:
     """Whether a server of the target fits: the GPUs it gets, or this machine's memory."""
     from draftsmith.api.fitting import fit_of, require_fit, room, sized
 
@@ -374,7 +375,7 @@ def _target(config: Config) -> Iterator[Check]:
             f"{Path(found.path).name} has no prediction heads (MTP) of its own",
             "choose another --method",
         )
-    yield from _fit(config, found)
+    yield from check_fit(config, found)
     yield from _precision(config, found.dtype)
     yield Check(
         "draft",

@@ -53,7 +53,7 @@ class Watch:
                     stamp = _stamp(self.workspace / "runs" / name / "run.json")
                     if not stamp:
                         continue
-                    kept = kept if kept and kept[0] == stamp else (stamp, _head(self.workspace / "runs" / name))
+                    kept = kept if kept and kept[0] == stamp else (stamp, head_of(self.workspace / "runs" / name))
                 found[name] = kept
             if found != self._heads:
                 heads = [head for _, head in found.values() if head is not None]
@@ -212,7 +212,8 @@ def _stamp(path: Path) -> int:
         return 0
 
 
-def _head(folder: Path) -> RunHead | None:
+def head_of(folder: Path) -> RunHead | None:
+    """What a list of runs says of a run; None where the folder holds none that can be read."""
     try:
         record = Run(folder).record
     except InputError:

@@ -55,7 +55,7 @@ class LiveReader:
     ) -> None:  # fmt: skip
         """`reading`, `identify`: how the server is asked; default: by the engine."""
         self.engine, self.policy = engine, policy
-        self._reading = reading or engine.reading
+        self.reading = reading or engine.reading
         self._identify = identify or (None if reading else engine.identify)
         self._samples: deque[Sample] = deque()
         self._last: tuple[str, float, Snapshot] | None = None
@@ -67,7 +67,7 @@ class LiveReader:
     def look(self, url: str, now: float, champion: Champion | None, since: float | None = None) -> LiveSeen:
         """Figures of the last two minutes, or of all the time since `since`. Raises EngineError if it could not look."""
         try:
-            reading = self._reading(url)
+            reading = self.reading(url)
         except EngineError:
             self._below = None  # "for so long without a break" begins anew: nothing is done on what was not seen
             self._last = None

@@ -22,7 +22,7 @@ class ManagedHands(WorldHands):
 
     fleet: Fleet
     standby: bool = True
-    _readers: dict[str, LiveReader] = field(default_factory=dict)
+    readers: dict[str, LiveReader] = field(default_factory=dict)
     _errors: dict[tuple[str, float], int] = field(default_factory=dict)
     _beside: c.LiveSeen | None = None
     _before: c.LiveSeen | None = None
@@ -69,12 +69,12 @@ class ManagedHands(WorldHands):
         return seen.model_copy(update={"failed": self._failed(found, config, since)})
 
     def _reader(self, slot: Slot) -> LiveReader:
-        if slot.token not in self._readers:
+        if slot.token not in self.readers:
             living = {one.token for one in self.fleet.slots().values()}
-            self._readers = {token: reader for token, reader in self._readers.items() if token in living}
-            reader = self._readers[slot.token] = LiveReader(self.engine, self.config.controller)
+            self.readers = {token: reader for token, reader in self.readers.items() if token in living}
+            reader = self.readers[slot.token] = LiveReader(self.engine, self.config.controller)
             reader.fall = self.live.fall
-        return self._readers[slot.token]
+        return self.readers[slot.token]
 
     def _failed(self, slot: Slot, config: SpecConfig, since: float | None) -> int:
         """Requests that failed on a side since then, by the proxy's count."""

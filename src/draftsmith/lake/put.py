@@ -41,7 +41,7 @@ def put(rows: BundleRows, place: Place) -> Shipped:
             if _whole(place, path, rows.manifest_sha256):
                 kept.append(path)
                 continue
-            _write(place, path, table_of(name, rows.tables[name], rows.manifest_sha256))
+            write_table(place, path, table_of(name, rows.tables[name], rows.manifest_sha256))
         written.append(path)
     return Shipped(
         campaign=rows.campaign,
@@ -74,7 +74,8 @@ def _whole(place: Place, path: str, manifest_sha256: str) -> bool:
     return bool(metadata.get(b"draftsmith.manifest_sha256") == manifest_sha256.encode())
 
 
-def _write(place: Place, path: str, table: Any) -> None:
+def write_table(place: Place, path: str, table: Any) -> None:
+    """Write one Parquet file: it appears whole or not at all. Raises PrerequisiteError without pyarrow."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -102,6 +102,11 @@ class Recorder:
         """Outcome -> requests."""
         return dict(sorted((Counter(self._here) + Counter(self._there)).items()))
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of copies that are in memory now."""
+        return self._taken - self._given_back
+
     def tap(self, scope: Message) -> Tap | None:
         """A tap for this request, or None if it is not to be recorded. Never raises."""
         try:
@@ -126,7 +131,7 @@ class Recorder:
         if exchange.size > self.settings.record_bytes:
             self._here["too_large"] += 1
             return False
-        if self._taken - self._given_back > self.settings.memory_bytes:
+        if self.held_bytes > self.settings.memory_bytes:
             self._here["dropped"] += 1
             return False
         return True

@@ -134,7 +134,7 @@ def write_bundle(out: Path, parts: BundleParts, *, replace_after: Callable[[Path
         try:
             _private(partial)
             _write_files(partial, parts, scrubber)
-            _write_manifest(partial)
+            write_manifest(partial)
             if replace_after is None:
                 _commit(partial, final)
             else:
@@ -285,7 +285,8 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
         os.fsync(out.fileno())
 
 
-def _write_manifest(folder: Path) -> None:
+def write_manifest(folder: Path) -> None:
+    """List every file of a bundle with its sha256 and size. Written last: a bundle without it is not finished."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     listed = {
         path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}

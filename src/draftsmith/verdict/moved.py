@@ -12,8 +12,6 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
-from scipy import stats
-
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
 from draftsmith.contract.verdict import Decision, Interval
@@ -56,7 +54,7 @@ def moves(before: Campaign, after: Campaign) -> list[Move]:
         old = next((p for p in before.decision.pairs if (p.candidate, p.baseline, p.point) == key), None)
         if old is not None and old.measure == pair.measure:
             what = f"speed-up of {pair.candidate} over {pair.baseline} at {pair.point}"
-            found.append(_speed(what, old.speedup, pair.speedup))
+            found.append(speed_move(what, old.speedup, pair.speedup))
     for arm in after.decision.arms:
         earlier = next((a for a in before.decision.arms if (a.arm, a.point) == (arm.arm, arm.point)), None)
         if earlier is not None and (earlier.acceptance_length or arm.acceptance_length):
@@ -86,7 +84,8 @@ def unlike(before: Campaign, after: Campaign) -> list[str]:
     return told
 
 
-def _speed(what: str, before: Interval | None, after: Interval | None) -> Move:
+def speed_move(what: str, before: Interval | None, after: Interval | None) -> Move:
+    """How a speed-up moved between two campaigns: `unknown` where one has none or an interval that is open or not positive."""
     usable = [one for one in (before, after) if one and one.low > 0 and math.isfinite(one.high)]
     if before is None or after is None or len(usable) < 2:
         known = (before.value if before else None, after.value if after else None)
@@ -121,7 +120,9 @@ def _length(what: str, before: Sequence[float], after: Sequence[float], confiden
         if error > 0
         else 1.0
     )
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    from scipy import special  # scipy.stats says the same and takes a second to import
+
+    half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * error
     middle = statistics.mean(logs[1]) - statistics.mean(logs[0])
     known = (math.exp(statistics.mean(logs[0])), math.exp(statistics.mean(logs[1])))
     return _move(what, *known, middle, (half, half), confidence)
