@@ -47,6 +47,15 @@ def of_engine(config: Config, kind: str) -> Config:
     return config.model_copy(update={"engine": config.engine.model_copy(update=changed)})
 
 
+def capturing(config: Config) -> Config:
+    """The configuration of the engine that answers prompts and hands out hidden states: the configured one, or else the
+    first that can. Its interpreter is in `[engines.NAME]` then."""
+    from draftsmith.engines import catalog
+
+    able = [each.name for each in catalog.engines() if each.captures]
+    return config if config.engine.kind in able else of_engine(config, able[0])
+
+
 def known_models(config: Config) -> KnownModels:
     """What the configured engine knows; the list of a known release where it is not installed here."""
     from draftsmith.engines.models import shipped
@@ -184,12 +193,13 @@ def versions(config: Config, *, inside: bool = False) -> dict[str, str]:
     known = {"draftsmith": draftsmith.__version__}
     if not inside and (apart := environment_of_jobs(config)):
         return known | {ENVIRONMENT: Path(apart).name if apart.startswith("/") else apart}
-    try:
-        found = engine(config).installation(config.engine.python, elsewhere=config.backend.kind != "local")
-        known |= {found.engine: found.version, "device": found.device}
-    except PrerequisiteError:
-        if not inside:  # an image may hold the trainer alone
-            raise
+    for own in (config, capturing(config)):
+        try:
+            found = engine(own).installation(own.engine.python, elsewhere=config.backend.kind != "local")
+            known = {found.engine: found.version, "device": found.device} | known
+        except PrerequisiteError:
+            if not inside and own is config:  # an image may hold the trainer alone, and not every run captures
+                raise
     for name in ("speculators", "torch"):
         try:
             known[name] = metadata.version(name)

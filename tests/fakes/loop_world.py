@@ -158,7 +158,7 @@ class World:
             "controller": {},
         }  # fmt: skip
         for name, values in settings.items():
-            sections[name] |= values
+            sections.setdefault(name, {}).update(values)
         lines = [f'target = "{self.target}"', f'profile = "{self.log}"', f'workspace = "{self.workspace}"']
         for name, section in sections.items():
             lines.append(f"[{name}]")

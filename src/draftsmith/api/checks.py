@@ -107,6 +107,9 @@ def _engine(config: Config) -> Iterator[Check]:
         "ok",
         f"{engine.title} {found.version} for {found.device} in {where}" + (f"; {known.note}" if known.note else ""),
     )
+    able = wiring.capturing(config)
+    if able is not config and config.method not in TRAINLESS:
+        yield _captures(able, engine.title)
     if config.method in TRAINLESS:
         yield from _asked_method(str(config.method), engine.title, found, known)
     elif config.trainer.method not in known.methods:
@@ -131,6 +134,22 @@ def _engine(config: Config) -> Iterator[Check]:
             f"{name} is installed beside a CPU torch and breaks every import of transformers",
             f"pip uninstall {name}, and keep it out with an override (see docs/install.md)",
         )
+
+
+def _captures(config: Config, served_by: str) -> Check:
+    """The engine that answers and hands out hidden states, where the served one cannot."""
+    engine = wiring.engine(config)
+    what = f"{served_by} hands out no hidden states: {engine.title} answers the prompts and captures"
+    try:
+        found = engine.installation(config.engine.python, elsewhere=config.backend.kind != "local")
+    except DraftsmithError as error:
+        return Check(
+            "capture engine",
+            "missing",
+            f"{what}, and {error.message}",
+            f"set engines.{engine.name}.python to its interpreter",
+        )
+    return Check("capture engine", "ok", f"{what} ({found.version} in {config.engine.python or 'this interpreter'})")
 
 
 def _asked_method(method: str, title: str, found: Installation, known: Features) -> Iterator[Check]:

@@ -26,7 +26,9 @@ ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
 class EngineConfig(Frozen):
     """The serving engine."""
 
-    kind: EngineKind = Field("vllm", description="which engine serves; hidden states are captured by vllm or SpecForge")
+    kind: EngineKind = Field(
+        "vllm", description="which engine serves; where it hands out no hidden states, vllm captures (see `engines`)"
+    )
     python: str | None = Field(None, description="interpreter that has the engine; default: the current one")
     host: str = Field("127.0.0.1", description="address that started servers listen on")
     max_model_len: int = Field(2048, description="context length of every started server")

@@ -239,6 +239,11 @@ class Engine(Protocol):
         """Its name in sentences."""
         ...
 
+    @property
+    def captures(self) -> bool:
+        """Whether it hands out the hidden states of what it serves."""
+        ...
+
     # -- what is installed ----------------------------------------------------------------------------------------
 
     def installation(self, python: str | None, *, elsewhere: bool = False) -> Installation:

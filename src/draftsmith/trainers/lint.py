@@ -14,6 +14,7 @@ from draftsmith.contract.config import EngineConfig
 from draftsmith.contract.draft import DraftManifest, Finding, LintReport, TargetFacts
 from draftsmith.contract.errors import InputError
 from draftsmith.trainers import lint_config, lint_engine, lint_files, lint_filled, lint_weights
+from draftsmith.trainers.convert import notation
 from draftsmith.trainers.draft_folder import EngineName, read_draft
 from draftsmith.trainers.findings import Case, error, warn
 
@@ -52,7 +53,7 @@ def lint_draft(
     findings = list(lint_files.check_files(folder))
     try:
         draft = read_draft(folder, engine)
-        before = read_draft(parent) if parent is not None else None
+        before = read_draft(parent, notation(parent)) if parent is not None else None
     except InputError as problem:
         return _report(folder, [*findings, error("readable", problem.message, problem.next_step)])
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:

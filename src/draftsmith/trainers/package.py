@@ -15,6 +15,7 @@ from pathlib import Path
 from draftsmith.contract.draft import DraftManifest, TargetFacts
 from draftsmith.contract.errors import InputError
 from draftsmith.kit.files import private_dir, read_json, write_atomic, write_json
+from draftsmith.trainers.convert import notation
 from draftsmith.trainers.draft_card import draft_card
 from draftsmith.trainers.draft_config import clean_config
 from draftsmith.trainers.draft_folder import Draft, read_draft
@@ -93,12 +94,22 @@ def package_draft(
     return manifest
 
 
+def trainers_form(draft: Path) -> Path:
+    """Where a draft that was converted for another engine has its folder as the trainer wrote it."""
+    return draft.with_name(f"{draft.name}-as-trained")
+
+
 def for_training(packaged: Path, out: Path, target_path: Path) -> Path:
     """A copy of a packaged draft that the trainer can start from: it looks for the target at verifier.name_or_path.
 
-    Weights are linked where the file system allows. Raises InputError if `packaged` is no draft.
+    Weights are linked where the file system allows. Raises InputError if `packaged` is no draft, or one in SGLang's notation.
     """
     config = read_draft(packaged).config
+    if notation(packaged) == "sglang":
+        raise InputError(
+            f"{packaged} is in SGLang's notation, and the trainer starts from its own",
+            "give the folder that it was converted from",
+        )
     private_dir(out)
     for file in (*weight_files(packaged), *((packaged / INDEX,) if (packaged / INDEX).is_file() else ())):
         (out / file.name).unlink(missing_ok=True)

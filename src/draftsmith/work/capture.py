@@ -44,7 +44,7 @@ PROBED_ROWS = 12
 def body(job: Job[CapturePlan]) -> CaptureResult:
     """Capture and probe the corpus named in the plan."""
     plan = job.plan
-    config, target = plan.config, plan.target
+    config, target = wiring.capturing(plan.config), plan.target
     corpus, folder = Path(plan.corpus), private_dir(Path(plan.states))
     manifest = open_corpus(corpus)
     every = [row for split in ("train", "validation") for row in iter_rows(corpus, split)]

@@ -188,8 +188,9 @@ def _answer(
         return
     folder = private_dir(Path(job.plan.states))
     capture = CaptureSpec(layer_ids=(*tuple(job.plan.layer_ids), target.num_layers), storage=str(folder / "incoming"))
-    spec = wiring.server_spec(config, target.path, capture=capture, eager=True)
-    engine = wiring.engine(config, Path(job.plan.registry))
+    able = wiring.capturing(config)
+    spec = wiring.server_spec(able, target.path, capture=capture, eager=True)
+    engine = wiring.engine(able, Path(job.plan.registry))
     count = len(done)
 
     def keep(reply: Reply) -> None:

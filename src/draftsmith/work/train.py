@@ -24,11 +24,12 @@ from draftsmith.kit import gpu
 from draftsmith.kit.files import private_dir, read_json, read_lines, write_atomic, write_json
 from draftsmith.trainers import choice
 from draftsmith.trainers.base import Step, TrainingTask
+from draftsmith.trainers.convert import convert_draft
 from draftsmith.trainers.draft_folder import read_draft
 from draftsmith.trainers.lint import lint_draft, served_tokens
 from draftsmith.trainers.lint_files import weights_sha256
 from draftsmith.trainers.mask_token import choose_mask
-from draftsmith.trainers.package import for_training, package_draft
+from draftsmith.trainers.package import for_training, package_draft, trainers_form
 from draftsmith.trainers.speculators import BLOCK_METHODS
 from draftsmith.trainers.stand_in import write_stand_in
 from draftsmith.trainers.target_config import read_config
@@ -91,13 +92,17 @@ def body(job: Job[TrainPlan]) -> TrainResult | HelperResult:
     wall_s = time.monotonic() - began
     found = choice.scores(_records(trainer.metrics(task)))
     chosen = choice.best(found)
-    shutil.rmtree(plan.out, ignore_errors=True)
+    out = Path(plan.out)
+    own = wiring.capturing(config).engine.kind  # the trainer writes for the engine that captures
+    packaged = out if config.engine.kind == own else trainers_form(out)
+    for folder in {out, packaged}:
+        shutil.rmtree(folder, ignore_errors=True)
     versions = plan.versions
     if wiring.ENVIRONMENT in versions:  # nobody could tell them before
         versions = versions | wiring.versions(config, inside=True)
     draft = package_draft(
         trainer.checkpoint(task, chosen.epoch),
-        Path(plan.out),
+        packaged,
         target=target,
         trainer=config.trainer.kind,
         versions=versions,
@@ -108,9 +113,11 @@ def body(job: Job[TrainPlan]) -> TrainResult | HelperResult:
         validation_acceptance=chosen.acceptance,
         trained_tokens=task.train_tokens * config.trainer.epochs,
     )
+    if packaged != out:  # both are kept: a later training starts from the trainer's own form
+        convert_draft(packaged, out, config.engine.kind)
     parent = Path(config.trainer.warm_start) if config.trainer.warm_start else None
-    served = served_tokens(config.engine.max_model_len, target)
-    report = lint_draft(Path(plan.out), target, served_tokens=served, parent=parent)
+    tokens = served_tokens(config.engine.max_model_len, target)
+    report = lint_draft(out, target, served_tokens=tokens, parent=parent, engine=config.engine.kind)
     errors = [finding.sentence for finding in report.findings if finding.level == "error"]
     if errors:
         raise RefusedError(f"the trained draft does not pass lint: {'; '.join(errors)}", "see `draftsmith lint` on it")
@@ -198,7 +205,9 @@ def _parent(config: Config, verifier: Path, workdir: Path) -> str | None:
     """The draft to start from, in the form the trainer wants; None for a fresh start."""
     if not config.trainer.warm_start:
         return None
-    return str(for_training(Path(config.trainer.warm_start), workdir / "training" / "parent", verifier))
+    parent = Path(config.trainer.warm_start)
+    beside = trainers_form(parent)
+    return str(for_training(beside if beside.is_dir() else parent, workdir / "training" / "parent", verifier))
 
 
 def _named(parent: str | None) -> str | None:

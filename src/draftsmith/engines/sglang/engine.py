@@ -36,6 +36,7 @@ class SglangEngine(ServerProcess):
 
     name = "sglang"
     title = "SGLang"
+    captures = False  # its way to return states excludes drafting, and holds no layer ids
     not_inherited = frozenset({"SGLANG_API_KEY"})
 
     def installation(self, python: str | None, *, elsewhere: bool = False) -> Installation:

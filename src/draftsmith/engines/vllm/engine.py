@@ -37,6 +37,7 @@ class VllmEngine(ServerProcess):
 
     name = "vllm"
     title = "vLLM"
+    captures = True
     not_inherited = frozenset(
         {"VLLM_API_KEY"}
     )  # started servers are private to this machine and are asked without a key
