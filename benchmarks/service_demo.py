@@ -26,7 +26,8 @@ from typing import Any
 import httpx
 
 from draftsmith import api
-from draftsmith.api.demos import MODEL, precision_flags
+from draftsmith.api.demos import MODEL
+from draftsmith.api.precision import precision_flags
 from draftsmith.engines.base import free_port
 from draftsmith.kit.files import private_dir
 from draftsmith.traffic.demo import demo_prompts

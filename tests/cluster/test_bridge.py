@@ -19,7 +19,7 @@ from draftsmith.api.places import place_jobs
 from draftsmith.backends.detect import choose, look
 from draftsmith.backends.kubernetes_detect import find_bridge
 from draftsmith.contract.config import parse_config
-from draftsmith.serving.canary.check import is_usable
+from draftsmith.serving.kubernetes.nodes import is_usable
 
 TAINT = {"key": "slinky.slurm.net/managed-node", "value": "slurm-bridge-scheduler", "effect": "NoExecute"}
 

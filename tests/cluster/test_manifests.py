@@ -16,7 +16,7 @@ from draftsmith.contract import cluster as contract
 from draftsmith.contract.errors import ConfigError
 from draftsmith.contract.job import JobSpec
 from draftsmith.kit.kube import Object
-from draftsmith.serving.canary.text import to_yaml
+from draftsmith.serving.kubernetes.manifests import to_yaml
 
 VERSIONS = ("1.29", "1.33", "1.37")
 SPEC = JobSpec(

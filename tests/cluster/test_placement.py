@@ -14,8 +14,8 @@ from draftsmith.backends.kubernetes_text import job_manifest
 from draftsmith.contract.errors import PrerequisiteError, RefusedError
 from draftsmith.contract.job import JobSpec
 from draftsmith.engines.vllm.words import read_command
-from draftsmith.serving.canary.placement import accelerator, affine
 from draftsmith.serving.canary.text import pod_of
+from draftsmith.serving.kubernetes.placement import accelerator, affine
 
 
 def world_of(folder: Path, served: Object, *nodes: Object) -> ClusterWorld:

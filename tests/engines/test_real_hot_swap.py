@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from draftsmith.api.demos import precision_flags
+from draftsmith.api.precision import precision_flags
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import EngineError
 from draftsmith.engines.base import Server, ServerSpec

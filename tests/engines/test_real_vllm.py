@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from draftsmith.api.demos import precision_flags
+from draftsmith.api.precision import precision_flags
 from draftsmith.client.replay import Request
 from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.errors import EngineLostError, EngineStartError

@@ -7,6 +7,7 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     nodes.py         a Slurm node taken out of service for a quiet window, and given back
     campaigns.py     arms measured at the shapes of a profile, a cell each
     canaries.py      canaries in Kubernetes: planned, up, down, swept; and the patch that a promotion would be
+    check.py         one finding about this machine
     checks.py        what this machine has and lacks, before work starts
     cluster.py       what commands say about a cluster, and what they show of it before anything is done there
     comparisons.py   `compare` without the rest of the loop, and `decide` on what it left
@@ -19,6 +20,7 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     explanations.py  a run and a decision in words, and the report of a run as far as it came
     local_jobs.py    a job on this machine, beside the command that asked for it: `compare` and `plan` run theirs so
     places.py        where the jobs of a run go: settled once, when the run begins, and kept
+    precision.py     what a server needs beside its settings to compute fast on this machine
     plan_request.py  the request of a plan: what is to be measured, and what is known beside it
     plans.py         carrying out `draftsmith plan`
     recipe_run.py    templates of a SpecForge recipe: the run script, training's entry and the README. @name@ is replaced
@@ -68,7 +70,7 @@ if TYPE_CHECKING:
     from draftsmith.api.canaries import (
         sweep_canaries as sweep_canaries,
     )
-    from draftsmith.api.checks import Check as Check
+    from draftsmith.api.check import Check as Check
     from draftsmith.api.checks import check as check
     from draftsmith.api.cluster import DryRun as DryRun
     from draftsmith.api.comparisons import (

@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import psutil
 
 from draftsmith import wiring
+from draftsmith.api.check import Check
 from draftsmith.contract.config import TRAINLESS, Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import DraftsmithError, PrerequisiteError
@@ -23,16 +22,6 @@ MIN_DISK_GIB = 5.0
 LEFT_TO_JOBS = "jobs"
 CPU_PROCESS_GIB = 1.0  # a server beside its weights and cache, at the very least
 BREAKING = ("torchvision", "torchaudio", "torchcodec")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One finding. `missing` blocks the work that needs it, `warning` does not."""
-
-    name: str
-    level: Literal["ok", "warning", "missing"]
-    sentence: str
-    next_step: str = ""
 
 
 def check(config: Config) -> tuple[Check, ...]:
@@ -405,7 +394,7 @@ def _target(config: Config) -> Iterator[Check]:
 
 
 def _precision(config: Config, dtype: str) -> Iterator[Check]:
-    from draftsmith.api.demos import precision_flags
+    from draftsmith.api.precision import precision_flags
 
     if config.backend.kind == "local" and precision_flags(config.engine.flags):
         yield Check(

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from draftsmith import wiring
+from draftsmith.api.precision import precision_flags, slow_at_bfloat16
 from draftsmith.api.settings import override
 from draftsmith.api.traffic import replay
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import PrerequisiteError
 from draftsmith.contract.job import JobProgress
 from draftsmith.contract.view import RunView
-from draftsmith.kit import hardware, processes
+from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir, write_atomic
-from draftsmith.kit.precision import quick_bfloat16
 from draftsmith.loop.base import QUIET, Console
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -38,7 +38,7 @@ def demo_target(out: Path | str, *, console: Console = QUIET) -> Path:
         return out
     from draftsmith.work.subprocess import run_module
 
-    dtype = "float32" if _slow_at_bfloat16() else "bfloat16"
+    dtype = "float32" if slow_at_bfloat16() else "bfloat16"
     console.note(f"target   building {MODEL} in {out}, in {dtype}")
     registry = private_dir(out.parent / ".processes")
     log = out.parent / "demo-target.log"
@@ -67,16 +67,6 @@ def demo_config(config: Config, target: Path, log: Path, workspace: Path, settin
     flags = update["engine"].flags
     update["engine"] = update["engine"].model_copy(update={"flags": (*flags, *precision_flags(flags))})
     return override(config.model_copy(update=update), settings)
-
-
-def precision_flags(flags: Sequence[str] = ()) -> tuple[str, ...]:
-    """What a server of the demo target needs beside `flags` to compute fast here: vLLM rounds float32 to bfloat16 unless told."""
-    named = any(flag.partition("=")[0] == "--dtype" for flag in flags)
-    return ("--dtype", "float32") if _slow_at_bfloat16() and not named else ()
-
-
-def _slow_at_bfloat16() -> bool:
-    return not (hardware.gpu_names() or quick_bfloat16())
 
 
 def demo(

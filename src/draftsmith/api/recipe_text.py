@@ -12,7 +12,8 @@ from draftsmith.backends.slurm_options import PhaseOptions, SlurmOptions
 from draftsmith.backends.slurm_text import batch_script
 from draftsmith.contract.cluster import EXPIRES
 from draftsmith.contract.job import JobSpec
-from draftsmith.serving.canary.text import ArmPlan, render_arm, to_yaml
+from draftsmith.serving.canary.text import ArmPlan, render_arm
+from draftsmith.serving.kubernetes.manifests import to_yaml
 from draftsmith.serving.kubernetes.options import ServingOptions
 from draftsmith.serving.kubernetes.standing import read_standing
 from draftsmith.trainers.layers import to_specforge

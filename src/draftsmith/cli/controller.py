@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from draftsmith.cli import options as o
-from draftsmith.cli.loop import Understood
 from draftsmith.cli.output import RunConsole, say, show
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def controller(
     profile: o.Sources = None,
     because: Annotated[str, typer.Option("--because", help="a reason of yours, for the journal")] = "",
     everything: Annotated[bool, typer.Option("--all", help="log: intents too")] = False,
-    understood: Understood = False,
+    understood: o.Understood = False,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     settings: o.Settings = None,

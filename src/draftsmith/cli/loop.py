@@ -40,13 +40,6 @@ Scheduler = Annotated[
         "--scheduler", help="auto (looks what is here), slurm, kubernetes (or default) or slurm-on-kubernetes"
     ),
 ]
-Understood = Annotated[
-    bool,
-    typer.Option(
-        "--i-understand-this-uses-the-cluster",
-        help="act on the cluster: submit, cancel, patch; without it nothing is done there",
-    ),
-]
 New = Annotated[bool, typer.Option("--new", help="start a new run even if the same request has an unfinished one")]
 
 
@@ -63,7 +56,7 @@ def run(
     new: New = False,
     backend: BackendName = None,
     scheduler: Scheduler = None,
-    understood: Understood = False,
+    understood: o.Understood = False,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     settings: o.Settings = None,
@@ -117,7 +110,7 @@ def _phase(name: str, help_text: str) -> Any:
         new: New = False,
         backend: BackendName = None,
         scheduler: Scheduler = None,
-        understood: Understood = False,
+        understood: o.Understood = False,
         config: o.ConfigFile = None,
         workspace: o.Workspace = None,
         settings: o.Settings = None,
@@ -202,7 +195,7 @@ def finish(run: RunView) -> None:
 
 
 def rollback(
-    understood: Understood = False,
+    understood: o.Understood = False,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     settings: o.Settings = None,
@@ -294,7 +287,7 @@ def teardown(
     purge: Annotated[
         bool, typer.Option("--purge", help="also delete prompts, rows and hidden states of the run")
     ] = False,
-    understood: Understood = False,
+    understood: o.Understood = False,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     json: o.Json = False,

@@ -48,6 +48,13 @@ Served = Annotated[
         "--served", help="name of what serves now: its Deployment where a kubeconfig is here; as serving.deploy"
     ),
 ]
+Understood = Annotated[
+    bool,
+    typer.Option(
+        "--i-understand-this-uses-the-cluster",
+        help="act on the cluster: submit, cancel, patch; without it nothing is done there",
+    ),
+]
 RunId = Annotated[str | None, typer.Argument(help="run id; default: the newest run")]
 
 

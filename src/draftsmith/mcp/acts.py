@@ -10,7 +10,7 @@ from mcp.server.mcpserver import Context, MCPServer
 
 from draftsmith import api
 from draftsmith.contract.config import Config
-from draftsmith.mcp.server import ACTS, Told, carried_out
+from draftsmith.mcp.answers import ACTS, ProgressConsole, carried_out
 
 
 def add_acts(server: MCPServer[Any], config: Config) -> None:
@@ -30,10 +30,14 @@ def add_acts(server: MCPServer[Any], config: Config) -> None:
         i_understand_this_uses_the_cluster: bool = False,
     ) -> dict[str, Any]:
         """The loop, or the rest of it: profile, corpus, capture, train, compare, promote on a WIN only, publish."""
-        told = Told(context)
+        console = ProgressConsole(context)
         return await carried_out(
             lambda: api.run(
-                config, sources, console=told, stop_after=stop_after, allow_cluster=i_understand_this_uses_the_cluster
+                config,
+                sources,
+                console=console,
+                stop_after=stop_after,
+                allow_cluster=i_understand_this_uses_the_cluster,
             )
         )
 

@@ -7,23 +7,18 @@ same acknowledgement as the command line, in the call itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import anyio.from_thread
-import anyio.to_thread
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
-from mcp_types import ToolAnnotations
-from pydantic import BaseModel
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
 import draftsmith
 from draftsmith import api
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import DraftsmithError, InputError
-from draftsmith.contract.job import JobProgress
-from draftsmith.phases.base import Gate
+from draftsmith.mcp.acts import add_acts
+from draftsmith.mcp.answers import LOOKS, carried_out, plain
 
 NAME = "profile_and_optimize"
 INSTRUCTIONS = (
@@ -31,9 +26,6 @@ INSTRUCTIONS = (
     "first: doctor, profile, plan_dry_run, status, explain, verify. A verdict of tier draft is no verdict. Every number has its context; "
     "keep it. Acts need a server that allows them, and on a cluster i_understand_this_uses_the_cluster as well."
 )
-LOOKS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-ACTS = ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=True)
-Value = TypeVar("Value")
 
 
 def build(config: Config, *, allow_acts: bool = False) -> MCPServer[Any]:
@@ -42,68 +34,8 @@ def build(config: Config, *, allow_acts: bool = False) -> MCPServer[Any]:
     _looks(server, config)
     _resources(server, config)
     if allow_acts:
-        from draftsmith.mcp.acts import add_acts
-
         add_acts(server, config)
     return server
-
-
-async def carried_out(work: Callable[[], Value]) -> dict[str, Any]:
-    """Run a function of the api in a thread; its value as JSON. A deliberate error reaches the caller with its next step."""
-
-    def body() -> Any:
-        return plain(work())
-
-    try:
-        value = await anyio.to_thread.run_sync(body)
-    except DraftsmithError as error:
-        raise ToolError(f"{type(error).__name__}: {error}") from None
-    return value if isinstance(value, dict) else {"result": value}
-
-
-def plain(value: Any) -> Any:
-    """A frozen value as JSON."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True)
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-class Told:
-    """The driver's console as progress notifications: messages for people, and a number that only grows."""
-
-    def __init__(self, context: Context[Any, Any]) -> None:
-        self.context, self.count = context, 0
-
-    def _send(self, text: str) -> None:
-        self.count += 1
-        anyio.from_thread.run(self.context.report_progress, float(self.count), None, text)
-
-    def note(self, text: str) -> None:
-        """See loop.base.Console."""
-        self._send(text)
-
-    def phase_started(self, phase: str, title: str, reused_from: str | None) -> None:
-        """See loop.base.Console."""
-        self._send(f"{phase}: {title}{f', taken over from {reused_from}' if reused_from else ''}")
-
-    def progress(self, phase: str, progress: JobProgress) -> None:
-        """See loop.base.Console."""
-        total = f"/{progress.total:g}" if progress.total else ""
-        self._send(f"{phase}: {progress.stage} {progress.done:g}{total} {progress.unit}".rstrip())
-
-    def phase_ended(self, phase: str, gate: Gate, wall_s: float) -> None:
-        """See loop.base.Console."""
-        self._send(f"{phase}: {'passed' if gate.passed else 'STOPPED'}: {gate.headline}")
-
-    def confirm(self, headline: str, phase: str) -> bool:
-        """See loop.base.Console."""
-        return True
 
 
 def _looks(server: MCPServer[Any], config: Config) -> None:

@@ -47,22 +47,22 @@ from draftsmith.kit.kube import (
 from draftsmith.serving.canary.check import HOSTNAME, choose_node, require_unrouted
 from draftsmith.serving.canary.ready import CanaryServer, Endpoint, Readiness, start_id
 from draftsmith.serving.canary.reasons import require_quota, told_by_events
-from draftsmith.serving.canary.removal import Intent, Ledger, Removal, named, translated, unwinding
+from draftsmith.serving.canary.removal import Intent, Ledger, Removal, named, unwinding
 from draftsmith.serving.canary.text import (
     CONTAINER,
     ArmObjects,
     ArmPlan,
-    in_containers,
     pod_of,
     render_arm,
     render_staging,
-    to_yaml,
 )
+from draftsmith.serving.kubernetes.manifests import to_yaml
 from draftsmith.serving.kubernetes.options import ServingOptions
+from draftsmith.serving.kubernetes.paths import in_containers
+from draftsmith.serving.kubernetes.refusals import DRY, translated
 from draftsmith.serving.kubernetes.standing import Standing, read_standing, require_copyable
 
 TOKEN = f"{DOMAIN}/token"
-DRY = "read the plan, then add --i-understand-this-uses-the-cluster"
 CHANGED = "compare again, against what serves now: --start-phase compare"
 
 

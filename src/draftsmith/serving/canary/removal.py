@@ -1,4 +1,4 @@
-"""Removing canaries, and remembering on disk that they have to be. See canary.py for the laws."""
+"""Removing canaries, and remembering on disk that they have to be. See canaries.py for the laws."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ import psutil
 from pydantic import ValidationError
 
 from draftsmith.contract.base import Frozen
-from draftsmith.contract.cluster import EXPERIMENT, EXPIRES, WORKSPACE, explain, selector, slug
+from draftsmith.contract.cluster import EXPERIMENT, EXPIRES, WORKSPACE, selector, slug
 from draftsmith.contract.errors import BackendError, RunInterruptedError
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.kit.kube import CLAIMS, JOBS, PODS, SERVICES, ApiError, KubeApi, Object, Selection
 from draftsmith.kit.kube_watch import TimeIsUpError, follow
 from draftsmith.serving.kubernetes.options import ServingOptions
+from draftsmith.serving.kubernetes.refusals import translated
 
 SAME_PROCESS_S = 1.0
 PATIENCE_S = 30.0  # with an API server that refuses what it allowed when the canaries were started
@@ -209,15 +210,6 @@ def _start_of(item: Object) -> tuple[str, str]:
 def _expired(item: Object, now_unix_s: float) -> bool:
     text = str((item["metadata"].get("annotations") or {}).get(EXPIRES, ""))
     return text.isdigit() and float(text) < now_unix_s
-
-
-@contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """Refusals of the API server become errors with a next step."""
-    try:
-        yield
-    except ApiError as error:
-        raise explain(error, doing) from error
 
 
 @contextmanager

@@ -7,11 +7,8 @@ that a router could know it by: no label, no annotation, no name.
 from __future__ import annotations
 
 import copy
-import json
-import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from draftsmith.contract.cluster import (
     ARM,
@@ -27,11 +24,12 @@ from draftsmith.contract.cluster import (
     slug,
     slurm_annotations,
 )
-from draftsmith.contract.errors import PrerequisiteError, RefusedError
+from draftsmith.contract.errors import RefusedError
 from draftsmith.contract.speculation import SpecConfig
 from draftsmith.kit.kube import CLAIMS, JOBS, PODS, Object, Resource
 from draftsmith.serving.canary.weights import hub_settings
 from draftsmith.serving.kubernetes.options import ServingOptions
+from draftsmith.serving.kubernetes.paths import require_visible
 from draftsmith.serving.kubernetes.standing import Standing, mounted
 
 CONTAINER = "server"
@@ -173,42 +171,6 @@ def staging_name(experiment: str) -> str:
     return slug(f"ds-{slug(experiment, 40)}-staging")
 
 
-def in_containers(config: SpecConfig, paths: dict[str, str]) -> SpecConfig:
-    """A speculative config with a local draft folder replaced by the path that containers see."""
-    model = (config or {}).get("model")
-    if config is None or not isinstance(model, str):
-        return config
-    return {**config, "model": _mapped(model, paths)}
-
-
-def from_containers(config: SpecConfig, paths: dict[str, str]) -> SpecConfig:
-    """The reverse of `in_containers`."""
-    model = (config or {}).get("model")
-    if config is None or not isinstance(model, str):
-        return config
-    return {**config, "model": _mapped(model, {inside: here for here, inside in paths.items()})}
-
-
-def _mapped(path: str, paths: dict[str, str]) -> str:
-    for source, goal in sorted(paths.items(), key=lambda item: -len(item[0])):
-        if path == source.rstrip("/") or path.startswith(source.rstrip("/") + "/"):
-            return goal.rstrip("/") + path[len(source.rstrip("/")) :]
-    return path
-
-
-def require_visible(config: SpecConfig, mounts: Mapping[str, bool], what: str) -> None:
-    """Raise PrerequisiteError if the draft is a folder that no volume of the container holds. `mounts`: see `mounted`."""
-    model = (config or {}).get("model")
-    if not isinstance(model, str) or not model.startswith("/"):
-        return
-    around = [mount for mount in mounts if posixpath.commonpath([model, mount or "/"]) == (mount or "/")]
-    if not around or not mounts[max(around, key=len)]:
-        raise PrerequisiteError(
-            f"{what} cannot see the draft at {model}: no volume that could hold it is mounted there",
-            "put drafts on a volume that it mounts, and map the folder in serving.options.paths",
-        )
-
-
 def _beside(labels: Mapping[str, str]) -> Object:
     """Affinity that keeps the arms of one start on one node, wherever the first of them comes up."""
     own = {key: value for key, value in labels.items() if key in (MANAGED_BY, COMPONENT, EXPERIMENT, WORKSPACE)}
@@ -325,12 +287,3 @@ def _volumes(standing: Standing, options: ServingOptions, experiment: str) -> tu
 
 def _claim(name: str, claim: str, *, read_only: bool) -> Object:
     return {"name": name, "persistentVolumeClaim": {"claimName": claim, "readOnly": read_only}}
-
-
-def to_yaml(objects: list[Any]) -> str:
-    """The objects as one YAML stream, as `kubectl apply` takes it; as JSON, which is YAML, without a YAML library."""
-    try:
-        import yaml  # type: ignore[import-untyped]
-    except ImportError:
-        return "".join(f"---\n{json.dumps(item, indent=2)}\n" for item in objects)
-    return "".join("---\n" + yaml.safe_dump(item, sort_keys=False, width=120) for item in objects)

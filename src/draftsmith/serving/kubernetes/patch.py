@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from draftsmith.engines.base import ServerCommand
 from draftsmith.kit.kube import Object
-from draftsmith.serving.canary.text import to_yaml
+from draftsmith.serving.kubernetes.manifests import to_yaml
 from draftsmith.serving.kubernetes.standing import PRESETS, Standing
 
 Words = dict[str, list[str]]  # `command` and `args` of a container, each only if it is there

@@ -31,13 +31,12 @@ from draftsmith.contract.speculation import SpecConfig
 from draftsmith.engines.base import ServerCommand
 from draftsmith.kit.files import read_json, write_atomic, write_json
 from draftsmith.kit.kube import DEPLOYMENTS, EVENTS, NODES, PODS, ApiError, KubeApi, Object
-from draftsmith.serving.canary.canaries import DRY
-from draftsmith.serving.canary.check import fits_pod, free_on, is_usable
-from draftsmith.serving.canary.removal import translated
-from draftsmith.serving.canary.text import from_containers, in_containers, require_visible
+from draftsmith.serving.kubernetes.nodes import fits_pod, free_on, is_usable
 from draftsmith.serving.kubernetes.options import ServingOptions
 from draftsmith.serving.kubernetes.owners import Owner, owner_of
 from draftsmith.serving.kubernetes.patch import Words, json_patch, patch_text, values_text, wanted_words, words_of
+from draftsmith.serving.kubernetes.paths import from_containers, in_containers, require_visible
+from draftsmith.serving.kubernetes.refusals import DRY, translated
 from draftsmith.serving.kubernetes.rollout import needs_spare, require_movable
 from draftsmith.serving.kubernetes.rollout_watch import RolloutWatch
 from draftsmith.serving.kubernetes.standing import PRESETS, Standing, read_standing

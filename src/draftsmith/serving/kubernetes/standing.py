@@ -11,8 +11,8 @@ from draftsmith.contract.errors import InputError, RefusedError
 from draftsmith.engines.base import ServerCommand
 from draftsmith.engines.catalog import NO_ENGINE, read_words
 from draftsmith.kit.kube import DEPLOYMENTS, INFERENCE_SERVICES, Object, Resource
-from draftsmith.serving.canary.placement import accelerator
 from draftsmith.serving.kubernetes.options import PresetName, ServingOptions
+from draftsmith.serving.kubernetes.placement import accelerator
 
 
 @dataclass(frozen=True)

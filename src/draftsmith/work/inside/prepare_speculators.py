@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from draftsmith.work.states import states_path
+from draftsmith.work.inside.state_names import states_path
 
 COLUMNS = ["id", "split", "input_ids", "prompt_tokens"]
 
