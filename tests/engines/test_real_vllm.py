@@ -1,24 +1,19 @@
-"""The real engine: start, facts, one request, counters, stop; and what is left when it is killed."""
+"""The real engine, beyond the stories that all engines share (test_engine_stories.py): a wrong flag, and captured states."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
-import psutil
 import pytest
 
 from draftsmith.api.precision import precision_flags
 from draftsmith.client.replay import Request
 from draftsmith.contract.access import AccessRecord
-from draftsmith.contract.errors import EngineLostError, EngineStartError
-from draftsmith.engines.base import CaptureSpec, Server, ServerSpec
-from draftsmith.engines.vllm import metrics as vllm_metrics
+from draftsmith.contract.errors import EngineStartError
+from draftsmith.engines.base import CaptureSpec, ServerSpec
 from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.kit import processes
 from draftsmith.kit.files import private_dir
@@ -47,48 +42,6 @@ def engine(tmp_path: Path) -> Iterator[VllmEngine]:
     yield made
     for path, record in processes.records(made.registry):
         processes.stop(processes.Process(record, path))
-
-
-def ask(server: Server) -> httpx.Response:
-    body = {"model": "target", "prompt": "a b c d a b c d a b c d a b", "max_tokens": 24, "temperature": 0}
-    return httpx.post(f"{server.url}/v1/completions", json=body, timeout=120)
-
-
-def test_a_server_from_start_to_stop_and_one_that_is_killed(engine: VllmEngine, target: Path, tmp_path: Path) -> None:
-    spec = ServerSpec(model=str(target), flags=FLAGS, spec_config=NGRAM, per_request_metrics=True, cpu_kv_gib=1)
-    server = engine.start(spec, tmp_path / "logs")
-    stages: list[str] = []
-    engine.wait_ready(server, READY_S, lambda stage, _: stages.append(stage))
-    assert stages[0] == "starting Python"
-    assert stages[-1] == "ready"
-    assert {"loading weights", "weights loaded"} & set(stages), "a small model is loaded between two looks"
-
-    facts = engine.facts(server)
-    assert facts.pid in [process.pid for process in processes.members(server.process.record)]
-    assert (facts.spec_method, facts.num_speculative_tokens, facts.max_num_seqs) == ("ngram", 3, 32)
-    assert None not in facts.mode_key
-    assert facts.kv_tokens
-
-    who = vllm_metrics.identity(server.url)
-    assert (who.model, who.version) == ("target", facts.version)
-    before = engine.counters(server.url)
-    answer = ask(server).json()
-    counted = engine.diff(before, engine.counters(server.url))
-    assert counted.generation_tokens == answer["usage"]["completion_tokens"] == 24
-    assert counted.requests == counted.server_tpot_count == 1
-    own = answer["metrics"]["speculative_decoding"]
-    assert (counted.drafts, counted.accepted_tokens) == (own["num_spec_steps"], own["num_accepted_draft_tokens"])
-    assert counted.tokens_per_step is not None
-    vllm_metrics.require_same(server.url, who)
-
-    family = processes.members(server.process.record)
-    assert len(family) > 2, "vLLM runs its engine in processes of their own"
-    os.kill(facts.pid, signal.SIGKILL)
-    with pytest.raises(EngineLostError, match="killed \\(signal 9\\)"):
-        engine.require_alive(server)
-    engine.stop(server)
-    assert [p for p in family if alive(p)] == []
-    assert processes.records(engine.registry) == []
 
 
 def test_a_flag_that_does_not_exist_is_named(engine: VllmEngine, target: Path, tmp_path: Path) -> None:
@@ -137,9 +90,3 @@ def test_states_of_sampled_answers_are_proved_by_the_engines_own_log_probabiliti
     assert report.passed, report
     mixed = [row.model_copy(update={"prompt_logprobs": rows[0].prompt_logprobs}) for row in rows]
     assert not probe(plan.model_copy(update={"rows": tuple(mixed)})).passed
-
-
-def alive(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False

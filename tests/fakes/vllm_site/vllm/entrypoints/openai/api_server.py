@@ -182,7 +182,8 @@ class Api(BaseHTTPRequestHandler):
         settings: Settings = self.server.settings
         while settings.pause and settings.pause.exists():
             time.sleep(0.01)
-        if settings.k and any(name in body for name in ("min_p", "logit_bias")):
+        greedy = body.get("temperature") == 0  # the engine forgets min_p of a greedy request, and then refuses nothing
+        if settings.k and ("logit_bias" in body or ("min_p" in body and not greedy)):
             return self._answer({"error": {"message": "not supported with speculative decoding", "code": 400}}, 400)
         if body["model"] != self.server.options.served_model_name:
             return self._answer({"error": {"message": "the model does not exist", "code": 404}}, 404)
@@ -213,6 +214,10 @@ class Api(BaseHTTPRequestHandler):
             self.send_header("content-type", "text/event-stream")
             self.send_header("transfer-encoding", "chunked")
             self.end_headers()
+            if self.chat:  # its first event names the role and the prompt, and carries no token
+                opening: dict[str, Any] = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
+                ids = {"prompt_token_ids": decoding.prompt} if body.get("return_token_ids") else {}
+                self._event({"id": "c", "model": body["model"], **opening, **ids})
         chance = random.Random(json.dumps(decoding.prompt))
         began, steps, wanted, held = time.monotonic(), [], 1, []
         first_at = last_at = began
@@ -308,8 +313,8 @@ class Api(BaseHTTPRequestHandler):
         if body.get("return_token_ids"):
             choice["token_ids"] = ids
         event: dict[str, Any] = {"id": "c", "model": body["model"], "choices": [choice]}
-        if first and body.get("return_token_ids"):
-            event["prompt_token_ids"] = decoding.prompt
+        if first and not self.chat and body.get("return_token_ids"):
+            choice["prompt_token_ids"] = decoding.prompt
         self._event(event)
 
     def _event(self, event: dict[str, Any]) -> None:
