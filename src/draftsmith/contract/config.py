@@ -35,44 +35,52 @@ class EngineConfig(Frozen):
     max_num_seqs: int = Field(32, description="sequences in one batch")
     prefix_caching: bool | None = Field(
         None,
-        description="keep the prefixes of prompts in the KV cache; default: as the engine does, which is on in production "
+        description="prefix caching: keep the KV cache of prompt prefixes; default: the engine's own choice, which is on "
         "unless it was switched off",
     )
     chunked_prefill: bool | None = Field(
-        None, description="prefill of long prompts in pieces; default: as the engine does"
+        None, description="chunked prefill: long prompts are processed in pieces; default: the engine's own choice"
     )
     async_scheduling: bool | None = Field(
-        None, description="schedule a step while the last one runs; default: as the engine does"
+        None, description="schedule a step while the last one runs; default: the engine's own choice"
     )
     gpus: int | None = Field(
         None,
         ge=1,
-        description="GPUs of one server, over which the target is split (tensor parallelism); default: the fewest that hold it",
+        description="number of GPUs for one server (tensor parallelism); default: the smallest number that fits the target",
     )
     gpu_memory_gib: float | None = Field(
-        None, gt=0, description="memory of one GPU where jobs run elsewhere; default: as found here, there 80 GB"
+        None,
+        gt=0,
+        description="memory of one GPU, in GiB, where jobs run on another machine; default: read from the GPU here, 80 GB elsewhere",
     )
-    flags: tuple[str, ...] = Field((), description="further engine flags, passed to every server as they are")
-    env: dict[str, str] = Field(default_factory=dict, description="environment of the engine process")
+    flags: tuple[str, ...] = Field((), description="additional engine flags, passed unchanged to every server")
+    env: dict[str, str] = Field(default_factory=dict, description="environment variables of the engine process")
     cpu_kv_gib: float = Field(2.0, description="KV cache of one server on CPU, in GiB")
     gpu_kv_gib: float | None = Field(
         None,
-        description="KV cache of one server on a GPU, in GiB; default: what its share allows; where several share the GPU, "
-        "what max_num_seqs sequences can fill, 32 at most",
+        description="KV cache of one server on a GPU, in GiB; default: limited by gpu_memory_share; if several servers share "
+        "the GPU: enough for max_num_seqs sequences, at most 32 GiB",
     )
-    gpu_memory_share: float | None = Field(None, description="share of GPU memory for one server; default: chosen")
-    start_timeout_s: float = Field(900.0, description="how long a server may take to become ready")
+    gpu_memory_share: float | None = Field(
+        None, description="fraction of GPU memory for one server; default: chosen automatically"
+    )
+    start_timeout_s: float = Field(900.0, description="maximum time until a started server is ready, in seconds")
     counters_pause_s: float = Field(
         0.15,
         gt=0,
-        description="pause between two readings of a server's counters; three equal ones in a row are believed",
+        description="pause between two readings of a server's counters, in seconds; the counters are final when three readings are equal",
     )
-    enforce_eager: bool = Field(False, description="no compilation; such an arm can never reach tier `verdict`")
+    enforce_eager: bool = Field(
+        False, description="do not compile or capture graphs; a comparison of such servers never reaches tier `verdict`"
+    )
 
     @model_validator(mode="after")
     def _one_word_on_gpus(self) -> EngineConfig:
         if self.gpus is not None and self.split_by_flags not in (None, self.gpus):
-            raise ValueError(f"gpus is {self.gpus}, and flags split the target over {self.split_by_flags}: say it once")
+            raise ValueError(
+                f"gpus is {self.gpus}, and flags split the target over {self.split_by_flags}: set only one of them"
+            )
         return self
 
     @property
@@ -103,26 +111,36 @@ class TrainerConfig(Frozen):
     epochs: int = Field(6, ge=1, description="passes over the training rows")
     learning_rate: float = Field(1e-3, gt=0, description="peak; cosine decay with warm-up")
     batch_tokens: int | None = Field(
-        None, description="packed tokens of one optimiser step; default: about 64 steps an epoch"
+        None, description="tokens per optimiser step, packed; default: chosen so that an epoch has about 64 steps"
     )
-    ttt_steps: int = Field(3, ge=1, description="speculative positions trained at once")
+    ttt_steps: int = Field(3, ge=1, description="number of speculative positions trained together (training-time test)")
     block_size: int = Field(
-        8, ge=2, description="dflash: tokens of a block, the known first one included; it proposes one token less"
+        8,
+        ge=2,
+        description="dflash: tokens per block, including the known first token; the draft proposes block_size - 1 tokens",
     )
     draft_layers: int | None = Field(
-        None, description="decoder layers of the draft; default: 1, for dflash a tenth of the target's, at most 5"
+        None,
+        description="number of decoder layers of the draft; default: 1; for dflash one tenth of the target's layers, at most 5",
     )
     attention: Literal["auto", "sdpa", "eager", "flex"] = Field(
-        "auto", description="attention in training; auto: sdpa, which trains with every supported torch"
+        "auto", description="attention implementation in training; auto: sdpa, which works with every supported torch"
     )
     loss: Literal["auto", "eager", "fused"] = Field(
-        "auto", description="loss implementation in training; auto: eager, for the same reason"
+        "auto", description="loss implementation in training; auto: eager, which works with every supported torch"
     )
-    draft_vocab: int | None = Field(None, description="draft vocabulary; default: chosen from the traffic")
-    layers: tuple[int, ...] | None = Field(None, description="target layers to read; default [2, L//2, L-3]")
-    warm_start: str | None = Field(None, description="folder of an earlier draft to start from")
+    draft_vocab: int | None = Field(
+        None, description="size of the draft vocabulary, in tokens; default: chosen from the traffic"
+    )
+    layers: tuple[int, ...] | None = Field(
+        None, description="target layers that the draft reads, as engine layer ids; default: [2, L//2, L-3]"
+    )
+    warm_start: str | None = Field(None, description="folder of an earlier draft whose weights training starts from")
     min_position0: float = Field(
-        0.15, ge=0, le=1, description="validation acceptance at position 0 below which training stops"
+        0.15,
+        ge=0,
+        le=1,
+        description="minimum validation acceptance at position 0; below it training stops with an error",
     )
     seed: int = 0
 
@@ -130,70 +148,76 @@ class TrainerConfig(Frozen):
 class CorpusConfig(Frozen):
     """How training rows are chosen."""
 
-    max_rows: int | None = Field(None, description="at most so many requests; default: all")
+    max_rows: int | None = Field(None, description="maximum number of requests to keep; default: all")
     max_length: int = Field(
-        2048, ge=2, description="tokens a row may have; longer ones are cut in the answer or refused"
+        2048, ge=2, description="maximum tokens per row; the answer of a longer row is cut, or the row is refused"
     )
-    validation_share: float = Field(0.08, ge=0, lt=1, description="share of conversations for validation")
+    validation_share: float = Field(0.08, ge=0, lt=1, description="fraction of the conversations used for validation")
     heldout_share: float = Field(
-        0.15, gt=0, lt=1, description="share of the latest conversations kept for the comparison"
+        0.15, gt=0, lt=1, description="fraction of the conversations held out for the comparison; the latest ones"
     )
     near_duplicate_threshold: float = Field(
-        0.9, gt=0, le=1, description="Jaccard similarity of shingles from which rows count as equal"
+        0.9, gt=0, le=1, description="Jaccard similarity of shingles at or above which two rows count as duplicates"
     )
     min_vocab_coverage: float = Field(
-        0.995, ge=0, le=1, description="share of answer tokens that the draft vocabulary must hold"
+        0.995, ge=0, le=1, description="fraction of the answer tokens that the draft vocabulary must cover"
     )
-    min_draft_vocab: int = Field(1024, ge=1, description="the draft vocabulary has at least so many tokens")
+    min_draft_vocab: int = Field(1024, ge=1, description="minimum size of the draft vocabulary, in tokens")
     regenerate: Literal["auto", "always", "never"] = Field(
-        "auto", description="answer prompts anew with the target: auto = only those without its own token ids"
+        "auto",
+        description="let the target answer prompts again; auto: only prompts whose logged answer has no token ids of the target",
     )
-    retention: Literal["normal", "zero"] = Field("normal", description="zero: only aggregates and the draft remain")
+    retention: Literal["normal", "zero"] = Field(
+        "normal", description="zero: after the run only aggregates and the draft are kept"
+    )
     keep_hidden_states: bool = Field(False, description="keep captured hidden states after training")
     redact: bool = Field(
         False,
-        description="look for personal data and keys: replaced in prompts, which are then answered anew; an answer "
-        "that holds some is dropped; needs `draftsmith[redaction]`",
+        description="remove personal data and keys: they are replaced in prompts, and the target answers those prompts again; "
+        "answers that contain them are dropped; needs `draftsmith[redaction]`",
     )
     hard_share: float = Field(
         0.0,
         ge=0.0,
         le=1.0,
-        description="share of training rows, where max_rows chooses, for what drafts predicted worst",
+        description="fraction of the training rows reserved for requests with the lowest acceptance; used with max_rows or hard_log",
     )
     hard_log: str | None = Field(
         None,
-        description="access log of a served draft with per-request acceptance: its least accepted requests, hard_share "
-        "of those measured, join the training rows",
+        description="access log of a served draft with acceptance per request; the requests with the lowest acceptance (the "
+        "fraction hard_share) are added to the training rows",
     )
     seed: int = 0
 
 
 class BlockThresholds(Thresholds):
-    """The thresholds of a new plan: its blocks are short, so there may be more of them."""
+    """The thresholds of a new plan. Its blocks are short, so more of them are allowed."""
 
-    max_blocks: int = Field(36, ge=1, description="preset limit for adding blocks")
+    max_blocks: int = Field(36, ge=1, description="maximum number of blocks")
 
 
 class CompareConfig(Frozen):
     """The in-engine comparison."""
 
     concurrency: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (1,), description="operating points; the first is primary"
+        (1,), description="requests in flight, one operating point each; the first is the primary one"
     )
     arrivals: Literal["closed", "recorded", "both"] = Field(
         "closed",
-        description="closed: a fixed number in flight; recorded: at the log's arrival times; both: the latter beside it",
+        description="closed: a fixed number of requests in flight; recorded: requests are sent at the arrival times of the log; both: both",
     )
-    arrival_speed: float = Field(1.0, gt=0, description="recorded arrivals so many times as fast")
+    arrival_speed: float = Field(1.0, gt=0, description="speed-up of the recorded arrival times (2 = twice as fast)")
     sampling: dict[str, Any] = Field(
-        default_factory=dict, description="sampling parameters of every request; what is absent stays as in the log"
+        default_factory=dict,
+        description="sampling parameters set on every request; other parameters stay as in the log",
     )
-    api_key_env: str | None = Field(None, description="variable with the API key of servers that run already")
+    api_key_env: str | None = Field(
+        None, description="environment variable that holds the API key of servers that already run"
+    )
     primary: Literal["cost", "goodput", "tpot"] = Field(
         "cost",
-        description="what decides. cost: server seconds per output token; goodput: requests within the limits below, at "
-        "open-loop arrivals; tpot: median time per output token",
+        description="metric that decides; cost: server seconds per output token; goodput: requests within the limits below, "
+        "with open-loop arrivals; tpot: median time per output token",
     )
     slo_ttft_s: float | None = Field(
         None, gt=0, description="goodput: limit of the time to the first token, in seconds"
@@ -201,54 +225,62 @@ class CompareConfig(Frozen):
     slo_tpot_s: float | None = Field(None, gt=0, description="goodput: limit of the time per output token, in seconds")
     deciding: tuple[str, ...] = Field(
         (),
-        description='operating points that decide together, such as ["c1", "c8"], or ["all"]; default: the first alone',
+        description='operating points that decide together, for example ["c1", "c8"] or ["all"]; default: only the first',
     )
     rates: tuple[float, ...] = Field(
-        (), description="operating points with open-loop arrivals: requests a second, at random intervals that are kept"
+        (),
+        description="operating points with open-loop arrivals, in requests per second; the random intervals are drawn once and kept",
     )
-    prompts: int = Field(24, ge=1, description="held-out prompts a block; every block takes others while they last")
+    prompts: int = Field(
+        24, ge=1, description="held-out prompts per block; blocks use different prompts as long as there are enough"
+    )
     visit_prompts: int = Field(
-        3, ge=1, description="prompts after which the next arm has its turn, for each request in flight"
+        3, ge=1, description="prompts of one visit per request in flight; then the next arm is measured"
     )
     contention: ContentionRule = Field(
-        ContentionRule(), description="when a visit is repeated because the machine was busy"
+        ContentionRule(), description="when a visit is repeated because the machine was busy with other work"
     )
-    tuning_prompts: int = Field(8, ge=0, description="validation prompts on which K is chosen")
+    tuning_prompts: int = Field(8, ge=0, description="validation prompts used to choose K")
     general_prompts: int = Field(
-        12, description="prompts of general traffic, asked twice in all, to see what the draft forgot; 0 = none"
+        12, description="prompts of general traffic, measured twice, to detect forgetting; 0 = none"
     )
-    general_log: str | None = Field(None, description="access log of general traffic; default: a small built-in set")
-    max_tokens: int | None = Field(None, description="limit of output tokens; default: as in the log")
+    general_log: str | None = Field(
+        None, description="access log of general traffic; default: a small built-in set of prompts"
+    )
+    max_tokens: int | None = Field(None, description="maximum output tokens per request; default: as in the log")
     k_values: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (2, 3), min_length=1, description="speculation lengths tried for the candidate"
+        (2, 3), min_length=1, description="speculation lengths (K) tried for the candidate"
     )
-    ngram: bool = Field(True, description="an n-gram arm, unless the profile says it cannot help")
-    drafts: tuple[str, ...] = Field((), description="further draft folders to compare, named by folder")
-    mtp: bool = Field(True, description="an arm with the target's own multi-token prediction, where it has such heads")
+    ngram: bool = Field(True, description="add an n-gram arm, unless the profile shows that it cannot help")
+    drafts: tuple[str, ...] = Field(
+        (), description="additional draft folders to compare; each arm is named after its folder"
+    )
+    mtp: bool = Field(True, description="add an arm with the target's own multi-token prediction heads, if it has them")
     block_verification: bool = Field(
-        False, description="an arm that verifies the candidate's drafts as blocks; vLLM 0.32 or newer"
+        False, description="add an arm with block verification of the candidate; vLLM 0.32 or newer"
     )
     adaptive_verification: bool = Field(
-        False, description="beside each further draft of method dspark, an arm with adaptive verification"
+        False, description="for each additional draft of method dspark, add an arm with adaptive verification"
     )
     k_by_batch: tuple[tuple[int, int, int], ...] = Field(
-        (), description="an arm whose speculation length goes by batch size: [[from, to, K], ...]"
+        (), description="add an arm whose speculation length depends on the batch size: [[from, to, K], ...]"
     )
-    suffix: bool = Field(False, description="a suffix-decoding arm, where its package is installed")
-    blocks: int = Field(3, ge=1, description="interleaved blocks to start with")
-    resident: Literal["auto", "yes", "no"] = Field("auto", description="keep all servers up together")
+    suffix: bool = Field(False, description="add a suffix-decoding arm, if its package is installed")
+    blocks: int = Field(3, ge=1, description="number of blocks measured before the first decision")
+    resident: Literal["auto", "yes", "no"] = Field("auto", description="run the servers of all arms at the same time")
     restart_every: int | None = Field(
         None,
-        description="blocks between server restarts; default: as the error needs; 0 = start once, then tier `draft` unless "
-        "thresholds.start_noise is set",
+        description="blocks between server restarts; default: chosen by the remaining error; 0: start once, which gives tier "
+        "`draft` unless thresholds.start_noise is set",
     )
     canaries: bool = Field(
         True,
-        description="with serving.kind kubernetes: the arms are copies of what serves, in the cluster; false: servers that the "
-        "job starts itself",
+        description="with serving.kind kubernetes: the arms are copies of the served deployment in the cluster; false: the job "
+        "starts its own servers",
     )
     dcgm_url: str | None = Field(
-        None, description="/metrics of a DCGM exporter: clocks and power of GPUs on another machine; default: NVML here"
+        None,
+        description="/metrics URL of a DCGM exporter, for clocks and power of GPUs on another machine; default: NVML on this one",
     )
     thresholds: BlockThresholds = BlockThresholds()
 
@@ -265,12 +297,14 @@ class CompareConfig(Frozen):
 
 
 class OtherEngine(Frozen):
-    """What another engine than `engine.kind` needs to serve an arm. Everything else is as in `engine`."""
+    """An engine other than `engine.kind` that serves arms. Everything else is as in `engine`."""
 
-    python: str | None = Field(None, description="interpreter that has it; default: the current one")
-    flags: tuple[str, ...] = Field((), description="its own flags; those of `engine.flags` are another engine's")
-    env: dict[str, str] = Field(default_factory=dict, description="environment of its process")
-    gpu_memory_share: float | None = Field(None, description="share of GPU memory for one server; default: chosen")
+    python: str | None = Field(None, description="interpreter that has this engine; default: the current one")
+    flags: tuple[str, ...] = Field((), description="additional flags of this engine; `engine.flags` is not used for it")
+    env: dict[str, str] = Field(default_factory=dict, description="environment variables of its process")
+    gpu_memory_share: float | None = Field(
+        None, description="fraction of GPU memory for one server; default: chosen automatically"
+    )
 
 
 class ServingConfig(Frozen):
@@ -278,14 +312,18 @@ class ServingConfig(Frozen):
 
     kind: Literal["local", "kubernetes", "managed"] = "local"
     deploy: str | None = Field(None, description="name of the served deployment")
-    endpoint: str | None = Field(None, description="its URL, if it runs; checked before a switch")
-    standing_config: dict[str, Any] | None = Field(None, description="its speculative config now; absent = off")
+    endpoint: str | None = Field(
+        None, description="URL of the served deployment, if it runs; it is checked before a switch"
+    )
+    standing_config: dict[str, Any] | None = Field(
+        None, description="the current speculative config; absent: speculation is off"
+    )
     allow_looser_thresholds: bool = Field(
-        False, description="promote although the comparison's thresholds let through more than the defaults"
+        False, description="allow a promotion although the thresholds of the comparison are looser than the defaults"
     )
     config_file: str | None = Field(None, description="file that the server reads its speculative config from")
     options: dict[str, Any] = Field(
-        default_factory=dict, description="of kubernetes and managed: how it is served there, see their pages in docs/"
+        default_factory=dict, description="options of serving.kind kubernetes or managed, see their pages in docs/"
     )
 
 
@@ -294,9 +332,10 @@ class BackendConfig(Frozen):
 
     kind: Literal["local", "slurm", "kubernetes"] = "local"
     scheduler: Literal["auto", "slurm", "kubernetes", "slurm-on-kubernetes"] = Field(
-        "auto", description="what places the jobs; auto = as the back end says, or as found in the cluster"
+        "auto",
+        description="scheduler that places the jobs; auto: the one of the back end, or the one detected in the cluster",
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="back-end settings, see its page in docs/")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the back end, see its page in docs/")
 
 
 class LakeConfig(Frozen):
@@ -319,15 +358,15 @@ class Config(Frozen):
 
     method: Way | None = Field(
         None,
-        description="how serving is to become faster: train a draft (eagle3, dflash), or compare what needs no training (ngram, "
-        "suffix, deepseek_mtp, predicted_outputs); default: as the profile recommends, a trained one by trainer.method",
+        description="speculation method: train a draft (eagle3, dflash), or compare a method without training (ngram, suffix, "
+        "deepseek_mtp, predicted_outputs); default: the profile's recommendation; a trained draft uses trainer.method",
     )
     target: str | None = Field(None, description="folder of the served model (Hugging Face style)")
     profile: str | None = Field(None, description="access log, folder or glob of the traffic")
     workspace: str = Field(".draftsmith", description="folder for runs; private to its owner")
     engine: EngineConfig = EngineConfig()
     engines: dict[EngineKind, OtherEngine] = Field(
-        default_factory=dict, description="further engines, which arms may name: `sglang:none`, `vllm:ngram`"
+        default_factory=dict, description="additional engines that arms may use: `sglang:none`, `vllm:ngram`"
     )
     trainer: TrainerConfig = TrainerConfig()
     corpus: CorpusConfig = CorpusConfig()
@@ -358,7 +397,7 @@ def parse_config(data: dict[str, Any], name: str = "draftsmith.toml") -> Config:
     except ValidationError as error:
         lines = [_explain(item) for item in error.errors()]
         raise ConfigError(f"{name}: " + "; ".join(lines), "correct the keys named above") from None
-    if not config.compare.concurrency:  # a comparison by its own command may have none: its plan is read as it is
+    if not config.compare.concurrency:  # the command `compare` may have none: this check is for the file
         raise ConfigError(f"{name}: compare.concurrency: at least one is needed", "for example concurrency = [1]")
     return config
 

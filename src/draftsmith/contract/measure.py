@@ -18,11 +18,15 @@ class Arm(Frozen):
     name: str
     role: ArmRole
     spec_config: dict[str, Any] | None = None
-    flags: tuple[str, ...] = Field((), description="further engine flags, the same for every arm unless on purpose")
+    flags: tuple[str, ...] = Field(
+        (), description="additional engine flags of this arm; usually the same for every arm"
+    )
     draft_sha256: str | None = None
-    endpoint: str | None = Field(None, description="an already running server instead of one that is started")
-    command: tuple[str, ...] | None = Field(None, description="a full server command instead of a rendered one")
-    env: dict[str, str] = Field(default_factory=dict, description="environment of `command`, beside this process's own")
+    endpoint: str | None = Field(None, description="URL of a server that already runs; None = a server is started")
+    command: tuple[str, ...] | None = Field(
+        None, description="full server command of the user; None = the command is rendered"
+    )
+    env: dict[str, str] = Field(default_factory=dict, description="environment variables added for `command`")
     engine: str = Field("vllm", description="the serving engine of this arm")
 
     @property
@@ -48,13 +52,14 @@ class OperatingPoint(Frozen):
     osl_p50: int | None = None
     max_tokens: int | None = None
     sampling: dict[str, Any] = Field(
-        default_factory=dict, description="parameters of every request; what is absent stays as in the traffic"
+        default_factory=dict,
+        description="sampling parameters set on every request; other parameters stay as in the traffic",
     )
     primary: bool = False
 
     @property
     def open_loop(self) -> bool:
-        """Whether requests are sent at their time, however many are in flight."""
+        """Whether requests are sent at given times, independent of how many are in flight."""
         return self.rate_per_s is not None or bool(self.arrivals_s)
 
     def arrival_s(self, index: int) -> float | None:
@@ -68,78 +73,97 @@ class Thresholds(Frozen):
     """The gate's settings. Ratios are candidate/baseline of a time: below 1 is faster."""
 
     min_gain: float = Field(
-        0.03, ge=0, description="smallest TPOT gain worth claiming; the A/A floor can only raise it"
+        0.03, ge=0, description="smallest gain in TPOT that counts; the A/A floor can only raise it"
     )
-    confidence: float = Field(0.95, gt=0, lt=1, description="of every interval shown, and of the always-valid rule")
-    min_blocks: int = Field(3, ge=1, description="floor for reporting at tier `verdict`")
-    max_blocks: int = Field(8, ge=1, description="preset limit for adding blocks")
-    p99_tpot_margin: float = Field(0.10, ge=0, description="candidate p99 TPOT may be at most this fraction worse")
+    confidence: float = Field(
+        0.95, gt=0, lt=1, description="confidence level of every interval shown, and of the always-valid rule"
+    )
+    min_blocks: int = Field(3, ge=1, description="minimum number of blocks for tier `verdict`")
+    max_blocks: int = Field(8, ge=1, description="maximum number of blocks")
+    p99_tpot_margin: float = Field(0.10, ge=0, description="guard: maximum relative increase of p99 TPOT")
     ttft_margin: float = Field(
-        0.15, ge=0, description="the same for median TTFT, in any case; more where it is won back"
+        0.15,
+        ge=0,
+        description="guard: relative increase of median TTFT that is always allowed; more is allowed if later tokens make up for it",
     )
     ttft_repaid_tokens: int = Field(
-        8, description="a later first token is allowed if the faster ones have caught up by this token of the answer"
+        8, description="a later first token is allowed if the answer has caught up by this output token"
     )
-    throughput_margin: float = Field(0.05, ge=0, lt=1, description="output tokens/s may be at most this fraction lower")
-    error_rate_margin: float = Field(0.005, ge=0, description="additional share of failed requests allowed (absolute)")
+    throughput_margin: float = Field(
+        0.05, ge=0, lt=1, description="guard: maximum relative decrease of output tokens per second"
+    )
+    error_rate_margin: float = Field(
+        0.005, ge=0, description="guard: maximum increase of the fraction of failed requests (absolute)"
+    )
     forgetting_margin: float = Field(
         0.10,
         ge=0,
-        description="TPOT on general traffic may be this fraction worse in any case; more where the gain pays for it",
+        description="guard: relative increase of TPOT on general traffic that is always allowed; more is allowed if the gain pays for it",
     )
     general_share: float = Field(
         0.10,
         ge=0,
         lt=1,
-        description="share of general traffic at which the draft must still pay: bounds the slow-down allowed there",
+        description="fraction of general traffic at which the draft must still pay; it limits the slow-down allowed there",
     )
-    client_server_tolerance: float = Field(0.10, ge=0, description="relative gap between client and server mean TPOT")
+    client_server_tolerance: float = Field(
+        0.10, ge=0, description="maximum relative difference between the mean TPOT of client and server"
+    )
     lower_end_share: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="share of the smallest gain worth claiming that the interval's lower end must clear",
+        description="fraction of the smallest gain that the lower end of the interval must exceed",
     )
     false_promotion: float = Field(
         0.01,
         gt=0,
         lt=1,
-        description="chance of promoting an arm that is no faster, over all arms and all looks together",
+        description="probability of promoting an arm that is no faster, over all arms and all looks together",
     )
     start_noise: float | None = Field(
-        None, description="known spread (sd of the log TPOT ratio) between two server starts; only for few restarts"
+        None,
+        description="known spread (sd of the log TPOT ratio) between two server starts; used if there are few restarts",
     )
-    preemption_margin: float = Field(0.05, ge=0, description="additional preemptions per request allowed (absolute)")
+    preemption_margin: float = Field(
+        0.05, ge=0, description="guard: maximum increase of preemptions per request (absolute)"
+    )
     capacity_margin: float = Field(
-        0.25, ge=0, le=1, description="peak concurrency and KV tokens may be this fraction lower"
+        0.25, ge=0, le=1, description="guard: maximum relative decrease of peak concurrency and of KV cache tokens"
     )
     start_bound: float = Field(
-        1.65, ge=1, description="second edition: largest ratio on record between two starts of one server"
+        1.65, ge=1, description="second edition: largest ratio recorded between two starts of the same server"
     )
     answers_margin: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="second edition: share of greedy answers that may differ from the baseline's, where more differ than of "
-        "equal servers'; 0 = no more than theirs",
+        description="second edition: maximum fraction of greedy answers that may differ from the baseline's, if more differ than "
+        "between equal servers; 0 = not more than between equal servers",
     )
-    max_starts: int = Field(8, ge=1, description="second edition: most server starts of an arm in one comparison")
+    max_starts: int = Field(
+        8, ge=1, description="second edition: maximum number of server starts per arm in one comparison"
+    )
 
 
 class ContentionRule(Frozen):
     """When a visit is spoiled by what else the machine did, and how often it is repeated. Part of the frozen plan.
 
-    A visit is set against the campaign's own usual: the median of the visits before it, spoiled ones included. A load that
-    stays becomes the usual, so that a busy machine is measured as it is.
+    A visit is compared with the usual value of this campaign: the median of the earlier visits, spoiled ones included. A
+    constant load becomes the usual value, so a busy machine is measured as it is.
     """
 
-    others_cpu: float = Field(0.15, description="share of all cores that others may use beyond the usual")
-    client_lag_s: float = Field(0.25, description="seconds that the client's timer may be late beyond the usual")
-    gpu_clock: float = Field(0.10, description="fraction by which the GPUs' clock may be below the usual")
-    window: int = Field(12, ge=3, description="visits over which the usual is taken")
-    repeats: int = Field(2, ge=0, description="times that one visit is repeated; 0 = none is")
+    others_cpu: float = Field(
+        0.15, description="fraction of all cores that other processes may use above the usual value"
+    )
+    client_lag_s: float = Field(0.25, description="seconds that the client's timer may be late above the usual value")
+    gpu_clock: float = Field(0.10, description="fraction by which the GPU clock may be below the usual value")
+    window: int = Field(12, ge=3, description="number of visits in the median")
+    repeats: int = Field(2, ge=0, description="maximum repetitions of one visit; 0 = none")
     budget: float = Field(
-        0.25, ge=0, description="repeats of the whole campaign, as a share of its visits; four are free"
+        0.25,
+        ge=0,
+        description="maximum repetitions in the whole campaign, as a fraction of its visits; four are always allowed",
     )
 
 
@@ -152,7 +176,7 @@ class ComparisonPlan(Frozen):
         description="which edition of the rule decides: bundles of the first edition are verified by the first edition",
     )
     arms: tuple[Arm, ...]
-    baseline: str = Field(description="name of the arm that a candidate must beat: the standing configuration")
+    baseline: str = Field(description="name of the arm that a candidate is compared with: the standing configuration")
     points: tuple[OperatingPoint, ...]
     prompts_sha256: str
     general_prompts_sha256: str | None = None
@@ -169,7 +193,8 @@ class ComparisonPlan(Frozen):
     slo_ttft_s: float | None = Field(None, description="goodput: limit of the time to the first token, in seconds")
     slo_tpot_s: float | None = Field(None, description="goodput: limit of the time per output token, in seconds")
     block_prompts: int | None = Field(
-        None, description="prompts of one block; blocks take disjoint ones while they last; None = every block asks all"
+        None,
+        description="prompts of one block; blocks use disjoint prompts as long as there are enough; None = every block uses all",
     )
     deciding: tuple[str, ...] = Field(
         (),
@@ -178,16 +203,17 @@ class ComparisonPlan(Frozen):
     )
     visit_prompts: int | None = Field(
         None,
-        description="prompts of one visit to an arm, for each request in flight at the point; None = all of the block's",
+        description="prompts of one visit to an arm, per request in flight at the point; None = all prompts of the block",
     )
-    contention: ContentionRule | None = Field(None, description="which visits are repeated; None = none is")
+    contention: ContentionRule | None = Field(None, description="which visits are repeated; None = no visit")
     sampling_seen: dict[str, dict[str, int]] = Field(
         default_factory=dict, description="numeric sampling parameters of the prompts: name -> value -> prompts"
     )
     seed: int = 0
     versions: dict[str, str] = Field(default_factory=dict)
     settings_sha256: str | None = Field(
-        None, description="of the settings and paths behind the arms: what was begun with others is not gone on with"
+        None,
+        description="sha256 of the settings and paths the arms depend on; a comparison started under a different hash is refused, not resumed",
     )
 
     model_config = Frozen.model_config | {"populate_by_name": True, "serialize_by_alias": True}
@@ -212,12 +238,12 @@ class EngineFacts(Frozen):
     prefix_caching: bool | None = None
     chunked_prefill: bool | None = None
     async_scheduling: bool | None = None
-    memory_share: float | None = Field(None, description="share of the GPU's memory that the server may take")
+    memory_share: float | None = Field(None, description="fraction of the GPU's memory that the server may use")
     max_batched_tokens: int | None = None
     settings: dict[str, str] = Field(
         default_factory=dict,
-        description="parallelism, cache and quantisation, and every argument that is not the default, without what names "
-        "the server, the speculation or a secret; values that are no plain word are hashed",
+        description="parallelism, cache, quantisation, and every argument that is not the default, except names of the "
+        "server, speculation and secrets; values that are not a plain word are hashed",
     )
     spec_method: str | None = None
     num_speculative_tokens: int | None = None
@@ -339,9 +365,11 @@ class Trial(Frozen):
     samples: tuple[RequestSample, ...]
     counters: SpecCounters = SpecCounters()
     kv_tokens: int | None = None
-    invalid: str | None = Field(None, description="why this trial must not be used, if so")
+    invalid: str | None = Field(None, description="why this trial must not be used; None = it may be")
     hardware: dict[str, float | str] = Field(default_factory=dict, description="clocks, power, temperature")
-    visit: int = Field(0, description="visits of this arm in this block before this one; the arms take turns by visit")
+    visit: int = Field(
+        0, description="number of earlier visits of this arm in this block; the arms take turns by visit"
+    )
     contention: Contention | None = Field(None, description="what else the machine did during the visit")
     previous_sha256: str | None = Field(
         None, description="sha256 of the line before this one in samples.jsonl; of the plan for the first line"

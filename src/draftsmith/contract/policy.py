@@ -16,77 +16,99 @@ class Policy(Frozen):
 
     mode: ControllerMode = Field(
         "propose",
-        description="propose: say what would be done and wait for a yes; auto: do it, within the budgets below",
+        description="propose: propose each act and wait for approval; auto: act, within the budgets below",
     )
-    every_s: float = Field(10.0, gt=0, description="seconds between two looks")
+    every_s: float = Field(10.0, gt=0, description="seconds between two observations")
     window_s: float = Field(3600.0, gt=0, description="length of one window of traffic, in seconds")
     window_requests: int = Field(
-        400, ge=40, description="requests that are looked at in one window; of more a random sample is taken"
+        400, ge=40, description="maximum requests examined per window; a larger window is sampled at random"
     )
     drift_windows: int = Field(
-        3, ge=1, description="windows in a row that must have moved before traffic counts as moved"
+        3, ge=1, description="consecutive windows that must show drift before the controller acts on it"
     )
-    min_requests: int = Field(300, ge=1, description="new requests since the last run before another one is worth it")
+    min_requests: int = Field(
+        300, ge=1, description="minimum new requests since the last run before another run starts"
+    )
     fall_alpha: float = Field(
         0.001,
         gt=0,
         lt=1,
-        description="chance of calling it a fall when acceptance did not fall, over about 1/fall_alpha windows",
+        description="probability of a false alarm about falling acceptance, over about 1/fall_alpha windows",
     )
     fall_margin: float = Field(
-        0.05, ge=0, lt=1, description="relative loss of accepted tokens that is left alone, however sure it is"
+        0.05, ge=0, lt=1, description="relative loss of accepted tokens that is ignored, even if it is certain"
     )
-    max_age_days: float = Field(30.0, gt=0, description="a champion older than this is trained anew; days")
-    runs_per_day: int = Field(2, ge=0, description="runs of the loop in 24 hours, at most")
-    gpu_hours_per_day: float = Field(24.0, ge=0, description="hours of accelerator that runs may take in 24 hours")
-    run_gpu_hours: float = Field(2.0, gt=0, description="what a run is taken to cost before one has been seen; hours")
+    max_age_days: float = Field(
+        30.0, gt=0, description="maximum age of the champion, in days; an older one is trained again"
+    )
+    runs_per_day: int = Field(2, ge=0, description="maximum runs of the loop in 24 hours")
+    gpu_hours_per_day: float = Field(24.0, ge=0, description="maximum accelerator hours of all runs in 24 hours")
+    run_gpu_hours: float = Field(
+        2.0, gt=0, description="assumed cost of a run before one was measured, in accelerator hours"
+    )
     pay_back_days: float = Field(
         30.0,
         gt=0,
-        description="a run must save more hours than it costs within so many days; hours of the served model",
+        description="a run must save more accelerator hours of the served model than it costs within this many days",
     )
     first_gain: float = Field(
-        0.25, ge=0, lt=1, description="share of decode time that a first draft is taken to save before one was measured"
+        0.25,
+        ge=0,
+        lt=1,
+        description="assumed fraction of decode time that a first draft saves, before one was measured",
     )
-    accelerators: float = Field(1.0, gt=0, description="accelerators that the served model takes")
+    accelerators: float = Field(1.0, gt=0, description="number of accelerators the served model uses")
     quiet_hours: tuple[Annotated[int, Field(ge=0, le=23)], Annotated[int, Field(ge=0, le=23)]] | None = Field(
-        None, description="no run begins from the first hour to the second, UTC, such as [8, 18]"
+        None, description="no run starts between these hours, UTC, for example [8, 18]"
     )
-    cooldown_s: float = Field(6 * 3600.0, ge=0, description="seconds between two runs")
+    cooldown_s: float = Field(6 * 3600.0, ge=0, description="minimum seconds between two runs")
     cooldown_factor: float = Field(
-        2.0, ge=1, description="a run that promotes nothing makes the next pause so many times as long"
+        2.0, ge=1, description="factor by which the pause grows after a run that promotes nothing"
     )
-    cooldown_most_s: float = Field(7 * 86400.0, ge=0, description="longest such pause, in seconds")
-    retries: int = Field(2, ge=0, description="how often a run that failed is tried again")
+    cooldown_most_s: float = Field(7 * 86400.0, ge=0, description="maximum pause between two runs, in seconds")
+    retries: int = Field(2, ge=0, description="how often a failed run is tried again")
     replay_share: float = Field(
-        0.2, ge=0, lt=1, description="share of a run's traffic that is older, so that the draft does not forget it"
+        0.2,
+        ge=0,
+        lt=1,
+        description="fraction of a run's traffic taken from older windows, so that the draft does not forget it",
     )
-    snapshot_mib: float = Field(512.0, gt=0, description="traffic that one run is given, at most; MiB")
-    warm_start: bool = Field(True, description="train the next draft from the champion, where it is of the same method")
+    snapshot_mib: float = Field(512.0, gt=0, description="maximum traffic given to one run, in MiB")
+    warm_start: bool = Field(True, description="start training from the champion's weights, if it has the same method")
     shares: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
         (5, 25, 50, 100),
         min_length=1,
-        description="shares of live traffic that a new configuration takes one after the other; percent",
+        description="shares of live traffic given to a new configuration, one after the other, in percent",
     )
-    share_s: float = Field(600.0, ge=0, description="seconds at each share, at least")
-    share_requests: int = Field(200, ge=1, description="requests of the new configuration at each share, at least")
-    tpot_margin: float = Field(0.1, ge=0, description="guard: TPOT may be so much longer than beside it")
-    ttft_margin: float = Field(0.25, ge=0, description="guard: time to the first token may be so much longer")
-    error_margin: float = Field(0.01, ge=0, description="guard: share of failed requests above that beside it")
-    fallback: bool = Field(True, description="step back at run time where speculation does not pay")
+    share_s: float = Field(600.0, ge=0, description="minimum seconds at each share")
+    share_requests: int = Field(200, ge=1, description="minimum requests of the new configuration at each share")
+    tpot_margin: float = Field(
+        0.1, ge=0, description="guard: maximum relative increase of TPOT over the old configuration"
+    )
+    ttft_margin: float = Field(
+        0.25, ge=0, description="guard: maximum relative increase of TTFT over the old configuration"
+    )
+    error_margin: float = Field(
+        0.01, ge=0, description="guard: maximum increase of the fraction of failed requests (absolute)"
+    )
+    fallback: bool = Field(True, description="fall back to serving without the draft when it does not pay at run time")
     floor_al: float | None = Field(
         None,
         description="acceptance length below which the draft costs more than it saves; default: from the comparison",
     )
-    tpot_promise_s: float | None = Field(None, description="promised time per output token, in seconds")
-    fallback_after_s: float = Field(120.0, ge=0, description="how long it must stay below before anything is done")
-    fallback_requests: int = Field(50, ge=1, description="requests in that time, at least; fewer prove nothing")
-    fallback_hold_s: float = Field(1800.0, ge=0, description="how long it stays back before it is tried again; doubles")
-    changes_per_hour: int = Field(4, ge=1, description="changes of what serves in one hour, at most")
-    min_free_gib: float = Field(5.0, ge=0, description="free disk below which no run begins; GiB")
+    tpot_promise_s: float | None = Field(None, description="promised time per output token (TPOT), in seconds")
+    fallback_after_s: float = Field(120.0, ge=0, description="seconds below the floor before the fallback")
+    fallback_requests: int = Field(
+        50, ge=1, description="minimum requests in that time; with fewer the controller waits"
+    )
+    fallback_hold_s: float = Field(
+        1800.0, ge=0, description="seconds of fallback before the draft is tried again; doubles each time"
+    )
+    changes_per_hour: int = Field(4, ge=1, description="maximum changes of the serving configuration per hour")
+    min_free_gib: float = Field(5.0, ge=0, description="minimum free disk space to start a run, in GiB")
     notify: tuple[str, ...] = Field(
         (),
-        description="where verdicts, fallbacks and stuck states are told: addresses as the package apprise takes them",
+        description="notification addresses for verdicts, fallbacks and stuck states, in the form of the package apprise",
     )
 
     @model_validator(mode="after")
