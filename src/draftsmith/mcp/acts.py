@@ -76,8 +76,8 @@ def add_acts(server: MCPServer[Any], config: Config) -> None:
         context: Context[Any, Any], campaign: str | None = None, cell: str | None = None
     ) -> dict[str, Any]:
         """Measure one cell of a campaign (the next open one): every arm at that shape, with an evidence bundle of its own."""
-        told = Told(context)
-        return await carried_out(lambda: api.cell_run(config, campaign, cell, console=told).value())
+        console = ProgressConsole(context)
+        return await carried_out(lambda: api.cell_run(config, campaign, cell, console=console).value())
 
     async def perf_tune_report_atlas_aggregate(campaign: str | None = None) -> dict[str, Any]:
         """Gather the measured cells of a campaign; every bundle is verified first."""
