@@ -5,8 +5,11 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do $$p -c '
 VENV ?= .venv
 DEMO ?= demo
 BIN := $(VENV)/bin
-# Half the time of a story is waiting. A file of tests stays on one worker; tests/conftest.py orders the files, the long ones first.
-WORKERS ?= -n 2 --dist loadgroup --no-loadscope-reorder
+# Two thirds of the time of a story are waiting: twice as many workers as cores, up to sixteen. tests/conftest.py orders the tests
+# and says which of them share a worker.
+SPREAD := --dist loadscope --no-loadscope-reorder
+WORKERS ?= -n $(shell n=$$(nproc); echo $$((n < 8 ? 2 * n : 16))) $(SPREAD)
+COMPUTE ?= -n logical $(SPREAD)
 READY := $(VENV)/.ready
 export DRAFTSMITH_TARGET ?= $(CURDIR)/.cache/demo-target
 
@@ -29,10 +32,10 @@ quick: $(READY) ## the tests that start neither an engine nor a scheduler
 	$(BIN)/python -m pytest $(WORKERS) -m "not engine and not slurm" $(PYTEST_ARGS)
 
 deep: $(READY) ## the properties on four times as many examples, for a night
-	DRAFTSMITH_DEEP=1 $(BIN)/python -m pytest $(WORKERS) -m "not engine and not slurm and not story" $(PYTEST_ARGS)
+	DRAFTSMITH_DEEP=1 $(BIN)/python -m pytest $(COMPUTE) -m "not engine and not slurm and not story" $(PYTEST_ARGS)
 
 pure: $(READY) ## the tests of an inner loop, without whole loops and comparisons: under a minute
-	$(BIN)/python -m pytest $(WORKERS) -m "not engine and not slurm and not story" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(COMPUTE) -m "not engine and not slurm and not story" $(PYTEST_ARGS)
 
 lint: $(READY) ## format, lint, types and layers
 	$(BIN)/ruff format --check .

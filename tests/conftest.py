@@ -9,8 +9,10 @@ import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from distribution import scope
 
 # A story starts dozens of interpreters: each would compile the package anew where this is set, and each run all tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -22,52 +24,60 @@ REAL_TIME = {"story", "engine", "slurm"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The marks of two plugins: without xdist or rerunfailures they say nothing, and must not end the collection."""
-    config.addinivalue_line("markers", "xdist_group(name): these tests run on one worker")
+    """The mark of a plugin: without rerunfailures it says nothing, and must not end the collection."""
     config.addinivalue_line("markers", "flaky(reruns): tried once more")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` a file stays on one worker: its fixtures are made once, and no two files share a folder."""
+    """Marks what lies in tests/loop, and orders the tests for several workers: see `distribution.py`."""
     for item in items:
         if item.path.parent.name == "loop":
             item.add_marker(pytest.mark.story)
-        if REAL_TIME & {mark.name for mark in item.iter_markers()} and "CI" in os.environ:
+        if REAL_TIME & _marks(item) and "CI" in os.environ:
             item.add_marker(pytest.mark.flaky(reruns=1))  # shown as `rerun` in the closing line
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+        for mark in {"engine", "slurm"} & _marks(item):
+            if scope(item.nodeid) != mark:
+                raise pytest.UsageError(
+                    f"{item.nodeid} is marked {mark}: tests/fakes/distribution.py must know it by name"
+                )
     if "PYTEST_XDIST_WORKER" in os.environ:
-        rank = {path: min(map(_rank, those)) for path, those in _by_file(items).items()}
-        items.sort(key=lambda item: rank[item.path])  # stable: the files keep their order among their like
+        items.sort(key=_rank)  # stable: the files keep their order among their like
 
 
-def _by_file(items: list[pytest.Item]) -> dict[Path, list[pytest.Item]]:
-    found: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        found.setdefault(item.path, []).append(item)
-    return found
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which tests share a worker. The mark `xdist_group` would say it too, but xdist 3.8 does not see it under pytest 9.2."""
+    from distribution import Together
+
+    return Together(config, log)
+
+
+def _marks(item: pytest.Item) -> set[str]:
+    return {mark.name for mark in item.iter_markers()}
 
 
 def _rank(item: pytest.Item) -> int:
-    """What needs the machine to itself comes first, in one go; then the long stories; then what fills the gaps at the end."""
-    if any(item.get_closest_marker(name) for name in ("engine", "slurm")):
-        return 0
-    return 1 if item.get_closest_marker("story") else 2
+    """One worker takes the engine, one Slurm, which is mostly waited for; meanwhile the others compute. Then the stories."""
+    marks = _marks(item)
+    return next(
+        (place for place, name in enumerate(("engine", "slurm")) if name in marks), 3 if "story" in marks else 2
+    )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """A real engine and a real Slurm need the whole machine: no test of another worker runs beside theirs."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
+    """A real engine takes all cores, and a story measures times: no story runs beside an engine."""
+    marks = _marks(item)
+    if "PYTEST_XDIST_WORKER" not in os.environ or not marks & {"engine", "story"}:
         return (yield)
-    with _machine(alone=any(item.get_closest_marker(name) for name in ("engine", "slurm"))):
+    with _machine(alone="engine" in marks):
         return (yield)
 
 
 @contextmanager
 def _machine(alone: bool) -> Iterator[None]:
-    """Shared with other workers, or alone. Who waits holds the door, so that others cannot pass it for ever."""
+    """Shared with other stories, or alone. Who waits holds the door, so that others cannot pass it for ever."""
     base = Path(tempfile.gettempdir()) / f"draftsmith-tests-{os.getuid()}"  # two empty files, for all runs of this user
     base.mkdir(mode=0o700, exist_ok=True)
     with (base / "door").open("w") as door, (base / "machine").open("w") as machine:

@@ -59,7 +59,7 @@ INPUTS: dict[str, tuple[Change, str]] = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("refused") / "world", requests=30)
 
