@@ -6,6 +6,7 @@ import difflib
 import itertools
 import math
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -31,8 +32,8 @@ class EngineConfig(Frozen):
     )
     python: str | None = Field(None, description="interpreter that has the engine; default: the current one")
     host: str = Field("127.0.0.1", description="address that started servers listen on")
-    max_model_len: int = Field(2048, description="context length of every started server")
-    max_num_seqs: int = Field(32, description="sequences in one batch")
+    max_model_len: int = Field(2048, ge=1, description="context length of every started server")
+    max_num_seqs: int = Field(32, ge=1, description="sequences in one batch")
     prefix_caching: bool | None = Field(
         None,
         description="prefix caching: keep the KV cache of prompt prefixes; default: the engine's own choice, which is on "
@@ -56,16 +57,17 @@ class EngineConfig(Frozen):
     )
     flags: tuple[str, ...] = Field((), description="additional engine flags, passed unchanged to every server")
     env: dict[str, str] = Field(default_factory=dict, description="environment variables of the engine process")
-    cpu_kv_gib: float = Field(2.0, description="KV cache of one server on CPU, in GiB")
+    cpu_kv_gib: float = Field(2.0, gt=0, description="KV cache of one server on CPU, in GiB")
     gpu_kv_gib: float | None = Field(
         None,
+        gt=0,
         description="KV cache of one server on a GPU, in GiB; default: limited by gpu_memory_share; if several servers share "
         "the GPU: enough for max_num_seqs sequences, at most 32 GiB",
     )
     gpu_memory_share: float | None = Field(
-        None, description="fraction of GPU memory for one server; default: chosen automatically"
+        None, gt=0, le=1, description="fraction of GPU memory for one server; default: chosen automatically"
     )
-    start_timeout_s: float = Field(900.0, description="maximum time until a started server is ready, in seconds")
+    start_timeout_s: float = Field(900.0, gt=0, description="maximum time until a started server is ready, in seconds")
     counters_pause_s: float = Field(
         0.15,
         gt=0,
@@ -111,7 +113,7 @@ class TrainerConfig(Frozen):
     epochs: int = Field(6, ge=1, description="passes over the training rows")
     learning_rate: float = Field(1e-3, gt=0, description="peak; cosine decay with warm-up")
     batch_tokens: int | None = Field(
-        None, description="tokens per optimiser step, packed; default: chosen so that an epoch has about 64 steps"
+        None, ge=1, description="tokens per optimiser step, packed; default: chosen so that an epoch has about 64 steps"
     )
     ttt_steps: int = Field(3, ge=1, description="number of speculative positions trained together (training-time test)")
     block_size: int = Field(
@@ -121,6 +123,7 @@ class TrainerConfig(Frozen):
     )
     draft_layers: int | None = Field(
         None,
+        ge=1,
         description="number of decoder layers of the draft; default: 1; for dflash one tenth of the target's layers, at most 5",
     )
     attention: Literal["auto", "sdpa", "eager", "flex"] = Field(
@@ -130,9 +133,9 @@ class TrainerConfig(Frozen):
         "auto", description="loss implementation in training; auto: eager, which works with every supported torch"
     )
     draft_vocab: int | None = Field(
-        None, description="size of the draft vocabulary, in tokens; default: chosen from the traffic"
+        None, ge=1, description="size of the draft vocabulary, in tokens; default: chosen from the traffic"
     )
-    layers: tuple[int, ...] | None = Field(
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None, description="target layers that the draft reads, as engine layer ids; default: [2, L//2, L-3]"
     )
     warm_start: str | None = Field(None, description="folder of an earlier draft whose weights training starts from")
@@ -142,13 +145,13 @@ class TrainerConfig(Frozen):
         le=1,
         description="minimum validation acceptance at position 0; below it training stops with an error",
     )
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=1 << 32)
 
 
 class CorpusConfig(Frozen):
     """How training rows are chosen."""
 
-    max_rows: int | None = Field(None, description="maximum number of requests to keep; default: all")
+    max_rows: int | None = Field(None, ge=1, description="maximum number of requests to keep; default: all")
     max_length: int = Field(
         2048, ge=2, description="maximum tokens per row; the answer of a longer row is cut, or the row is refused"
     )
@@ -187,7 +190,7 @@ class CorpusConfig(Frozen):
         description="access log of a served draft with acceptance per request; the requests with the lowest acceptance (the "
         "fraction hard_share) are added to the training rows",
     )
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=1 << 32)
 
 
 class BlockThresholds(Thresholds):
@@ -227,7 +230,7 @@ class CompareConfig(Frozen):
         (),
         description='operating points that decide together, for example ["c1", "c8"] or ["all"]; default: only the first',
     )
-    rates: tuple[float, ...] = Field(
+    rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (),
         description="operating points with open-loop arrivals, in requests per second; the random intervals are drawn once and kept",
     )
@@ -242,12 +245,12 @@ class CompareConfig(Frozen):
     )
     tuning_prompts: int = Field(8, ge=0, description="validation prompts used to choose K")
     general_prompts: int = Field(
-        12, description="prompts of general traffic, measured twice, to detect forgetting; 0 = none"
+        12, ge=0, description="prompts of general traffic, measured twice, to detect forgetting; 0 = none"
     )
     general_log: str | None = Field(
         None, description="access log of general traffic; default: a small built-in set of prompts"
     )
-    max_tokens: int | None = Field(None, description="maximum output tokens per request; default: as in the log")
+    max_tokens: int | None = Field(None, ge=1, description="maximum output tokens per request; default: as in the log")
     k_values: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (2, 3), min_length=1, description="speculation lengths (K) tried for the candidate"
     )
@@ -270,6 +273,7 @@ class CompareConfig(Frozen):
     resident: Literal["auto", "yes", "no"] = Field("auto", description="run the servers of all arms at the same time")
     restart_every: int | None = Field(
         None,
+        ge=0,
         description="blocks between server restarts; default: chosen by the remaining error; 0: start once, which gives tier "
         "`draft` unless thresholds.start_noise is set",
     )
@@ -303,7 +307,7 @@ class OtherEngine(Frozen):
     flags: tuple[str, ...] = Field((), description="additional flags of this engine; `engine.flags` is not used for it")
     env: dict[str, str] = Field(default_factory=dict, description="environment variables of its process")
     gpu_memory_share: float | None = Field(
-        None, description="fraction of GPU memory for one server; default: chosen automatically"
+        None, gt=0, le=1, description="fraction of GPU memory for one server; default: chosen automatically"
     )
 
 
@@ -392,6 +396,8 @@ def load_config(path: Path | None) -> Config:
 
 def parse_config(data: dict[str, Any], name: str = "draftsmith.toml") -> Config:
     """Validate parsed TOML. Raises ConfigError naming every wrong key or value."""
+    if endless := list(_not_finite(data)):  # JSON has no word for them, and no setting a meaning
+        raise ConfigError(f"{name}: no finite number: {', '.join(endless)}", "write a number, or leave the key out")
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
@@ -400,6 +406,15 @@ def parse_config(data: dict[str, Any], name: str = "draftsmith.toml") -> Config:
     if not config.compare.concurrency:  # the command `compare` may have none: this check is for the file
         raise ConfigError(f"{name}: compare.concurrency: at least one is needed", "for example concurrency = [1]")
     return config
+
+
+def _not_finite(value: Any, where: str = "") -> Iterator[str]:
+    """Where infinity or NaN stands in parsed TOML."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield where
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, inner in items:
+        yield from _not_finite(inner, f"{where}.{key}" if where else str(key))
 
 
 def _explain(item: Any) -> str:

@@ -87,7 +87,7 @@ class Thresholds(Frozen):
         description="guard: relative increase of median TTFT that is always allowed; more is allowed if later tokens make up for it",
     )
     ttft_repaid_tokens: int = Field(
-        8, description="a later first token is allowed if the answer has caught up by this output token"
+        8, ge=0, description="a later first token is allowed if the answer has caught up by this output token"
     )
     throughput_margin: float = Field(
         0.05, ge=0, lt=1, description="guard: maximum relative decrease of output tokens per second"
@@ -123,6 +123,7 @@ class Thresholds(Frozen):
     )
     start_noise: float | None = Field(
         None,
+        ge=0,
         description="known spread (sd of the log TPOT ratio) between two server starts; used if there are few restarts",
     )
     preemption_margin: float = Field(
@@ -154,10 +155,14 @@ class ContentionRule(Frozen):
     """
 
     others_cpu: float = Field(
-        0.15, description="fraction of all cores that other processes may use above the usual value"
+        0.15, ge=0, description="fraction of all cores that other processes may use above the usual value"
     )
-    client_lag_s: float = Field(0.25, description="seconds that the client's timer may be late above the usual value")
-    gpu_clock: float = Field(0.10, description="fraction by which the GPU clock may be below the usual value")
+    client_lag_s: float = Field(
+        0.25, ge=0, description="seconds that the client's timer may be late above the usual value"
+    )
+    gpu_clock: float = Field(
+        0.10, ge=0, le=1, description="fraction by which the GPU clock may be below the usual value"
+    )
     window: int = Field(12, ge=3, description="number of visits in the median")
     repeats: int = Field(2, ge=0, description="maximum repetitions of one visit; 0 = none")
     budget: float = Field(
@@ -307,8 +312,8 @@ class Contention(Frozen):
     run_queue: float | None = Field(None, description="mean tasks that were ready to run, per core")
     cpu_pressure: float | None = Field(None, description="share of time in which a task waited for a core (PSI some)")
     memory_pressure: float | None = Field(None, description="the same for memory")
-    others_cpu: float | None = Field(None, description="share of all cores used by processes that are not ours")
-    client_lag_s: float | None = Field(None, description="longest time by which the client's own timer came late")
+    others_cpu: float | None = Field(None, ge=0, description="share of all cores used by processes that are not ours")
+    client_lag_s: float | None = Field(None, ge=0, description="longest time by which the client's own timer came late")
     gpu_clock_mhz: float | None = Field(None, description="mean SM clock of the GPUs in use")
 
 

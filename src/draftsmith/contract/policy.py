@@ -94,9 +94,10 @@ class Policy(Frozen):
     fallback: bool = Field(True, description="fall back to serving without the draft when it does not pay at run time")
     floor_al: float | None = Field(
         None,
+        ge=0,
         description="acceptance length below which the draft costs more than it saves; default: from the comparison",
     )
-    tpot_promise_s: float | None = Field(None, description="promised time per output token (TPOT), in seconds")
+    tpot_promise_s: float | None = Field(None, gt=0, description="promised time per output token (TPOT), in seconds")
     fallback_after_s: float = Field(120.0, ge=0, description="seconds below the floor before the fallback")
     fallback_requests: int = Field(
         50, ge=1, description="minimum requests in that time; with fewer the controller waits"

@@ -16,5 +16,6 @@ preparing.py     before a plan is frozen: warm up, choose K, look at the noise
 reach.py         reaching an arm's server: all are up together, or each is started for its visit and stopped after it
 spoiled.py       which visits are spoiled by what else the machine did, and how often one is repeated
 trial.py         one visit
+veil.py          names in samples.jsonl, which is handed on: keyed hashes, the key stays in the folder of the comparison
 warm.py          before anything counts
 """

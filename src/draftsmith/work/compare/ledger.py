@@ -15,6 +15,7 @@ from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
 from draftsmith.kit.files import append_line, read_json, read_lines, write_atomic, write_json
 from draftsmith.store import chain
 from draftsmith.verdict.visits import Visit, visits
+from draftsmith.work.compare import veil
 
 Facts = list[tuple[str, EngineFacts]]
 SAME = {
@@ -34,9 +35,11 @@ class Ledger:
         self.forecast_file = folder / "forecast.json"
         self.plan = ComparisonPlan.model_validate(read_json(self.plan_file)) if self.plan_file.exists() else None
         self.trials: list[Trial] = []
+        self._key = veil.read_key(folder)
 
     def freeze(self, plan: ComparisonPlan) -> ComparisonPlan:
         """From here on the plan does not change."""
+        self._key = self._key or veil.new_key(self.folder)
         write_json(self.plan_file, plan)
         self.plan = plan
         return plan
@@ -56,7 +59,8 @@ class Ledger:
         return [(arm, EngineFacts.model_validate(fact)) for arm, fact in read_json(self.facts_file)]
 
     def record(self, trial: Trial) -> None:
-        """One more line of samples.jsonl, which names the line before it."""
+        """One more line of samples.jsonl, which names the line before it. Ids and hashes of answers are keyed there."""
+        trial = veil.veiled(trial, self._key) if self._key else trial
         previous = chain.link(trial.plan_sha256, self.trials[-1] if self.trials else None)
         trial = trial.model_copy(update={"previous_sha256": previous})
         append_line(self.samples_file, canonical_line(trial).rstrip("\n"))
