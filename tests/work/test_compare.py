@@ -122,12 +122,14 @@ def test_k_is_chosen_on_prompts_that_do_not_decide_at_every_load(bench: Bench) -
     }
     best = {min(row, key=lambda name: (row[name], name)) for row in tuned.values()}
     assert {arm["name"] for arm in bench.plan()["arms"]} == {"off"} | best
-    tuning = {
-        json.loads(line)["prompt_id"] for line in (bench.out / "prompts-tuning.jsonl").read_text().split("\n") if line
-    }
+    tuning, own = (
+        {json.loads(line)["prompt_id"] for line in (bench.out / f"prompts-{kind}.jsonl").read_text().splitlines()}
+        for kind in ("tuning", "own")
+    )
     assert len(tuning) == 2
+    assert not tuning & own
     decided = {sample["prompt_id"] for trial in bench.lines() for sample in trial["samples"]}
-    assert not tuning & decided
+    assert not decided & (tuning | own), "names in samples.jsonl are keyed"
 
 
 def test_servers_that_do_not_fit_together_come_one_at_a_time_with_a_twin_of_the_baseline(bench: Bench) -> None:
