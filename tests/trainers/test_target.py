@@ -219,3 +219,26 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     (target / "model.safetensors").rename(target / "model-00002-of-00003.safetensors")
     with pytest.raises(InputError, match=r"2 of 3 shards are missing, such as model-00001-of-00003\.safetensors"):
         read_target(target)
+
+
+def test_a_published_file_may_hold_infinity(tmp_path: Path) -> None:
+    folder = write_target(tmp_path)
+    config = json.loads((folder / "config.json").read_text()) | {"time_step_limit": [0.0, float("inf")]}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "Infinity" in (folder / "config.json").read_text()
+    assert read_target(folder).num_layers == LAYERS
+
+
+def test_layers_that_do_not_agree_with_the_weights(tmp_path: Path) -> None:
+    for count, words in ((LAYERS - 3, "shards are missing"), (LAYERS + 20, "another model")):
+        folder = write_target(tmp_path / str(count))
+        names = [f"model.layers.{at}.mlp.up_proj.weight" for at in range(count)]
+        save_file({name: np.zeros((2, 2), np.float16) for name in names}, folder / "model.safetensors")
+        said = refused(folder)
+        assert f"{count} layers and config.json says {LAYERS}" in said
+        assert words in said
+
+
+def test_an_unknown_architecture_is_shown_beside_the_known_ones_like_it(tmp_path: Path) -> None:
+    said = refused(write_target(tmp_path, architectures=["Step3p7FlashForCausalLM"]))
+    assert "it knows Step3p5ForCausalLM" in said

@@ -5,8 +5,10 @@ A folder that could not be trained for is refused here, before an hour of captur
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ from draftsmith.trainers.weights import Tensor, read_object, read_tensors, sampl
 
 MTP_KEYS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "num_mtp_layers")
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F8_E4M3": "float8_e4m3fn"}
+LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
+INNER_TOWER = re.compile(r"visual|vision|audio|image|encoder|projector|resampler|(^|\.)mtp\.|eagle|draft")
+MOST_HEADS = 8  # prediction heads stored as further layers: more are another model's
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 
@@ -42,13 +47,15 @@ def read_target(path: Path, known: KnownModels | None = None, *, training: bool 
     architecture, warnings = supported(config, known or shipped(), path.name, training=training)
     vocab_size = _count(text, config, "vocab_size")
     tokenizer_sha256 = _check_tokenizer(path, text, config, vocab_size)
+    layers = _count(text, config, "num_hidden_layers")
+    _check_layers(tensors, layers)
     if training:
         check_ends(tensors, _count(text, config, "hidden_size"), vocab_size)
     return TargetFacts(
         path=str(path.resolve()),
         architecture=architecture,
         model_type=str(text.get("model_type") or config.get("model_type") or "unknown"),
-        num_layers=_count(text, config, "num_hidden_layers"),
+        num_layers=layers,
         hidden_size=_count(text, config, "hidden_size"),
         vocab_size=vocab_size,
         max_position_embeddings=_count(text, config, "max_position_embeddings"),
@@ -78,8 +85,10 @@ def supported(
     shown, engine = ", ".join(names) or "(none named)", str(known)
     found = next((item for item in names if item in known.models), None)
     if found is None:
+        alike = get_close_matches(names[0], known.models, 2, 0.75) if names else []
+        like = f" (it knows {' and '.join(alike)})" if alike else ""
         raise InputError(
-            f"architecture {shown} is not one that {engine} knows",
+            f"architecture {shown} is not one that {engine} knows{like}",
             "name the architecture in config.json as the model was published, or set engine.python to an engine that serves it",
         )
     model = known.models[found]
@@ -136,6 +145,26 @@ def _count(text: Mapping[str, Any], config: Mapping[str, Any], key: str) -> int:
     if key == "num_hidden_layers" and value > MOST_LAYERS:
         raise InputError(f"config.json says {value:,} layers: no model has so many", "download config.json again")
     return value
+
+
+def _check_layers(tensors: Mapping[str, Tensor], layers: int) -> None:
+    """Raise InputError if the weights hold the layers 0 to n - 1 of the language model and config.json names another number.
+
+    More are allowed where prediction heads (MTP) are stored behind the last layer. Folders that hold single layers say nothing.
+    """
+    found = {int(at[1]) for name in tensors if (at := LAYER.search(name)) and not INNER_TOWER.search(name)}
+    count = len(found)
+    if count < 2 or found != set(range(count)) or layers <= count <= layers + MOST_HEADS:
+        return
+    if count < layers:
+        raise InputError(
+            f"the weights hold {count} layers and config.json says {layers}: shards are missing, or it belongs to another model",
+            "download the target again",
+        )
+    raise InputError(
+        f"the weights hold {count} layers and config.json says {layers}: it belongs to another model",
+        "put the model's own config.json beside its weights",
+    )
 
 
 def _check_tokenizer(path: Path, text: Mapping[str, Any], config: Mapping[str, Any], vocab_size: int) -> str:

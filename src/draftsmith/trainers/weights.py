@@ -7,6 +7,7 @@ its values are looked at as raw 16-bit words.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import struct
 from dataclasses import dataclass
@@ -119,10 +120,18 @@ def read_object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
     except orjson.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error}", "download the file again") from error
+        value = _with_infinity(path, error)
     if not isinstance(value, dict):
         raise InputError(f"{path} holds no JSON object", "download the file again")
     return value
+
+
+def _with_infinity(path: Path, error: orjson.JSONDecodeError) -> Any:
+    """The file as Python's own json reads it: published files hold Infinity, which JSON does not know. Such words become text."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=str)
+    except (ValueError, RecursionError):
+        raise InputError(f"{path} is not JSON: {error}", "download the file again") from error
 
 
 def read_tensors(files: tuple[Path, ...]) -> dict[str, Tensor]:
