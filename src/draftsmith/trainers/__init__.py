@@ -11,6 +11,7 @@ draft_shape.py       the shape of a draft's decoder layer for a target: one rule
 draft_shapes.py      the tensors an engine expects in a draft, by its configuration
 fit.py               how many GPUs a server of a target takes: weights, draft and cache on each
 findings.py          what a check gets and what it gives
+layer_sizes.py       parameters and cache of one layer of a target, by what kind it is
 layers.py            which layers of the target a draft reads, in two notations
 lint.py              everything that can be said about a draft folder without loading it, before it costs an engine start
 lint_config.py       checks of config.json: layers, sizes, switches and rotary embedding

@@ -151,7 +151,7 @@ class _Counter(Layers):
             return bool(listed[index])
         types = self.get("mlp_layer_types")
         if isinstance(types, list) and index < len(types):
-            return types[index] == "sparse"
+            return bool(types[index] == "sparse")
         period = self.get("expert_layer_period")
         if period:
             return index % int(period) == int(self.get("expert_layer_offset", 0))

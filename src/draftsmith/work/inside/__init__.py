@@ -7,6 +7,7 @@ hot_swap_endpoint.py     loaded by the engine as an endpoint plug-in: GET and PO
 hot_swap_engine.py       loaded by the engine: a backend that replaces a draft's weights from a folder, all or nothing
 hot_swap_weights.py      the weights of a draft for a hot swap: read once, checked before anything is touched
 hot_swap_worker.py       loaded by the engine: registers that backend, and the methods that the endpoint calls
+model_defaults.py        writes trainers/model_defaults.json: what configuration classes say where a config.json says nothing
 muon.py                  Muon's orthogonalisation in float32, for a CPU that is slow at bfloat16: torch fixes bfloat16 for it
 prepare_specforge.py     job step: corpus and captured states in SpecForge's own layout
 prepare_speculators.py   job step: corpus and captured states in speculators' own layout
