@@ -80,7 +80,7 @@ def test_flags_of_the_user_are_the_number(
 
 def test_two_numbers_are_a_contradiction() -> None:
     engine: dict[str, Any] = {"gpus": 2, "flags": ["--tensor-parallel-size", "4"]}
-    with pytest.raises(ConfigError, match="say it once"):
+    with pytest.raises(ConfigError, match="set only one of them"):
         parse_config({"engine": engine}, "test")
 
 
