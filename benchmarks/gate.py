@@ -29,6 +29,7 @@ from draftsmith.contract.measure import Trial
 from draftsmith.contract.verdict import Decision
 from draftsmith.verdict.decide import decide
 from draftsmith.verdict.measures import BlockPair, measure_of, pair_block
+from draftsmith.verdict.rule import Look
 
 BLOCK_LIMIT = 60
 
@@ -86,6 +87,7 @@ def both_passes(rng: np.random.Generator, slots: Array) -> Array:
 
 
 ONE = "<= 1 %"
+NOTHING = (ONE, "0")  # aims of worlds in which nothing should be promoted
 A_A = (
     World("A/A, quiet (2 %)", aim=ONE),
     World("A/A, 5 % noise", noise=0.05, aim=ONE),
@@ -98,6 +100,7 @@ A_A = (
     World("A/A, starts differ 5 %", start=0.05, aim=ONE),
     World("A/A, starts differ 20 %", start=0.2, aim=ONE),
     World("A/A, starts differ 40 %", start=0.4, aim=ONE),
+    World("A/A, starts differ 80 %", start=0.8, aim=ONE),
     World("A/A, starts differ 40 %, 30 % noise", start=0.4, noise=0.3, aim=ONE),
     World("A/A, 1 start in 10 is 1.65x slower", slow=0.1, aim=ONE),
     World("A/A, 1 start in 3 is 1.65x slower", slow=1 / 3, aim=ONE),
@@ -149,6 +152,7 @@ class Tally:
     drafts: int = 0
     blocks: int = 0
     starts: int = 0
+    rivals: int = 0
     first: int = 0
     peeking: int = 0
     ranks: int = 0
@@ -191,6 +195,11 @@ def campaign(world: World, rng: np.random.Generator) -> tuple[Decision, Lab]:
         need = lab.rule.need(pairs)
         if (look.share and look.blocks > looked) or lab.blocks >= BLOCK_LIMIT:
             looked = look.blocks
+            if world.aim in NOTHING and _undecided(lab, pairs, look):
+                # Asking `decide` at every look as well could only end such a campaign earlier, as a LOSS by a guard.
+                if need == "start" and not world.one_start:
+                    lab.restart()
+                continue
             decision = decide(lab.plan, trials, lab.facts, samples_sha256="-")
             if decision.need == "done" or lab.blocks >= BLOCK_LIMIT:
                 return decision, lab
@@ -199,11 +208,18 @@ def campaign(world: World, rng: np.random.Generator) -> tuple[Decision, Lab]:
             lab.restart()
 
 
-def run(world: World, campaigns: int, seed: int, rivals: bool = True) -> Tally:
-    """Judge `campaigns` campaigns of one world by the gate, and by the rules beside it."""
+def _undecided(lab: Lab, pairs: Sequence[BlockPair], look: Look) -> bool:
+    """Whether the rule alone would neither end here nor promote."""
+    found = lab.rule.estimate(pairs[: look.blocks])
+    waits = lab.blocks < BLOCK_LIMIT and not look.final
+    return waits and found is not None and lab.rule.settle(found, look).call == "open"
+
+
+def run(world: World, campaigns: int, seed: int, rivals: int = 0) -> Tally:
+    """Judge `campaigns` campaigns of one world by the gate, and the first `rivals` of them by the rules beside it."""
     rng = np.random.default_rng([seed, *world.name.encode()])
     tally = Tally()
-    for _ in range(campaigns):
+    for number in range(campaigns):
         decision, lab = campaign(world, rng)
         pair = decision.pairs[0]
         won = decision.outcome == "WIN" and decision.tier == "verdict"
@@ -216,7 +232,8 @@ def run(world: World, campaigns: int, seed: int, rivals: bool = True) -> Tally:
         tally.starts += lab.starts
         if won and pair.speedup and pair.corrected:
             tally.gains.append((math.log(pair.speedup.value), math.log(pair.corrected), math.log1p(world.gain)))
-        if rivals:
+        if number < rivals:
+            tally.rivals += 1
             tally.first += first_edition(world, rng)
             logs, requests = _blocks(world, rng)
             tally.peeking += peeking_t(logs)
@@ -257,7 +274,8 @@ def table(tallies: Sequence[tuple[World, Tally]]) -> str:
         cells += [f"{tally.share('blocks'):.1f}", f"{tally.share('starts'):.1f}"]
         chosen = tally.selection()
         cells.append(f"{100 * chosen[0]:+.1f} / {100 * chosen[1]:+.1f} %" if chosen else "")
-        cells += [_share(tally.share(name)) for name in ("first", "peeking", "ranks", "sequences")]
+        beside = [getattr(tally, name) for name in ("first", "peeking", "ranks", "sequences")]
+        cells += [_share(count / tally.rivals) if tally.rivals else "" for count in beside]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
@@ -295,13 +313,13 @@ def reached(world: World, tally: Tally) -> bool:
     }[world.aim]
 
 
-def spread_out(worlds: Sequence[World], campaigns: int, seed: int, jobs: int) -> list[tuple[World, Tally]]:
+def spread_out(worlds: Sequence[World], campaigns: int, seed: int, jobs: int, rivals: int) -> list[tuple[World, Tally]]:
     """Every world in turn, its campaigns over several processes; each piece has a seed of its own."""
     pieces = max(1, jobs)
     sizes = [campaigns // pieces + (i < campaigns % pieces) for i in range(pieces)]
     found = []
     with ProcessPoolExecutor(pieces) as pool:
-        parts = [[pool.submit(run, world, size, seed + 1000 * i) for i, size in enumerate(sizes)] for world in worlds]
+        parts = [[pool.submit(run, world, size, seed + 1000 * i, rivals // pieces) for i, size in enumerate(sizes)] for world in worlds]
         for world, waiting in zip(worlds, parts, strict=True):
             total = Tally()
             for part in waiting:
@@ -316,7 +334,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--campaigns", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--only", default="", help="rows whose name has this in it")
+    parser.add_argument("--rivals", type=int, default=300, help="campaigns of a world that are also judged by other rules")
+    parser.add_argument("--only", default="", help="rows whose name has this in it; several by ;")
     parser.add_argument("--recorded", nargs="+", type=Path, default=[])
     parser.add_argument("--record", nargs="+", type=Path, metavar=("OUT", "FOLDER"))
     options = parser.parse_args(arguments)
@@ -326,7 +345,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     worlds = [world for path in options.recorded for world in recorded(path)] or [*A_A, *TRUE]
     for path in options.recorded:
         print(f"{path.stem}: {Recorded.read(path).describe()}\n")
-    tallies = spread_out([w for w in worlds if options.only in w.name], options.campaigns, options.seed, options.jobs)
+    chosen = [world for world in worlds if any(part in world.name for part in options.only.split(";"))]
+    tallies = spread_out(chosen, options.campaigns, options.seed, options.jobs, options.rivals)
     print(table(tallies))
     missed = [world.name for world, tally in tallies if not reached(world, tally)]
     print("\n" + (f"aims missed: {', '.join(missed)}" if missed else "every aim is reached"))

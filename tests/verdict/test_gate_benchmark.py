@@ -33,18 +33,18 @@ def world(bench: ModuleType, name: str) -> object:
     ],
 )
 def test_what_is_no_faster_is_hardly_ever_promoted(bench: ModuleType, name: str) -> None:
-    tally = bench.run(world(bench, name), 20, seed=3, rivals=False)
+    tally = bench.run(world(bench, name), 20, seed=3)
     assert tally.promoted <= 1, tally
 
 
 @pytest.mark.parametrize("name", ["2x, 2 % noise", "2x, 30 % noise", "1.5x, 2 % noise"])
 def test_large_gains_are_found(bench: ModuleType, name: str) -> None:
-    tally = bench.run(world(bench, name), 10, seed=3, rivals=False)
+    tally = bench.run(world(bench, name), 10, seed=3)
     assert tally.promoted >= 9, tally
 
 
 def test_the_rules_beside_the_gate_do_promote_equal_drafts(bench: ModuleType) -> None:
-    tally = bench.run(world(bench, "A/A, prompts differ 30 %"), 30, seed=3)
+    tally = bench.run(world(bench, "A/A, prompts differ 30 %"), 30, seed=3, rivals=30)
     assert tally.first + tally.peeking + tally.sequences > 0
 
 
@@ -75,5 +75,5 @@ def test_recorded_campaigns_drive_the_simulated_ones(
     assert {p["block"] for c in campaigns for p in c["pairs"]} == {0, 1, 2, 3, 4}
     noise = bench.Recorded.read(out)
     assert math.isclose(noise.scaled(0.02).total_sd, 0.02)
-    bench.main(["--recorded", str(out), "--campaigns", "2", "--only", "2x"])
+    bench.main(["--recorded", str(out), "--campaigns", "2", "--rivals", "0", "--only", "2x"])
     assert "2x, noise of aa" in capsys.readouterr().out

@@ -196,7 +196,7 @@ class CorpusConfig(Frozen):
 class BlockThresholds(Thresholds):
     """The thresholds of a new plan. Its blocks are short, so more of them are allowed."""
 
-    max_blocks: int = Field(36, ge=1, description="maximum number of blocks")
+    max_blocks: int = Field(48, ge=1, description="maximum number of blocks")
 
 
 class CompareConfig(Frozen):

@@ -1,6 +1,7 @@
 """Statistics and the decision. Pure: no clock, no files, no randomness beyond a seeded generator.
 
 advice.py          what to do at each concurrency, in one sentence with its numbers
+agreement.py       how well a few starts have to agree before they may carry a claim
 arms.py            what an arm says of itself, in its configuration or in the words of its command
 bench.py           the evidence of one operating point, laid out once for all pairs
 blocks.py          blocks and the server starts behind them: what both editions of the rule are made of
@@ -17,6 +18,7 @@ modes.py           whether two arms were served in the same mode, by the engine'
 pair.py            one arm against the baseline at one operating point
 plan_check.py      a plan against what was measured afterwards
 points.py          which operating points decide, and which arms are on trial
+prompts_needed.py  how many different prompts a claim needs, before anything is measured
 record.py          what is wrong with trials as a record of a campaign, whatever they say of speed
 rule.py            when the gate looks, and what it says at a look
 samples.py         the identity of the raw evidence

@@ -14,7 +14,7 @@ from typing import Literal
 
 from draftsmith.contract.measure import Thresholds
 from draftsmith.contract.verdict import Need
-from draftsmith.verdict.blocks import critical
+from draftsmith.verdict.agreement import allowed, late, spread_of, widest
 from draftsmith.verdict.measures import BlockPair
 from draftsmith.verdict.spread import Estimate, estimate, grouped, starts_needed
 
@@ -26,8 +26,9 @@ LAST_SHARE = 0.3
 GROWTH = 1.25
 FEWEST_STARTS = 2
 FEW_BLOCKS_CHANCE = 6.25  # times the chance of a false promotion: four of four blocks do
-FEW_BLOCKS = 3
-MANY_BLOCKS = 10
+FEW_BLOCKS = 4
+MANY_BLOCKS = 14
+CLEARLY = 2.0  # times a start's own noise: what few starts may differ by, so that the noise hardly ever exceeds it
 
 
 def looks(first: int, last: int) -> tuple[int, ...]:
@@ -80,12 +81,13 @@ class Rule:
     @classmethod
     def of(cls, limits: Thresholds, *, share: float = 1.0, restarts: bool = True) -> Rule:
         """The rule for one arm that has `share` of the error."""
-        first = max(2, limits.min_blocks)
+        last = max(limits.min_blocks, limits.max_blocks)
+        first = min(max(2, limits.min_blocks), last)
         equal = share * limits.false_promotion
         return cls(
             limits=limits,
             first=first,
-            last=max(first, limits.max_blocks),
+            last=last,
             alpha=share * (1 - limits.confidence) / 2,
             alpha_equal=equal,
             claim=math.log1p(limits.min_gain),
@@ -129,16 +131,25 @@ class Rule:
     def wanted(self, found: Estimate) -> int:
         """Blocks that the present start should have.
 
-        As many as bring the start's own noise below the smallest gain worth claiming: three at most, and up to ten while
-        starts are few and the gain seems large enough to survive the worst start effect, where that noise decides.
+        As many as bring the start's own noise below the smallest gain worth claiming, four at most. While starts are few
+        and the gain may be large enough to survive the worst start effect, as many as bring it clearly below what few starts
+        may differ by.
         """
         least = self.first if found.groups == 1 else 1
-        if found.within is None:
+        if found.noise is None:
             return max(least, 2)
-        hopeful = found.kind == "bound" and found.mean - found.lean > found.bound
-        most = MANY_BLOCKS if hopeful else FEW_BLOCKS
         tolerated = max(self.claim, 1e-6)
-        return max(least, min(most, math.ceil((found.within / tolerated) ** 2 - 1e-9)))
+        usual = min(FEW_BLOCKS, math.ceil((found.noise / tolerated) ** 2 - 1e-9))
+        if not self.hopeful(found):
+            return max(least, usual)
+        apart = self.agreeing(max(found.groups, self.needed - 1), found)
+        clear = math.ceil((CLEARLY * found.noise / apart) ** 2 - 1e-9) if apart > 0 else MANY_BLOCKS
+        return max(least, usual, min(MANY_BLOCKS, clear))
+
+    def hopeful(self, found: Estimate) -> bool:
+        """Whether starts are few and the gain may be large enough to survive the largest effect on record."""
+        error = found.own_se if found.own_se is not None else math.inf
+        return found.kind == "bound" and found.mean + error > found.bound
 
     def need(self, pairs: Sequence[BlockPair]) -> Need:
         """What to measure next, while the answer is open."""
@@ -149,6 +160,8 @@ class Rule:
             return "done"
         if not self.restarts or found.kind == "declared" or found.in_last < self.wanted(found):
             return "blocks"
+        if self.hopeful(found) and found.groups == self.needed - 1 and found.blocks not in shares(self.first, self.last):
+            return "blocks"  # the last of the few starts: another one would change the rule before the next look
         return "start"
 
     def doubt(self, found: Estimate) -> Doubt | None:
@@ -160,17 +173,22 @@ class Rule:
         if found.kind == "bound" and found.bound > 0:
             if found.groups < FEWEST_STARTS:
                 return "one_start"
-            if found.agreement() < critical(self.alpha_equal, found.groups - 1):
+            if spread_of(found.between or 0.0, found.groups) > self.agreeing(found.groups, found):
                 return "starts_differ"
         chance = FEW_BLOCKS_CHANCE * self.limits.false_promotion
         return "few_blocks" if found.share_by_chance(self.bar) > chance else None
+
+    def agreeing(self, groups: int, found: Estimate) -> float:
+        """The sd (log ratio) that so few starts may show, if their mean is beyond the largest effect on record."""
+        return widest(groups, allowed(groups, self.needed, self.alpha_equal), found.bound)
 
     def settle(self, found: Estimate, look: Look) -> Settled:
         """What may be said of an estimate at a look."""
         width = found.half_width(self.alpha * look.share)
         low, high = found.mean - width, found.mean + width
         call: Call = "open"
-        passed = max(self.claim, self.bar + width, found.half_width(self.alpha_equal * look.share))
+        equal = late(self.alpha_equal) if found.kind == "starts" else self.alpha_equal
+        passed = max(self.claim, self.bar + width, found.half_width(equal * look.share))
         if high < self.claim:
             call = "not_faster"
         elif found.mean >= passed and low > self.bar and not self.doubt(found):

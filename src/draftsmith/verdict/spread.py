@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["starts", "bound", "declared", "alone"]
 
+TWINS = math.sqrt(0.75)
+"""Noise of a block in terms of that between its two passes of the baseline: their mean and the candidate against two passes."""
 LUCK = 0.25
 """Two equal modes of a server: the chance that one start of each arm favours the candidate."""
 
@@ -35,6 +37,7 @@ class Estimate:
     (`bound`), by a declared spread (`declared`), or not at all (`alone`: these servers and no others). `lean` is half the
     difference between the two passes of the baseline: the claim has to hold against the faster of the two. `values`: the
     blocks, one log ratio each. `between`: standard error of the mean by the spread between starts; None with one start.
+    `noise`: sd of one block on the same servers as far as it is to be reckoned with, to plan by; no error rests on it.
     """
 
     mean: float
@@ -50,19 +53,13 @@ class Estimate:
     between: float | None
     own_se: float | None
     own_freedom: int
-    within: float | None
+    noise: float | None
     in_last: int
 
     @property
     def typical(self) -> float:
         """The median block."""
         return statistics.median(self.values)
-
-    def agreement(self) -> float:
-        """The mean over its standard error by the spread between starts (Student's t); 0 with one start."""
-        if self.between is None:
-            return 0.0
-        return self.mean / self.between if self.between > 0 else math.copysign(math.inf, self.mean)
 
     def share_by_chance(self, bar: float) -> float:
         """Chance of so many blocks above `bar` if as many lie below it as above (exact binomial, one-sided)."""
@@ -152,7 +149,7 @@ def estimate(
         between=None if between is None else math.sqrt(between),
         own_se=None if own is None else math.sqrt(own),
         own_freedom=own_freedom,
-        within=within,
+        noise=None if within is None else max(within, TWINS * _rms(aparts)),
         in_last=len(groups[-1]),
     )
 
@@ -186,8 +183,12 @@ def _within(
         return None, 0
     squares = sum((pair.value - mean) ** 2 for group, mean in zip(groups, means, strict=True) for pair in group)
     aparts = [pair.apart for pair in pairs if pair.apart is not None]
-    least = sum(value * value for value in aparts) / len(aparts) / 4 if len(aparts) > 1 else 0.0
-    return math.sqrt(max(squares / freedom, least)), freedom
+    least = _rms(aparts) / 2 if len(aparts) > 1 else 0.0
+    return max(math.sqrt(squares / freedom), least), freedom
+
+
+def _rms(values: Sequence[float]) -> float:
+    return math.sqrt(sum(value * value for value in values) / len(values)) if values else 0.0
 
 
 def _prompts(pairs: Sequence[BlockPair]) -> set[str]:
