@@ -319,7 +319,10 @@ def spread_out(worlds: Sequence[World], campaigns: int, seed: int, jobs: int, ri
     sizes = [campaigns // pieces + (i < campaigns % pieces) for i in range(pieces)]
     found = []
     with ProcessPoolExecutor(pieces) as pool:
-        parts = [[pool.submit(run, world, size, seed + 1000 * i, rivals // pieces) for i, size in enumerate(sizes)] for world in worlds]
+        parts = [
+            [pool.submit(run, world, size, seed + 1000 * i, rivals // pieces) for i, size in enumerate(sizes)]
+            for world in worlds
+        ]
         for world, waiting in zip(worlds, parts, strict=True):
             total = Tally()
             for part in waiting:
@@ -334,7 +337,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--campaigns", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--rivals", type=int, default=300, help="campaigns of a world that are also judged by other rules")
+    parser.add_argument(
+        "--rivals", type=int, default=300, help="campaigns of a world that are also judged by other rules"
+    )
     parser.add_argument("--only", default="", help="rows whose name has this in it; several by ;")
     parser.add_argument("--recorded", nargs="+", type=Path, default=[])
     parser.add_argument("--record", nargs="+", type=Path, metavar=("OUT", "FOLDER"))

@@ -76,7 +76,7 @@ class Thresholds(Frozen):
         0.03, ge=0, description="smallest gain in TPOT that counts; the A/A floor can only raise it"
     )
     confidence: float = Field(
-        0.95, gt=0, lt=1, description="confidence level of every interval shown, and of the always-valid rule"
+        0.95, gt=0, lt=1, description="confidence level of every interval shown, over all looks together"
     )
     min_blocks: int = Field(3, ge=1, description="minimum number of blocks for tier `verdict`")
     max_blocks: int = Field(8, ge=1, description="maximum number of blocks")

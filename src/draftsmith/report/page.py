@@ -103,7 +103,7 @@ def _comparison(parts: ReportParts) -> tuple[Exhibit, ...]:
         _plot(
             "Block by block",
             "Above the dashed bar is a gain worth claiming; inside the grey band equal servers differ as much. "
-            "Right: the estimate with its always-valid interval.",
+            "Right: the estimate with its interval over all looks.",
             plots.block_ratios(parts),
             here,
             wide=True,

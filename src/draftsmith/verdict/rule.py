@@ -160,7 +160,11 @@ class Rule:
             return "done"
         if not self.restarts or found.kind == "declared" or found.in_last < self.wanted(found):
             return "blocks"
-        if self.hopeful(found) and found.groups == self.needed - 1 and found.blocks not in shares(self.first, self.last):
+        if (
+            self.hopeful(found)
+            and found.groups == self.needed - 1
+            and found.blocks not in shares(self.first, self.last)
+        ):
             return "blocks"  # the last of the few starts: another one would change the rule before the next look
         return "start"
 

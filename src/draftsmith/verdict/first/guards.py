@@ -2,7 +2,7 @@
 
 One rule for all. `margin` is how much worse the candidate may be.
 
-* failed: the estimate is outside the margin, and the always-valid interval over the blocks lies outside it entirely.
+* failed: the estimate is outside the margin, and the interval over the blocks lies outside it entirely.
 * held: the estimate is inside the margin (and the sentence says whether the interval is too).
 * unsettled: outside, but not yet certain. No WIN; more blocks may settle it.
 * unmeasured: too little data, or nothing recorded. The tier drops to `draft`.

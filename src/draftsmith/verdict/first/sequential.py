@@ -156,7 +156,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Settled:
-    """The estimate (log ratio), its always-valid interval at this look, and the call."""
+    """The estimate (log ratio), its interval at this look, and the call."""
 
     value: float
     low: float

@@ -13,6 +13,7 @@ from draftsmith.contract.measure import Arm, ComparisonPlan, OperatingPoint, Thr
 from draftsmith.contract.speculation import K
 from draftsmith.verdict.first.power import blocks_needed, smallest_gain
 from draftsmith.verdict.first.sequential import Rule
+from draftsmith.verdict.prompts_needed import Claims
 
 WARM_PROMPTS = 3
 WARM_TOKENS = 16
@@ -93,7 +94,8 @@ class Forecast:
     """What the comparison will take, from a few passes over one baseline server (A/A). Times in seconds.
 
     `between_passes`: sd of log(TPOT / TPOT) of one server with itself. `blocks`: for a true gain of twice the smallest
-    worth claiming; None = more than may be measured. Starts of servers differ on top: only the blocks themselves show it.
+    worth claiming; None = more than may be measured. `held_out`: different prompts. Starts of servers differ on top: only the
+    blocks themselves show it.
     """
 
     passes: int
@@ -106,6 +108,11 @@ class Forecast:
     block_s: float
     least_s: float
     most_s: float
+    held_out: int = 0
+
+    def claims(self, limits: Thresholds) -> Claims:
+        """What the held-out prompts can carry under this noise."""
+        return Claims(limits, self.between_passes, self.block_prompts)
 
     def sentence(self, limits: Thresholds) -> str:
         """For the operator, before the run."""
@@ -116,17 +123,20 @@ class Forecast:
         )
         shown = f"{100 * self.smallest_gain:.2g} %" if self.smallest_gain < 1 else "any gain"
         most, least = max(limits.min_blocks, limits.max_blocks), limits.min_blocks
+        told = f"; {self.claims(limits).sentence(self.held_out, self.gain)}" if self.held_out else ""
         span = f"{_words(self.least_s)} ({least} blocks) to {_words(self.most_s)} ({most})"
         return (
             f"A/A on {self.passes} passes over {self.prompts} prompts: {100 * self.between_passes:.2g} % between passes; "
             f"by chance equal servers may show {shown} after the last of {most} blocks; a gain of {100 * self.gain:.2g} % "
             f"needs {needed}; a block takes about {_words(self.block_s)}, the comparison "
-            f"{span if most > least else _words(self.least_s)}"
+            f"{span if most > least else _words(self.least_s)}" + told
         )
 
     def record(self, limits: Thresholds) -> dict[str, Any]:
         """forecast.json."""
-        return {**asdict(self), "sentence": self.sentence(limits)}
+        claims = self.claims(limits)
+        prompts = {"prompts_needed": claims.needed(self.gain), "claim_carried": claims.smallest(self.held_out)}
+        return {**asdict(self), **prompts, "sentence": self.sentence(limits)}
 
 
 def forecast(
@@ -163,6 +173,7 @@ def forecast(
         block_s=block_s,
         least_s=limits.min_blocks * block_s + once,
         most_s=max(limits.min_blocks, limits.max_blocks) * block_s + 2 * once,
+        held_out=plan.n_prompts,
     )
 
 
