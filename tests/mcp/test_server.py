@@ -22,7 +22,7 @@ mcp, sdk, ours = lazily("mcp"), lazily("mcp.client"), lazily("draftsmith.mcp.ser
 
 LOOKS = {
     "doctor", "profile", "drift", "plan_dry_run", "status", "list_runs", "explain", "verify", "decide", "perf_baseline_diff",
-    "lake_query",
+    "lake_query", "frontier", "search_runbooks",
 }  # fmt: skip
 ACTS = {
     "evidence_init", "run", "perf_tune_report_report_render", "perf_tune_report_publish_to_lake", "rollback", "teardown",

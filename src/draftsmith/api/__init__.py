@@ -16,6 +16,7 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     demos.py         the demo: a target from a Python package, traffic from a generator, the loop on both
     drafts.py        a draft checked without being loaded, a bundle verified, and a recipe for training elsewhere
     fitting.py       whether a target fits the GPUs that its servers get, and over how many it is split
+    frontiers.py     what to try next on a workspace, kept over runs
     lake.py          the lake: bundles published to it, and questions to it
     explanations.py  a run and a decision in words, and the report of a run as far as it came
     local_jobs.py    a job on this machine, beside the command that asked for it: `compare` and `plan` run theirs so
@@ -26,6 +27,7 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     recipe_run.py    templates of a SpecForge recipe: the run script, training's entry and the README. @name@ is replaced
     recipe_text.py   the texts of a SpecForge recipe, from frozen values
     records.py       what was understood of a log, record by record
+    runbooks.py      the runbooks that come with Draftsmith, found by words
     runs.py          opening a run: the same request finds its run again, a new one gets a folder of its own
     service.py       carrying out runs, and what stands: the acts of the loop as functions of values
     service_checks.py  what a service needs of this machine beside what the loop needs
@@ -137,6 +139,9 @@ if TYPE_CHECKING:
     from draftsmith.api.explanations import (
         report as report,
     )
+    from draftsmith.api.frontiers import frontier as frontier
+    from draftsmith.api.frontiers import refute_lever as refute_lever
+    from draftsmith.api.frontiers import reopen_lever as reopen_lever
     from draftsmith.api.lake import ask_lake as ask_lake
     from draftsmith.api.lake import ship as ship
     from draftsmith.api.lake import ship_campaign as ship_campaign
@@ -145,6 +150,8 @@ if TYPE_CHECKING:
     from draftsmith.api.nodes import resume_node as resume_node
     from draftsmith.api.plans import check_plan as check_plan
     from draftsmith.api.plans import plan as plan
+    from draftsmith.api.runbooks import Runbook as Runbook
+    from draftsmith.api.runbooks import search_runbooks as search_runbooks
     from draftsmith.api.runs import RunRequest as RunRequest
     from draftsmith.api.service import (
         Stopped as Stopped,
@@ -277,6 +284,11 @@ _PLACES = {
         "explain",
         "report",
     ),
+    "frontiers": (
+        "frontier",
+        "refute_lever",
+        "reopen_lever",
+    ),
     "lake": (
         "ask_lake",
         "ship",
@@ -286,6 +298,10 @@ _PLACES = {
     "plans": (
         "check_plan",
         "plan",
+    ),
+    "runbooks": (
+        "Runbook",
+        "search_runbooks",
     ),
     "runs": ("RunRequest",),
     "service": (

@@ -15,6 +15,7 @@ import orjson
 import draftsmith
 from draftsmith import wiring
 from draftsmith.api.comparisons import Comparison, ComparisonRequest, compare
+from draftsmith.api.frontiers import learn_from_comparison, quietly
 from draftsmith.api.traffic import read_profile
 from draftsmith.contract.campaign import CampaignCell, CampaignRecord, Focus
 from draftsmith.contract.cluster import plain_slug
@@ -167,7 +168,9 @@ def cell_run(
         candidates=list(found.record.candidates) if found.record.candidates is not None else None,
         concurrency=list(chosen.concurrency),
     )
-    return compare(settled, _prompts(found, chosen, settled), request, place, console=console)
+    measured = compare(settled, _prompts(found, chosen, settled), request, place, console=console)
+    quietly(lambda: learn_from_comparison(config, place))
+    return measured
 
 
 def _choose(found: Campaign, name: str | None) -> CampaignCell:

@@ -12,7 +12,7 @@ from draftsmith.api.settings import require_target, sources_of
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.jobs import ForecastPlan
-from draftsmith.contract.plan import Plan, PlanCheck
+from draftsmith.contract.plan import ACTION_MEANING, Plan, PlanCheck
 from draftsmith.kit.clock import duration
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.loop.base import QUIET, Console
@@ -98,6 +98,20 @@ def check_plan(config: Config, out: Path | str = "plan", run_id: str | None = No
     return result
 
 
+def _next_lever(plan: Plan) -> list[str]:
+    """The advice as a lever: what it should bring at the primary point, and what proves it."""
+    point = next((one for one in plan.points if one.concurrency == plan.primary), None)
+    needs = [need for need in point.needs if need.per_token is not None] if point else []
+    best = min(needs, key=lambda need: need.to_win.value, default=None)
+    bar = f"AL {best.to_win.value:.2f} at K {best.k} is where it wins" if best else "no K is within reach here"
+    expected = plan.acceptance.sentence if plan.advice == "train" else bar
+    return [
+        f"next     {ACTION_MEANING[plan.advice]}",
+        f"  expected unlock: {expected}",
+        f"  gate: {bar}; `draftsmith run` measures it, `draftsmith plan --check` sets this beside it",
+    ]
+
+
 def plan_text(plan: Plan) -> str:
     """A plan for the terminal."""
     from draftsmith.report.plan_page import budget_lines
@@ -120,4 +134,5 @@ def plan_text(plan: Plan) -> str:
     lines.append(f"  acceptance: {plan.acceptance.sentence}")
     lines += [f"  {what}: {much}" for what, much in budget_lines(plan)]
     lines += [f"  note: {note}" for note in (*plan.budget.basis, *plan.notes)]
+    lines += _next_lever(plan)
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from draftsmith import wiring
 from draftsmith.api.checks import LEFT_TO_JOBS, require_ready
 from draftsmith.api.cluster import AFTER_COMPARE, FLAG, DryRun, check_serving, dry_run, place_text, stop_cluster_jobs
 from draftsmith.api.fitting import sized
+from draftsmith.api.frontiers import learn_from_run, quietly
 from draftsmith.api.places import backend_words, place_jobs, place_of
 from draftsmith.api.runs import RunRequest, get_run, open_loop
 from draftsmith.api.settings import require_target, sources_of
@@ -93,6 +94,8 @@ def carry_out(request: RunRequest, console: Console) -> RunView | DryRun:
     if on_canaries(config) and not request.allow_cluster and request.stop_after in AFTER_COMPARE:
         console.note(f"compare and promote use the cluster: without {FLAG} the run stops before them")
     drive(loop)
+    if quietly(lambda: learn_from_run(loop.run)) is None:
+        console.note("frontier not brought up to date: frontier.json cannot be read or written")
     ship_waiting(config, console=console)
     return run_view(loop.run)
 

@@ -5,6 +5,7 @@ app.py       the command tree
 campaigns.py commands of campaigns: settled, measured cell by cell, gathered, set beside the GPU's counters
 canary.py    canaries in Kubernetes: planned, up, down, swept; and the patch that a promotion would be
 controller.py  the controller: started, looked at, told
+frontier.py  the frontier, and the last words of every command that measures
 gate.py      commands of the gate: compare any servers, decide on recorded samples, verify a bundle
 lake.py      commands of the lake: publish a verified bundle, ask what is in it
 loop.py      commands of the loop: run, its phases one by one, promotion and rollback, and looking at runs

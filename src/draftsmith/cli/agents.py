@@ -10,6 +10,10 @@ import typer
 from draftsmith.cli import options as o
 from draftsmith.cli.output import show
 
+NEXT = (
+    "next     keep this as the baseline, and measure again when engine, draft or traffic changes\n"
+    "  expected unlock: none; it guards the gain that is there\n  gate: draftsmith baseline diff ends with 0"
+)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -67,4 +71,4 @@ def baseline(
         )
         error.details = found.model_dump(mode="json")
         raise error
-    show(found, found.text())
+    show(found, f"{found.text()}\n{NEXT}")

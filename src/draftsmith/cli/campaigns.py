@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from draftsmith.cli import options as o
+from draftsmith.cli.frontier import last_words, levers, of_workspace
 from draftsmith.cli.output import RunConsole, say, show
 
 Place = Annotated[str | None, typer.Option("--campaign", help="its id or folder; default: the newest of the workspace")]
@@ -107,10 +108,9 @@ def cell(
             break
         say(f"cell     {found.decision.outcome} (tier {found.decision.tier}); {len(still)} to go")
     api.ship_waiting(settled, console=console)
-    after = (
-        f"draftsmith cell run ({', '.join(still)})" if still else "draftsmith atlas aggregate, draftsmith report render"
-    )
-    show(found.value(), f"{found.text()}\nnext     {after}")
+    after = of_workspace(Path(settled.workspace).resolve())
+    goes_on = f"to measure still: {', '.join(still)}" if still else "all measured: draftsmith atlas aggregate"
+    show(found.value() | {"next_levers": levers(after)}, f"{found.text()}\ncells    {goes_on}{last_words(after)}")
 
 
 def atlas(
@@ -125,8 +125,11 @@ def atlas(
     from draftsmith.report.atlas_page import atlas_text
 
     _action(action, "aggregate")
-    found = api.atlas_aggregate(o.configuration(config, workspace=workspace), campaign)
-    show(found, atlas_text(found))
+    settled = o.configuration(config, workspace=workspace)
+    found = api.atlas_aggregate(settled, campaign)
+    after = of_workspace(Path(settled.workspace).resolve())
+    value = found.model_dump(mode="json", by_alias=True) | {"next_levers": levers(after)}
+    show(value, atlas_text(found) + last_words(after))
 
 
 def dcgm(
@@ -155,7 +158,8 @@ def dcgm(
     from draftsmith import api
 
     _action(action, "correlate")
-    found = api.dcgm_correlate(
-        o.configuration(config, workspace=workspace), place, cell=cell, text=text, prometheus=prometheus, host=host
-    )
-    show(found, found.text())
+    settled = o.configuration(config, workspace=workspace)
+    found = api.dcgm_correlate(settled, place, cell=cell, text=text, prometheus=prometheus, host=host)
+    after = of_workspace(Path(settled.workspace).resolve())
+    value = found.model_dump(mode="json", by_alias=True) | {"next_levers": levers(after)}
+    show(value, found.text() + last_words(after))

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from draftsmith.cli import options as o
+from draftsmith.cli.frontier import last_words, levers, of_comparison, of_evidence
 from draftsmith.cli.output import RunConsole, show
 
 if TYPE_CHECKING:
     from draftsmith.api import Comparison
+    from draftsmith.contract.frontier import Frontier
 
 
 def compare(
@@ -82,7 +84,7 @@ def compare(
     )
     settled = o.configuration(config, target=target, settings=settings)
     found = api.compare(settled, source, request, out, console=RunConsole(ask=False))
-    _print(found, report=str(out / "report.html"))
+    _print(found, of_comparison(settled, out), report=str(out / "report.html"))
 
 
 def decide(
@@ -96,8 +98,11 @@ def decide(
     If the verdict that lies beside them is another one, it says so: samples were altered, taken away or added since.
     """
     from draftsmith import api
+    from draftsmith.report.parts import ReportParts
 
-    _print(api.decide(samples))
+    found = api.decide(samples)
+    parts = ReportParts(plan=found.plan, trials=found.trials, facts=found.facts, decision=found.decision)
+    _print(found, of_evidence(parts, samples.resolve().parent.name))
 
 
 def verify(
@@ -165,9 +170,9 @@ def sign(
     show({"envelope": str(place)}, f"signed: {place}\nnext: draftsmith verify {bundle} --key PUBLIC-KEY")
 
 
-def _print(found: Comparison, report: str | None = None) -> None:
+def _print(found: Comparison, after: Frontier | None, report: str | None = None) -> None:
     text = found.text() + (f"\nreport   {report}" if report else "")
     if found.recorded_differs:
         differs = "; ".join(found.recorded_differs)
         text += f"\nwarning  the verdict recorded beside these samples is another one: {differs}"
-    show(found.value() | {"report": report}, text)
+    show(found.value() | {"report": report, "next_levers": levers(after)}, text + last_words(after))

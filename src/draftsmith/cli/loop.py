@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from draftsmith.cli import options as o
+from draftsmith.cli.frontier import last_words, levers, of_workspace
 from draftsmith.cli.output import RunConsole, say, show
 from draftsmith.kit.clock import duration
 
@@ -189,7 +190,9 @@ def finish(run: RunView) -> None:
     from draftsmith.api.explanations import closing
     from draftsmith.contract.errors import StoppedAtGateError
 
-    show(run, closing(run))
+    found = of_workspace(Path(run.folder).parent.parent)
+    value = run.model_dump(mode="json", by_alias=True) | {"next_levers": levers(found)}
+    show(value, closing(run) + last_words(found))
     if run.stopped is not None:
         raise typer.Exit(StoppedAtGateError.exit_code)
 
@@ -242,9 +245,12 @@ def explain(
     """Say in words why a run promoted, kept or stopped: every gate, guard and number behind it."""
     from draftsmith import api
 
-    found = api.explain(o.configuration(config, workspace=workspace), run_id)
+    settled = o.configuration(config, workspace=workspace)
+    found = api.explain(settled, run_id)
     left_out = set() if found.decision else {"schedule", "divergence"}
-    show(found.model_dump(mode="json", by_alias=True, exclude=left_out), found.text)
+    after = of_workspace(Path(settled.workspace).resolve())
+    value = found.model_dump(mode="json", by_alias=True, exclude=left_out) | {"next_levers": levers(after)}
+    show(value, found.text + last_words(after))
 
 
 def report(
@@ -274,7 +280,11 @@ def report(
     found = api.report(settled, words[0] if words else None)
     missing = ", ".join(found.missing)
     note = f"\nnot in it, because they are not done: {missing}" if missing else ""
-    show(found, f"report: {found.report}{note}")
+    after = of_workspace(Path(settled.workspace).resolve())
+    show(
+        found.model_dump(mode="json") | {"next_levers": levers(after)},
+        f"report: {found.report}{note}{last_words(after)}",
+    )
     if strict and (lacking := found.lacking):
         from draftsmith.contract.errors import StoppedAtGateError
 

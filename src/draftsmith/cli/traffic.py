@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from draftsmith.cli import options as o
+from draftsmith.cli.frontier import last_words, of_evidence
 from draftsmith.cli.output import show
 from draftsmith.cli.progress import Progress
 from draftsmith.cli.records import Map, format_of
@@ -44,6 +45,7 @@ def profile(
     """
     from draftsmith import api
     from draftsmith.profiling.summary import render
+    from draftsmith.report.parts import ReportParts
 
     line = Progress()
     found = api.profile(
@@ -58,7 +60,8 @@ def profile(
         on_progress=lambda progress: line("profile", progress),
     )
     line.clear()
-    show(found, _text(render(found)) + f"\nwritten to {out}")
+    after = of_evidence(ReportParts(profile=found), out.stem)
+    show(found, _text(render(found)) + f"\nwritten to {out}{last_words(after)}")
 
 
 def _text(rendered: object) -> str:
@@ -120,6 +123,9 @@ def replay(
     text = (
         f"{found.answered} answered, {found.failed} failed, {found.skipped} already there; "
         f"{found.output_tokens:,} output tokens in {found.wall_s:.1f} s at concurrency {concurrency}\nwritten to {out}"
+        f"\nnext     see what this traffic would accept without a draft: draftsmith profile {out}\n"
+        "  expected unlock: not to be told from a replay; the profile's simulation gives it by method\n"
+        "  gate: draftsmith compare on these prompts, the interval's lower end clears the bar"
     )
     show(found, text)
 

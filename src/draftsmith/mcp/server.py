@@ -98,12 +98,21 @@ def _looks(server: MCPServer[Any], config: Config) -> None:
         """What moved beyond noise between two evidence bundles (folders), by the intervals of the gate."""
         return await carried_out(lambda: api.baseline_diff(before, after))
 
+    async def frontier() -> dict[str, Any]:
+        """What to try next on this workspace, by value and cost, with the gate of each, and what was refuted with its evidence."""
+        return await carried_out(lambda: api.frontier(config))
+
+    async def search_runbooks(query: str) -> dict[str, Any]:
+        """Runbooks that answer a question or an alert's name, best first, each with its text."""
+        return await carried_out(lambda: api.search_runbooks(query))
+
     async def lake_query(at: str, question: str) -> dict[str, Any]:
         """A ready question to a lake by name (latest, decay, cost, ...), or SQL over campaigns, arms and pairs."""
         return await carried_out(lambda: api.ask_lake(at, question))
 
     for function in (
         doctor, profile, drift, plan_dry_run, status, list_runs, explain, verify, decide, perf_baseline_diff, lake_query,
+        frontier, search_runbooks,
     ):  # fmt: skip
         look(function)
 

@@ -2,6 +2,7 @@
 
 cells.py           what a table of a report is made of
 counters.py        which readings of the GPU's counters belong to which arm
+frontier.py        what new evidence does to the frontier: levers join it, are refuted, or no longer spoken for
 next_lever.py      what to try next, what it should bring, and the gate that would prove it
 numbers.py         numbers as text, and the context that goes with every one of them
 page.py            report.html: one file, no scripts, nothing loaded from elsewhere, readable in light, dark and print
