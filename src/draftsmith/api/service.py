@@ -16,12 +16,14 @@ from draftsmith.api.places import backend_words, place_jobs, place_of
 from draftsmith.api.runs import RunRequest, get_run, open_loop
 from draftsmith.api.settings import require_target, sources_of
 from draftsmith.api.shipping import ship_waiting
+from draftsmith.backends.detect import Choice
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.state import ServiceState
 from draftsmith.contract.view import RunView, ServiceView
-from draftsmith.loop.base import QUIET, Console
+from draftsmith.kit import logs
+from draftsmith.loop.base import QUIET, Console, Loop
 from draftsmith.loop.view import run_view
 from draftsmith.store.runs import Store
 from draftsmith.store.state import read_state
@@ -71,9 +73,6 @@ def run(
 
 def carry_out(request: RunRequest, console: Console) -> RunView | DryRun:
     """See run."""
-    from draftsmith.loop.driver import drive
-    from draftsmith.phases.compare import on_canaries
-
     config, choice = place_jobs(request.config, request.backend, request.scheduler)
     if choice.kind != "local" or request.backend or request.scheduler:
         console.note(place_text(choice))
@@ -84,6 +83,14 @@ def carry_out(request: RunRequest, console: Console) -> RunView | DryRun:
             console.note(f"fit      {found.sentence}")
     config = _sized(config)
     loop = open_loop(replace(request, config=config), console, backend_words(request.config.backend, choice))
+    with logs.of_run(loop.run.record.run_id):
+        return _carried_out(loop, request, choice, config, console)
+
+
+def _carried_out(loop: Loop, request: RunRequest, choice: Choice, config: Config, console: Console) -> RunView | DryRun:
+    from draftsmith.loop.driver import drive
+    from draftsmith.phases.compare import on_canaries
+
     console.note(f"run      {loop.run.record.run_id} in {loop.run.folder}")
     place = place_of(loop.run, choice)
     if place is not choice:

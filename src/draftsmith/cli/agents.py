@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def mcp(
     transport: Annotated[str, typer.Option("--transport", help="stdio, or http (streamable HTTP)")] = "stdio",
     host: Annotated[str, typer.Option("--host", help="of http: an address of this machine's loopback")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="of http")] = 8765,
+    port: Annotated[int, typer.Option("--port", help="of http; 0 = a free one")] = 8765,
     allow_acts: Annotated[
         bool, typer.Option("--allow-acts", help="list the tools that run, publish, roll back and tear down as well")
     ] = False,
@@ -49,7 +50,9 @@ def mcp(
     if transport == "stdio":
         server.run("stdio")
     else:
-        server.run("streamable-http", host=host, port=port)
+        from draftsmith.mcp.http import serve
+
+        serve(server, host, port, lambda address: print(f"mcp      {address}", file=sys.stderr, flush=True))
 
 
 def baseline(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import typer
 
 from draftsmith.cli import (
@@ -32,6 +34,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def settings(
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(
+            "--log-format",
+            envvar="DRAFTSMITH_LOG_FORMAT",
+            help="json: what is told on the way goes to standard error, one JSON object a line, each with its run id",
+        ),
+    ] = "text",
+) -> None:
+    """See the help of the application."""
+    from draftsmith.cli.output import Mode
+
+    Mode.json_log = log_format == "json"
+
 
 for command, function in {
     "doctor": tools.doctor,

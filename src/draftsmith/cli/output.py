@@ -12,13 +12,15 @@ from draftsmith.cli.progress import Progress
 from draftsmith.contract.errors import DraftsmithError
 from draftsmith.contract.job import JobProgress
 from draftsmith.kit.clock import duration
+from draftsmith.kit.logs import line
 from draftsmith.phases.base import Gate
 
 
 class Mode:
-    """Set once by the command: whether to print JSON."""
+    """Set once by the command: whether results are JSON on standard output, and whether log lines are JSON on standard error."""
 
     json = False
+    json_log = False
 
 
 def show(value: Any, text: str | None = None) -> None:
@@ -33,7 +35,15 @@ def show(value: Any, text: str | None = None) -> None:
 
 def say(text: str) -> None:
     """A line for people; on standard error with --json, so that standard output stays one JSON value."""
+    if Mode.json_log:
+        log("said", text)
+        return
     print(text, file=sys.stderr if Mode.json else sys.stdout, flush=True)
+
+
+def log(event: str, message: str, **fields: Any) -> None:
+    """A log line, where those are asked for."""
+    print(line(event, message, **fields), file=sys.stderr, flush=True)
 
 
 def fail(error: DraftsmithError) -> None:
@@ -41,6 +51,10 @@ def fail(error: DraftsmithError) -> None:
     if Mode.json:
         value = {"error": error.message, "next_step": error.next_step, "kind": type(error).__name__}
         print(json.dumps(error.details | value | {"exit_code": error.exit_code}, indent=2))
+    if Mode.json_log:
+        kind = type(error).__name__
+        log("failed", error.message, level="error", kind=kind, next_step=error.next_step, exit_code=error.exit_code)
+        return
     print(f"error: {error.message}", file=sys.stderr)
     if error.next_step:
         print(f"next:  {error.next_step}", file=sys.stderr)
@@ -51,7 +65,7 @@ class RunConsole:
 
     def __init__(self, ask: bool) -> None:
         self.ask = ask
-        self.progress_line = Progress()
+        self.progress_line = Progress(json_log=Mode.json_log)
         self.said = ""
 
     def note(self, text: str) -> None:
@@ -62,6 +76,9 @@ class RunConsole:
     def phase_started(self, phase: str, title: str, reused_from: str | None) -> None:
         """See loop.base.Console."""
         self.progress_line.clear()
+        if Mode.json_log:
+            log("phase_started", title, phase=phase, reused_from=reused_from)
+            return
         say(f"{phase:8} {title}{f' (same inputs: taken over from {reused_from})' if reused_from else ''}")
 
     def progress(self, phase: str, progress: JobProgress) -> None:
@@ -75,6 +92,10 @@ class RunConsole:
     def phase_ended(self, phase: str, gate: Gate, wall_s: float) -> None:
         """See loop.base.Console."""
         self.progress_line.clear()
+        if Mode.json_log:
+            told = {"phase": phase, "passed": gate.passed, "wall_s": round(wall_s, 3), "details": list(gate.details)}
+            log("phase_ended", gate.headline, level="info" if gate.passed else "warning", **told)
+            return
         mark = "ok  " if gate.passed else "STOP"
         say(f"{phase:8} {mark} {gate.headline}  [{duration(wall_s)}]")
         for detail in gate.details:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from draftsmith.contract.job import JobProgress
 from draftsmith.kit.clock import Clock, SystemClock, duration
+from draftsmith.kit.logs import line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,9 +22,11 @@ PLAIN_TERMINALS = ("", "dumb", "unknown")  # they cannot rewrite a line
 class Progress:
     """Where the work stands, on standard error. `terminal`: draw there; default: standard error, if it is one that can."""
 
-    def __init__(self, terminal: Console | None = None, clock: Clock | None = None) -> None:
-        self.terminal, self.clock = terminal, clock or SystemClock()
-        self.live = terminal is not None or (sys.stderr.isatty() and os.environ.get("TERM", "") not in PLAIN_TERMINALS)
+    def __init__(self, terminal: Console | None = None, clock: Clock | None = None, *, json_log: bool = False) -> None:
+        self.terminal, self.clock, self.json_log = terminal, clock or SystemClock(), json_log
+        self.live = not json_log and (
+            terminal is not None or (sys.stderr.isatty() and os.environ.get("TERM", "") not in PLAIN_TERMINALS)
+        )
         self.told_s: float | None = None
         self.stage = ""
         self.bar: Bar | None = None
@@ -37,7 +40,7 @@ class Progress:
         now = self.clock.monotonic()
         if self.told_s is None or progress.stage != self.stage or now - self.told_s >= LINE_EVERY_S:
             self.stage, self.told_s = progress.stage, now
-            print(text, file=sys.stderr, flush=True)
+            print(_logged(prefix, progress) if self.json_log else text, file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Remove the bar: call before anything else is printed."""
@@ -78,6 +81,16 @@ class Progress:
         bar.start()
         bar.console.show_cursor(True)  # a command that is killed leaves it as it was
         return bar
+
+
+def _logged(phase: str, progress: JobProgress) -> str:
+    told: dict[str, Any] = {
+        "stage": progress.stage,
+        "done": progress.done,
+        "total": progress.total,
+        "unit": progress.unit,
+    }
+    return line("progress", describe(progress), phase=phase, eta_s=progress.eta_s, **told)
 
 
 def describe(progress: JobProgress) -> str:

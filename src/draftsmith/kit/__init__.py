@@ -11,6 +11,7 @@ kube.py          the API of a Kubernetes cluster over HTTP
 kube_watch.py    follow objects of a cluster until something is true of them
 load.py          what else a machine does
 lock.py          a file lock between processes and threads
+logs.py          log lines as JSON, each with the run that it belongs to
 precision.py     whether a CPU is quick at 16-bit floats. Standard library alone: trainers in interpreters of their own import it
 processes.py     children that never outlive their purpose, and a registry that finds them after a crash
 """

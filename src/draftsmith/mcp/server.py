@@ -61,7 +61,8 @@ def _looks(server: MCPServer[Any], config: Config) -> None:
 
     async def plan_dry_run(sources: list[str]) -> dict[str, Any]:
         """What a plan (the acceptance length a draft needs to win) would take: server starts, trials, seconds."""
-        return await carried_out(lambda: api.plan(config, sources, dry_run=True))
+        out = Path(config.workspace) / "plan"
+        return await carried_out(lambda: api.plan(config, sources, out=out, dry_run=True))
 
     async def status(run_id: str | None = None) -> dict[str, Any]:
         """What serves now, and how far a run came: the newest without an id."""
@@ -122,6 +123,18 @@ def _resources(server: MCPServer[Any], config: Config) -> None:
     async def runs() -> list[Any]:
         """Every run of the workspace."""
         return [plain(view) for view in api.list_runs(config)]
+
+    @server.resource("draftsmith://frontier", mime_type="text/markdown", name="frontier")
+    async def handoff() -> str:
+        """What to try next on this workspace, and what was refuted, with the evidence: HANDOFF.md."""
+        from draftsmith.report.frontier import handoff as page
+
+        return page(api.frontier(config))
+
+    @server.resource("draftsmith://runs/{run_id}/report", mime_type="text/html", name="report")
+    async def report(run_id: str) -> str:
+        """The report of a run: one page, no scripts."""
+        return _text(config, run_id, "report.html")
 
     @server.resource("draftsmith://runs/{run_id}/bundle/{name}", name="bundle file")
     async def bundle_file(run_id: str, name: str) -> str:
