@@ -200,6 +200,95 @@ def test_a_dead_engine_without_any_error_is_still_told() -> None:
     assert "died without a word" in found.cause
 
 
+ILLEGAL = "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"
+MOON = "the moon is missing"
+
+
+@pytest.mark.parametrize(
+    "carrier",
+    [
+        "vllm-1  | ",
+        "2026-07-25T07:53:08.217488644+08:00 stderr F ",
+        "2026-03-11T17:57:32.372145579Z ",
+        "Nov  7 08:00:01 node-3 vllm[123]: ",
+        "[pod/vllm-7f9/server] ",
+        "[rank0]: ",
+        "\x1b[2K\x1b[31m",
+    ],
+)
+def test_what_a_collector_of_logs_puts_before_a_line_is_no_part_of_it(carrier: str) -> None:
+    for error, said in ((ILLEGAL, "illegal memory access"), (f"RuntimeError: {MOON}", MOON)):
+        carried = "".join(f"{carrier}{line}\n" for line in (DIED + crashed(error) + NOTICED).splitlines())
+        found = causes.diagnose(carried, 1)
+        assert said in found.cause
+        assert found.recognised == (error == ILLEGAL)
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        "EngineCore_DP3 pid=3) (Worker_DP3_TP1",
+        "Worker_PP0_TP1",
+        "Worker_TP0_EP0",
+        "VllmWorkerProcess",
+        "RayWorkerWrapper",
+    ],
+)
+def test_processes_of_every_parallelism(process: str) -> None:
+    assert "illegal memory access" in causes.diagnose(crashed(ILLEGAL, process) + NOTICED, 1).cause
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        "Exception ignored in: <function LLMEngine.__del__ at 0x7f>\nTraceback (most recent call last):\n"
+        "  File \"/x.py\", line 1, in f\nAttributeError: 'LLMEngine' object has no attribute 'dp_group'\n",
+        logged("Worker_TP1", "Traceback (most recent call last):", "    go()", "RuntimeError: cancelled"),
+        logged(
+            "Worker_TP1",
+            "Traceback (most recent call last):",
+            "    go()",
+            "torch.distributed.DistNetworkError: Failed to recv, got 0 bytes. Connection was likely closed. Did the remote server shutdown or crash?",
+        ),
+        "Traceback (most recent call last):\n    go()\nException: Server process exited with code -9. Check server logs.\n",
+    ],
+)
+def test_what_follows_from_a_crash_is_not_its_cause(later: str) -> None:
+    assert "illegal memory access" in causes.diagnose(DIED + crashed(ILLEGAL) + later, 1).cause
+
+
+@pytest.mark.parametrize(
+    "frame",
+    ["    except torch.cuda.OutOfMemoryError:", '    raise ValueError("No available memory for the cache blocks")'],
+)
+def test_code_in_a_traceback_is_no_cause(frame: str) -> None:
+    lines = ("Traceback (most recent call last):", '  File "/x.py", line 1, in f', frame, f"RuntimeError: {MOON}")
+    found = causes.diagnose(logged("EngineCore", *lines) + NOTICED, 1)
+    assert not found.recognised
+    assert MOON in found.cause
+
+
+def test_an_assertion_without_a_word_is_told_by_its_code() -> None:
+    lines = (
+        "Traceback (most recent call last):",
+        '  File "/x.py", line 3, in weight_loader',
+        "    assert loaded_weight.shape[output_dim] == self.org_vocab_size",
+        "           ^^^^^^^^^^^^^^^^^^^",
+        "AssertionError",
+    )
+    assert "shape mismatch" in causes.diagnose(logged("EngineCore", *lines) + NOTICED, 1).cause
+
+
+def test_the_last_error_of_a_chain_wins_over_the_one_before_it() -> None:
+    chain = logged("EngineCore", "", "During handling of the above exception, another exception occurred:", "")
+    text = (
+        crashed("ModuleNotFoundError: No module named 'flash_attn'")
+        + chain
+        + crashed("torch.OutOfMemoryError: CUDA out of memory")
+    )
+    assert "GPU ran out of memory" in causes.diagnose(text + NOTICED, 1).cause
+
+
 EXPECTED = {
     "crash_then_enginedead": "data types",
     "prefixed_lines_without_level_0.24_to_0.30": "deepseek_v3",

@@ -312,8 +312,8 @@ class Contention(Frozen):
     run_queue: float | None = Field(None, description="mean tasks that were ready to run, per core")
     cpu_pressure: float | None = Field(None, description="share of time in which a task waited for a core (PSI some)")
     memory_pressure: float | None = Field(None, description="the same for memory")
-    others_cpu: float | None = Field(None, ge=0, description="share of all cores used by processes that are not ours")
-    client_lag_s: float | None = Field(None, ge=0, description="longest time by which the client's own timer came late")
+    others_cpu: float | None = Field(None, description="share of all cores used by processes that are not ours")
+    client_lag_s: float | None = Field(None, description="longest time by which the client's own timer came late")
     gpu_clock_mhz: float | None = Field(None, description="mean SM clock of the GPUs in use")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from draftsmith.engines import tracebacks
 from draftsmith.engines.causes import CAUSES, Cause
 
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
+ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # colours, and what moves a cursor
 TAIL_LINES = 30
 TAIL_WIDTH = 400
 
@@ -43,7 +43,7 @@ WORKER_DIED = re.compile(
 )
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 CODE_OF_KILL = (-signal.SIGKILL, 128 + signal.SIGKILL)
-KILLED_CHILD = re.compile(r"Failed core proc\(s\): \{[^}]*(?:-9|137)|exit ?code[:=]? ?(?:-9|137)")
+KILLED_CHILD = re.compile(r"(?i)Failed core proc\(s\): \{[^}]*(?:-9|137)|exit(?:ed with)? ?code[:=]? ?(?:-9|137)\b")
 
 
 def clean(text: str) -> list[str]:
@@ -61,8 +61,9 @@ def diagnose(text: str, exit_code: int | None, own: Iterable[Cause] = (), last: 
     lines = tracebacks.read_lines(clean(text))
     failure = tracebacks.cause(lines)
     plain = "\n".join(line.text.strip() for line in lines if not line.text.startswith("usage:"))
-    if found := _known(failure.text if failure else plain, (*own, *CAUSES, *last)):
-        return found
+    for part in failure.texts if failure else (plain,):
+        if found := _known(part, (*own, *CAUSES, *last)):
+            return found
     if exit_code in CODE_OF_KILL or KILLED_CHILD.search(plain):
         return KILLED
     if exit_code == 127 and "cannot run" in plain:

@@ -10,6 +10,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+# What collectors of logs put before a line: docker compose, the container runtime, journald, kubectl; and torchrun.
+CARRIER = re.compile(
+    r"[\w.-]+ *\| (?=\S)|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d) (?:std(?:out|err) [FP] )?"
+    r"|[A-Z][a-z]{2} [ \d]\d [\d:]{8} \S+ [\w.@-]+(?:\[\d+\])?: |\[pod/[^\]]+\] ?|\[(?P<rank>rank\d+)\]: ?"
+)
 PROCESS = re.compile(r"\((?P<name>[\w .:=/-]*\bpid=\d+(?:, ip=[\w.:]+)?)\)\s?")
 LEVEL = re.compile(
     r"(?:\[\d{4}-[\d-]+ [\d:,.]+(?P<rank>[^\]]*)\]\s?)?"  # SGLang: `[2026-11-26 17:36:52 TP0] text`
@@ -18,8 +23,10 @@ LEVEL = re.compile(
 HARMLESS = frozenset({"DEBUG", "INFO", "WARNING"})
 SURVIVED = re.compile(r"Ignore (?:import )?error")  # said of what goes on without it
 TRACEBACK = "Traceback (most recent call last):"
+IGNORED = "Exception ignored in"  # of what ran while objects were thrown away
 CHAIN = ("During handling of the above exception", "The above exception was the direct cause")
 ERROR = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?:: .*|:?$)")
+LAST_FRAMES = 4  # lines
 MESSAGE_LINES = 12  # of one error; a validation error is the longest that is met
 
 # These tell that something else failed.
@@ -30,6 +37,8 @@ SECONDARY = re.compile(
     r"|CancelledError|KeyboardInterrupt|SystemExit|BrokenPipeError|ConnectionResetError|EOFError|ContextTerminated"
     r"|Rank \d+ scheduler (?:is dead|died)|Initialization failed\. Please see the error messages above"
     r"|remote process exited|Connection (?:closed|reset) by (?:remote )?peer|recvValue failed|Broken pipe"
+    r"|RuntimeError: cancelled$|Connection was likely closed|Failed to recv, got 0 bytes"
+    r"|TP rank \d+ could finish the model loading|Server process exited with code"
     r"|cannot schedule new futures|Event loop is closed|I/O operation on closed file|leaked (?:shared_memory|semaphore)"
 )
 
@@ -45,11 +54,20 @@ class Line:
 
 @dataclass(frozen=True)
 class Failure:
-    """One error. `error`: its first line. `text`: its traceback, with those it was raised from, and its message."""
+    """One error. `error`: its first line. `message`: all its lines. `chain`: those of the errors it was raised from and its
+    own. `frames`: the end of its traceback."""
 
     error: str
-    text: str
+    message: str
+    chain: str
+    frames: str
     place: int
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Where to look for what it means, the surest first. Code of frames says something only where the error says nothing."""
+        silent = (self.frames,) if self.error == "AssertionError" else ()
+        return (self.error, self.message, self.chain, *silent)
 
     @property
     def secondary(self) -> bool:
@@ -60,6 +78,8 @@ class Failure:
 def read_line(line: str) -> Line:
     """Take a line apart: process, level, text. Any of the prefixes may be missing; there may be several processes."""
     process, rest = "", line
+    while found := CARRIER.match(rest):
+        process, rest = found["rank"] or process, rest[found.end() :]
     while found := PROCESS.match(rest):
         process, rest = found["name"], rest[found.end() :]
     head = LEVEL.match(rest)
@@ -91,11 +111,15 @@ def _of_process(lines: list[tuple[int, str]]) -> list[Failure]:
     found: list[Failure] = []
     frames: list[str] | None = None  # of the traceback at hand, None outside of one
     before: list[str] = []  # the error that the next one may have been raised from
-    chained = False
+    chained = ignored = False
     for index, (place, text) in enumerate(lines):
         bare = text.strip()
+        if bare.startswith(IGNORED):
+            ignored = True
+            continue
         if bare.endswith(TRACEBACK):
-            frames = [*before] if chained else []
+            frames = []
+            before = before if chained else []
             continue
         if bare.startswith(CHAIN):
             chained = True
@@ -106,9 +130,11 @@ def _of_process(lines: list[tuple[int, str]]) -> list[Failure]:
         if frames is None and not ERROR.fullmatch(bare):
             continue
         message = _message([line for _, line in lines[index : index + MESSAGE_LINES]])
-        before = [*(frames or []), *message]
-        found.append(Failure(bare, "\n".join(before), place))
-        frames, chained = None, False
+        before = [*before, *message] if chained else message
+        if not ignored:
+            last = "\n".join((frames or [])[-LAST_FRAMES:])
+            found.append(Failure(bare, "\n".join(message), "\n".join(before), last, place))
+        frames, chained, ignored = None, False, False
     return found
 
 
@@ -116,7 +142,7 @@ def _message(lines: list[str]) -> list[str]:
     """The error's line and what follows, up to the next traceback."""
     kept = [lines[0].strip()]
     for line in lines[1:]:
-        if line.strip().endswith(TRACEBACK) or line.startswith(CHAIN) or ERROR.fullmatch(line.strip()):
+        if line.strip().endswith(TRACEBACK) or line.startswith((*CHAIN, IGNORED)) or ERROR.fullmatch(line.strip()):
             break
         kept.append(line.strip())
     return kept
