@@ -129,6 +129,12 @@ def absolute(config: Config) -> tuple[Config, dict[str, str]]:
         given = getattr(getattr(config, section), name)
         if given and "/" in given:
             changed.setdefault(section, {})[name] = os.path.abspath(given)
+    if (policy := config.serving.promotion_policy) is not None:
+        if not Path(policy).is_file():
+            raise InputError(
+                f"serving.promotion_policy: {policy} does not exist", "write it, or promote without one: leave it out"
+            )
+        changed.setdefault("serving", {})["promotion_policy"] = os.path.abspath(policy)
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in changed.items()}
     return config.model_copy(update=sections), identity
 

@@ -131,6 +131,7 @@ def verify(
         "tier": report.tier,
         "looser_thresholds": report.looser,
         "signed_by": report.signed_by,
+        "campaigns": report.campaigns,
     }
     if not report.ok:
         wrong = EvidenceError(
@@ -149,6 +150,9 @@ def verify(
     text = f"{intact}; verdict {report.stored.outcome} at tier {report.tier} follows from the samples"
     if report.looser:
         text += f"\nthresholds looser than the defaults, so no more than tier draft: {', '.join(report.looser)}"
+    if sum(report.campaigns.values()) > 1:
+        each = ", ".join(f"{count} {outcome}" for outcome, count in report.campaigns.items())
+        text += f"\n{sum(report.campaigns.values())} campaigns were begun with these arms: {each}"
     if report.signed_by:
         text += f"\nsigned by key {report.signed_by}"
     text += "\nnot checked: report.html, summary.md, SOURCE.md and commands/ only against the manifest"

@@ -322,6 +322,9 @@ class ServingConfig(Frozen):
     standing_config: dict[str, Any] | None = Field(
         None, description="the current speculative config; absent: speculation is off"
     )
+    promotion_policy: str | None = Field(
+        None, description="TOML file that says whose signature a verdict needs before it is promoted; absent = nobody's"
+    )
     allow_looser_thresholds: bool = Field(
         False, description="allow a promotion although the thresholds of the comparison are looser than the defaults"
     )

@@ -101,6 +101,7 @@ class ComparePlan(Readable):
 
     `target` is a folder, empty where no arm is started from one. Prompts come from the `corpus`, or from the files in
     `prompts` by kind, or lie in the job's folder already. `cwd`: where commands of arms are started.
+    `journal`: of the campaigns that were begun; None = beside the job's folder.
     """
 
     config: Config
@@ -115,6 +116,7 @@ class ComparePlan(Readable):
     arrivals: RecordedArrivals | None = None
     canaries: CanaryRequest | None = None
     cwd: str | None = None
+    journal: str | None = None
     source_sha256: str | None = None
     layer_ids: tuple[int, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)

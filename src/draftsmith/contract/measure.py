@@ -220,6 +220,19 @@ class ComparisonPlan(Frozen):
         None,
         description="sha256 of the settings and paths the arms depend on; a comparison started under a different hash is refused, not resumed",
     )
+    frozen_unix_s: float | None = Field(None, description="when the plan was frozen, before its first block")
+    journal_sha256: str | None = Field(
+        None, description="of the last line of the journal of campaigns before this one; zeros if it is the first"
+    )
+    prompt_hashes: tuple[str, ...] = Field(
+        (),
+        description="of each held-out prompt in its order, salted: equal prompts of two comparisons have other hashes",
+    )
+    prompt_salt: str | None = Field(None, description="what the prompts' hashes are salted with")
+    trained_on: int | None = Field(
+        None, description="held-out prompts that are also rows which the draft was trained on; None = nobody could look"
+    )
+    target_sha256: str | None = Field(None, description="of the target's weights, by their files; None = not read")
 
     model_config = Frozen.model_config | {"populate_by_name": True, "serialize_by_alias": True}
 

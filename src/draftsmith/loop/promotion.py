@@ -26,7 +26,11 @@ from draftsmith.loop.service import SWITCHES, of_run
 from draftsmith.loop.standing import ALREADY_SERVES, known
 from draftsmith.phases.base import Gate, PhaseContext
 from draftsmith.serving.base import Serving
+from draftsmith.store.attestation import SUFFIX
+from draftsmith.store.campaigns import CAMPAIGNS, outcomes
+from draftsmith.store.campaigns import read as read_campaigns
 from draftsmith.store.chain import broken
+from draftsmith.store.promotion_policy import read_policy, unsigned
 from draftsmith.store.runs import Run
 from draftsmith.store.state import change, read_state, remember
 from draftsmith.trainers.lint_files import weights_sha256
@@ -47,7 +51,7 @@ def _promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResu
         _remember(context, "kept", ALREADY_SERVES, context.standing, None)
         return _result(False, context.standing, f"standing configuration kept: {sentence}")
     decision = Decision.model_validate(read_json(Path(compare.outputs["verdict"])))
-    reason = refusal(decision) or _bent(context, compare, decision)
+    reason = refusal(decision) or _bent(context, compare, decision) or _unsigned(context, compare, decision)
     if reason is not None:
         _remember(context, "kept", decision.outcome, context.standing, None)
         return _result(False, context.standing, f"standing configuration kept: {reason}")
@@ -104,6 +108,27 @@ def _bent(context: PhaseContext, compare: JobResult, decision: Decision) -> str 
             f"its thresholds are looser than the defaults ({', '.join(loose)}): to promote all the same, set "
             "serving.allow_looser_thresholds"
         )
+    return None
+
+
+def _unsigned(context: PhaseContext, compare: JobResult, decision: Decision) -> str | None:
+    """Why the promotion policy does not let this verdict through; None if it does, or if there is none.
+
+    The bundle of the run is signed beside its folder; a policy that cannot be read lets nothing through.
+    """
+    if context.config.serving.promotion_policy is None:
+        return None
+    policy = read_policy(Path(context.config.serving.promotion_policy))
+    file = Path(compare.outputs["plan"])
+    plan = ComparisonPlan.model_validate(read_json(file))
+    places = sorted((context.folder / "bundle").glob(f"*/{context.run_id}{SUFFIX}"))
+    reason = unsigned(policy, places[0] if places else None, decision, compare.outputs.get("winner_sha256"))
+    if reason is not None:
+        return f"{reason}: `draftsmith sign` the bundle of this run, then run again with --start-phase promote"
+    if policy.campaigns is not None:
+        begun = sum(outcomes(plan, read_campaigns(file.with_name(CAMPAIGNS))).values())
+        if not 0 < begun <= policy.campaigns:
+            return f"{begun} campaigns were begun with these arms, and the promotion policy allows {policy.campaigns}"
     return None
 
 

@@ -28,6 +28,7 @@ from draftsmith.phases.way import configurations, trained, way
 
 MANIFEST = "draft-manifest.json"
 RECORDED = "recorded"
+JOURNAL = "campaigns.jsonl"
 NGRAM_HOPELESS = 1.02  # tokens per step in the replay of the log, below which looking up costs more than it finds
 
 
@@ -52,6 +53,7 @@ class Compare:
             baseline=arms[0].name,
             points=operating_points(context),
             corpus=corpus.corpus,
+            journal=str(context.workspace / JOURNAL),
             arrivals=arrivals(context),
             canaries=canaries(context),
         )

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -68,12 +69,13 @@ def sign(report: VerifyReport, key: Path) -> Path:
     private = _private(key)
     payload = canonical(statement(report)).encode()
     signature = private.sign(_encoded(payload))
+    place = envelope_of(report.path)
+    own = {"keyid": key_id(private.public_key()), "sig": base64.b64encode(signature).decode()}
     envelope = {
         "payloadType": PAYLOAD_TYPE,
         "payload": base64.b64encode(payload).decode(),
-        "signatures": [{"keyid": key_id(private.public_key()), "sig": base64.b64encode(signature).decode()}],
+        "signatures": [*_others(place, payload, own["keyid"]), own],
     }
-    place = envelope_of(report.path)
     write_atomic(place, json.dumps(envelope, indent=1) + "\n")
     return place
 
@@ -96,9 +98,52 @@ def signed_by(report: VerifyReport, key: Path) -> str:
     raise EvidenceError(f"{place.name} carries no signature of this key", "give the public key of who signed it")
 
 
+def signers(place: Path, keys: Sequence[Path]) -> list[str]:
+    """Ids of those of `keys` (public, PEM) that signed the envelope at `place`, whatever it says."""
+    from cryptography.exceptions import InvalidSignature
+
+    payload, signatures = _opened(place)
+    found = []
+    for public in map(_public, keys):
+        for signature in signatures:
+            try:
+                public.verify(signature, _encoded(payload))
+            except InvalidSignature:
+                continue
+            found.append(key_id(public))
+            break
+    return sorted(set(found))
+
+
+def signed_statement(place: Path) -> dict[str, Any]:
+    """What an envelope says; its signatures are not looked at. Raises EvidenceError if it is no statement."""
+    try:
+        said = json.loads(_opened(place)[0])
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise EvidenceError(f"{place.name} holds no statement", "sign the bundle again")
+    return said
+
+
 def key_id(public: Ed25519PublicKey) -> str:
     """sha256 (hex) of a public key's raw bytes."""
     return hashlib.sha256(public.public_bytes_raw()).hexdigest()
+
+
+def _others(place: Path, payload: bytes, own: str) -> list[dict[str, str]]:
+    """Signatures of other keys over the very same statement: they stay when another key signs it too."""
+    if not place.is_file():
+        return []
+    try:
+        if _opened(place)[0] != payload:
+            return []
+        told = json.loads(place.read_bytes())["signatures"]
+        return [
+            {"keyid": str(one["keyid"]), "sig": str(one["sig"])} for one in told if one.get("keyid") not in (None, own)
+        ]
+    except EvidenceError:
+        return []
 
 
 def _require_same(payload: bytes, report: VerifyReport) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from draftsmith.contract.errors import EvidenceError
 from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
 from draftsmith.contract.verdict import Decision
 from draftsmith.kit.files import sha256_file
-from draftsmith.store import chain
+from draftsmith.store import campaigns, chain
 from draftsmith.verdict.conditions import out_of_order
 from draftsmith.verdict.decide import decide
 from draftsmith.verdict.record import copies, gaps
@@ -39,6 +39,7 @@ class VerifyReport:
 
     `record`: what is wrong with the samples as a record: a broken chain, copies, gaps. `looser`: thresholds that let through
     more than the defaults. `signed_by`: id of the key whose signature was asked for and holds.
+    `campaigns`: how campaigns with the same arms and points ended, by outcome, this one among them.
 
     `manifest_sha256` names the bundle as a whole: compare it with the one that was published beside it, since
     whoever alters a file can rewrite the manifest as well.
@@ -58,6 +59,7 @@ class VerifyReport:
     record: tuple[str, ...] = ()
     looser: tuple[str, ...] = ()
     signed_by: str | None = None
+    campaigns: dict[str, int] = field(default_factory=dict)
 
     @property
     def intact(self) -> bool:
@@ -150,6 +152,7 @@ def _with_verdict(report: VerifyReport, recompute: Recompute) -> VerifyReport:
         trials = list(_trials(path / "samples.jsonl", digest(plan)))
         facts = _facts(path / "facts.json")
         stored = _model(path / "verdict.json", Decision)
+        begun = campaigns.read(path / campaigns.CAMPAIGNS)
         if stored.plan_sha256 != digest(plan):
             raise EvidenceError("verdict.json was decided under another plan than plan.json", FETCH)
     except EvidenceError as error:
@@ -166,11 +169,13 @@ def _with_verdict(report: VerifyReport, recompute: Recompute) -> VerifyReport:
     record = (
         *(("samples.jsonl: trials of the second edition name the one before them, these do not",) if unchained else ()),
         *chain.broken(digest(plan), trials),
+        *campaigns.faults(plan, trials, stored, begun),
         *copies(trials),
         *gaps(plan, trials),
         *(out_of_order(trials) if is_second(plan) else ()),
     )
-    return replace(found, record=record, looser=tuple(looser(plan.thresholds)))
+    told = campaigns.outcomes(plan, begun)
+    return replace(found, record=record, looser=tuple(looser(plan.thresholds)), campaigns=told)
 
 
 def _replaced(

@@ -45,6 +45,7 @@ from draftsmith.kit.files import (
 )
 from draftsmith.kit.lock import LockHeldError, held
 from draftsmith.store.bundle_check import MANIFEST, Recompute, VerifyReport, read_manifest, recompute, verify_bundle
+from draftsmith.store.campaigns import CAMPAIGNS
 from draftsmith.store.scrub import Scrubber, without_places
 from draftsmith.verdict.samples import bundle_digest
 
@@ -97,6 +98,7 @@ class BundleParts:
     trials: Iterable[Trial] = ()
     facts: Sequence[tuple[str, EngineFacts]] = ()
     decision: Decision | None = None
+    campaigns: Path | None = None
     counters: GpuCounters | None = None
     profile: WorkloadProfile | None = None
     corpus: CorpusManifest | None = None
@@ -163,6 +165,8 @@ def _write_files(folder: Path, parts: BundleParts, scrubber: Scrubber) -> None:
         _write_lines(folder / "samples.jsonl", (_trial_line(trial, scrubber) for trial in trials))
         facts = [[arm, scrubber.value(_plain(fact))] for arm, fact in parts.facts]
         write_json(folder / "facts.json", facts)
+    if parts.campaigns is not None and parts.campaigns.is_file():
+        write_atomic(folder / CAMPAIGNS, parts.campaigns.read_text())
     if parts.decision is not None:
         _refuse(scrubber, "verdict.json", _plain(parts.decision))
         write_json(folder / "verdict.json", parts.decision)

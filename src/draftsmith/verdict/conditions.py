@@ -25,6 +25,8 @@ def conditions(plan: ComparisonPlan, arms: Sequence[Arm], trials: Sequence[Trial
     return (
         *(text for arm in arms for text in lossy(arm)),
         *_models(arms),
+        *_trained_on(plan),
+        *_unread(plan, arms),
         *_answers(plan, arms, trials),
         *_apart(
             arms, own, "the GPUs' clock", _clock, lambda base, arm: abs(arm / base - 1) > CLOCKS_APART, "{:.0f} MHz"
@@ -83,6 +85,18 @@ def _settings(arm: Arm) -> Iterator[tuple[str, Any]]:
             except (ValueError, RecursionError):
                 continue
             yield from inside.items() if isinstance(inside, dict) else ()
+
+
+def _trained_on(plan: ComparisonPlan) -> Iterator[str]:
+    if plan.trained_on:
+        yield f"{plan.trained_on} of the {plan.n_prompts} held-out prompts are rows that the draft was trained on"
+
+
+def _unread(plan: ComparisonPlan, arms: Sequence[Arm]) -> Iterator[str]:
+    """Plans of before there was a journal do not say."""
+    of_target = [arm.name for arm in arms if arm.command is None and arm.endpoint is None]
+    if plan.journal_sha256 is not None and plan.target_sha256 is None and of_target:
+        yield "the target's weights were not read, so which model was served rests on its folder's name"
 
 
 def _models(arms: Sequence[Arm]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from draftsmith.report.page import render_report
 from draftsmith.report.parts import PhaseTiming, ReportParts
 from draftsmith.report.sol import SolInputs
 from draftsmith.report.summary import summary_md
+from draftsmith.store.campaigns import CAMPAIGNS
 from draftsmith.store.counters import read_counters
 from draftsmith.store.evidence import BundleParts, CommandRecord, verify_bundle, write_bundle
 from draftsmith.store.scrub import home
@@ -56,6 +57,7 @@ def publish(plan: PublishPlan) -> PublishResult:
             trials=parts.trials,
             facts=parts.facts,
             decision=parts.decision,
+            campaigns=_campaigns(results),
             counters=parts.counters,
             profile=parts.profile,
             corpus=parts.corpus,
@@ -73,6 +75,12 @@ def publish(plan: PublishPlan) -> PublishResult:
         files=report.files,
         manifest_sha256=report.manifest_sha256,
     )
+
+
+def _campaigns(results: dict[str, JobResult]) -> Path | None:
+    """The journal as it was when the comparison had its answer."""
+    plan = results["compare"].outputs.get("plan") if "compare" in results else None
+    return Path(plan).with_name(CAMPAIGNS) if plan else None
 
 
 def require_verified(bundle: Path) -> None:

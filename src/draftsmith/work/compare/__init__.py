@@ -15,6 +15,7 @@ pinning.py       what a comparison fixes once and keeps: its prompts, when they 
 preparing.py     before a plan is frozen: warm up, choose K, look at the noise
 reach.py         reaching an arm's server: all are up together, or each is started for its visit and stopped after it
 spoiled.py       which visits are spoiled by what else the machine did, and how often one is repeated
+subjects.py      what a comparison is about, by hashes: its held-out prompts, the rows a draft was trained on, the target's weights
 trial.py         one visit
 veil.py          names in samples.jsonl, which is handed on: keyed hashes, the key stays in the folder of the comparison
 warm.py          before anything counts

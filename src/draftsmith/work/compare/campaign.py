@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from draftsmith import wiring
 from draftsmith.contract.base import digest
@@ -16,7 +17,7 @@ from draftsmith.contract.errors import EngineLostError
 from draftsmith.contract.jobs import ComparePlan
 from draftsmith.contract.measure import Arm, ComparisonPlan
 from draftsmith.contract.verdict import Decision
-from draftsmith.kit.files import write_json
+from draftsmith.store.campaigns import CAMPAIGNS
 from draftsmith.verdict.arms import has_draft
 from draftsmith.verdict.decide import decide, primary_point
 from draftsmith.verdict.samples import bundle_digest
@@ -31,6 +32,7 @@ from draftsmith.work.compare.pinning import pin_points, pin_prompts, with_weight
 from draftsmith.work.compare.preparing import Preparation, block_size, settings_sha256
 from draftsmith.work.compare.reach import Alone, Reach, Together
 from draftsmith.work.compare.spoiled import Repeats
+from draftsmith.work.compare.subjects import subjects
 from draftsmith.work.compare.trial import Endpoint, Slot, Visitor
 from draftsmith.work.job import Job
 
@@ -44,7 +46,8 @@ class Campaign:
         self.job = job
         self.config = job.plan.config
         self.arms = [with_weights(arm) for arm in job.plan.arms]
-        self.ledger = Ledger(job.workdir)
+        beside = job.workdir.parent / f".draftsmith-{CAMPAIGNS}"
+        self.ledger = Ledger(job.workdir, Path(job.plan.journal) if job.plan.journal else beside)
         self.pinned = pin_prompts(job)
         self.prompts, self.tuning = self.pinned["own"].prompts, self.pinned["tuning"].prompts
         plan = self.ledger.plan
@@ -87,7 +90,7 @@ class Campaign:
             except EngineLostError as lost:
                 self._survive(lost)
                 plan = self.ledger.plan
-        write_json(self.ledger.verdict_file, decision)
+        self.ledger.close(plan, decision)
         return plan, decision
 
     def _survive(self, lost: EngineLostError) -> None:
@@ -97,7 +100,7 @@ class Campaign:
             raise lost
         self.job.say(f"{lost.message}; the servers are started again, and the block is measured again")
 
-    def _hashes(self) -> dict[str, str | None]:
+    def _hashes(self) -> dict[str, Any]:
         """What the plan holds of all that it does not spell out, by its field."""
         general = self.pinned["general"].prompts
         return {
@@ -105,6 +108,12 @@ class Campaign:
             "prompts_sha256": self.pinned["own"].sha256,
             "general_prompts_sha256": digest([p.model_dump(mode="json") for p in general]) if general else None,
         }
+
+    def _subjects(self) -> dict[str, Any]:
+        """Read once, before the plan is frozen: it can be many gigabytes."""
+        plan = self.job.plan
+        corpus = None if plan.prompts.get("own") or plan.corpus is None else Path(plan.corpus)
+        return subjects(self.prompts, corpus, Path(plan.target) if plan.target else None)
 
     # -- one start of the servers -----------------------------------------------------------------------------------
 
@@ -175,7 +184,7 @@ class Campaign:
             self.prompts,
             self.tuning,
             self.pinned["general"].prompts,
-            self._hashes(),
+            self._hashes() | self._subjects(),
             self.visitor,
             self.repeats,
         )

@@ -20,6 +20,7 @@ from draftsmith.kit.files import private_dir, read_json, read_lines, write_atomi
 from draftsmith.report.page import render_report
 from draftsmith.report.parts import ReportParts
 from draftsmith.report.summary import summary_md
+from draftsmith.store.campaigns import CAMPAIGNS
 from draftsmith.store.counters import read_counters
 from draftsmith.store.evidence import BundleParts, verify_bundle, write_bundle
 from draftsmith.store.scrub import home
@@ -55,6 +56,7 @@ def publish_comparison(folder: Path) -> Path:
             trials=parts.trials,
             facts=parts.facts,
             decision=parts.decision,
+            campaigns=folder / CAMPAIGNS,
             counters=parts.counters,
             names=home() | request.get("names", {}),
         ),

@@ -12,8 +12,9 @@ import orjson
 from draftsmith.contract.base import canonical, digest
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
+from draftsmith.contract.verdict import Decision
 from draftsmith.kit.files import append_line, read_json, read_lines, write_atomic, write_json
-from draftsmith.store import chain
+from draftsmith.store import campaigns, chain
 from draftsmith.verdict.visits import Visit, visits
 from draftsmith.work.compare import veil
 
@@ -26,10 +27,11 @@ SAME = {
 
 
 class Ledger:
-    """The plan, the trials in their order, and the engines' facts."""
+    """The plan, the trials in their order, and the engines' facts. `journal`: where begun campaigns are written down."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, journal: Path | None = None) -> None:
+        self.folder, self.journal = folder, journal
+        self.campaigns_file = folder / campaigns.CAMPAIGNS
         self.plan_file, self.samples_file = folder / "plan-frozen.json", folder / "samples.jsonl"
         self.facts_file, self.verdict_file = folder / "facts.json", folder / "verdict.json"
         self.forecast_file = folder / "forecast.json"
@@ -38,11 +40,21 @@ class Ledger:
         self._key = veil.read_key(folder)
 
     def freeze(self, plan: ComparisonPlan) -> ComparisonPlan:
-        """From here on the plan does not change."""
+        """From here on the plan does not change. It is on record before anything is measured under it."""
         self._key = self._key or veil.new_key(self.folder)
+        if self.journal is not None:
+            plan = campaigns.begin(self.journal, plan)
+            campaigns.copy(self.journal, self.campaigns_file)
         write_json(self.plan_file, plan)
         self.plan = plan
         return plan
+
+    def close(self, plan: ComparisonPlan, decision: Decision) -> None:
+        """The campaign has its answer."""
+        write_json(self.verdict_file, decision)
+        if self.journal is not None and plan.journal_sha256 is not None:
+            campaigns.end(self.journal, plan, decision)
+            campaigns.copy(self.journal, self.campaigns_file)
 
     def resume(self, plan: ComparisonPlan) -> Facts:
         """Read back the blocks that are whole; returns what the engines said of their starts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from draftsmith.contract.base import digest
 from draftsmith.contract.config import CompareConfig
@@ -46,7 +47,7 @@ class Preparation:
     prompts: Sequence[Prompt]
     tuning: Sequence[Prompt]
     general: Sequence[Prompt]
-    hashes: dict[str, str | None]
+    hashes: dict[str, Any]
     visitor: Visitor
     repeats: Repeats
 
