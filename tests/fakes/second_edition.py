@@ -48,7 +48,6 @@ def plan(**changes: Any) -> ComparisonPlan:
         versions={"vllm": "0.32.0"},
         trained_on=0,
         target_sha256="e" * 64,
-        prompt_salt="5a17",
         prompt_hashes=tuple(f"{n:016x}" for n in range(PROMPTS)),
     )
     return base.model_copy(update=changes)

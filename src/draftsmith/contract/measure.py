@@ -226,9 +226,9 @@ class ComparisonPlan(Frozen):
     )
     prompt_hashes: tuple[str, ...] = Field(
         (),
-        description="of each held-out prompt in its order, salted: equal prompts of two comparisons have other hashes",
+        description="of each held-out prompt in its order, salted: equal prompts of two comparisons have other hashes; the "
+        "salt stays with the owner",
     )
-    prompt_salt: str | None = Field(None, description="what the prompts' hashes are salted with")
     trained_on: int | None = Field(
         None, description="held-out prompts that are also rows which the draft was trained on; None = nobody could look"
     )

@@ -113,7 +113,7 @@ class Campaign:
         """Read once, before the plan is frozen: it can be many gigabytes."""
         plan = self.job.plan
         corpus = None if plan.prompts.get("own") or plan.corpus is None else Path(plan.corpus)
-        return subjects(self.prompts, corpus, Path(plan.target) if plan.target else None)
+        return subjects(self.ledger.folder, self.prompts, corpus, Path(plan.target) if plan.target else None)
 
     # -- one start of the servers -----------------------------------------------------------------------------------
 

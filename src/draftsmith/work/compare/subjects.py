@@ -13,18 +13,23 @@ from draftsmith.contract.errors import DraftsmithError
 from draftsmith.corpus.prompts import Prompt
 from draftsmith.corpus.reading import iter_rows
 from draftsmith.corpus.splits import TRAIN
+from draftsmith.kit.files import write_atomic
 from draftsmith.trainers.lint_files import weights_sha256
 from draftsmith.trainers.weights import weight_files
 
+SALT = "prompts.salt"
 HASH = 16  # hex digits of a prompt's hash
 
 
-def subjects(prompts: Sequence[Prompt], corpus: Path | None, target: Path | None) -> dict[str, Any]:
-    """The plan's fields on prompts and target. `corpus`: what the draft was trained on; None = nobody knows."""
+def subjects(folder: Path, prompts: Sequence[Prompt], corpus: Path | None, target: Path | None) -> dict[str, Any]:
+    """The plan's fields on prompts and target. `corpus`: what the draft was trained on; None = nobody knows.
+
+    The salt stays in `folder`, private: with it a guessed prompt could be looked for in the evidence.
+    """
     salt = secrets.token_hex(16)
+    write_atomic(folder / SALT, salt)
     hashes = tuple(salted(prompt.prompt_token_ids or prompt.messages, salt) for prompt in prompts)
     return {
-        "prompt_salt": salt,
         "prompt_hashes": hashes,
         "trained_on": None if corpus is None else _trained_on(prompts, hashes, corpus, salt),
         "target_sha256": weights(target),
