@@ -281,9 +281,13 @@ def _choices(said: Said, choices: list[Any], lost: Lost, depth: int) -> None:
             or first.get("finishReason")
             or first.get("stop_reason")
             or first.get("completionReason")
+            or _inside(first, "generation_info", "finish_reason")
+            or _inside(first, "message", "kwargs", "response_metadata", "finish_reason")
         )
         or said.finish
     )
+    counted = _inside(first, "message", "kwargs", "usage_metadata")
+    said.usage = or_else(said.usage, usage_of(counted))
     said.ids = _ids(first.get("token_ids")) or _ids(first.get("output_ids")) or said.ids
     said.prompt_ids = _ids(first.get("prompt_token_ids")) or said.prompt_ids
     message = first.get("message", first.get("content"))
@@ -296,6 +300,12 @@ def _choices(said: Said, choices: list[Any], lost: Lost, depth: int) -> None:
         said.message = answer_of(first["turns"][0], lost).message if first["turns"] else None
     else:
         said.message = _one(first, lost)
+
+
+def _inside(value: Any, *keys: str) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _usage(body: dict[str, Any]) -> dict[str, int | None]:

@@ -82,6 +82,9 @@ def _request(body: dict[str, Any], lost: Lost, depth: int) -> Asked:
         elif isinstance(value, str) and key in ("prompt", "inputs", "text", "question", "instruction", "inputText"):
             # A prompt may begin like JSON (`[INST] ...`) or be JSON that is no request.
             inner = prompt_of(value, lost, depth + 1)
+        elif key == "contents" and isinstance(value, list):
+            # Gemini: who says nothing else is the user.
+            inner = _from([{"role": "user", **one} if isinstance(one, dict) else one for one in value], lost, depth)
         else:
             inner = _from(value, lost, depth)
         found.messages, found.ids = inner.messages, inner.ids

@@ -130,14 +130,38 @@ def _from_text(text: str) -> float | None:
         return _scaled(float(text))
     except ValueError:
         pass
-    try:
-        moment = datetime.fromisoformat(_six_digits(text))
-    except (ValueError, OverflowError):
+    moment = _moment(text)
+    if moment is None:
         return None
     try:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
+
+
+_WRITTEN = (
+    "%a %b %d %Y %H:%M:%S GMT%z",  # JavaScript
+    "%a, %d %b %Y %H:%M:%S %Z",  # HTTP
+    "%d/%b/%Y:%H:%M:%S %z",  # web servers
+    "%m/%d/%Y, %I:%M:%S.%f %p",  # Azure's portal, in UTC
+    "%m/%d/%Y, %I:%M:%S %p",
+    "%Y/%m/%d %H:%M:%S",
+)
+
+
+def _moment(text: str) -> datetime | None:
+    """A moment in ISO 8601, or as one of the usual programs writes it."""
+    try:
+        plain = text.removesuffix(" UTC").replace(" +", "+")  # ClickHouse, BigQuery, Go
+        return datetime.fromisoformat(_six_digits(plain))
+    except (ValueError, OverflowError):
+        pass
+    for form in _WRITTEN:
+        try:
+            return datetime.strptime(text.partition(" (")[0], form)
+        except (ValueError, OverflowError):
+            continue
+    return None
 
 
 def _six_digits(text: str) -> str:

@@ -96,6 +96,10 @@ def _aiperf(row: Any) -> Iterator[Fields]:
 _GUIDELLM = Layout(
     prompt=("prompt", "request_args.body", "request_args"),
     answer="output",
+    reasoning="reasoning_output",
+    tool_calls="tool_calls",
+    cached_tokens=("cached_tokens", "input_metrics.cached_tokens"),
+    conversation="info.conversation_id",
     prompt_tokens=("prompt_tokens", "input_metrics.text_tokens", "input_metrics.total_tokens"),
     completion_tokens=("output_tokens", "output_metrics.text_tokens", "output_metrics.total_tokens"),
     start=(
@@ -137,10 +141,11 @@ _INFERENCE_PERF = Layout(
     prompt="request",
     answer=("response", "info.output_text"),
     prompt_tokens=("info.input_tokens", "input_tokens", "info.request_metrics.text.input_tokens"),
-    completion_tokens=("info.output_tokens", "output_tokens"),
+    completion_tokens=("info.output_tokens", "output_tokens", "info.response_metrics.output_tokens"),
+    usage="info.response_metrics.server_usage",
     start="start_time",
     end="end_time",
-    first="info.output_token_times[0]",
+    first=("info.output_token_times[0]", "info.response_metrics.output_token_times[0]"),
     adapter="info.lora_adapter",
     failed="error",
 )
@@ -152,8 +157,14 @@ def _is_inference_perf(row: Any) -> bool:
         "start_time" in row
         and "end_time" in row
         and isinstance(info, dict)
-        and ("input_tokens" in info or "output_tokens" in info)
+        and bool({"input_tokens", "output_tokens", "request_metrics"} & info.keys())
     )
+
+
+def _inputs(row: Any) -> Iterator[Fields | SkipError]:
+    """A session of AIPerf's `inputs.json`: one payload a turn."""
+    conversation = name_of(row.get("session_id"))
+    yield from each(row["payloads"], lambda body: {**both(body, None, parts.Lost()), "conversation": conversation})
 
 
 def _aibrix(row: Any) -> Iterator[Fields | SkipError]:
@@ -188,6 +199,8 @@ BENCHES = (
     Importer("aiperf", lambda row: isinstance(row.get("metadata"), dict) and isinstance(row.get("metrics"), dict)
              and bool({"request_start_ns", "x_request_id", "session_num"} & row["metadata"].keys()), _aiperf, lacks=("text", "parameters"),
              what="`profile_export.jsonl` of AIPerf", marks=("metadata", "metrics", "error")),
+    Importer("aiperf-inputs", lambda row: isinstance(row.get("payloads"), list) and bool(row["payloads"]) and isinstance(row["payloads"][0], dict), _inputs,
+             lacks=("answers", "arrivals", "latency"), what="`inputs.json` of AIPerf and GenAI-Perf", marks=("session_id", "payloads")),
     Importer("guidellm", lambda row: (isinstance(row.get("benchmarks"), list) and any(isinstance(one, dict) and "requests" in one for one in row["benchmarks"])),
              _guidellm, lacks=("parameters",), what="reports of guidellm", marks=("benchmarks", "metadata", "requests")),
     Importer("inference-perf", _is_inference_perf, _INFERENCE_PERF.records, what="`per_request_lifecycle_metrics.json` of inference-perf",

@@ -47,6 +47,7 @@ CATALOG: dict[str, Importer] = {
         openai.STORED,
         servers.TGI,
         plain.ATIF,
+        plain.ARENA,
         plain.SHAREGPT,
         plain.MT_BENCH,
         plain.ULTRACHAT,

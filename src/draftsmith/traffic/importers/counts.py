@@ -12,13 +12,19 @@ _ANSWER = ("completion_tokens", "output_tokens", "completionTokens", "outputToke
            "eval_count", "generated_tokens", "completion_token_count", "generation_token_count", "generated_token_count",
            "output_token_count", "n_completion_tokens", "tokenCount")  # fmt: skip
 _CACHED = ("cached_tokens", "cache_read_input_tokens", "cacheReadInputTokens", "cachedContentTokenCount", "cachedInputTokens",
-           "prompt_cache_hit_tokens", "input_cached_tokens", "input_cache_read", "cache_read")  # fmt: skip
+           "prompt_cache_hit_tokens", "cached_input_tokens", "input_cached_tokens", "input_cache_read", "cache_read")  # fmt: skip
 # Anthropic and Bedrock count what came from the cache, and what went into it, beside the rest of the prompt.
 _BESIDE = {
     "input_tokens": ("cache_read_input_tokens", "cache_creation_input_tokens"),
     "inputTokens": ("cacheReadInputTokens", "cacheWriteInputTokens"),
 }
-_DETAILS = ("prompt_tokens_details", "input_tokens_details", "promptTokensDetails", "inputTokenDetails")
+_DETAILS = (
+    "prompt_tokens_details",
+    "input_tokens_details",
+    "input_token_details",
+    "promptTokensDetails",
+    "inputTokenDetails",
+)
 NONE: dict[str, int | None] = {"prompt_tokens": None, "completion_tokens": None, "cached_tokens": None}
 
 

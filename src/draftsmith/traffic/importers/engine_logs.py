@@ -56,12 +56,12 @@ class Waiting:
 
 
 _HEAD = re.compile(
-    r"^(?:\x1b\[[\d;]*m)*(?:\[[\d\-:T., +Z/]{5,40}\]\s*)?[^'\"\[]{0,200}\[[\w/.\-]{1,80}\.py:\d+\](?:\x1b\[[\d;]*m)*\s+"
+    r"^(?:\x1b\[[\d;]*m)*(?:\[[\d\-:T., +Z/]{5,40}\]\s*)?[^'\"\[]{0,200}?\[?[\w/.\-]{1,80}\.py:\d+\](?:\x1b\[[\d;]*m)*\s+"
     r"(?P<what>Received request|Generated response|Request) (?P<id>\S{1,300}?)(?P<details> details)?"
     r"(?: \((?P<stream>streaming (?:delta|complete))\))?(?P<late> details)?: ?"
 )
 _VLLM_LINE = re.compile(
-    r"\b(?:Received request|Generated response|Avg prompt throughput|EngineCore)\b|\[[\w/]+\.py:\d+\]"
+    r"\b(?:Received request|Generated response|Avg prompt throughput|EngineCore)\b|\b[\w/]+\.py:\d+\]"
 )
 _NEUTRAL: dict[str, Any] = {
     "presence_penalty": 0.0,
@@ -107,6 +107,7 @@ class VllmLog:
         if head["stream"] == "streaming delta":
             fields["pieces"] = [*fields.get("pieces", ()), said or ""]
             fields["output_token_ids"] = [*(fields.get("output_token_ids") or ()), *(ids or ())]
+            fields["finish_reason"] = finish_of(found.get("finish_reason")) or fields.get("finish_reason")
             return
         if ids:
             fields["output_token_ids"] = ids
@@ -119,7 +120,8 @@ class VllmLog:
             fields |= {
                 key: one for key, one in answer_fields(answer_of(_plain(said), lost)).items() if key == "completion"
             }
-        fields["finish_reason"] = finish_of(found.get("finish_reason"))
+        if found.get("finish_reason") != "streaming_complete":
+            fields["finish_reason"] = finish_of(found.get("finish_reason"))
         yield self._waiting.take(name)
 
     def end(self) -> Found:
@@ -149,7 +151,7 @@ def _fill(fields: Fields, line: str, at: int) -> None:
         fields["adapter"] = found["adapter"]
 
 
-_NAME = re.compile(r"[, ]*(\w{1,40}(?: shape)?): ?")
+_NAME = re.compile(r"[, ]*(\w{1,40}(?: shape| token ids)?): ?")
 _CLASS = re.compile(r"[A-Za-z_][\w.]{0,60}(?=\()")
 _BARE = re.compile(r"[^,]*+")
 
@@ -158,7 +160,7 @@ def _values(line: str, at: int) -> dict[str, Any]:
     """`name: value, name: value` from `at` on. Each value is passed over as a whole before the next name is looked for."""
     found: dict[str, Any] = {}
     while match := _NAME.match(line, at):
-        name, at = match[1], match.end()
+        name, at = match[1].replace(" token ids", "_token_ids"), match.end()
         begin = line[at : at + 1]
         if name in ("prompt", "output") or begin in ("'", '"'):
             found[name], at = quoted(line, at)
@@ -261,6 +263,9 @@ class SglangLog:
             yield from self._waiting.overflow()
             return
         said = answer_of(out, lost)
+        if said.finish == "abort" and (said.message is None or not said.message.text):
+            self._waiting.take(name)
+            raise SkipError("failed request")
         answer = answer_fields(said)
         answer.pop("id", None)
         fields |= {key: one for key, one in answer.items() if one is not None}

@@ -177,7 +177,7 @@ class Layout:
         good = self.get(row, "succeeded")
         if good is False or str(good).lower() in ("false", "failure", "failed", "error"):
             raise SkipError(FAILED)
-        if str(self.get(row, "cached")).lower() in ("true", "hit"):
+        if str(self.get(row, "cached")).lower() in ("true", "hit", "semantic hit"):
             raise SkipError("answered from the gateway's cache")
 
     def _timing(self, row: Any) -> Fields | None:

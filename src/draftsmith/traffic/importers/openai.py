@@ -10,6 +10,7 @@ from draftsmith.traffic.importers.answering import FAILED, answer_of, is_answer
 from draftsmith.traffic.importers.asking import is_request, prompt_of
 from draftsmith.traffic.importers.base import Fields, Importer, SkipError, duration, embedded, mapping, timing
 from draftsmith.traffic.importers.bodies import answer_fields, both, name_of, request_fields
+from draftsmith.traffic.importers.plain import PLAIN
 
 NOT_GENERATION = "not a generation request"
 
@@ -53,6 +54,8 @@ def _stored(row: Any) -> Iterator[Fields]:
     """An answer with its request beside it or inside it (`store: true`)."""
     request = row["request"] if isinstance(row.get("request"), dict) else row
     asked = {key: request[key] for key in request if key not in ("output", "text", "choices") or request is not row}
+    if request is row and "role" in row:  # Anthropic: the answer is the message itself
+        asked = {key: value for key, value in asked.items() if key not in ("role", "content", "type")}
     if request is row and isinstance(row.get("text"), dict):
         asked["text"] = row["text"]
     answer = {key: one for key, one in row.items() if key not in ("request", "messages", "input_messages", "input")}
@@ -73,6 +76,7 @@ _PAIRS = (
     ("inputs", "outputs"),
     ("inputs", "output"),
     ("input", "output"),
+    ("input", "preferred_output"),
     ("kwargs", "response"),
     ("prompt", "response"),
     ("body", "response"),
@@ -82,7 +86,8 @@ _PAIRS = (
 
 def pair_in(row: dict[str, Any]) -> tuple[Any, Any] | None:
     """The request and the answer among the keys of an object, under any of their names; None if there are none."""
-    for ours, theirs in _PAIRS:
+    answered = [(ours, theirs) for ours, theirs in _PAIRS if ours in row and theirs in row]
+    for ours, theirs in answered or _PAIRS:
         if ours not in row:
             continue
         request = embedded(row[ours]) if isinstance(row[ours], str) and row[ours].lstrip()[:1] == "{" else row[ours]
@@ -190,11 +195,14 @@ def _inside(row: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _wrapped(row: Any) -> Iterator[Fields]:
+def _wrapped(row: Any) -> Iterator[Fields | SkipError]:
     """A pair inside another record: times and names may stand on either level."""
     found = _inside(row) or {}
     outer = {key: one for key, one in row.items() if not isinstance(one, dict | list)}
-    yield from _pair({**outer, **found})
+    if pair_in(found) is None:
+        yield from PLAIN.records({**outer, **found})
+    else:
+        yield from _pair({**outer, **found})
 
 
 BATCH_INPUT = Importer(

@@ -6,12 +6,13 @@ What passes is what vLLM's and SGLang's OpenAI schemas accept, so that a logged 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 Check = Callable[[Any], Any]
+BUILT_IN = "tool that is no function (kept without it)"
 _ABSENT = ("", "null", "none", "nan", "undefined")
 
 
@@ -128,36 +129,48 @@ def _logprobs(value: Any) -> bool | int:
 
 
 def _tools(value: Any) -> list[dict[str, Any]]:
-    """Tools as functions. Raises _WrongError unless every one of them is one."""
-    value = _parsed(value)
-    found = [one for item in value for one in _functions(item)] if isinstance(value, list) else []
+    """Tools as functions. Raises _WrongError if none of them is one."""
+    found, _ = _told_apart(value)
     if not found:
         raise _WrongError
     return found
 
 
-def _functions(item: Any) -> Iterator[dict[str, Any]]:
+def _told_apart(value: Any) -> tuple[list[dict[str, Any]], int]:
+    """The tools that are functions, and how many are none: searches and interpreters that a provider runs itself."""
+    value = _parsed(value)
+    found: list[dict[str, Any]] = []
+    others = 0
+    for item in value if isinstance(value, list) else ():
+        try:
+            found += _functions(item)
+        except _WrongError:
+            others += 1
+    return found, others
+
+
+def _functions(item: Any) -> list[dict[str, Any]]:
     item = _parsed(item)
     if not isinstance(item, dict):
         raise _WrongError
     for key in ("functionDeclarations", "function_declarations"):  # Gemini
         if isinstance(item.get(key), list):
-            for one in item[key]:
-                yield from _functions(one)
-            return
+            return [function for one in item[key] for function in _functions(one)]
     inner = item.get("function", item.get("toolSpec", item))
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"]:
         raise _WrongError
     if isinstance(item.get("function"), dict):
-        yield item
-        return
+        return [item]
     function = {key: inner[key] for key in ("name", "description", "strict") if inner.get(key) is not None}
     schema = inner.get(
         "parameters", inner.get("input_schema", inner.get("inputSchema", inner.get("parametersJsonSchema")))
     )
+    schema = _parsed(schema) if isinstance(schema, str) and schema else schema
+    if schema is None and item.get("type") not in (None, "function", "custom") and "description" not in inner:
+        raise _WrongError  # Anthropic's own tools have a type and a name
     if isinstance(schema, dict) and isinstance(schema.get("json"), dict):
         schema = schema["json"]
-    yield {"type": "function", "function": function | ({"parameters": schema} if isinstance(schema, dict) else {})}
+    return [{"type": "function", "function": function | ({"parameters": schema} if isinstance(schema, dict) else {})}]
 
 
 def _parsed(value: Any) -> Any:
@@ -237,7 +250,7 @@ OTHER_NAMES = {
 """How other APIs spell these parameters."""
 
 PARAMETERS = frozenset(CHECKS)
-GROUPS = ("parameters", "options", "generationConfig", "generation_config", "inferenceConfig", "sampling_params", "config",
+GROUPS = ("parameters", "options", "textGenerationConfig", "generationConfig", "generation_config", "inferenceConfig", "sampling_params", "config",
           "model_parameters", "modelParameters")  # fmt: skip
 """Keys under which other APIs group the parameters of a request."""
 
@@ -284,6 +297,8 @@ def checked(params: dict[str, Any], notes: list[str]) -> dict[str, Any]:
                 kept[name] = check(value)
             except (ValueError, TypeError, OverflowError, RecursionError):
                 notes.append(f"parameter {name} that no engine accepts (kept without it)")
+    if "tools" in kept and _told_apart(params["tools"])[1]:
+        notes.append(BUILT_IN)
     if "tool_choice" in kept and "tools" not in kept:
         del kept["tool_choice"]  # engines refuse a choice among nothing
         if "tools" not in params:

@@ -212,6 +212,12 @@ class _Content:
                 self.parts.append(Part(cast("Kind", kind)))
 
     def _thought(self, item: dict[str, Any]) -> None:
+        more = item.get("additional_kwargs")
+        if isinstance(more, dict) and isinstance(more.get("reasoning_content"), str):
+            item = {
+                **item,
+                "reasoning_content": item.get("reasoning_content") or more["reasoning_content"],
+            }  # LangChain
         for key in ("reasoning_content", "reasoning", "thinking", "thoughts", "reasoning_text"):
             value = item.get(key)
             if isinstance(value, str) and value:
@@ -361,6 +367,12 @@ def _result(part: dict[str, Any], lost: Lost) -> Message:
         if part.get(key) is not None:
             value = part[key]
             break
+    if (
+        isinstance(value, dict)
+        and value.get("type") in ("text", "error-text", "json", "error-json")
+        and "value" in value
+    ):
+        value = value["value"]  # Vercel AI
     if (
         isinstance(value, list) and value and all(isinstance(one, dict) and _is_part(one) for one in value)
     ) or isinstance(value, str):

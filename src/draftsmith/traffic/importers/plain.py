@@ -35,6 +35,7 @@ _NATIVE_FIELDS = frozenset(
         "error",
     ]
 )
+UNKNOWN_TEXT = "text under a name that is not known (kept without it)"
 FURTHER_TURNS = "later turns that nobody answered (kept the first)"
 _ANSWERS = (
     "completion",
@@ -67,8 +68,16 @@ def _plain(row: Any) -> Iterator[Fields | SkipError]:
             return
     body = {"prompt" if row.get("messages") is None else "messages": asked_at}
     system = {key: row[key] for key in ("system", "system_prompt", "instructions") if isinstance(row.get(key), str)}
-    fields = both({**system, **body}, said, parts.Lost())
+    unheard = parts.Lost()
+    if said is None and any(_is_prose(value) for key, value in row.items() if key not in (*body, *system)):
+        unheard[UNKNOWN_TEXT] += 1
+    fields = both({**system, **body}, said, unheard)
     yield {**fields, **_kept(about, fields)}
+
+
+def _is_prose(value: Any) -> bool:
+    """Whether a value is text that somebody wrote, and no name, number, address or date."""
+    return isinstance(value, str) and len(value.split()) > 3
 
 
 def _about(row: dict[str, Any]) -> Fields:
@@ -130,6 +139,27 @@ def _every_answer(turns: list[Message], about: Fields, lost: parts.Lost) -> Iter
         if number == 0:
             parts.noted(fields, lost)
         yield fields
+
+
+def _arena(row: Any) -> Iterator[Fields | SkipError]:
+    """LMSYS Arena: one prompt, the answers of two models; as conversations, or as lists of turns."""
+    name = name_of(row.get("question_id") or row.get("conversation_id") or row.get("id"))
+    for side in ("a", "b"):
+        talk = row.get(f"conversation_{side}")
+        if not isinstance(talk, list):
+            asked_, said = (embedded(row.get(key)) for key in ("prompt", f"response_{side}"))
+            asked_ = asked_ if isinstance(asked_, list) else [row.get("prompt")]
+            said = said if isinstance(said, list) else [row.get(f"response_{side}")]
+            talk = [
+                {"role": role, "content": one}
+                for turn in zip(asked_, said, strict=False)
+                for role, one in zip(("user", "assistant"), turn, strict=True)
+            ]
+        whole = {"id": f"{name}/{side}" if name else None, "model": row.get(f"model_{side}"), "conversation": talk}
+        try:
+            yield from _sharegpt(whole)
+        except SkipError as skip:
+            yield skip
 
 
 _TALKS = ("conversations", "conversation", "dialog", "dialogue", "chat", "turns_list", "items")
@@ -331,6 +361,14 @@ PLAIN = Importer(
     lacks=("arrivals", "latency"),
     what="`{messages, completion}`, `{prompt, response}`, or messages alone: a request for every answer in them",
     marks=("messages", "prompt", "completion", "response"),
+)
+ARENA = Importer(
+    "arena",
+    lambda row: "conversation_a" in row or ("response_a" in row and "response_b" in row and "prompt" in row),
+    _arena,
+    lacks=("arrivals", "latency", "parameters"),
+    what="LMSYS Arena: the answers of two models to one prompt, each a request",
+    marks=("model_a", "model_b", "conversation_a", "conversation_b", "winner"),
 )
 SHAREGPT = Importer(
     "sharegpt",

@@ -24,6 +24,7 @@ MAX_DOCUMENT = 256 << 20
 MAX_WAITING = 16 << 20
 """Bytes of lines that are kept beside what sessions hold of them."""
 _ENTRY = 200
+NO_JSON = "neither JSON nor a log line that is known"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -220,7 +221,7 @@ def _why_broken(raw: bytes) -> str:
         raw.decode("utf-8")
     except UnicodeDecodeError:
         return "not UTF-8"
-    return "broken JSON"
+    return "broken JSON" if raw.lstrip()[:1] in (b"{", b"[", b'"') else NO_JSON
 
 
 def shape_of(head: bytes, wanted: Importer | None = None) -> str:

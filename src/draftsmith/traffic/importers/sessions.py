@@ -32,6 +32,7 @@ class Talk:
     asked_at: Any = None
     answered_at: Any = None
     made: int = 0
+    marks: dict[str, int | None] = field(default_factory=dict)
     lost: parts.Lost = field(default_factory=parts.Lost)
 
     def hear(self, messages: list[Message], when: Any) -> None:
@@ -39,6 +40,17 @@ class Talk:
         self.media = self.media or any(one.media for one in messages)
         self.before += [one.wire() for one in messages if not one.empty]
         self.asked_at = when
+
+    def mark(self, name: Any) -> None:
+        """Remember how much of the conversation stands at an entry. An answer that is being written stands at its end."""
+        if isinstance(name, str):
+            self.marks[name] = None if self.answer else len(self.before)
+
+    def rewind(self, name: Any) -> None:
+        """Go back to an entry: whoever edits what they said takes back what followed."""
+        place = self.marks.get(name) if isinstance(name, str) else None
+        if place is not None and place < len(self.before):
+            del self.before[place:]
 
     def close(self) -> Found:
         """The request that the pending answer belongs to."""
@@ -48,6 +60,9 @@ class Talk:
         line = self.line
         prompt, media = list(self.before), self.media
         self.before.append(message.wire())
+        for name, place in self.marks.items():
+            if place is None:
+                self.marks[name] = len(self.before)
         self.answer, self.said, self.lost, self.key = [], Said(), parts.Lost(), None
         begin, end = self.asked_at, self.answered_at
         self.asked_at = end
@@ -99,8 +114,10 @@ class ClaudeCode:
         talk = self._talks.get((name, value.get("isSidechain") is True, value.get("agentId")), name)
         if kind == "system" and value.get("subtype") == "compact_boundary":
             yield from talk.close()
-            talk.before = []
+            talk.before, talk.marks = [], {}
             return
+        if kind not in ("user", "assistant"):
+            talk.mark(value.get("uuid"))
         if kind not in ("user", "assistant") or not isinstance(message, dict):
             raise SkipError(_NO_MESSAGE)
         if value.get("isApiErrorMessage") or message.get("model") == "<synthetic>":
@@ -108,13 +125,18 @@ class ClaudeCode:
         when = value.get("timestamp")
         if kind == "user":
             yield from talk.close()
-            talk.hear(parts.read_messages([message], talk.lost), when)
+            heard = parts.read_messages([message], talk.lost)
+            if not any(one.role == "tool" for one in heard):
+                talk.rewind(value.get("parentUuid"))
+            talk.hear(heard, when)
+            talk.mark(value.get("uuid"))
             yield from self._talks.overflow()
             return
         key = name_of(message.get("id")) or name_of(value.get("requestId")) or number
         if talk.answer and talk.key != key:
             yield from talk.close()
         talk.answer += parts.read_messages([{**message, "role": "assistant"}], talk.lost)
+        talk.mark(value.get("uuid"))
         talk.key, talk.line, talk.answered_at = key, number, when
         said = talk.said
         said.id, said.model = name_of(message.get("id")), name_of(message.get("model"))
@@ -124,6 +146,17 @@ class ClaudeCode:
     def end(self) -> Found:
         """Answers that nothing followed."""
         yield from self._talks.end()
+
+
+def _compacted(talk: Talk, payload: dict[str, Any]) -> list[dict[str, Any]]:
+    """What stands in place of a conversation that was summed up: its rules, and the summary or the history that is left of it."""
+    left = payload.get("replacement_history")
+    if isinstance(left, list) and left:
+        rules = [one for one in talk.before[:1] if one["role"] == "system"]
+        return rules + [one.wire() for one in parts.read_messages(left, talk.lost)]
+    rules = [one for one in talk.before if one["role"] in ("system", "developer")]
+    said = payload.get("message")
+    return rules + ([{"role": "user", "content": said}] if isinstance(said, str) and said else [])
 
 
 class Codex:
@@ -136,6 +169,9 @@ class Codex:
     def add(self, number: int, value: Any) -> Found:
         """One entry."""
         kind, payload, talk = value.get("type"), mapping(value.get("payload")), self._talk
+        if "payload" not in value:  # up to 0.30: the items themselves, behind a line about the session
+            about = "instructions" in value and kind is None
+            kind, payload = ("session_meta" if about else "response_item"), value
         if kind == "session_meta":
             yield from talk.close()
             self._talk = talk = Talk(name_of(payload.get("id")))
@@ -146,9 +182,7 @@ class Codex:
             self._model = name_of(payload.get("model"))
         elif kind == "compacted":
             yield from talk.close()
-            talk.before = (
-                [{"role": "user", "content": payload["message"]}] if isinstance(payload.get("message"), str) else []
-            )
+            talk.before = _compacted(talk, payload)
         elif kind == "event_msg" and payload.get("type") == "token_count":
             counted = mapping(mapping(payload.get("info")).get("last_token_usage"))
             if talk.answer and counted:
@@ -161,7 +195,7 @@ class Codex:
 
     def _item(self, number: int, payload: dict[str, Any], when: Any) -> Found:
         talk = self._talk
-        if payload.get("type") in ("ghost_snapshot", "other"):
+        if payload.get("type") in ("ghost_snapshot", "other", None):
             raise SkipError(_NO_MESSAGE)
         for message in parts.read_messages([payload], talk.lost):
             if message.role == "assistant":
@@ -179,6 +213,19 @@ class Codex:
 
 
 _CLAUDE = frozenset({"user", "assistant", "summary", "system", "file-history-snapshot", "progress", "queue-operation"})
+
+
+def _is_item(row: dict[str, Any]) -> bool:
+    """A line of Codex up to 0.30: an item of the Responses API, or what is said of the session."""
+    if row.get("type") in ("reasoning", "function_call", "function_call_output", "local_shell_call"):
+        return bool({"summary", "call_id"} & row.keys())
+    if row.get("type") == "message":
+        content = row.get("content")
+        first = content[0] if isinstance(content, list) and content else None
+        return isinstance(first, dict) and first.get("type") in ("input_text", "output_text")
+    return row.get("record_type") == "state" or {"id", "timestamp", "instructions"} == row.keys() - {"git"}
+
+
 _CODEX = frozenset({"session_meta", "response_item", "event_msg", "turn_context", "compacted"})
 
 CLAUDE_CODE = Importer(
@@ -191,7 +238,7 @@ CLAUDE_CODE = Importer(
 )
 CODEX = Importer(
     "codex",
-    lambda row: row.get("type") in _CODEX and isinstance(row.get("payload"), dict),
+    lambda row: (row.get("type") in _CODEX and isinstance(row.get("payload"), dict)) or _is_item(row),
     lacks=("tools", "parameters"),
     what="sessions of Codex (`~/.codex/sessions`): a request for every answer",
     marks=("payload", "type", "timestamp"),

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from draftsmith.traffic.importers.base import mapping
+from draftsmith.traffic.importers.base import embedded, mapping
+from draftsmith.traffic.importers.pyrepr import evaluated
 
 Attributes = dict[str, Any]
 _ROOTS = ("llm", "gen_ai", "openinference", "input", "output", "ai", "session", "metadata", "mlflow", "langfuse")
@@ -90,6 +91,9 @@ def attributes_of(span: dict[str, Any]) -> Attributes:
     for key in _ROOTS:
         if isinstance(found.get(key), dict):
             _flatten(found, key, found.pop(key))
+    for key in ("llm.input_messages", "llm.output_messages", "llm.tools"):
+        if isinstance(found.get(key), str):
+            found[key] = _table_cell(found[key])
     for key in [
         key
         for key, value in found.items()
@@ -105,6 +109,12 @@ def attributes_of(span: dict[str, Any]) -> Attributes:
                 if one is not None
             }
     return found
+
+
+def _table_cell(written: str) -> Any:
+    """A list in a cell of a table: as JSON, or as Python prints it."""
+    opened = embedded(written)
+    return evaluated(written) if opened is None else opened
 
 
 def _flatten(found: Attributes, prefix: str, value: Any, depth: int = 0) -> None:
@@ -177,7 +187,9 @@ def _lists(value: Any) -> Any:
 
 def span_id(span: dict[str, Any]) -> Any:
     """The span's own id."""
-    return _first(span, ("spanId", "span_id", "spanID")) or _first(_context(span), ("spanId", "span_id"))
+    return _first(span, ("spanId", "span_id", "spanID", "context.span_id")) or _first(
+        _context(span), ("spanId", "span_id")
+    )
 
 
 def parent_id(span: dict[str, Any]) -> Any:
@@ -190,7 +202,9 @@ def parent_id(span: dict[str, Any]) -> Any:
 
 def trace_id(span: dict[str, Any]) -> Any:
     """The id of its trace."""
-    return _first(span, ("traceId", "trace_id", "traceID")) or _first(_context(span), ("traceId", "trace_id"))
+    return _first(span, ("traceId", "trace_id", "traceID", "context.trace_id")) or _first(
+        _context(span), ("traceId", "trace_id")
+    )
 
 
 def _context(span: dict[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from draftsmith.traffic.importers.base import Fields, Importer, SkipError, embedded
+from draftsmith.traffic.importers.base import Fields, Importer, SkipError, mapping
 from draftsmith.traffic.importers.layout import Layout
+
+ELSEWHERE = "text kept in another file (kept for its counts)"
 
 
 def _has(*keys: str) -> Callable[[Any], bool]:
@@ -52,6 +54,7 @@ _PORTKEY = Layout(
     conversation="trace_id",
     status=("response_status_code", "response.status"),
     succeeded="is_success",
+    cached="cache_status",
 )
 _KONG = Layout(
     prompt=("ai.*.payload.request", "request.body"),
@@ -62,6 +65,7 @@ _KONG = Layout(
     start="started_at",
     latency_ms=("ai.*.meta.llm_latency", "latencies.request"),
     ttft_ms="ai.*.usage.time_to_first_token",
+    cached="ai.*.cache.cache_status",
     model=("ai.*.meta.response_model", "ai.*.meta.request_model"),
     id="request.id",
     route=("route.name", "service.name"),
@@ -101,7 +105,12 @@ _BEDROCK = Layout(
     completion_tokens=("output.outputTokenCount",),
     cached_tokens="input.cacheReadInputTokenCount",
     start="timestamp",
-    latency_ms="output.outputBodyJson.metrics.latencyMs",
+    latency_ms=(
+        "output.outputBodyJson.metrics.latencyMs",
+        'output.outputBodyJson[-1]["amazon-bedrock-invocationMetrics"].invocationLatency',
+        "output.outputBodyJson[-1].metadata.metrics.latencyMs",
+    ),
+    ttft_ms='output.outputBodyJson[-1]["amazon-bedrock-invocationMetrics"].firstByteLatency',
     model="modelId",
     id="requestId",
     failed="errorCode",
@@ -111,7 +120,7 @@ _APIM = Layout(
     answer="ResponseMessages",
     prompt_tokens="PromptTokens",
     completion_tokens="CompletionTokens",
-    start="TimeGenerated",
+    start=("TimeGenerated", '["TimeGenerated [UTC]"]'),
     model=("ModelName", "DeploymentName"),
     id="CorrelationId",
     route="DeploymentName",
@@ -133,6 +142,7 @@ _HIGRESS = Layout(
     conversation=("ai_log.session_id", "session_id"),
     route=("ai_log.api", "route_name"),
     status="response_code",
+    cached="ai_log.cache_status",
 )
 _OLLAMA = Layout(
     prompt="prompt",
@@ -144,6 +154,23 @@ _OLLAMA = Layout(
     model="model",
     finish_reason="done_reason",
 )
+
+
+def _bedrock(row: Any) -> Iterator[Fields | SkipError]:
+    asked, said = mapping(row.get("input")), mapping(row.get("output"))
+    body = said.get("outputBodyJson")
+    if isinstance(body, dict) and {"embedding", "embeddings", "embeddingsByType", "images", "artifacts"} & body.keys():
+        raise SkipError("not a generation request")
+    for fields in _BEDROCK.records(row):
+        if isinstance(fields, dict) and ("inputBodyS3Path" in asked or "outputBodyS3Path" in said):
+            fields["lost"] = [*fields.get("lost", ()), ELSEWHERE]  # bodies over 100 kB are files of their own
+        yield fields
+
+
+def _higress(row: Any) -> Iterator[Fields | SkipError]:
+    if "ai_log" in row and not mapping(row["ai_log"]):
+        raise SkipError("not a generation request")
+    yield from _HIGRESS.records(row)
 
 
 def _apim_part(row: Any) -> Iterator[Fields | SkipError]:
@@ -194,8 +221,7 @@ class Apim:
 
 
 def _is_higress(row: Any) -> bool:
-    log = embedded(row.get("ai_log"))
-    return isinstance(log, dict) or (
+    return isinstance(row.get("ai_log"), str | dict) or (
         "input_token" in row and "output_token" in row and ("model" in row or "answer" in row)
     )
 
@@ -219,12 +245,12 @@ STORES = (
     Importer("openrouter", _has("native_tokens_prompt", "native_tokens_completion"), _OPENROUTER.records, lacks=("text", "parameters"),
              what="generations of OpenRouter", marks=("native_tokens_prompt", "native_tokens_completion", "tokens_prompt", "generation_time")),
     Importer("bedrock", lambda row: row.get("schemaType") == "ModelInvocationLog" or ("modelId" in row and isinstance(row.get("input"), dict) and "inputBodyJson" in row["input"]),
-             _BEDROCK.records, what="model invocation logs of Amazon Bedrock, streamed or not",
+             _bedrock, what="model invocation logs of Amazon Bedrock, streamed or not",
              marks=("schemaType", "modelId", "requestId", "input", "output", "operation")),
     Importer("apim", lambda row: "CorrelationId" in row and ("RequestMessages" in row or "PromptTokens" in row), _apim_part,
              lacks=("parameters", "latency"), what="`ApiManagementGatewayLlmLog` rows of Azure API Management; messages cut over rows are joined",
              marks=("CorrelationId", "PromptTokens", "CompletionTokens", "RequestMessages", "ResponseMessages", "ModelName"), session=Apim),
-    Importer("higress", _is_higress, _HIGRESS.records, lacks=("parameters",), what="access logs of Higress with `ai_log`",
+    Importer("higress", _is_higress, _higress, lacks=("parameters",), what="access logs of Higress with `ai_log`",
              marks=("ai_log", "input_token", "output_token", "question", "answer")),
     Importer("ollama", lambda row: "done" in row and ("message" in row or "response" in row) and ("eval_count" in row or "model" in row), _OLLAMA.records,
              lacks=("prompts", "parameters"), what="answers of Ollama", marks=("done", "eval_count", "prompt_eval_count", "total_duration")),

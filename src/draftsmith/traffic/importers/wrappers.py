@@ -22,6 +22,9 @@ def unwrapped(value: dict[str, Any], known: Importer | None) -> list[dict[str, A
         return None
     if known is not None and known.name == "map":
         return None
+    tables = value.get("tables")
+    if isinstance(tables, list) and all(isinstance(one, dict) for one in tables):
+        return [row for one in tables for row in _table(one)] or None
     hits = value.get("hits")
     rows = hits.get("hits") if isinstance(hits, dict) else None
     for key in _LISTS:
@@ -43,3 +46,12 @@ def unwrapped(value: dict[str, Any], known: Importer | None) -> list[dict[str, A
         if isinstance(inner, dict) and inner:
             return [inner]
     return None
+
+
+def _table(table: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a query's answer: names of columns once, then values."""
+    columns, rows = table.get("columns"), table.get("rows")
+    if not isinstance(columns, list) or not isinstance(rows, list):
+        return []
+    names = [str(one.get("name")) if isinstance(one, dict) else str(one) for one in columns]
+    return [dict(zip(names, row, strict=False)) for row in rows if isinstance(row, list)]
