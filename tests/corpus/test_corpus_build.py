@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from corpus_service import VOCAB, WORDS, Service
 
+from draftsmith.contract.access import Answer
 from draftsmith.contract.config import CorpusConfig
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import InputError, PrerequisiteError
@@ -308,6 +309,9 @@ def test_prompts_without_their_own_answer_go_back_to_the_target(service: Service
     never = needs_answers(log, "never", tokens=tokens)
     assert (never.ready, never.replay, never.dropped) == ([mine], [], {"error": 1, "no_token_ids": 3})
     assert needs_answers([mine], served_as=["another-model"]).replay == [mine]
+    old = mine.model_copy(update={"answer": Answer(text="something else")})
+    again = answered(old, prompt_ids=mine.prompt_token_ids, output_ids=mine.output_token_ids, text=None, finish_reason="stop")  # fmt: skip
+    assert again.answer is None, "the parts of the old answer are not those of the new one"
 
 
 def test_a_replayed_answer_keeps_the_place_of_the_request_in_time(service: Service, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from corpus_service import Service
 
+from draftsmith.contract.access import Answer
 from draftsmith.contract.config import CorpusConfig
 from draftsmith.contract.errors import RefusedError
 from draftsmith.corpus.build import iter_rows, needs_answers
@@ -74,11 +75,15 @@ def test_allowed_texts_and_own_patterns() -> None:
 
 
 def test_a_redacted_prompt_goes_back_to_the_target(service: Service) -> None:
-    record = service.ask("I am anna.kovacs@example.org, hello", answer="Hello Anna")
+    thought = Answer(text="Hello Anna", reasoning="She is anna.kovacs@example.org")
+    record = service.ask("I am anna.kovacs@example.org, hello", answer="Hello Anna").model_copy(
+        update={"answer": thought}
+    )
     clean, found = Redactor().prompt(record)
     assert dict(found) == {"EMAIL": 1}
     assert clean.messages == [{"role": "user", "content": "I am [EMAIL], hello"}]
     assert (clean.prompt_token_ids, clean.output_token_ids, clean.completion) == (None, None, None)
+    assert "anna" not in clean.model_dump_json(), "nor in the parts of the answer"
     assert (clean.id, clean.timing) == (record.id, record.timing)
     named = record.model_copy(update={"messages": None, "conversation": "bob@example.org/1", "route": "bob@example.org",
                                       "params": {"user": "bob@example.org", "stop": ["call +44 20 7946 0958"]}})  # fmt: skip

@@ -264,6 +264,7 @@ async def _stream(client: httpx.AsyncClient, request: Request, target: Target) -
         route=request.route,
         messages=request.messages,
         completion=choice.text(),
+        answer=choice.parts(),
         params=_logged_params(request),
         prompt_token_ids=answer.prompt_ids or request.prompt_token_ids,
         output_token_ids=choice.token_ids or None,

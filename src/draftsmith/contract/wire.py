@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from draftsmith.contract.access import SpecStats, Usage
+from draftsmith.contract.access import Answer, SpecStats, Usage
+from draftsmith.contract.access import ToolCall as Call
 
 # What changes an answer. Anything else of a request (user, metadata, cache keys, ...) is never stored.
 SAMPLING_PARAMETERS = (
@@ -122,6 +123,16 @@ class Choice:
             calls = [{"name": call.name, "arguments": _parsed(call.arguments)} for call in self.tool_calls.values()]
             parts.append(_json(calls if len(calls) > 1 else calls[0]))
         return "\n".join(part for part in parts if part)
+
+    def parts(self) -> Answer | None:
+        """The same by its parts; None where there is no more than text."""
+        if not self.reasoning and not self.tool_calls:
+            return None
+        return Answer(
+            text="".join(self.content) or None,
+            reasoning="".join(self.reasoning) or None,
+            calls=tuple(Call(name=call.name, arguments=call.arguments) for call in self.tool_calls.values()),
+        )
 
 
 @dataclass

@@ -73,5 +73,6 @@ def answered(
     The time decides what is held out: the time of the replay would shuffle the traffic.
     """
     usage = Usage(prompt_tokens=len(prompt_ids), completion_tokens=len(output_ids))
-    answer = {"prompt_token_ids": prompt_ids, "output_token_ids": output_ids, "completion": text, "usage": usage}
-    return asked.model_copy(update={**answer, "finish_reason": finish_reason, "error": None})
+    told = {"prompt_token_ids": prompt_ids, "output_token_ids": output_ids, "completion": text, "usage": usage}
+    # The parts of the old answer would be taken for those of the new one.
+    return asked.model_copy(update={**told, "answer": None, "finish_reason": finish_reason, "error": None})

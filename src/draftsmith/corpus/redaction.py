@@ -96,7 +96,13 @@ class Redactor:
         }
         if not counts:
             return record.model_copy(update={**names, "params": params}), counts
-        gone = {"completion": None, "prompt_token_ids": None, "output_token_ids": None, "finish_reason": None}
+        gone = {
+            "completion": None,
+            "answer": None,
+            "prompt_token_ids": None,
+            "output_token_ids": None,
+            "finish_reason": None,
+        }
         changed = {**names, **gone, "messages": messages, "params": params, "usage": Usage(), "spec": None}
         return record.model_copy(update=changed), counts
 

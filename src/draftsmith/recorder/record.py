@@ -89,6 +89,7 @@ def _record(
         **known,
         messages=messages,
         completion=choice.text(),
+        answer=choice.parts(),
         params=params,
         prompt_token_ids=answer.prompt_ids or prompt_ids,
         output_token_ids=choice.token_ids or None,

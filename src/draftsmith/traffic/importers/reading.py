@@ -221,6 +221,8 @@ def _why_broken(raw: bytes) -> str:
         raw.decode("utf-8")
     except UnicodeDecodeError:
         return "not UTF-8"
+    if b"\0" in raw:
+        return "not UTF-8"  # UTF-16 and its kin, of which every other byte may be no letter
     return "broken JSON" if raw.lstrip()[:1] in (b"{", b"[", b'"') else NO_JSON
 
 
