@@ -90,6 +90,19 @@ def test_an_unknown_shape_is_described_by_its_names_and_a_mapping_to_start_from(
     assert record.completion == "A test.", "the mapping that is printed works as it is"
 
 
+def test_a_list_of_unknown_records_is_named_in_the_mapping_to_start_from(tmp_path: Path) -> None:
+    path, file = tmp_path / "odd.json", tmp_path / "start.toml"
+    rows = [{"q": {"text": f"Who are you, {n}?"}, "a": {"reply": "A test."}, "n": {"in": n}} for n in (1, 2)]
+    path.write_text(json.dumps({"export": {"calls": rows}}))
+    with pytest.raises(InputError) as caught:
+        list(read_records([str(path)]))
+    file.write_text("\n".join(line.strip() for line in str(caught.value.next_step).split("\n")[1:]))
+    assert "rows = 'export.calls'" in file.read_text()
+    records = list(read_records([str(path)], f"map:{file}"))
+    assert [one.usage.prompt_tokens for one in records] == [1, 2]
+    assert [(one.messages or [{}])[0]["content"] for one in records] == ["Who are you, 1?", "Who are you, 2?"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

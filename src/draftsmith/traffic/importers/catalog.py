@@ -111,13 +111,10 @@ def find(kind: str, value: Any) -> Importer | None:
 def nearest(names: Iterable[str]) -> str | None:
     """The format whose field names are most like these; None if none is like them at all."""
     seen = {one.rpartition(".")[2].lower() for one in names} | {one.lower() for one in names}
-    scores = {
-        one.name: len({mark.lower() for mark in one.marks} & seen) / len(one.marks)
-        for one in CATALOG.values()
-        if one.marks
-    }
-    best = max(scores, key=lambda name: scores[name])
-    return best if scores[best] > 0 else None
+    hits = {one.name: len({mark.lower() for mark in one.marks} & seen) for one in CATALOG.values() if one.marks}
+    # One name in common is chance: formats with two come first.
+    best = max(hits, key=lambda name: (hits[name] > 1, hits[name] / len(CATALOG[name].marks)))
+    return best if hits[best] else None
 
 
 def gives(one: Importer) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ _GUESSES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def field_names(value: Any) -> tuple[str, ...]:
-    """Paths of the fields of an object, down to three levels. A key that looks like no name is not shown."""
+    """Paths of the fields of an object, down to five levels. A key that looks like no name is not shown."""
     found: list[str] = []
     _walk(value, "", found, 0)
     return tuple(found[:MAX_NAMES])
@@ -56,7 +57,7 @@ def field_names(value: Any) -> tuple[str, ...]:
 def _walk(value: Any, path: str, found: list[str], depth: int) -> None:
     if isinstance(value, str) and value.lstrip()[:1] == "{" and len(value) < 1 << 20:
         value = embedded(value)
-    if not isinstance(value, dict) or depth > 2:
+    if not isinstance(value, dict) or depth > 4:
         return
     for key, inner in list(value.items())[:40]:
         if len(found) >= MAX_NAMES or not isinstance(key, str) or not _NAME.fullmatch(key):
@@ -71,8 +72,7 @@ def _walk(value: Any, path: str, found: list[str], depth: int) -> None:
 
 def starting_map(names: Sequence[str]) -> str:
     """A mapping file with guesses from the names of the fields; what is not guessed is left as a comment."""
-    left = list(names)
-    lines = []
+    lines, left = _rows(names)
     for key, likely in _GUESSES:
         found = _guess(left, likely)
         if found:
@@ -81,6 +81,15 @@ def starting_map(names: Sequence[str]) -> str:
         elif key in ("prompt", "answer"):
             lines.append(f"# {key} = '...'")
     return "\n".join(lines)
+
+
+def _rows(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The line that names the list of records, where most of the fields stand in one, and the fields from there on."""
+    lists = Counter(name.partition("[0].")[0] for name in names if "[0]." in name)
+    path, hits = lists.most_common(1)[0] if lists else ("", 0)
+    if hits * 2 <= len(names):
+        return [], list(names)
+    return [f"rows = '{path}'"], [name.removeprefix(f"{path}[0].") for name in names if name.startswith(f"{path}[0].")]
 
 
 def _guess(names: Sequence[str], likely: Sequence[str]) -> str | None:
