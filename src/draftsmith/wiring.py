@@ -68,11 +68,14 @@ def known_models(config: Config) -> KnownModels:
         return shipped()
 
 
-def target(config: Config, path: Path) -> TargetFacts:
-    """Facts of the target in `path`, by what the configured engine can do with it. Raises InputError."""
+def target(config: Config, path: Path, *, capture: bool = True) -> TargetFacts:
+    """Facts of the target in `path`, by what the configured engine can do with it. Raises InputError.
+
+    `capture` False: hidden states come from another engine.
+    """
     from draftsmith.trainers.target import read_target
 
-    return read_target(path, known_models(config), training=config.method not in TRAINLESS)
+    return read_target(path, known_models(config), training=config.method not in TRAINLESS, capture=capture)
 
 
 def server_spec(

@@ -3,30 +3,94 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import specforge_world as world
 import yaml
 from lazily import lazily
+from renew_specforge_lists import read, templates
 from typer.testing import CliRunner
 
 from draftsmith.cli.app import app
+from draftsmith.trainers.specforge_lists import BY_MARK, BY_TYPE, lists, template_of
 
 schema = lazily("specforge.config.schema")
 kubernetes_validate = lazily("kubernetes_validate")
 
 GOLDEN = Path(__file__).parent / "golden"
 CONVERSATIONS = 60
+# A stand-in for SpecForge's script: its own flags, strictly, then states of which the next token can be read.
+CAPTURE = """
+import argparse, json, os, pathlib, sys
+import torch
+parser = argparse.ArgumentParser(allow_abbrev=False)
+for flag in FLAGS: parser.add_argument(flag)
+for flag in SWITCHES: parser.add_argument(flag, action="store_true")
+given = {"--" + key.replace("_", "-"): value for key, value in vars(parser.parse_args()).items() if value}
+with open(pathlib.Path(__file__).parents[1] / "told.jsonl", "a") as told:
+    told.write(json.dumps(given) + chr(10))
+from safetensors.torch import load_file
+head = load_file(pathlib.Path(given["--target-model-path"]) / "model.safetensors")["model.embed_tokens.weight"].float()
+out, fault = pathlib.Path(given["--output-path"]) / "rows_0-2000", os.environ.get("FAULT")
+out.mkdir(parents=True)
+for index, _ in enumerate(open(given["--data-path"], "rb")):
+    ids = torch.arange(12) * (index + 3) % 64
+    last = torch.linalg.pinv(head)[:, ids.roll(-1)].T.contiguous()
+    layers = torch.randn(12, 48)
+    if fault == "shifted": last = last.roll(1, 0)
+    if fault == "twin": layers[:, 16:32] = layers[:, :16]
+    mask = torch.zeros(12) if fault == "zero" else torch.ones(12)
+    row = {"input_ids": ids, "loss_mask": mask}
+    if given["--strategy"] == "dflash": row |= {"hidden_states": layers}
+    else: row |= {"hidden_state": last[None], "aux_hidden_state": layers[None]}
+    torch.save(row, out / f"data_{index}.ckpt")
+"""
+
+
+def checkout(folder: Path, *, strategy: bool = True) -> Path:
+    """What of a SpecForge checkout the recipe reads: the capture script's flags and the names of templates."""
+    home = os.environ.get("SPECFORGE_HOME")
+    known = read(Path(home), "checkout") if home else lists()
+    flags = [flag for flag in known["capture_flags"] if strategy or flag != "--strategy"]
+    (folder / "scripts").mkdir(parents=True)
+    script = CAPTURE.replace("FLAGS", json.dumps(flags)).replace("SWITCHES", json.dumps(known["capture_switches"]))
+    (folder / "scripts" / "prepare_hidden_states.py").write_text(script)
+    (folder / "specforge" / "data").mkdir(parents=True)
+    (folder / "specforge" / "data" / "template.py").write_text(
+        "".join(f'register(name="{name}")\n' for name in known["templates"])
+    )
+    return folder
+
+
+def data(recipe: Path) -> None:
+    """Conversations as the stage prepare leaves them."""
+    (recipe / "data").mkdir()
+    for split in ("train", "validation"):
+        (recipe / "data" / f"{split}.jsonl").write_text("{}\n" * 3)
+
+
+def stage(recipe: Path, home: Path, name: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """One stage of the run script, in one process instead of torchrun's."""
+    alone = recipe.parent / "python"
+    alone.write_text(f'#!/bin/sh\n[ "$2" = torch.distributed.run ] && shift 4\nexec "{sys.executable}" "$@"\n')
+    alone.chmod(0o700)
+    env = {"PATH": "/usr/bin:/bin", "PYTHON": str(alone), "SPECFORGE_HOME": str(home), "NUM_GPUS": "1"}
+    return subprocess.run(
+        [next(recipe.glob("*.sh")), name], env=env | more, capture_output=True, text=True, check=False
+    )
 
 
 def write(tmp_path: Path, *more: str) -> Path:
     out = tmp_path / "recipe"
     target = world.target(tmp_path / "Tiny-Model")
-    arguments = ["scaffold", "--target", str(target), "--out", str(out), *more]
+    template = [] if "--chat-template" in more else ["--chat-template", "llama3"]
+    arguments = ["scaffold", "--target", str(target), "--out", str(out), *template, *more]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return out
@@ -47,7 +111,7 @@ def test_every_file_of_the_recipe_is_there(recipe: Path) -> None:
         [
             "README.md", f"configs/{name}-eagle3.json", f"configs/{name}-eagle3.yaml", f"deploy/{name}-spec-canary.yaml",
             f"run-{name}-offline.sh", "slurm/capture.sbatch", "slurm/eval.sbatch", "slurm/prepare-data.sbatch",
-            "slurm/train.sbatch", "slurm/train_entry.py",
+            "slurm/probe_states.py", "slurm/train.sbatch", "slurm/train_entry.py",
         ]
     )  # fmt: skip
     for path in recipe.rglob("*"):
@@ -82,7 +146,7 @@ def test_scripts_are_shell(recipe: Path) -> None:
     assert run.stat().st_mode & 0o777 == 0o700
     wrong = subprocess.run([run, "bake"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
-    assert "prepare | capture | train" in wrong.stderr
+    assert "prepare | probe | capture | train" in wrong.stderr
     early = subprocess.run([run, "train"], capture_output=True, text=True, check=False)
     assert early.returncode == 3
     assert "Run the stage capture first" in early.stderr
@@ -121,50 +185,137 @@ def test_the_data_stage_splits_by_prompt_and_counts(recipe: Path, tmp_path: Path
     assert not seen["train"] & (seen["heldout"] | seen["validation"]), "no prompt on two sides"
 
 
-CAPTURE = """
-import pathlib, sys
-import torch
-argv = [word for word in sys.argv[1:] if word != "--enable-aux-hidden-states"]
-given = dict(zip(argv[::2], argv[1::2]))
-assert given["--aux-hidden-states-layers"] == "1,5,8", given
-out = pathlib.Path(given["--output-path"]) / "rows_0-2000"
-out.mkdir(parents=True)
-for index, _ in enumerate(open(given["--data-path"], "rb")):
-    mask = torch.full((4,), 0 if given["--chat-template"] == "wrong" else 1)
-    row = {"input_ids": torch.arange(4), "loss_mask": mask, "hidden_state": torch.zeros(1, 4, 8)}
-    torch.save(row | {"aux_hidden_state": torch.zeros(1, 4, 24)}, out / f"data_{index}.ckpt")
-"""
-
-
-@pytest.mark.story
-def test_the_capture_stage_stops_where_nothing_could_be_learned(tmp_path: Path) -> None:
-    recipe = write(tmp_path, "--method", "dflash")
-    scripts = tmp_path / "checkout" / "scripts"
-    scripts.mkdir(parents=True)
-    (scripts / "prepare_hidden_states.py").write_text(CAPTURE)
-    alone = tmp_path / "python"  # one process instead of torchrun's
-    alone.write_text(f'#!/bin/sh\n[ "$2" = torch.distributed.run ] && shift 4\nexec "{sys.executable}" "$@"\n')
-    alone.chmod(0o700)
-    (recipe / "data").mkdir()
-    for split in ("train", "validation"):
-        (recipe / "data" / f"{split}.jsonl").write_text("{}\n" * 3)
-    env = {"PATH": "/usr/bin:/bin", "PYTHON": str(alone), "SPECFORGE_HOME": str(tmp_path / "checkout"), "NUM_GPUS": "1"}
-
-    def capture(**more: str) -> subprocess.CompletedProcess[str]:
-        command = [next(recipe.glob("*.sh")), "capture"]
-        return subprocess.run(command, env=env | more, capture_output=True, text=True, check=False)
-
-    wrong = capture(CHAT_TEMPLATE="wrong", STATES=str(tmp_path / "other"))
-    assert (wrong.returncode, "CHAT_TEMPLATE does not fit" in wrong.stderr) == (1, True), wrong.stderr
-    done = capture()
+@pytest.mark.parametrize("method", ["eagle3", "dflash"])
+def test_the_capture_of_specforge_takes_every_word(tmp_path: Path, method: str) -> None:
+    """Its own parser where a checkout is named in SPECFORGE_HOME, else one of the flags that were read from it."""
+    recipe = write(tmp_path, "--method", method, "--set", "trainer.layers=[3,6,10]")
+    home = checkout(tmp_path / "checkout")
+    data(recipe)
+    done = stage(recipe, home, "capture", CHAT_TEMPLATE="qwen", CAPTURE_ARGS="--sglang-mem-fraction-static 0.8")
     assert done.returncode == 0, done.stderr
-    assert "train: 3 of 3 conversations, 12 tokens to learn from" in done.stdout
-    from specforge.algorithms.common.dflash_family_data import normalize_offline_sample
-    from specforge.runtime.data_plane.feature_store import load_feature_file
+    told = [json.loads(line) for line in (home / "told.jsonl").read_text().splitlines()]
+    assert [call["--output-path"].rsplit("/", 1)[1] for call in told] == ["probe", "train", "validation"]
+    assert told[0]["--num-samples"] == "16"
+    assert {call["--strategy"] for call in told} == {method}
+    assert {call["--sglang-mem-fraction-static"] for call in told} == {"0.8"}
+    draft = json.loads(Path(told[0]["--draft-model-config"]).read_text())
+    ids = (
+        draft["eagle_config"]["eagle_aux_hidden_state_layer_ids"]
+        if method == "eagle3"
+        else draft["dflash_config"]["target_layer_ids"]
+    )
+    assert ids == [2, 5, 9], "SpecForge's names of layers 3, 6 and 10"
+    assert not (recipe / "states" / "probe").exists(), "what was probed is not kept"
+    resolve = lazily("specforge.algorithms.model_providers")
+    config = schema.Config.from_file(str(recipe / "configs" / f"{slug(recipe)}-{method}.yaml"))
+    asked = config.model_copy(update={"model": config.model.model_copy(update={"aux_hidden_state_layer_ids": None})})
+    own = resolve.resolve_eagle_capture_layers if method == "eagle3" else resolve.resolve_dflash_capture_layers
+    assert own(asked, draft, None) == ids, "as SpecForge resolves it"
 
-    row = load_feature_file(str(recipe / "states" / "train" / "rows_0-2000" / "data_0.ckpt"))
-    read = normalize_offline_sample(row, 400)
-    assert read["hidden_states"].shape[-1] == 24, "SpecForge's DFlash reads the layers under this name"
+
+def test_the_capture_stage_stops_where_nothing_could_be_learned(tmp_path: Path) -> None:
+    recipe = write(tmp_path)
+    home = checkout(tmp_path / "checkout")
+    data(recipe)
+    cases = [
+        ("zero", "no answer tokens: CHAT_TEMPLATE does not fit"),
+        ("shifted", "does not name the next token"),
+        ("twin", "two of the layers are the same"),
+    ]
+    for fault, words in cases:
+        done = stage(recipe, home, "probe", FAULT=fault)
+        assert (done.returncode, words in done.stderr) == (1, True), done.stderr
+    stranger = stage(recipe, home, "capture", CHAT_TEMPLATE="nosuch-template")
+    assert (stranger.returncode, "no chat template 'nosuch-template'" in stranger.stderr) == (1, True)
+    assert not (home / "told.jsonl").read_text().count("nosuch-template"), "asked before anything is started"
+    older = stage(recipe, checkout(tmp_path / "older", strategy=False), "capture")
+    assert (older.returncode, "has no --strategy" in older.stderr) == (1, True)
+
+
+def test_logs_in_the_shapes_of_the_documents_become_conversations(recipe: Path, tmp_path: Path) -> None:
+    source, rows = tmp_path / "traffic.jsonl", []
+    for at in range(CONVERSATIONS):
+        asked, answer = f"question {at}", f"answer {at}"
+        shapes = [
+            {"messages": [{"role": "user", "content": asked}], "completion": answer},
+            {"conversations": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]},
+            {"conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": answer}]},
+            {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]},
+        ]
+        rows.append(shapes[at % 4])
+    source.write_text(
+        "".join(json.dumps(row) + "\n" for row in [*rows, [], {"messages": [{"role": "user", "content": "?"}]}]) + "{\n"
+    )
+    done = stage(recipe, tmp_path, "prepare", DATA=str(source), PYTHON=sys.executable)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("dropped: 3\n")
+    made = [row for name in ("train", "validation") for row in world.read_lines(recipe / "data" / f"{name}.jsonl")]
+    assert {tuple(turn["role"] for turn in row["conversations"]) for row in made} == {("user", "assistant")}  # type: ignore[index,union-attr]
+
+
+def test_the_template_is_one_that_specforge_has(tmp_path: Path) -> None:
+    target = world.target(tmp_path / "Tiny-Model")
+
+    def call(*more: str) -> Any:
+        return CliRunner().invoke(app, ["scaffold", "--target", str(target), "--out", str(tmp_path / "out"), *more])
+
+    assert "no chat template 'glm5p1'" in str(call("--chat-template", "glm5p1").exception)
+    assert "cannot be told" in str(call().exception)
+    (target / "chat_template.jinja").write_text("{{ '<|im_start|>' }}")
+    assert call().exit_code == 0
+    assert "CHAT_TEMPLATE:-qwen}" in next((tmp_path / "out").glob("*.sh")).read_text()
+    kinds = {
+        "glm_moe_dsa": "glm-5.2",
+        "deepseek_v3": "deepseek-v3",
+        "gpt_oss": "gpt-oss",
+        "qwen3_moe": "qwen3-instruct",
+        "gemma3_text": "gemma",
+    }
+    assert {kind: template_of(target, {}, kind) for kind in kinds} == kinds
+    assert set(BY_TYPE.values()) | {name for _, name in BY_MARK} <= set(lists()["templates"])
+
+
+def test_the_recorded_lists_are_those_of_the_installed_release() -> None:
+    import importlib.util
+
+    spec = importlib.util.find_spec("specforge")
+    if spec is None or spec.origin is None:
+        pytest.skip("SpecForge is not installed")
+    source = Path(spec.origin).with_name("data") / "template.py"
+    assert templates(source.read_text(encoding="utf-8")) == lists()["templates"]
+    assert {"--strategy", "--draft-model-config", "--chat-template", "--tp-size"} <= set(lists()["capture_flags"])
+
+
+def test_a_large_target_is_split_and_what_stands_is_the_first_arm(tmp_path: Path) -> None:
+    """GLM-5 hands its last state out of SGLang and not of vLLM: this recipe is the way that the refusal names."""
+    target = world.target(tmp_path / "Tiny-Model")
+    config = json.loads((target / "config.json").read_text())
+    config |= {"architectures": ["GlmMoeDsaForCausalLM"], "model_type": "glm_moe_dsa"}
+    (target / "config.json").write_text(json.dumps(config))
+    out, standing = tmp_path / "recipe", '{"method":"mtp","num_speculative_tokens":3}'
+    arguments = [
+        "scaffold",
+        "--target",
+        str(target),
+        "--out",
+        str(out),
+        "--set",
+        "engine.gpus=4",
+        "--set",
+        f"serving.standing_config={standing}",
+    ]
+    made = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert made.exit_code == 0, made.output
+    items = list(yaml.safe_load_all((out / "deploy" / f"{slug(out)}-spec-canary.yaml").read_text()))
+    pods = [item["spec"]["template"]["spec"]["containers"][0] for item in items if item["kind"] == "Job"]
+    assert ['"mtp"' in " ".join(pod["args"]) for pod in pods] == [True, False, False]
+    for pod in pods:
+        assert pod["resources"]["limits"]["nvidia.com/gpu"] == "4"
+        assert "--tensor-parallel-size 4" in " ".join(pod["args"])
+    run = next(out.glob("*.sh")).read_text()
+    assert "TP_SIZE=${TP_SIZE:-4}" in run
+    assert "--standing standing" in run
+    assert "CHAT_TEMPLATE:-glm-5.2}" in run
 
 
 @pytest.mark.parametrize("version", ["1.29", "1.37"])

@@ -24,7 +24,8 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     precision.py     what a server needs beside its settings to compute fast on this machine
     plan_request.py  the request of a plan: what is to be measured, and what is known beside it
     plans.py         carrying out `draftsmith plan`
-    recipe_run.py    templates of a SpecForge recipe: the run script, training's entry and the README. @name@ is replaced
+    recipe_jobs.py   programs of a SpecForge recipe: one process of a training, and the probe of captured states
+    recipe_run.py    templates of a SpecForge recipe: the run script and the README. @name@ is replaced
     recipe_text.py   the texts of a SpecForge recipe, from frozen values
     records.py       what was understood of a log, record by record
     runbooks.py      the runbooks that come with Draftsmith, found by words

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from draftsmith.store.bundle_check import VerifyReport
 
 
+NODE = 8  # GPUs of a usual node
+
+
 class Scaffold(Frozen):
     """A recipe that was written: its folder, and its files relative to it."""
 
@@ -83,36 +86,50 @@ def scaffold(
     *,
     method: Literal["eagle3", "dflash"] = "eagle3",
     name: str | None = None,
-    chat_template: str = "llama3",
+    chat_template: str | None = None,
+    own_template: bool = False,
     draft_vocab: int | None = None,
-    gpus: int = 8,
+    gpus: int | None = None,
     image: str = "vllm/vllm-openai:v0.24.0",
     claim: str = "models",
     k: int = 3,
 ) -> Scaffold:
-    """Write a recipe for SpecForge on Slurm into an empty folder. Raises InputError if it is not empty."""
+    """Write a recipe for SpecForge on Slurm into an empty folder.
+
+    `chat_template`: SpecForge's name; None = by the target's own template. `own_template`: it is registered in a SpecForge of
+    your own. `gpus`: of a node; None = eight, or as many as a server of the target takes. Raises InputError if the folder is
+    not empty, for a template that SpecForge has not, and for a target that cannot be trained for.
+    """
     from draftsmith.api.recipe_text import Recipe, files
     from draftsmith.contract.cluster import plain_slug
     from draftsmith.trainers.layers import default_layers
     from draftsmith.trainers.specforge_config import default_draft_vocab
+    from draftsmith.trainers.specforge_lists import require_template, template_of
     from draftsmith.trainers.target_config import read_config
 
-    facts = require_target(config)
+    facts = require_target(config, capture=False)  # SGLang hands out the states
     folder = Path(out).resolve()
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{out} is not empty", "give another folder: a recipe that was edited is not overwritten")
+    read = read_config(Path(facts.path))
+    template = chat_template or template_of(Path(facts.path), read, facts.model_type)
+    if not own_template:
+        require_template(template)
+    tp = _split(config, read, facts)
     recipe = Recipe(
         slug=plain_slug(name or Path(facts.path).name),
         folder=str(folder),
         target=facts.path,
-        config=read_config(Path(facts.path)),
+        config=read,
         method=method,
         layer_ids=config.trainer.layers or default_layers(facts.num_layers),
         target_layers=facts.num_layers,
         draft_vocab=draft_vocab or default_draft_vocab(facts),
         head_key=_head_key(Path(facts.path)),
-        chat_template=chat_template,
-        gpus=gpus,
+        chat_template=template,
+        gpus=gpus or max(NODE, tp),
+        tp=tp,
+        standing=config.serving.standing_config,
         image=image,
         claim=claim,
         k=k,
@@ -129,6 +146,19 @@ def scaffold(
     for stage in ("prepare", "capture", "train", "eval"):
         (folder / "work" / stage).mkdir(parents=True, exist_ok=True)
     return Scaffold(folder=str(folder), files=tuple(sorted(written)))
+
+
+def _split(config: Config, read: dict[str, Any], facts: TargetFacts) -> int:
+    """GPUs of one server of the target, by its size; those of engine.gpus where they are said."""
+    from draftsmith.api.fitting import ASSUMED_GIB
+    from draftsmith.trainers.fit import DEGREES, fewest
+
+    if config.engine.gpus:
+        return config.engine.gpus
+    found = fewest(
+        read, facts.weight_bytes, config.engine.gpu_memory_gib or ASSUMED_GIB, context=config.engine.max_model_len
+    )
+    return found.gpus if found else DEGREES[-1]
 
 
 def _head_key(target: Path) -> str:

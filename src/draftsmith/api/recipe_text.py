@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from draftsmith.api.recipe_run import ENTRY, README, RUN
+from draftsmith.api.recipe_jobs import ENTRY, PROBE
+from draftsmith.api.recipe_run import README, RUN
 from draftsmith.backends.slurm_options import PhaseOptions, SlurmOptions
 from draftsmith.backends.slurm_text import batch_script
 from draftsmith.contract.cluster import EXPIRES
@@ -18,16 +20,17 @@ from draftsmith.serving.kubernetes.options import ServingOptions
 from draftsmith.serving.kubernetes.standing import read_standing
 from draftsmith.trainers.layers import to_specforge
 from draftsmith.trainers.specforge_config import dflash_config, eagle3_config, run_config, yaml_text
+from draftsmith.trainers.specforge_lists import lists
 
 MODELS = "/models"
 HOUR = 3600
 ROWS_A_STEP = {"eagle3": 8, "dflash": 4}
-# Stage -> (phase of the site's options, GPUs: none, one node's or one, hours)
+# Stage -> (phase of the site's options, GPUs: none, -1 one node's, -2 two servers', hours)
 STAGES = {
     "prepare": ("corpus", 0, 4),
     "capture": ("capture", -1, 24),
     "train": ("train", -1, 48),
-    "eval": ("compare", 2, 12),
+    "eval": ("compare", -2, 12),
 }
 TITLES = {"prepare": "prepare-data", "capture": "capture", "train": "train", "eval": "eval"}
 
@@ -54,6 +57,8 @@ class Recipe:
     epochs: int = 6
     seed: int = 0
     block_size: int = 8
+    tp: int = 1
+    standing: dict[str, Any] | None = None
 
     @property
     def draft_config(self) -> str:
@@ -69,6 +74,7 @@ def files(recipe: Recipe, slurm: SlurmOptions, serving: ServingOptions) -> dict[
         f"run-{recipe.slug}-offline.sh": fill(RUN, recipe),
         f"deploy/{recipe.slug}-spec-canary.yaml": canary(recipe, serving),
         "slurm/train_entry.py": ENTRY,
+        "slurm/probe_states.py": PROBE,
         "README.md": fill(README, recipe),
     }
     for stage in STAGES:
@@ -115,7 +121,8 @@ def sbatch(recipe: Recipe, stage: str, site: SlurmOptions) -> str:
     phase, gpus, hours = STAGES[stage]
     place = Path(recipe.folder)
     given = site.phases.get(phase, PhaseOptions())  # type: ignore[call-overload]
-    wanted: dict[str, Any] = {"gpus": recipe.gpus if gpus < 0 else gpus, "time_limit_s": hours * HOUR}
+    asked = {-1: recipe.gpus, -2: 2 * recipe.tp if 2 * recipe.tp <= recipe.gpus else recipe.tp}.get(gpus, gpus)
+    wanted: dict[str, Any] = {"gpus": asked, "time_limit_s": hours * HOUR}
     if stage == "train":
         wanted["launcher"] = "torchrun"
     options = site.model_copy(
@@ -136,14 +143,15 @@ def sbatch(recipe: Recipe, stage: str, site: SlurmOptions) -> str:
 
 
 def canary(recipe: Recipe, options: ServingOptions) -> str:
-    """Two servers of one image on one node: without speculation, and with the draft. Nothing routes to them."""
+    """Servers of one image: what stands first, then without speculation, and with the draft. Nothing routes to them."""
     model, draft = f"{MODELS}/{recipe.slug}", f"{MODELS}/drafts/{recipe.slug}"
     spec = {"method": recipe.method, "model": draft, "num_speculative_tokens": recipe.k}
     if recipe.method == "dflash":
         spec["num_speculative_tokens"] = recipe.block_size - 1
     standing = read_standing(_deployment(recipe, options, model), options)
     items = []
-    for arm in (ArmPlan("off", None), ArmPlan("draft", spec)):
+    arms = [ArmPlan("standing", recipe.standing)] if recipe.standing else []
+    for arm in (*arms, ArmPlan("off", None), ArmPlan("draft", spec)):
         made = render_arm(standing, arm, options, f"{recipe.slug}-spec", options.node, 0)
         made.workload["metadata"]["annotations"].pop(EXPIRES)  # a file has no birthday: activeDeadlineSeconds ends it
         items += [made.workload, made.service]
@@ -152,12 +160,16 @@ def canary(recipe: Recipe, options: ServingOptions) -> str:
 
 def _deployment(recipe: Recipe, options: ServingOptions, model: str) -> dict[str, Any]:
     """The deployment that both canaries copy."""
+    split = ["--tensor-parallel-size", str(recipe.tp)] if recipe.tp > 1 else []
     container = {
         "name": "vllm",
         "image": recipe.image,
         "command": ["vllm", "serve", model],
-        "args": ["--served-model-name", recipe.slug, "--max-model-len", str(recipe.max_length * 2)],
-        "resources": {"limits": {options.gpu_resource: "1"}, "requests": {options.gpu_resource: "1"}},
+        "args": ["--served-model-name", recipe.slug, "--max-model-len", str(recipe.max_length * 2), *split],
+        "resources": {
+            "limits": {options.gpu_resource: str(recipe.tp)},
+            "requests": {options.gpu_resource: str(recipe.tp)},
+        },
         "volumeMounts": [{"name": "models", "mountPath": MODELS, "readOnly": True}],
     }
     volumes = [{"name": "models", "persistentVolumeClaim": {"claimName": recipe.claim}}]
@@ -170,6 +182,13 @@ def _deployment(recipe: Recipe, options: ServingOptions, model: str) -> dict[str
     }
 
 
+def _arms(recipe: Recipe) -> str:
+    """The arms beside the draft, as words of a shell: what stands is the baseline."""
+    if not recipe.standing:
+        return "--standing off --arm off=none"
+    return f"--standing standing --arm standing={shlex.quote(json.dumps(recipe.standing))} --arm off=none"
+
+
 def fill(text: str, recipe: Recipe) -> str:
     """A template with @name@ replaced by the recipe's values."""
     specforge = ",".join(map(str, to_specforge(recipe.layer_ids)))
@@ -178,7 +197,10 @@ def fill(text: str, recipe: Recipe) -> str:
         "layers": specforge, "engine_layers": ", ".join(map(str, recipe.layer_ids)),
         "chat_template": recipe.chat_template, "draft_config": recipe.draft_config, "gpus": str(recipe.gpus),
         "max_length": str(recipe.max_length), "k": str(recipe.k), "epochs": str(recipe.epochs),
-        "batch": str(ROWS_A_STEP[recipe.method]), "head_key": recipe.head_key,
+        "batch": str(ROWS_A_STEP[recipe.method]), "head_key": recipe.head_key, "tp": str(recipe.tp),
+        "release": lists()["release"], "arms": _arms(recipe),
+        "canaries": "what stands, without speculation, with the draft" if recipe.standing else "without speculation and with the draft",
+        "baseline": "what stands" if recipe.standing else "serving without speculation",
     }  # fmt: skip
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)

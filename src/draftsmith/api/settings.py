@@ -92,11 +92,14 @@ def sources_of(config: Config, given: Sequence[str] | str | None) -> list[str]:
     return list(given or ([config.profile] if config.profile else []))
 
 
-def require_target(config: Config) -> TargetFacts:
-    """Facts of the configured target. Raises InputError without one, or if it cannot be trained for."""
+def require_target(config: Config, *, capture: bool = True) -> TargetFacts:
+    """Facts of the configured target. Raises InputError without one, or if it cannot be trained for.
+
+    `capture` False: hidden states come from another engine than the configured one.
+    """
     if not config.target:
         raise InputError("no target is given", "give --target FOLDER, or set target in draftsmith.toml")
-    return wiring.target(config, Path(config.target).resolve())
+    return wiring.target(config, Path(config.target).resolve(), capture=capture)
 
 
 def resolve_sources(sources: list[str]) -> list[str]:

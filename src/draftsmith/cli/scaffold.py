@@ -19,12 +19,23 @@ def scaffold(
     method: Annotated[Literal["eagle3", "dflash"], typer.Option("--method", help="kind of draft")] = "eagle3",
     name: Annotated[str | None, typer.Option("--name", help="short name of the target; default: its folder's")] = None,
     chat_template: Annotated[
-        str, typer.Option("--chat-template", help="SpecForge's name of the target's chat template")
-    ] = "llama3",
+        str | None,
+        typer.Option(
+            "--chat-template", help="SpecForge's name of the target's chat template; default: by the target's own"
+        ),
+    ] = None,
+    own_template: Annotated[
+        bool, typer.Option("--own-template", help="that name is registered in a SpecForge of your own")
+    ] = False,
     draft_vocab: Annotated[
         int | None, typer.Option("--draft-vocab", help="tokens the draft knows; default: 32000, or all")
     ] = None,
-    gpus: Annotated[int, typer.Option("--gpus", help="GPUs of a node, for capture and training")] = 8,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            "--gpus", min=1, help="GPUs of a node, for capture and training; default: 8, or what the target takes"
+        ),
+    ] = None,
     image: Annotated[str, typer.Option("--image", help="image of the canaries")] = "vllm/vllm-openai:v0.24.0",
     claim: Annotated[str, typer.Option("--claim", help="volume claim with models, mounted at /models")] = "models",
     k: Annotated[int, typer.Option("--k", help="tokens the canary's draft proposes")] = 3,
@@ -34,7 +45,7 @@ def scaffold(
 ) -> None:
     """Write a recipe for SpecForge on Slurm: configurations, run script, batch scripts, canaries, README.
 
-    Everything is derived from the target's config.json. `[backend.options]` of a Slurm back end and `[serving.options]` of
+    Everything is derived from the target's config.json: layers, draft, chat template, and over how many GPUs it is split. `[backend.options]` of a Slurm back end and `[serving.options]` of
     Kubernetes are taken over where they are configured. Nothing is submitted or created.
     """
     from draftsmith import api
@@ -45,6 +56,7 @@ def scaffold(
         method=method,
         name=name,
         chat_template=chat_template,
+        own_template=own_template,
         draft_vocab=draft_vocab,
         gpus=gpus,
         image=image,

@@ -27,6 +27,7 @@ quantised.py         tensors of quantised weights, beside a weight and in its pl
 specforge.py         training through SpecForge: its data, its command, its checkpoints
 specforge_config.py  what SpecForge is told: its draft configuration (JSON) and its run configuration (YAML)
 specforge_env.py     whether an interpreter has SpecForge
+specforge_lists.py   what a release of SpecForge knows: chat templates by name, and the flags of its capture script
 speculators.py       training through the speculators library: its data format, its model, its trainer, its checkpoints
 stand_in.py          a stand-in for the target, for trainers: what of it a draft's training reads, in the plainest form
 target.py            what a target is, read from its folder: config.json, tokenizer.json and safetensors headers

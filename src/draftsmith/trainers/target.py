@@ -31,9 +31,12 @@ MOST_HEADS = 8  # prediction heads stored as further layers: more are another mo
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 
-def read_target(path: Path, known: KnownModels | None = None, *, training: bool = True) -> TargetFacts:
+def read_target(
+    path: Path, known: KnownModels | None = None, *, training: bool = True, capture: bool = True
+) -> TargetFacts:
     """The facts of the model in folder `path`. `known`: the engine's registry; None = that of a known release.
     `training` False: it is only served, so that its precision and its hidden states do not matter.
+    `capture` False: hidden states come from another engine, so that what this one hands out does not matter.
 
     Raises InputError when the folder is incomplete, of an architecture whose hidden states the engine does not hand
     out, needs code of its own, is a quantised serving copy, or has a tokenizer that is not its own.
@@ -44,7 +47,7 @@ def read_target(path: Path, known: KnownModels | None = None, *, training: bool 
     text = text_config(config)
     tensors = read_tensors(_weights(path))
     quantization = training_precision(path, config, tensors) if training else serving_precision(path, config, tensors)
-    architecture, warnings = supported(config, known or shipped(), path.name, training=training)
+    architecture, warnings = supported(config, known or shipped(), path.name, training=training and capture)
     vocab_size = _count(text, config, "vocab_size")
     tokenizer_sha256 = _check_tokenizer(path, text, config, vocab_size)
     layers = _count(text, config, "num_hidden_layers")
