@@ -100,6 +100,12 @@ CASES: dict[str, tuple[str, list[dict[str, Any]]]] = {
                  [{"asked": ["Hi, params: x"], "ids": ([1], None), "params": {"temperature": 0.7, "top_k": 20, "stop": ["it's"], "max_tokens": 99}}]),
     "vLLM 0.6": (f"INFO 11-05 10:00:00 logger.py:37] Received request r: prompt: \"It's\", params: {PARAMS}, prompt_token_ids: [1, 2], lora_request: None, prompt_adapter_request: None.\n",
                  [{"asked": ["It's"], "ids": ([1, 2], None)}]),
+    "an engine's log behind Docker": (lines({"log": f"INFO 05-05 10:00:00 [logger.py:39] Received request r: prompt: 'Hi', params: {PARAMS}, prompt_token_ids: [1], lora_request: None.\n",
+                                             "stream": "stdout", "time": ISO}), [{"asked": ["Hi"], "ids": ([1], None)}]),
+    "Ollama's stream beside its request": (lines({"request": {**BODY, "options": {"num_predict": 9}}, "response": "\n".join(json.dumps(one) for one in (
+        {"message": {"role": "assistant", "content": "Os"}, "done": False}, {"message": {"role": "assistant", "content": "lo."}, "done": True, "prompt_eval_count": 12, "eval_count": 9}))}),
+                                           [{"said": "Oslo.", "counts": (12, 9, None), "params": {"temperature": 0.2, "max_tokens": 9}}]),
+    "an adapter beside a pair": (lines({"adapter": "sql", "request": {**BODY, "extra_body": {"top_k": 5}}, "response": CHAT}), [{"adapter": "sql", "params": {"temperature": 0.2, "top_k": 5}}]),
     "vLLM's streamed outputs": ("".join(f"(APIServer pid=1) INFO 08-25 10:00:02 [logger.py:97] Generated response r {how}: output: '{said}', output_token_ids: {ids}, finish_reason: {end}\n" for how, said, ids, end in (
         ("(streaming delta)", "Os", "[1]", "None"), ("(streaming delta)", "lo", "[2]", "length"), ("(streaming complete)", "Oslo", "None", "streaming_complete"))),
                                 [{"said": "Oslo", "ids": (None, [1, 2]), "finish_reason": "length"}]),

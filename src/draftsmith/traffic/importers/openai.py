@@ -105,13 +105,15 @@ def _pair(row: Any) -> Iterator[Fields]:
     if found is None:
         raise SkipError("pair without a request")
     request, response = found
-    response = embedded(response) if isinstance(response, str) and response.lstrip()[:1] == "{" else response
+    opened = embedded(response) if isinstance(response, str) and response.lstrip()[:1] == "{" else None
+    response = response if opened is None else opened  # Ollama streams JSON lines, which are no JSON as a whole
     _check_pair(row, response)
     fields = both(request, response, parts.Lost())
     if not fields.get("completion") and not fields.get("output_token_ids") and "response" in row:
         raise SkipError("answer without text")
     fields["id"] = name_of(row.get("id") or row.get("request_id") or row.get("requestId")) or fields.get("id")
     fields["conversation"] = name_of(row.get("conversation_id") or row.get("session_id") or row.get("trace_id"))
+    fields["adapter"] = name_of(row.get("adapter") or row.get("lora_name")) or fields.get("adapter")
     fields["route"] = name_of(row.get("route") or row.get("tenant") or row.get("path"))
     yield {**fields, **_times(row, fields)}
 

@@ -250,7 +250,7 @@ OTHER_NAMES = {
 """How other APIs spell these parameters."""
 
 PARAMETERS = frozenset(CHECKS)
-GROUPS = ("parameters", "options", "textGenerationConfig", "generationConfig", "generation_config", "inferenceConfig", "sampling_params", "config",
+GROUPS = ("parameters", "options", "extra_body", "textGenerationConfig", "generationConfig", "generation_config", "inferenceConfig", "sampling_params", "config",
           "model_parameters", "modelParameters")  # fmt: skip
 """Keys under which other APIs group the parameters of a request."""
 

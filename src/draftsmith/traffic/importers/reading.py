@@ -128,6 +128,9 @@ class FileReader:
             for row in inside:
                 yield from self._convert(number, raw, row, kind, depth + 1)
             return
+        if one is None and kind == "json" and (line := _line_inside(value)) is not None:
+            yield from self._convert(number, raw, line, "text", depth)
+            return
         if one is None:
             if kind == "text":
                 yield number, Rejected("log line without a request", raw)
@@ -214,6 +217,15 @@ def _event(raw: bytes) -> bytes | None:
         payload = raw[5:].strip()
         return b"" if payload == b"[DONE]" else payload
     return b"" if raw.startswith((b"event:", b"id:", b"retry:", b":")) else None
+
+
+def _line_inside(value: dict[str, Any]) -> str | None:
+    """The line of an engine's log that a collector (Docker, Loki, CloudWatch, journald) wrapped in an object."""
+    for key in ("log", "message", "msg", "line", "textPayload", "MESSAGE"):
+        line = value.get(key)
+        if isinstance(line, str) and find("text", line.rstrip("\r\n")):
+            return line.rstrip("\r\n")
+    return None
 
 
 def _why_broken(raw: bytes) -> str:
