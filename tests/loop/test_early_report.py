@@ -24,7 +24,7 @@ def test_what_there_is_is_shown_and_what_is_missing_is_named(travelled: Travelle
     verified = json.loads(world.call_plain("verify", str(Path(found["report"]).parent), "--json", code=8).stdout)
     assert verified["ok"] is True
     said = world.call("report").stdout
-    assert "not in it, because they are not done: compare, promote" in said
+    assert "not included, because not done: compare, promote" in said
     before = world.counted()
     world.run()
     assert world.counted()["submitted", "publish"] == 1, "the report of then is not taken for the evidence of now"

@@ -20,10 +20,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def mcp(
     transport: Annotated[str, typer.Option("--transport", help="stdio, or http (streamable HTTP)")] = "stdio",
-    host: Annotated[str, typer.Option("--host", help="of http: an address of this machine's loopback")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="http: loopback address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="of http; 0 = a free one")] = 8765,
     allow_acts: Annotated[
-        bool, typer.Option("--allow-acts", help="list the tools that run, publish, roll back and tear down as well")
+        bool, typer.Option("--allow-acts", help="also offer the tools that run, publish, roll back and tear down")
     ] = False,
     target: o.Target = None,
     config: o.ConfigFile = None,
@@ -58,10 +58,10 @@ def mcp(
 def baseline(
     action: Annotated[str, typer.Argument(help="diff")],
     before: Annotated[Path, typer.Argument(help="bundle of the baseline, or the folder of a run that holds one")],
-    after: Annotated[Path, typer.Argument(help="bundle to set against it")],
+    after: Annotated[Path, typer.Argument(help="bundle to compare with the baseline")],
     json: o.Json = False,
 ) -> None:
-    """What moved beyond noise between two campaigns, by the gate's own intervals. Exit code 9 if something got worse."""
+    """Compare two campaigns: what changed by more than noise, by the gate's intervals. Exit code 9 if something got worse."""
     from draftsmith import api
     from draftsmith.contract.errors import InputError, RegressedError
 

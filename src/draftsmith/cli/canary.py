@@ -1,4 +1,4 @@
-"""Canaries in Kubernetes: planned, up, down, swept; and the patch that a promotion would be."""
+"""Commands of canaries in Kubernetes: plan, up, down, sweep; and the patch of a promotion."""
 
 from __future__ import annotations
 
@@ -29,29 +29,32 @@ class Action(StrEnum):
 
 
 def canary(
-    action: Annotated[Action, typer.Argument(help="plan and patch only show; up, down and sweep perform")],
+    action: Annotated[Action, typer.Argument(help="plan and patch only print; up, down and sweep change the cluster")],
     deployment: Annotated[
         str | None, typer.Option("--deployment", help="served Deployment; default: serving.deploy")
     ] = None,
     arm: Annotated[
-        list[str] | None, typer.Option("--arm", help="NAME=JSON (a speculative config) or NAME=none; several times")
+        list[str] | None, typer.Option("--arm", help="NAME=JSON (a speculative config) or NAME=none; can be repeated")
     ] = None,
     experiment: Annotated[
-        str, typer.Option("--experiment", help="label of everything that belongs together")
+        str, typer.Option("--experiment", help="name of the experiment; it labels all of its objects")
     ] = "canary",
     detach: Annotated[
-        bool, typer.Option("--detach", help="leave the canaries up, until down or their lifetime's end")
+        bool, typer.Option("--detach", help="leave the canaries running until `down` or the end of their lifetime")
     ] = False,
-    volumes: Annotated[bool, typer.Option("--volumes", help="down: remove the experiment's volume claim too")] = False,
+    volumes: Annotated[bool, typer.Option("--volumes", help="down: also remove the experiment's volume claim")] = False,
     understood: Annotated[
-        bool, typer.Option("--i-understand-this-uses-the-cluster", help="perform it; without it nothing is changed")
+        bool,
+        typer.Option(
+            "--i-understand-this-uses-the-cluster", help="allow changes in the cluster; without it nothing is changed"
+        ),
     ] = False,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     settings: o.Settings = None,
     json: o.Json = False,
 ) -> None:
-    """Servers for a comparison beside a standing deployment in Kubernetes, and the patch that a promotion would be."""
+    """Start servers for a comparison beside a served deployment in Kubernetes, and print the patch of a promotion."""
     from draftsmith import api
     from draftsmith.api.settings import override
 

@@ -1,4 +1,4 @@
-"""The controller: started, looked at, told."""
+"""Commands of the controller: start it, look at it, give it requests."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ def controller(
     action: Annotated[
         Action,
         typer.Argument(
-            help="run: be the controller, until Ctrl-C; status, why and log only look; pause, resume, request (a run), approve "
-            "and decline (what is proposed) tell the one at work; down ends a managed service"
+            help="run: run the controller until Ctrl-C; status, why and log only read; pause, resume, request (a run), approve "
+            "and decline (a proposal) are sent to the running controller; down stops a managed service"
         ),
     ] = Action.RUN,
     target: o.Target = None,
     profile: o.Sources = None,
-    because: Annotated[str, typer.Option("--because", help="a reason of yours, for the journal")] = "",
-    everything: Annotated[bool, typer.Option("--all", help="log: intents too")] = False,
+    because: Annotated[str, typer.Option("--because", help="reason to record in the journal")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="log: show intents too")] = False,
     understood: o.Understood = False,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     settings: o.Settings = None,
     json: o.Json = False,
 ) -> None:
-    """The service that runs the loop by itself: it watches, retrains, proves, promotes, and steps back.
+    """The controller runs the loop by itself: it watches, retrains, compares, promotes and falls back.
 
-    It follows the traffic in --profile (the recorder's folder) and the served engine, and runs the loop when traffic moved,
-    acceptance fell, or target or engine changed, and it pays. In mode `propose` (the default) it says what it would do and
-    waits for `draftsmith controller approve`; with --set controller.mode=auto it acts, within its budgets. Stop it at any
-    time: what serves stays as it is, and the next one goes on where it stopped.
+    It follows the traffic in --profile (the recorder's folder) and the served engine. It starts a run when the traffic drifted,
+    the acceptance fell, or the target or engine changed, if the run pays. In mode `propose` (the default) it proposes each act and
+    waits for `draftsmith controller approve`; with --set controller.mode=auto it acts within its budgets. You can stop it at any
+    time: the serving configuration stays as it is, and the next controller continues where this one stopped.
     """
     from draftsmith import api
 
@@ -93,7 +93,7 @@ def controller(
 
 
 def serve(config: Config, understood: bool) -> None:
-    """Be the controller until SIGINT or SIGTERM."""
+    """Run the controller until SIGINT or SIGTERM."""
     from draftsmith import api
 
     told: list[int] = []

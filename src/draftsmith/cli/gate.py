@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def compare(
     prompts_file: Annotated[Path | None, typer.Argument(help="prompts file, as for `draftsmith replay`")] = None,
-    prompts: Annotated[Path | None, typer.Option("--prompts", help="the same, as an option")] = None,
+    prompts: Annotated[Path | None, typer.Option("--prompts", help="prompts file, the same as the argument")] = None,
     arm: Annotated[
         list[str] | None,
         typer.Option(
@@ -28,43 +28,49 @@ def compare(
         ),
     ] = None,
     standing: Annotated[
-        str | None, typer.Option("--standing", help="the arm that serves now: the baseline; default: the first arm")
+        str | None, typer.Option("--standing", help="the baseline: the arm that serves now; default: the first arm")
     ] = None,
     candidate: Annotated[
-        list[str] | None, typer.Option("--candidate", help="arms on trial; default: all that are no reference")
+        list[str] | None, typer.Option("--candidate", help="candidate arms; default: all arms that are not a reference")
     ] = None,
     target: o.Target = None,
     concurrency: Annotated[
-        list[int] | None, typer.Option("--concurrency", help="operating points; the first decides")
+        list[int] | None,
+        typer.Option("--concurrency", help="requests in flight, one operating point each; the first decides"),
     ] = None,
     arrivals: Annotated[
         bool,
-        typer.Option("--arrivals", help="open loop: also a point that sends each prompt at its arrival_s"),
+        typer.Option("--arrivals", help="add an open-loop operating point that sends each prompt at its arrival_s"),
     ] = False,
     blocks: Annotated[
-        int | None, typer.Option("--blocks", help="interleaved blocks to start with; default: as configured")
+        int | None, typer.Option("--blocks", help="blocks measured before the first decision; default: as configured")
     ] = None,
     tuning: Annotated[
         Path | None,
         typer.Option(
-            "--tuning", help="prompts on which K is chosen; default: some of --prompts, which then do not decide"
+            "--tuning",
+            help="prompts used to choose K; default: some of --prompts, which then are not used for the decision",
         ),
     ] = None,
     flags: Annotated[
-        list[str] | None, typer.Option("--flags", help="NAME=further engine flags of this arm, quoted as for a shell")
+        list[str] | None,
+        typer.Option("--flags", help="NAME=additional engine flags of this arm, quoted as for a shell"),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="folder for samples, plan and verdict; an interrupted one is continued")
+        Path,
+        typer.Option(
+            "--out", "-o", help="folder for samples, plan and verdict; an interrupted comparison is continued"
+        ),
     ] = Path("comparison"),
     config: o.ConfigFile = None,
     settings: o.Settings = None,
     json: o.Json = False,
 ) -> None:
-    """Compare server configurations, commands or running servers: interleaved blocks, one baseline, a verdict with its reason.
+    """Compare server configurations, commands or running servers in interleaved blocks; the result is a verdict with its reason.
 
-    It works alone, for any engine flag. Arms are started from a target, from a whole command (`vllm serve ...`: host and
-    port are added, the server is stopped in the end), or are servers that run already. Give at least two. Report and
-    evidence bundle are left in the folder.
+    It needs no run and works for any engine flag. An arm is started from a target, started from a whole command (`vllm
+    serve ...`: host and port are added, the server is stopped at the end), or is a server that already runs. Give at least two
+    arms. The report and the evidence bundle are written to the folder.
     """
     from draftsmith import api
     from draftsmith.contract.errors import InputError
@@ -89,13 +95,13 @@ def compare(
 
 def decide(
     samples: Annotated[
-        Path, typer.Argument(help="samples.jsonl of a comparison, or its folder with plan and facts beside it")
+        Path, typer.Argument(help="samples.jsonl of a comparison, or the folder that holds it with plan and facts")
     ],
     json: o.Json = False,
 ) -> None:
-    """Decide again from recorded samples. Nothing is measured; the same samples give the same verdict, bit for bit.
+    """Decide again from recorded samples. Nothing is measured. The same samples always give the same verdict, bit for bit.
 
-    If the verdict that lies beside them is another one, it says so: samples were altered, taken away or added since.
+    If verdict.json beside them is different, the command says so: samples were changed, removed or added since.
     """
     from draftsmith import api
     from draftsmith.report.parts import ReportParts
@@ -112,7 +118,7 @@ def verify(
     ] = None,
     json: o.Json = False,
 ) -> None:
-    """Recompute a bundle's verdict from its raw samples, offline, and find every altered, missing or added file."""
+    """Recompute the verdict of a bundle from its raw samples, offline, and list every changed, missing or added file."""
     from draftsmith import api
     from draftsmith.contract.errors import EvidenceError, NoVerdictError
 

@@ -1,4 +1,4 @@
-"""Commands of the lake: publish a verified bundle, ask what is in it."""
+"""Commands of the lake: publish a verified bundle, query the lake."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def publish(
     to: Annotated[str, typer.Option("--to", help="file:///path or s3://bucket/prefix")] = "",
     strict: Annotated[bool, typer.Option("--strict", help="refuse a verdict of tier draft")] = False,
     pending: Annotated[
-        bool, typer.Option("--pending", help="send to lake.url whatever of the workspace is not there yet")
+        bool, typer.Option("--pending", help="publish every bundle of the workspace that is not in lake.url yet")
     ] = False,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     json: o.Json = False,
 ) -> None:
-    """Publish a campaign to a lake: verified first, then append-only Parquet, once, however often you ask.
+    """Publish a campaign to a lake: the bundle is verified, then appended as Parquet. Publishing it again changes nothing.
 
     What does not verify is refused. A broken upload goes on when the same command is given again. Keys and endpoint of S3
     come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL.
@@ -70,11 +70,11 @@ def _line(one: Shipment) -> str:
 
 def lake(
     action: Annotated[str, typer.Argument(help="query | questions")],
-    question: Annotated[str | None, typer.Argument(help="a ready question by name, or SQL")] = None,
+    question: Annotated[str | None, typer.Argument(help="name of a built-in question, or SQL")] = None,
     at: Annotated[str, typer.Option("--at", help="file:///path or s3://bucket/prefix")] = "",
     json: o.Json = False,
 ) -> None:
-    """Ask the lake: ten ready questions (`draftsmith lake questions` lists them), or SQL over campaigns, arms and pairs."""
+    """Query the lake: built-in questions (`draftsmith lake questions` lists them), or SQL over campaigns, arms and pairs."""
     from draftsmith import api
     from draftsmith.contract.errors import InputError
     from draftsmith.lake.questions import QUESTIONS

@@ -28,20 +28,20 @@ NO_JOBS = Jobs()
 StartPhase = Annotated[
     str | None,
     typer.Option(
-        "--start-phase", help="run again from this phase on: profile, corpus, capture, train, compare, promote, publish"
+        "--start-phase", help="repeat the run from this phase on: profile, corpus, capture, train, compare, promote, publish"
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="go on from phase to phase without asking")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask before the next phase")]
 BackendName = Annotated[
     str | None, typer.Option("--backend", help="where jobs run: local, slurm or kubernetes; default: as configured")
 ]
 Scheduler = Annotated[
     str | None,
     typer.Option(
-        "--scheduler", help="auto (looks what is here), slurm, kubernetes (or default) or slurm-on-kubernetes"
+        "--scheduler", help="auto (detect), slurm, kubernetes (or default) or slurm-on-kubernetes"
     ),
 ]
-New = Annotated[bool, typer.Option("--new", help="start a new run even if the same request has an unfinished one")]
+New = Annotated[bool, typer.Option("--new", help="start a new run even if an unfinished run has the same request")]
 
 
 def run(
@@ -50,7 +50,7 @@ def run(
     served: o.Served = None,
     method: o.Method = None,
     mode: Annotated[
-        str, typer.Option("--mode", help="oneshot: once through the loop; controller: as `draftsmith controller`")
+        str, typer.Option("--mode", help="oneshot: run the loop once; controller: the same as `draftsmith controller`")
     ] = "oneshot",
     start_phase: StartPhase = None,
     yes: Yes = False,
@@ -65,10 +65,10 @@ def run(
 ) -> None:
     """Run the whole loop: profile, corpus, capture, train, compare, promote (on a WIN only), publish.
 
-    A method that needs no training is compared without capture and training: where the profile recommends one, or --method
-    says so. Prerequisites are checked first. After each phase its gate and headline are printed, and you are asked before the next
-    one unless --yes. Stop it at any time: the same command goes on where it stopped. The standing configuration changes
-    only on a WIN at tier `verdict`.
+    If the profile recommends a method without training, or --method names one, capture and training are left out. Prerequisites
+    are checked first. After each phase the command prints its gate and headline and asks before the next phase, unless --yes is
+    given. You can stop it at any time: the same command continues where it stopped. The standing configuration changes only on a
+    WIN at tier `verdict`.
     """
     if mode == "controller":
         from draftsmith.cli.controller import serve
@@ -132,7 +132,7 @@ def _phase(name: str, help_text: str) -> Any:
         )
 
     command.__doc__ = (
-        f"{help_text}\n\nPhases before it that are not done yet are run first. `draftsmith run` goes on from here."
+        f"{help_text}\n\nEarlier phases that are not done yet are run first. `draftsmith run` continues from here."
     )
     return command
 
@@ -204,7 +204,7 @@ def rollback(
     settings: o.Settings = None,
     json: o.Json = False,
 ) -> None:
-    """Restore the standing configuration and champion from before the last promotion. The server reads it when it starts."""
+    """Restore the standing configuration and champion from before the last promotion. The server uses it from its next start."""
     from draftsmith import api
 
     settled = o.configuration(config, workspace=workspace, settings=settings)
@@ -218,7 +218,7 @@ def status(
     workspace: o.Workspace = None,
     json: o.Json = False,
 ) -> None:
-    """Show what serves, and how far a run came: what each phase found and how long it took."""
+    """Show the standing configuration and the progress of a run: the result and duration of each phase."""
     from draftsmith import api
 
     found = api.status(o.configuration(config, workspace=workspace), run_id)
@@ -242,7 +242,7 @@ def explain(
     workspace: o.Workspace = None,
     json: o.Json = False,
 ) -> None:
-    """Say in words why a run promoted, kept or stopped: every gate, guard and number behind it."""
+    """Explain why a run promoted, kept the standing configuration or stopped: every gate, guard and number."""
     from draftsmith import api
 
     settled = o.configuration(config, workspace=workspace)
@@ -260,7 +260,7 @@ def report(
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="an error unless every phase is in it and its verdict is one of tier `verdict`"),
+        typer.Option("--strict", help="exit with an error unless every phase is included and the verdict has tier `verdict`"),
     ] = False,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
@@ -279,7 +279,7 @@ def report(
         return
     found = api.report(settled, words[0] if words else None)
     missing = ", ".join(found.missing)
-    note = f"\nnot in it, because they are not done: {missing}" if missing else ""
+    note = f"\nnot included, because not done: {missing}" if missing else ""
     after = of_workspace(Path(settled.workspace).resolve())
     show(
         found.model_dump(mode="json") | {"next_levers": levers(after)},
@@ -295,14 +295,14 @@ def report(
 def teardown(
     run_id: o.RunId = None,
     purge: Annotated[
-        bool, typer.Option("--purge", help="also delete prompts, rows and hidden states of the run")
+        bool, typer.Option("--purge", help="also delete the prompts, rows and hidden states of the run")
     ] = False,
     understood: o.Understood = False,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     json: o.Json = False,
 ) -> None:
-    """Stop everything that a run started and that still lives. Evidence and drafts stay."""
+    """Stop all processes and jobs of a run that are still alive. Evidence and drafts are kept."""
     from draftsmith import api
 
     settled = o.configuration(config, workspace=workspace)

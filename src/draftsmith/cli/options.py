@@ -27,7 +27,7 @@ ConfigFile = Annotated[
 Target = Annotated[str | None, typer.Option("--target", "-t", help="folder of the served model (Hugging Face style)")]
 Sources = Annotated[
     list[str] | None,
-    typer.Option("--profile", "-p", help="access log: file, folder, glob or URL; may be given several times"),
+    typer.Option("--profile", "-p", help="access log: file, folder, glob or URL; can be repeated"),
 ]
 Workspace = Annotated[str | None, typer.Option("--workspace", "-w", help="folder for runs; default: .draftsmith")]
 Settings = Annotated[
@@ -45,14 +45,15 @@ Method = Annotated[
 Served = Annotated[
     str | None,
     typer.Option(
-        "--served", help="name of what serves now: its Deployment where a kubeconfig is here; as serving.deploy"
+        "--served",
+        help="name of the served deployment (a Kubernetes Deployment if there is a kubeconfig); sets serving.deploy",
     ),
 ]
 Understood = Annotated[
     bool,
     typer.Option(
         "--i-understand-this-uses-the-cluster",
-        help="act on the cluster: submit, cancel, patch; without it nothing is done there",
+        help="allow changes in the cluster: submit, cancel, patch; without it the cluster is only read",
     ),
 ]
 RunId = Annotated[str | None, typer.Argument(help="run id; default: the newest run")]

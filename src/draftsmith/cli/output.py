@@ -1,4 +1,4 @@
-"""How commands speak: text for people, one JSON value on standard output for scripts."""
+"""Output of commands: text for people, one JSON value on standard output for scripts."""
 
 from __future__ import annotations
 

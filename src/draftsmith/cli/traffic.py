@@ -17,24 +17,28 @@ from draftsmith.contract.errors import InputError
 
 def profile(
     sources: Annotated[list[str] | None, typer.Argument(help="access logs: files, folders, globs, URLs or -")] = None,
-    given: Annotated[list[str] | None, typer.Option("--in", help="the same as an option")] = None,
+    given: Annotated[list[str] | None, typer.Option("--in", help="access log, the same as the argument")] = None,
     tokenizer: Annotated[
         Path | None, typer.Option("--tokenizer", help="tokenizer.json or its folder; default: the target's")
     ] = None,
     target: o.Target = None,
-    format: Annotated[str | None, typer.Option("--format", help="name of the format; default: recognised")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="name of the format; default: detected")] = None,
     map: Map = None,
     exact: Annotated[
-        bool | None, typer.Option("--exact/--estimate", help="count every token, or sample large logs")
+        bool | None,
+        typer.Option(
+            "--exact/--estimate", help="tokenise every text, or estimate from a sample; default: by the size of the log"
+        ),
     ] = None,
     aa_shapes: Annotated[
         str | None,
         typer.Option(
-            "--aa-shapes", help="no traffic: bench shapes ISL:OSL,...; without a value 1k, 10k and 100k input"
+            "--aa-shapes",
+            help="bench shapes ISL:OSL,... instead of traffic; without a value: 1k, 10k and 100k input tokens",
         ),
     ] = None,
-    rejects: Annotated[Path | None, typer.Option("--rejects", help="write lines that could not be used here")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="where the profile goes")] = Path("workload-profile.json"),
+    rejects: Annotated[Path | None, typer.Option("--rejects", help="file for the lines that could not be used")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="output file")] = Path("workload-profile.json"),
     config: o.ConfigFile = None,
     json: o.Json = False,
 ) -> None:
@@ -83,17 +87,19 @@ def replay(
         Path, typer.Argument(help="JSON lines: id, messages (or prompt_token_ids), params, max_tokens, arrival_s")
     ],
     endpoint: Annotated[str, typer.Option("--endpoint", "-e", help="URL of an OpenAI-compatible server")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="access log to write; an existing one is continued")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="access log to write; an existing log is continued")] = Path(
         "access.jsonl"
     ),
-    model: Annotated[str | None, typer.Option("--model", help="served model; default: the first one listed")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="name of the served model; default: the first model of the server")
+    ] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", help="requests in flight")] = 8,
-    arrivals: Annotated[
-        bool, typer.Option("--arrivals", help="send at the recorded arrival_s instead (open loop)")
-    ] = False,
-    speed: Annotated[float, typer.Option("--speed", help="with --arrivals: how much faster than recorded")] = 1.0,
-    limit: Annotated[int | None, typer.Option("--limit", help="at most so many prompts")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="limit where the prompt has none")] = None,
+    arrivals: Annotated[bool, typer.Option("--arrivals", help="send each prompt at its arrival_s (open loop)")] = False,
+    speed: Annotated[
+        float, typer.Option("--speed", help="with --arrivals: speed-up of the arrival times (2 = twice as fast)")
+    ] = 1.0,
+    limit: Annotated[int | None, typer.Option("--limit", help="maximum number of prompts")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="max_tokens for prompts without one")] = None,
     api_key_env: Annotated[
         str | None, typer.Option("--api-key-env", help="environment variable that holds the API key")
     ] = None,
@@ -131,11 +137,11 @@ def replay(
 
 
 def drift(
-    before: Annotated[Path, typer.Argument(help="workload-profile.json of then")],
-    after: Annotated[Path, typer.Argument(help="workload-profile.json of now")],
+    before: Annotated[Path, typer.Argument(help="earlier workload-profile.json")],
+    after: Annotated[Path, typer.Argument(help="later workload-profile.json")],
     json: o.Json = False,
 ) -> None:
-    """Say whether traffic moved between two profiles, what moved, and how far beyond the noise of the same traffic.
+    """Report drift between two profiles: what changed, and by how much more than the noise of unchanged traffic.
 
     Exit code 1 if it drifted, 0 if not or if the profiles cannot tell.
     """
@@ -150,24 +156,26 @@ def drift(
 
 
 def mix(
-    profile: Annotated[Path, typer.Argument(help="workload-profile.json of traffic whose text you may not have")],
+    profile: Annotated[Path, typer.Argument(help="workload-profile.json of traffic whose text is not available")],
     public: Annotated[
-        list[str], typer.Option("--public", help="NAME=SOURCE: a set of public requests, in any known format; several")
+        list[str],
+        typer.Option("--public", help="NAME=SOURCE: a set of public requests in any known format; can be repeated"),
     ],
     target: o.Target = None,
     tokenizer: Annotated[
         Path | None, typer.Option("--tokenizer", help="tokenizer.json or its folder; default: the target's")
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option("--prompts", help="also draw prompts by these weights into this file, for `replay`")
+        Path | None,
+        typer.Option("--prompts", help="also write prompts drawn with these weights to this file, for `replay`"),
     ] = None,
-    rows: Annotated[int, typer.Option("--rows", min=1, help="with --prompts: how many")] = 1000,
-    seed: Annotated[int, typer.Option("--seed", help="other prompts are drawn for another seed")] = 0,
-    out: Annotated[Path, typer.Option("--out", "-o", help="where the plan goes")] = Path("public-mix.json"),
+    rows: Annotated[int, typer.Option("--rows", min=1, help="with --prompts: number of prompts")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", help="seed of the random draw")] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="output file")] = Path("public-mix.json"),
     config: o.ConfigFile = None,
     json: o.Json = False,
 ) -> None:
-    """Plan a corpus for traffic without text: weights over public sets that come closest to its lengths and classes.
+    """Plan a corpus for traffic without text: weights of public sets whose mix is closest to its lengths and classes.
 
     The answers of public sets are not the target's: draw prompts, let the target answer them with `draftsmith replay`, and
     give that log to `draftsmith run`.

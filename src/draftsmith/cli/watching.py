@@ -13,16 +13,16 @@ from draftsmith.cli.output import say, show
 
 Workspaces = Annotated[
     list[str] | None,
-    typer.Option(
-        "--workspace", "-w", help="folder of runs and controller, one a served model; may be given several times"
-    ),
+    typer.Option("--workspace", "-w", help="workspace of a served model; can be repeated"),
 ]
 
 
 def metrics(
     listen: Annotated[
         str | None,
-        typer.Option("--listen", help="serve them at HOST:PORT/metrics until Ctrl-C, such as 127.0.0.1:9464"),
+        typer.Option(
+            "--listen", help="serve the metrics at HOST:PORT/metrics until Ctrl-C, for example 127.0.0.1:9464"
+        ),
     ] = None,
     workspace: Workspaces = None,
     config: o.ConfigFile = None,
@@ -51,13 +51,13 @@ def metrics(
 
 def web(
     listen: Annotated[
-        str, typer.Option("--listen", help="HOST:PORT; the default can be reached from this machine only")
+        str, typer.Option("--listen", help="HOST:PORT to listen on; the default is reachable from this machine only")
     ] = "127.0.0.1:8642",
     token_file: Annotated[
         Path | None,
         typer.Option(
             "--token-file",
-            help="file (mode 600) with the token that lets an operator act; without it the page only shows",
+            help="file (mode 600) with the token for operators' acts; without it the page is read-only",
         ),
     ] = None,
     workspace: Workspaces = None,
@@ -96,10 +96,8 @@ def web(
 
 
 def top(
-    every: Annotated[float, typer.Option("--every", help="seconds between two looks", min=0.1)] = 2.0,
-    once: Annotated[
-        bool, typer.Option("--once", help="print the screen once; so it is where there is no terminal")
-    ] = False,
+    every: Annotated[float, typer.Option("--every", help="seconds between two updates", min=0.1)] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="print the screen once; the default without a terminal")] = False,
     workspace: Workspaces = None,
     config: o.ConfigFile = None,
     json: o.Json = False,
