@@ -46,8 +46,8 @@ def parse_arms(
         raise InputError("a comparison needs two arms or more, with different names", "give --arm twice")
     extra = {name: tuple(shlex.split(text)) for name, _, text in (item.partition("=") for item in flags)}
     baseline = standing or names[0]
-    for option, asked in (("--flags", list(extra)), ("--standing", [baseline]), ("--candidate", candidates or [])):
-        strangers = [name for name in asked if name not in names]
+    for option, named in (("--flags", list(extra)), ("--standing", [baseline]), ("--candidate", candidates or [])):
+        strangers = [name for name in named if name not in names]
         if strangers:
             raise InputError(f"{option} names no arm: {', '.join(strangers)}", "use the name given with --arm")
     found: list[Arm] = []

@@ -32,8 +32,8 @@ class Correlated(Frozen):
         lines = [f"rigor    {self.rigor}"]
         for row in self.counters.rows:
             shares = {"DRAM": row.dram_active, "tensor": row.tensor_active, "SM": row.sm_active}
-            told = ", ".join(f"{name} active {share:.1%}" for name, share in shares.items() if share is not None)
-            lines.append(f"  {row.arm} at {row.point}: {told or 'no readings'} ({row.samples} readings)")
+            shares_text = ", ".join(f"{name} active {share:.1%}" for name, share in shares.items() if share is not None)
+            lines.append(f"  {row.arm} at {row.point}: {shares_text or 'no readings'} ({row.samples} readings)")
         lines += [f"  not raised: {reason}" for reason in self.counters.lacking]
         return "\n".join(lines)
 

@@ -67,15 +67,15 @@ class _Phases(Quiet):
 
 def body(job: Job[ChildRequest]) -> ChildResult:
     """Carry out the run, as far as the request says."""
-    asked, console = job.plan, _Phases(job)
+    child_request, console = job.plan, _Phases(job)
 
     def carried(stop_after: str | None) -> RunView:
         request = RunRequest(
-            config=asked.config,
-            sources=asked.sources,
+            config=child_request.config,
+            sources=child_request.sources,
             stop_after=stop_after,
             mode="controller",
-            allow_cluster=asked.allow_cluster,
+            allow_cluster=child_request.allow_cluster,
         )
         found = carry_out(request, console)
         if isinstance(found, DryRun):
@@ -86,9 +86,9 @@ def body(job: Job[ChildRequest]) -> ChildResult:
         return found
 
     view = carried("compare")
-    if asked.to == "end" or not would_promote(view.verdict):
+    if child_request.to == "end" or not would_promote(view.verdict):
         view = carried(None)
-    return told(asked.config, view)
+    return told(child_request.config, view)
 
 
 def would_promote(verdict: VerdictView | None) -> bool:

@@ -139,10 +139,10 @@ def control(
     journal = Journal(private_dir(_workspace(config)), clock)
     with journal.alone():
         hands = hands_of(config, sources, journal, allow_cluster=allow_cluster, clock=clock or SystemClock())
-        told = len(journal.events())
+        shown = len(journal.events())
 
         def step() -> Act:
-            nonlocal told
+            nonlocal shown
             try:
                 act: Act = tick(journal, config.controller, hands)
             except OSError as error:  # of the journal: a full disk. Nothing was done, for intents come first
@@ -150,9 +150,9 @@ def control(
                 console.note(f"stuck: {why}")
                 return Wait(state="stuck", about="journal", why=why)
             found = journal.events()
-            for line in story_of(found[told:]):
+            for line in story_of(found[shown:]):
                 console.note(line)
-            told = len(found)
+            shown = len(found)
             return act
 
         journal.append("started", f"a controller began, in mode {config.controller.mode}", mode=config.controller.mode)

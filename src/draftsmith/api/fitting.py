@@ -28,17 +28,17 @@ class Room:
 
 def room(config: Config) -> Room | None:
     """The GPUs that servers of this configuration get; None where they run on a CPU, or nobody can tell."""
-    said = config.engine.gpu_memory_gib
+    configured = config.engine.gpu_memory_gib
     if config.backend.kind != "local":
         if not wiring.environment_of_jobs(config) and _device(config) == "cpu":
             return None
-        return Room(said or ASSUMED_GIB, arithmetic.NODE, said is not None)
+        return Room(configured or ASSUMED_GIB, arithmetic.NODE, configured is not None)
     if _device(config) != "cuda":
         return None
     sizes = gpu.sizes_gib()
-    if not sizes and said is None:
+    if not sizes and configured is None:
         return None
-    return Room(said or min(sizes), len(sizes) or len(hardware.gpu_names()) or 1, True)
+    return Room(configured or min(sizes), len(sizes) or len(hardware.gpu_names()) or 1, True)
 
 
 def fit_of(config: Config, folder: Path, weight_bytes: int, here: Room, residents: int = 1) -> Fit:

@@ -28,16 +28,16 @@ def place_jobs(config: Config, backend: str | None, scheduler: str | None) -> tu
     return config, choice
 
 
-def backend_words(said: BackendConfig, choice: Choice) -> dict[str, Any] | None:
+def backend_words(configured: BackendConfig, choice: Choice) -> dict[str, Any] | None:
     """The back end as a part of the request; None if it is the one that was settled.
 
     A place that was looked for is no part of the request: what is found may change from one day to the next, and a run
     goes on where its jobs are.
     """
-    if choice.asked == (choice.kind, choice.scheduler):
+    if choice.requested == (choice.kind, choice.scheduler):
         return None
-    kind, scheduler = choice.asked
-    return said.model_dump(mode="json", exclude_defaults=True) | {"kind": kind, "scheduler": scheduler}
+    kind, scheduler = choice.requested
+    return configured.model_dump(mode="json", exclude_defaults=True) | {"kind": kind, "scheduler": scheduler}
 
 
 def place_of(run: Run, choice: Choice) -> Choice:

@@ -67,10 +67,10 @@ def require_synthetic(config: Config, profile: WorkloadProfile) -> None:
         for row in profile.expected_acceptance
         if row.tokens_per_step
     ]
-    said = f"by replay of the log: {', '.join(replayed)}; " if replayed else ""
+    source = f"by replay of the log: {', '.join(replayed)}; " if replayed else ""
     raise PrerequisiteError(
         f"{engine.title} {found.version} on {found.device} cannot accept drafts at a chosen rate, so no break-even can be measured "
-        f"before a draft is trained. What can be said: {said}a draft with K tokens never gives more than K + 1 a step",
+        f"before a draft is trained. What can be said: {source}a draft with K tokens never gives more than K + 1 a step",
         "use vLLM 0.24 or newer on a GPU (0.32 on CPU), or measure n-gram itself: draftsmith compare --arm ngram=...",
     )
 

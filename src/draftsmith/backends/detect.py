@@ -51,7 +51,7 @@ class Choice:
     scheduler: Scheduler
     why: str
     seen: tuple[str, ...] = ()
-    asked: tuple[str, str] = ("auto", "auto")
+    requested: tuple[str, str] = ("auto", "auto")
 
 
 def choose(
@@ -67,30 +67,33 @@ def choose(
     _check(scheduler, get_args(Scheduler), "--scheduler")
     if backend is None and scheduler == "auto":
         return detect(facts())
-    kind, asked = backend or configured[0], scheduler or (configured[1] if backend in (None, configured[0]) else "auto")
-    if asked != "auto":
+    kind, wanted = (
+        backend or configured[0],
+        scheduler or (configured[1] if backend in (None, configured[0]) else "auto"),
+    )
+    if wanted != "auto":
         if backend is None and scheduler is not None:
-            kind = _REACHED[asked]
-        if _REACHED[asked] != kind:
+            kind = _REACHED[wanted]
+        if _REACHED[wanted] != kind:
             raise ConfigError(
-                f"scheduler {asked!r} is reached through the back end {_REACHED[asked]!r}, not {kind!r}",
+                f"scheduler {wanted!r} is reached through the back end {_REACHED[wanted]!r}, not {kind!r}",
                 "leave one of the two out",
             )
-        return Choice(_REACHED[asked], _word(asked), "as asked", asked=(_REACHED[asked], asked))
+        return Choice(_REACHED[wanted], _word(wanted), "as asked", requested=(_REACHED[wanted], wanted))
     if kind == "kubernetes":
         return _on_kubernetes(facts())
     if kind == "slurm":
-        return Choice("slurm", "slurm", "as asked", asked=("slurm", "slurm"))
-    return Choice("local", "auto", "as asked", asked=("local", "auto"))
+        return Choice("slurm", "slurm", "as asked", requested=("slurm", "slurm"))
+    return Choice("local", "auto", "as asked", requested=("local", "auto"))
 
 
 def _on_kubernetes(seen: Facts) -> Choice:
     """A cluster was asked for, and nobody said who places its pods."""
-    asked = ("kubernetes", "auto")
+    scheduler = ("kubernetes", "auto")
     if _is_bridged(seen):
-        return Choice("kubernetes", "slurm-on-kubernetes", _bridge(seen), _described(seen), asked)
+        return Choice("kubernetes", "slurm-on-kubernetes", _bridge(seen), _described(seen), scheduler)
     why = "who places its pods could not be found out" if seen.bridge_says else "no sign of Slurm as its scheduler"
-    return Choice("kubernetes", "kubernetes", f"as asked; {why}", _described(seen), asked)
+    return Choice("kubernetes", "kubernetes", f"as asked; {why}", _described(seen), scheduler)
 
 
 def detect(seen: Facts) -> Choice:
@@ -161,15 +164,15 @@ def _described(seen: Facts) -> tuple[str, ...]:
     if len(seen.slurm_missing) == len(NEEDED):
         slurm = "not installed"
     kubernetes = "inside a pod" if seen.in_pod else seen.kubeconfig or "no kubeconfig, not inside a pod"
-    told = (f"Slurm: {slurm}", f"Kubernetes: {kubernetes}")
+    reasons = (f"Slurm: {slurm}", f"Kubernetes: {kubernetes}")
     if not (seen.in_pod or seen.kubeconfig):
-        return told
+        return reasons
     if seen.bridge_says:
         return (
-            *told,
+            *reasons,
             f"slurm-bridge: cannot tell ({seen.bridge_says}); --scheduler slurm-on-kubernetes says it is there",
         )
-    return (*told, f"slurm-bridge: {', '.join(seen.bridge) or 'no sign of it'}")
+    return (*reasons, f"slurm-bridge: {', '.join(seen.bridge) or 'no sign of it'}")
 
 
 def _check(word: str | None, known: tuple[str, ...], option: str) -> None:

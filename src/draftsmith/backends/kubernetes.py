@@ -137,8 +137,8 @@ class KubernetesBackend:
         namespace = self._options.namespace
         try:
             jobs = {job["metadata"]["uid"]: job for job in self._api.list(JOBS, namespace, OURS).items}
-            asked = any(not (job.get("status") or {}).get("ready") for job in jobs.values())
-            pods = {_owner(pod): pod for pod in self._api.list(PODS, namespace, OURS).items} if asked else {}
+            unready = any(not (job.get("status") or {}).get("ready") for job in jobs.values())
+            pods = {_owner(pod): pod for pod in self._api.list(PODS, namespace, OURS).items} if unready else {}
         except ApiError as error:
             self._failure = explain(error, "look at the jobs").message
             self._pause_s = min(self._pause_s * 2, self._options.poll_max_s)

@@ -135,10 +135,14 @@ class SlurmBackend:
                 job_id, name = split_handle(handle)
                 mine = rows.get(job_id, [])
                 if any(row.state in LIVE_STATES for row in mine):
-                    told = combine(mine)
-                    if told.state == "PENDING" and self._options.quiet_nodes and (note := self._notes.read(name)):
+                    meaning_now = combine(mine)
+                    if (
+                        meaning_now.state == "PENDING"
+                        and self._options.quiet_nodes
+                        and (note := self._notes.read(name))
+                    ):
                         self._give_back(note.spec)  # requeued: it may wait for the very node that it drained
-                    found[handle] = JobStatus(state=told.state, detail=told.detail)
+                    found[handle] = JobStatus(state=meaning_now.state, detail=meaning_now.detail)
                     self._gone_since.pop(handle, None)
                 else:
                     gone.append((handle, job_id, self._notes.read(name)))
@@ -259,6 +263,8 @@ def _ours(rows: Rows, name: str) -> list[str]:
 
 def _evidence(note: JobNote, folder: Path, index: int, rows: Sequence[Row], settled: bool) -> Evidence:
     mine = [row for row in rows if row.task in {"", str(index)}]
-    told = combine(mine) if mine else None
+    meaning_now = combine(mine) if mine else None
     code = next((row.exit_code for row in mine if row.exit_code is not None), None)
-    return Evidence(read_result(folder), told, noted_exit(folder) if code is None else code, note.cancelled, settled)
+    return Evidence(
+        read_result(folder), meaning_now, noted_exit(folder) if code is None else code, note.cancelled, settled
+    )

@@ -61,9 +61,9 @@ def check_nodes(nodes: Sequence[Node], spec: JobSpec, options: SlurmOptions) -> 
         )
 
 
-def _partition(nodes: Sequence[Node], asked: str | None) -> tuple[str, list[Node]]:
+def _partition(nodes: Sequence[Node], named: str | None) -> tuple[str, list[Node]]:
     """The partition a job goes to, and its nodes. Raises PrerequisiteError if it is not there or not up."""
-    name = asked or next((node.partition for node in nodes if node.default), None)
+    name = named or next((node.partition for node in nodes if node.default), None)
     if name is None:
         raise PrerequisiteError("the cluster has no default partition", "set backend.options.partition")
     inside = [node for node in nodes if node.partition == name]

@@ -135,12 +135,14 @@ class SlurmCommands:
 def refusal(program: str, stderr: str) -> DraftsmithError:
     """The error for what a command printed. Unrecognised text becomes a BackendError that repeats its last line."""
     lines = [line.strip() for line in stderr.split("\n") if line.strip()]
-    said = lines[-1] if lines else "nothing"
+    last_line = lines[-1] if lines else "nothing"
     if re.search(_AWAY, stderr.lower()):
         return AwayError(
-            f"{program}: the Slurm controller does not answer ({said})", "run again when scontrol ping answers"
+            f"{program}: the Slurm controller does not answer ({last_line})", "run again when scontrol ping answers"
         )
     for pattern, meaning, next_step, kind in _REFUSALS:
         if re.search(pattern, stderr.lower()):
-            return kind(f"{program}: {meaning} ({said})", next_step)
-    return BackendError(f"{program} failed: {said}", "see whether the cluster answers (scontrol ping), then run again")
+            return kind(f"{program}: {meaning} ({last_line})", next_step)
+    return BackendError(
+        f"{program} failed: {last_line}", "see whether the cluster answers (scontrol ping), then run again"
+    )

@@ -135,10 +135,10 @@ def parse_sinfo(text: str) -> list[Node]:
     for line in text.split("\n"):
         if line.strip():
             partition, up, limit, state, cpus, memory, gres, name, *rest = line.strip().split("|")
-            told = frozenset(filter(None, rest[0].split(","))) if rest and rest[0] != "(null)" else frozenset()
+            features = frozenset(filter(None, rest[0].split(","))) if rest and rest[0] != "(null)" else frozenset()
             size = (_number(cpus), _number(memory), count_gpus(gres))
             about = (partition.rstrip("*"), partition.endswith("*"), up == "up", parse_limit(limit))
-            nodes.append(Node(name, *about, state, *size, gres, told))
+            nodes.append(Node(name, *about, state, *size, gres, features))
     return nodes
 
 
@@ -187,10 +187,10 @@ def combine(rows: Iterable[Row]) -> Meaning:
 
 
 def _explained(row: Row) -> Meaning:
-    told = meaning(row.state)
+    state = meaning(row.state)
     if row.state == "PENDING" and row.reason not in {"", "None"}:
         return Meaning("PENDING", f"waits: {row.reason}")
-    return told
+    return state
 
 
 def _number(text: str) -> int:

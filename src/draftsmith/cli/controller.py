@@ -96,13 +96,13 @@ def serve(config: Config, understood: bool) -> None:
     """Run the controller until SIGINT or SIGTERM."""
     from draftsmith import api
 
-    told: list[int] = []
+    signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _frame: told.append(number))
+        signal.signal(number, lambda number, _frame: signals.append(number))
     say(
         f"controller in {config.workspace}: a look every {config.controller.every_s:g} s, mode {config.controller.mode}"
     )
-    view = api.control(config, console=RunConsole(ask=False), allow_cluster=understood, stopped=lambda: bool(told))
+    view = api.control(config, console=RunConsole(ask=False), allow_cluster=understood, stopped=lambda: bool(signals))
     show(view, _status(view))
 
 

@@ -67,8 +67,8 @@ def ask_prometheus(url: str, start: float, end: float, host: str | None = None) 
         place = start
         while place < end:
             upto = min(end, place + CHUNK_S)
-            asked = {"query": f"{chosen}[{math.ceil(upto - place)}s]", "time": f"{upto:.3f}"}
-            for series in _answer(client, url, asked):
+            query = {"query": f"{chosen}[{math.ceil(upto - place)}s]", "time": f"{upto:.3f}"}
+            for series in _answer(client, url, query):
                 labels = series.get("metric", {})
                 found += [
                     _sample(float(at), labels, labels["__name__"], float(value))
@@ -84,15 +84,15 @@ def ask_prometheus(url: str, start: float, end: float, host: str | None = None) 
     return sorted(set(found))
 
 
-def _answer(client: Any, url: str, asked: Mapping[str, str]) -> list[dict[str, Any]]:
+def _answer(client: Any, url: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
     import httpx
 
     try:
-        answer = client.get(f"{url.rstrip('/')}/api/v1/query", params=asked)
+        answer = client.get(f"{url.rstrip('/')}/api/v1/query", params=query)
         if len(answer.content) > MOST_BYTES:
             raise BackendError("Prometheus answered with more than 256 MiB", "name the node with --host")
-        told = answer.json()
-        result: list[dict[str, Any]] = told["data"]["result"]
+        answer_json = answer.json()
+        result: list[dict[str, Any]] = answer_json["data"]["result"]
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
         raise BackendError(
             f"Prometheus could not be asked ({type(error).__name__})",

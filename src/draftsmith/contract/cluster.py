@@ -209,28 +209,30 @@ RBAC_HINT = "apply deploy/kubernetes, or have the permission granted; docs/kuber
 
 def explain(error: ApiError, doing: str) -> DraftsmithError:
     """The error for a refusal of the API server. `doing` is a phrase such as `create the canary`."""
-    said = f"cannot {doing}: {error.message}" if error.message else f"cannot {doing}"
+    sentence = f"cannot {doing}: {error.message}" if error.message else f"cannot {doing}"
     text = error.message.lower()
     if error.reason == "NoConfiguration":
         return PrerequisiteError(error.message, "give a kubeconfig, or run in a pod with a service account")
     if error.status == 0:
-        return BackendError(said, "see whether the API server answers (kubectl get --raw /readyz), then run again")
+        return BackendError(sentence, "see whether the API server answers (kubectl get --raw /readyz), then run again")
     if error.status == 401:
-        return PrerequisiteError(said or "not logged in", "renew the credentials of the kubeconfig")
+        return PrerequisiteError(sentence or "not logged in", "renew the credentials of the kubeconfig")
     if error.status == 403 and "quota" in text:
-        return PrerequisiteError(said, "wait for other work to end, lower what is asked for, or have the quota raised")
+        return PrerequisiteError(
+            sentence, "wait for other work to end, lower what is asked for, or have the quota raised"
+        )
     if error.status == 403 and "podsecurity" in text:
-        return PrerequisiteError(said, "use a namespace whose Pod Security Standard allows it; docs/kubernetes.md")
+        return PrerequisiteError(sentence, "use a namespace whose Pod Security Standard allows it; docs/kubernetes.md")
     if "admissionpolicy" in text or "admission webhook" in text:
-        return PrerequisiteError(said, "a rule of this cluster refuses it now: ask who keeps it, and run again")
+        return PrerequisiteError(sentence, "a rule of this cluster refuses it now: ask who keeps it, and run again")
     if error.status == 403 and "priorityclass" in text:
-        return PrerequisiteError(said, "apply deploy/kubernetes/base, or name another one in priority_class")
+        return PrerequisiteError(sentence, "apply deploy/kubernetes/base, or name another one in priority_class")
     if error.status == 403:
-        return PrerequisiteError(said, RBAC_HINT)
+        return PrerequisiteError(sentence, RBAC_HINT)
     if error.status == 404:
-        return InputError(said, "correct the name or the namespace")
+        return InputError(sentence, "correct the name or the namespace")
     if error.status in (400, 422):
-        return InputError(said, "correct what the message names")
+        return InputError(sentence, "correct what the message names")
     if error.status == 409:
-        return BackendError(said, "somebody else changed it at the same time; run again")
-    return BackendError(said, "run again later; finished work is kept")
+        return BackendError(sentence, "somebody else changed it at the same time; run again")
+    return BackendError(sentence, "run again later; finished work is kept")

@@ -48,8 +48,8 @@ def view(pod: dict[str, Any]) -> PodView:
     disrupted = conditions.get("DisruptionTarget", {})
     if status.get("reason") in TAKEN_AWAY or disrupted.get("status") == "True":
         words = (status.get("reason") or disrupted.get("reason"), status.get("message") or disrupted.get("message"))
-        said = ": ".join(dict.fromkeys(word for word in words if word))
-        return PodView("evicted", f"taken away by the cluster: {said}".rstrip(": "), restarts=restarts)
+        sentence = ": ".join(dict.fromkeys(word for word in words if word))
+        return PodView("evicted", f"taken away by the cluster: {sentence}".rstrip(": "), restarts=restarts)
     for container in containers:
         state = container.get("state") or {}
         if "terminated" in state:
@@ -59,8 +59,8 @@ def view(pod: dict[str, Any]) -> PodView:
         if waiting.get("reason") == "CrashLoopBackOff" and last:
             return _ended(last, restarts)
         if waiting.get("reason") in STUCK:
-            said = f" ({waiting['message']})" if waiting.get("message") else ""
-            return PodView("stuck", f"{STUCK[waiting['reason']]}{said}", restarts=restarts)
+            sentence = f" ({waiting['message']})" if waiting.get("message") else ""
+            return PodView("stuck", f"{STUCK[waiting['reason']]}{sentence}", restarts=restarts)
     if status.get("phase") in ("Failed", "Succeeded"):
         return PodView("ended", f"ended: {status.get('reason') or status['phase']}", restarts=restarts)
     if conditions.get("Ready", {}).get("status") == "True":

@@ -42,8 +42,8 @@ class Speculation(Frozen):
     @property
     def config(self) -> dict[str, Any]:
         """The speculative config again."""
-        said = {METHOD: self.method, DRAFT: self.draft, K: self.k}
-        return {key: value for key, value in said.items() if value is not None} | self.rest
+        keys = {METHOD: self.method, DRAFT: self.draft, K: self.k}
+        return {key: value for key, value in keys.items() if value is not None} | self.rest
 
 
 class _Words(Frozen):

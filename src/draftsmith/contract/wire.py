@@ -218,17 +218,17 @@ def spec_stats(event: dict[str, Any]) -> SpecStats | None:
     return _request_stats(details)
 
 
-def _request_stats(said: dict[str, Any]) -> SpecStats | None:
-    drafts = _count(said.get("spec_verify_ct"))
+def _request_stats(reported: dict[str, Any]) -> SpecStats | None:
+    drafts = _count(reported.get("spec_verify_ct"))
     if drafts is None:
         return None
-    accepted = _count(said.get("spec_num_correct_drafts"))
+    accepted = _count(reported.get("spec_num_correct_drafts"))
     if accepted is None:  # the histogram's place is how many drafts of a call were right
-        histogram = said.get("spec_correct_drafts_histogram")
+        histogram = reported.get("spec_correct_drafts_histogram")
         counts = [_count(n) or 0 for n in histogram] if isinstance(histogram, list) else []
         accepted = sum(place * n for place, n in enumerate(counts))
     return SpecStats(
-        drafts=drafts, draft_tokens=_count(said.get("spec_num_proposed_drafts")) or 0, accepted_tokens=accepted
+        drafts=drafts, draft_tokens=_count(reported.get("spec_num_proposed_drafts")) or 0, accepted_tokens=accepted
     )
 
 

@@ -142,13 +142,13 @@ class WorldHands:
             raise RefusedError("there is no run to promote", "see `draftsmith controller log`")
         result = self.jobs.finish(memory.run.traffic)
         self.jobs.forget(self.jobs.folder_of(memory.run.traffic))
-        told = result.outputs
-        if told.get("promoted"):
+        outputs = result.outputs
+        if outputs.get("promoted"):
             self.traffic.learned()
         self._identity = None
         target, engine = self._identities()
         kept = ("promoted", "headline", "config", "acceptance_length")
-        return {name: told.get(name) for name in kept} | {"target_sha256": target, "engine": engine}
+        return {name: outputs.get(name) for name in kept} | {"target_sha256": target, "engine": engine}
 
     def tell(self, event: c.ControlEvent, memory: c.Memory) -> None:
         """See tick.Hands."""

@@ -122,8 +122,8 @@ class RunJobs:
 
     def _submit(self, folder: Path, to: To, attempt: int) -> None:
         workdir = private_dir(self._workdir(folder, to, attempt))
-        asked = ChildRequest.model_validate(read_json(folder / "request.json"))
-        request = write_json(workdir / "request.json", asked.model_copy(update={"to": to}))
+        child_request = ChildRequest.model_validate(read_json(folder / "request.json"))
+        request = write_json(workdir / "request.json", child_request.model_copy(update={"to": to}))
         argv = (sys.executable, "-P", "-m", MODULE, str(request))
         self._backend.submit(JobSpec(name=self._name(folder, workdir.name), argv=argv, workdir=str(workdir)))
 
@@ -153,5 +153,5 @@ class RunJobs:
 
 
 def _known(result: JobResult) -> dict[str, object]:
-    told = RunSeen.model_fields.keys() - {"alive"}
-    return {name: value for name, value in result.outputs.items() if name in told}
+    fields = RunSeen.model_fields.keys() - {"alive"}
+    return {name: value for name, value in result.outputs.items() if name in fields}

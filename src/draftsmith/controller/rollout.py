@@ -135,17 +135,17 @@ def crowded(memory: c.Memory, policy: Policy, at: c.Moment) -> bool:
     return sum(0 <= at.now_unix_s - one < HOUR_S for one in memory.changes) >= policy.changes_per_hour
 
 
-def with_yes(memory: c.Memory, policy: Policy, act: c.Act, asked: c.Propose) -> c.Act:
+def with_yes(memory: c.Memory, policy: Policy, act: c.Act, proposal: c.Propose) -> c.Act:
     """`act` where it may be done; in mode `propose` only after a yes to exactly this. A no is final for this key."""
-    if policy.mode == "auto" or asked.key in memory.approved:
+    if policy.mode == "auto" or proposal.key in memory.approved:
         return act
-    if asked.key in memory.declined:
-        return c.Wait(state="watching", about=f"declined {asked.key}", why=f"an operator said no: {asked.why}")
-    if memory.proposal is not None and memory.proposal.key == asked.key:
+    if proposal.key in memory.declined:
+        return c.Wait(state="watching", about=f"declined {proposal.key}", why=f"an operator said no: {proposal.why}")
+    if memory.proposal is not None and memory.proposal.key == proposal.key:
         return c.Wait(
-            state="waiting", about=asked.key, why=f"`draftsmith controller approve` or `decline`: {asked.why}"
+            state="waiting", about=proposal.key, why=f"`draftsmith controller approve` or `decline`: {proposal.why}"
         )
-    return asked
+    return proposal
 
 
 def _floor(memory: c.Memory, policy: Policy) -> float | None:

@@ -55,10 +55,10 @@ def tick(book: Book, policy: Policy, hands: Hands) -> c.Act:
             event = book.append("state", act.why, state=act.state, about=act.about)
             hands.tell(event, memory)
         return act
-    said = act.model_dump(mode="json")
+    act_json = act.model_dump(mode="json")
     if memory.open is None:
         try:
-            book.append("intent", sentence(act), after=memory.last, act=said)
+            book.append("intent", sentence(act), after=memory.last, act=act_json)
         except ChangedMeanwhileError:
             why = "something was written to the journal meanwhile: it looks again"
             return c.Wait(state=memory.state, about="again", why=why)
@@ -67,9 +67,9 @@ def tick(book: Book, policy: Policy, hands: Hands) -> c.Act:
     except (DraftsmithError, OSError) as error:
         pause = min(RETRY_MOST_S, RETRY_S * 2**memory.failures)
         why = f"could not {act.kind.replace('_', ' ')}: {_words(error)}"
-        hands.tell(book.append("failed", why, act=said, retry_s=pause), memory)
+        hands.tell(book.append("failed", why, act=act_json, retry_s=pause), memory)
         return act
-    hands.tell(book.append("effect", sentence(act, data), act=said, **data), memory)
+    hands.tell(book.append("effect", sentence(act, data), act=act_json, **data), memory)
     return act
 
 

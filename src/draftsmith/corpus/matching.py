@@ -76,12 +76,12 @@ def _marginal(keys: Sequence[Any], wanted: Mapping[Any, float]) -> tuple[NDArray
     code = {name: place for place, name in enumerate(names)}
     codes = np.array([code[key] for key in keys], dtype=np.int64)
     held = np.bincount(codes, minlength=len(names)) / max(len(keys), 1)
-    asked = np.array([wanted.get(name, 0.0) for name in names])
-    known = asked > 0
+    target_features = np.array([wanted.get(name, 0.0) for name in names])
+    known = target_features > 0
     if not known.any():
         return codes, np.empty(0)
     # What the profile does not name keeps the share it has.
-    shares = np.where(known, asked / asked[known].sum() * held[known].sum(), held)
+    shares = np.where(known, target_features / target_features[known].sum() * held[known].sum(), held)
     return codes, shares / shares.sum()
 
 
@@ -172,13 +172,13 @@ def plan_public_mix(profile: WorkloadProfile, sets: Mapping[str, Sequence[Mappin
     """
     from scipy.optimize import nnls
 
-    asked = _features(profile)
-    if not asked or not any(sets.values()):
+    target_features = _features(profile)
+    if not target_features or not any(sets.values()):
         raise InputError("nothing to match: the profile has neither classes nor lengths, or no public set was given",
                          "profile the traffic first, and name at least one public set")  # fmt: skip
     names = sorted(name for name, rows in sets.items() if rows)
-    columns = np.array([[_share(sets[name], feature, profile) for name in names] for feature in asked])
-    target = np.array(list(asked.values()))
+    columns = np.array([[_share(sets[name], feature, profile) for name in names] for feature in target_features])
+    target = np.array(list(target_features.values()))
     # A heavy last row makes the weights sum to one.
     solved, _ = nnls(np.vstack([columns, np.full(len(names), 10.0)]), np.append(target, 10.0))
     weights = solved / solved.sum()
@@ -188,7 +188,7 @@ def plan_public_mix(profile: WorkloadProfile, sets: Mapping[str, Sequence[Mappin
         "weights": {name: round(float(w), 6) for name, w in zip(names, weights, strict=True)},
         "marginals": [
             {"feature": "/".join(map(str, feature)), "asked": round(float(a), 6), "planned": round(float(m), 6)}
-            for (feature, a), m in zip(asked.items(), mix, strict=True)
+            for (feature, a), m in zip(target_features.items(), mix, strict=True)
         ],
         "largest_gap": round(float(np.abs(mix - target).max()), 6),
         "profile_sha256": profile.sha256 or None,

@@ -99,7 +99,7 @@ def _length_weights(
     profile: WorkloadProfile,
 ) -> dict[str, dict[str, float]]:
     """Mean weight of the live training rows of every length bucket of the profile that has any."""
-    told: dict[str, dict[str, float]] = {}
+    weights_by_split: dict[str, dict[str, float]] = {}
     sides = (("input", "prompt_tokens", profile.isl_buckets), ("output", "answer_tokens", profile.osl_buckets))
     for side, column, buckets in sides:
         lengths = frame[column].to_list()
@@ -109,11 +109,11 @@ def _length_weights(
             at = matching.bucket_of(lengths[place], buckets) if live else None
             if at is not None:
                 sums.setdefault(at, []).append(weights[place])
-        told[side] = {
+        weights_by_split[side] = {
             f"{buckets[at].low}-{buckets[at].high or ''}": round(sum(found) / len(found), 6)
             for at, found in sorted(sums.items())
         }
-    return {side: table for side, table in told.items() if table}
+    return {side: table for side, table in weights_by_split.items() if table}
 
 
 def _distinct_ids(frame: pl.DataFrame, reason: list[str | None]) -> list[str]:

@@ -80,10 +80,10 @@ def diagnose(text: str, exit_code: int | None, own: Iterable[Cause] = (), last: 
         return Diagnosis(f"the engine's process was ended by {name}", "find out who sent the signal, and start again")
     if failure is None and (crash := _crash(plain, exit_code)):
         return crash
-    told = failure.error[:TAIL_WIDTH] if failure and not PRIVATE.search(failure.error) else None
+    reason = failure.error[:TAIL_WIDTH] if failure and not PRIVATE.search(failure.error) else None
     described = f"with code {exit_code}" if exit_code is not None else "(it still runs)"
     return Diagnosis(
-        f"the engine failed {described}: {told}" if told else f"the engine stopped {described} and gave no reason",
+        f"the engine failed {described}: {reason}" if reason else f"the engine stopped {described} and gave no reason",
         "read the end of its log",
         recognised=False,
     )

@@ -84,7 +84,7 @@ class ServerProcess(ABC):
     def wait_ready(self, server: Server, timeout_s: float, on_stage: OnStage | None = None) -> None:
         """See Engine. On failure the server is stopped and EngineStartError names the cause and the next step."""
         begin = self.clock.monotonic()
-        told = ""
+        shown = ""
         pause = pauses(POLL_S)
         while True:
             code = server.process.exit_code()
@@ -96,9 +96,9 @@ class ServerProcess(ABC):
                     on_stage("ready", elapsed)
                 return
             now = self.stage(clean(read_head(server.log)))
-            if on_stage is not None and now != told:
+            if on_stage is not None and now != shown:
                 on_stage(now, elapsed)
-            told = now
+            shown = now
             if elapsed > timeout_s:
                 raise self._failed(server, None, f"the engine was not ready after {timeout_s:.0f} s, while {now}")
             self.clock.sleep(next(pause))

@@ -60,7 +60,7 @@ def _devices(nvml: Any) -> list[Any]:
 
 
 def _values(nvml: Any, device: Any) -> Iterator[tuple[str, float]]:
-    asked = (
+    queries = (
         ("sm_clock_mhz", lambda: nvml.nvmlDeviceGetClockInfo(device, nvml.NVML_CLOCK_SM)),
         ("memory_clock_mhz", lambda: nvml.nvmlDeviceGetClockInfo(device, nvml.NVML_CLOCK_MEM)),
         ("temperature_c", lambda: nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU)),
@@ -69,7 +69,7 @@ def _values(nvml: Any, device: Any) -> Iterator[tuple[str, float]]:
         ("busy", lambda: nvml.nvmlDeviceGetUtilizationRates(device).gpu / 100),
         ("slowed", lambda: float(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(device) & SLOWED != 0)),
     )
-    for name, ask in asked:
+    for name, ask in queries:
         with contextlib.suppress(nvml.NVMLError, AttributeError):  # a virtual GPU does not tell everything
             yield name, float(ask())
 
@@ -131,8 +131,8 @@ def summarise(readings: Sequence[Sequence[Reading]]) -> dict[str, float]:
         ("gpu_busy", "busy", max, statistics.fmean),
         ("gpu_slowed_share", "slowed", max, statistics.fmean),
     )
-    told = {}
+    by_name = {}
     for key, name, join, over in rules:
         if values := series(name, join):
-            told[key] = round(float(over(values)), 3)
-    return told
+            by_name[key] = round(float(over(values)), 3)
+    return by_name

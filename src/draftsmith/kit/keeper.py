@@ -66,15 +66,15 @@ def watch(program: int, grace_s: float) -> int:
     """Wait until no descendant is left; returns the program's wait status."""
     status, deadline = 0, float("inf")
     while True:
-        heard = signal.sigtimedwait(HEARD, POLL_S)
+        received = signal.sigtimedwait(HEARD, POLL_S)
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 status = ended[1] if ended[0] == program else status
         left = children()
         if not left:
             return status
-        told = heard is not None and heard.si_signo == signal.SIGTERM
-        if deadline == float("inf") and (told or program not in left):
+        terminated = received is not None and received.si_signo == signal.SIGTERM
+        if deadline == float("inf") and (terminated or program not in left):
             deadline = time.monotonic() + grace_s
             send(signal.SIGTERM, left)
         elif time.monotonic() >= deadline:

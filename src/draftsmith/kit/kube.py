@@ -169,7 +169,7 @@ class KubeApi:
 
     def allowed(self, verb: str, resource: Resource, namespace: str | None, *, sub: str = "", name: str = "") -> bool:
         """Whether these credentials may do that."""
-        asked = {
+        attributes = {
             "verb": verb,
             "group": resource.group,
             "resource": resource.plural,
@@ -177,16 +177,16 @@ class KubeApi:
             **({"name": name} if name else {}),
             **({"namespace": namespace} if namespace else {}),
         }
-        body = {"apiVersion": REVIEWS.api_version, "kind": REVIEWS.kind, "spec": {"resourceAttributes": asked}}
+        body = {"apiVersion": REVIEWS.api_version, "kind": REVIEWS.kind, "spec": {"resourceAttributes": attributes}}
         pause_s = 0.5
         for _ in range(REVIEWS_AGAIN):
-            said = self.create(REVIEWS, None, body).get("status") or {}
+            review = self.create(REVIEWS, None, body).get("status") or {}
             # A server that has not read its Roles yet says no, and that it could not find them.
-            if said.get("allowed") or "not found" not in str(said.get("evaluationError") or ""):
+            if review.get("allowed") or "not found" not in str(review.get("evaluationError") or ""):
                 break
             self.clock.sleep(pause_s)
             pause_s *= 2
-        return bool(said.get("allowed"))
+        return bool(review.get("allowed"))
 
     def passing(self, error: ApiError) -> bool:
         """Whether a refusal may be gone in a moment: of an API server that was away and has not read its Roles yet."""

@@ -198,7 +198,7 @@ def _same_plan(path: Path, job: JobPlan[Any]) -> bool:
 
 def _wait(loop: Loop, phase: str, workdir: Path, handle: str) -> JobResult | None:
     """The job's result; None if it was lost. Raises the error that the job explained."""
-    shown, said = 0.0, ""
+    shown, shown_detail = 0.0, ""
     pause = pauses(loop.poll_s)
     while True:
         status = loop.backend.poll([handle])[handle]
@@ -206,9 +206,9 @@ def _wait(loop: Loop, phase: str, workdir: Path, handle: str) -> JobResult | Non
         if progress and progress.updated_unix_s != shown:
             shown = progress.updated_unix_s
             loop.console.progress(phase, progress)
-        if status.state in ("PENDING", "UNKNOWN") and status.detail != said:
+        if status.state in ("PENDING", "UNKNOWN") and status.detail != shown_detail:
             loop.console.progress(phase, JobProgress(stage=status.state.lower(), note=status.detail))
-        said = status.detail
+        shown_detail = status.detail
         if status.state == "SUCCEEDED":
             return _finished(workdir)
         if status.state == "LOST":

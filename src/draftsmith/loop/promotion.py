@@ -67,8 +67,8 @@ def _promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResu
     serving.switch(context.standing, winner or None)
     _remember(context, "promoted", decision.outcome, winner or None, draft)
     run.append("effect", "promote", new=winner or None)
-    said = f"promoted {decision.winner}: {decision.reason}"
-    return _result(True, winner or None, f"{said}. Warning: {warning}" if warning else said)
+    headline = f"promoted {decision.winner}: {decision.reason}"
+    return _result(True, winner or None, f"{headline}. Warning: {warning}" if warning else headline)
 
 
 def _other_regime(context: PhaseContext) -> str | None:
@@ -229,8 +229,8 @@ def _remember(
 def _told(state: ServiceState, event: str, run_id: str, config: dict[str, Any] | None) -> bool:
     """Whether the last entry of this kind says it already. Entries of other runs and other writers may follow it."""
     kinds = SWITCHES if event == "promoted" else ("kept", *SWITCHES)
-    said = [e for e in state.history if e.event in kinds and (event == "promoted" or e.run_id == run_id)]
-    return bool(said) and (said[-1].run_id, said[-1].event, said[-1].config) == (run_id, event, config)
+    entries = [e for e in state.history if e.event in kinds and (event == "promoted" or e.run_id == run_id)]
+    return bool(entries) and (entries[-1].run_id, entries[-1].event, entries[-1].config) == (run_id, event, config)
 
 
 def _result(promoted: bool, config: dict[str, Any] | None, headline: str) -> tuple[JobResult, Gate]:

@@ -30,7 +30,7 @@ class Capture:
         """See Phase."""
         speed = result.capture_tokens_per_s
         how = f"{result.captured_tokens:,} tokens at {speed:,.0f} tokens/s" if speed else "all captured before"
-        said = (result.probe.model_extra or {}).get("layers_by")
-        proved = f"probe passed (layers by {said})" if said else "probe passed"
+        layers_by = (result.probe.model_extra or {}).get("layers_by")
+        proved = f"probe passed (layers by {layers_by})" if layers_by else "probe passed"
         headline = f"{result.rows} rows, {result.bytes / 2**30:.2f} GiB, {how}; {proved}"
         return Gate(result.probe.passed, headline)

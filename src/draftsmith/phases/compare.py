@@ -92,8 +92,8 @@ def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
                 arms.append(Arm(name=name, role="candidate", spec_config=config))
     arms += _ways_of_verifying(settings, arms[-1])
     for folder in settings.drafts:
-        said = other_draft(Path(folder), method, max(settings.k_values))
-        config = said.model_copy(update={"draft": folder}).config
+        draft_config = other_draft(Path(folder), method, max(settings.k_values))
+        config = draft_config.model_copy(update={"draft": folder}).config
         arms.append(Arm(name=free_name(folder, arms), role="other", spec_config=config))
         if settings.adaptive_verification and config["method"] == "dspark":
             adaptive = config | {"enable_adaptive_verification": True}

@@ -103,19 +103,19 @@ class Observer:
 
     def add(self, fields: Fields, file: int, line: int, *, early: bool = False) -> None:
         """Observe one normalised record. Raises InputError if the tokenizer is not the log's."""
-        messages, said = fields.get("messages") or (), fields.get("completion") or ""
+        messages, answer_text = fields.get("messages") or (), fields.get("completion") or ""
         prompt_ids, output_ids = fields.get("prompt_token_ids"), fields.get("output_token_ids")
         params = fields["params"]
         luck = _luck(file, line)
         # Short-circuit: the parts of a prompt are walked once.
         size, spaces, wide, turns = _sizes(messages)
-        flags = self._flags(fields, said, turns)
-        code, copied = self._judge(fields, messages, said)
+        flags = self._flags(fields, answer_text, turns)
+        code, copied = self._judge(fields, messages, answer_text)
         weight_share = max(self._sampling.count_share, self._sampling.early_share if early else 0.0)
         row = len(self._rows)
-        self._count(row, fields, messages, said, luck < weight_share)
+        self._count(row, fields, messages, answer_text, luck < weight_share)
         if luck < self._sampling.ids_share:
-            self._sample(fields, messages, said, code, file, line)
+            self._sample(fields, messages, answer_text, code, file, line)
         self._parameters.update(shown_parameters(params))
         self._raw.append(fields.get("raw", b""))
         if fields.get("model"):
@@ -136,9 +136,9 @@ class Observer:
                 spaces,
                 wide,
                 len(messages),
-                len(said),
-                said.count(" "),
-                0 if said.isascii() else len(said.encode("utf-8", "replace")) - len(said),
+                len(answer_text),
+                answer_text.count(" "),
+                0 if answer_text.isascii() else len(answer_text.encode("utf-8", "replace")) - len(answer_text),
                 code,
                 self._routes.setdefault(fields.get("route") or "", len(self._routes)),
                 flags,
@@ -185,36 +185,36 @@ class Observer:
         self._clear()
         return batch
 
-    def _flags(self, fields: Fields, said: str, turns: bool) -> int:
+    def _flags(self, fields: Fields, answer_text: str, turns: bool) -> int:
         params = fields["params"]
         flags = TURNS if turns else 0
-        if params.get("tools") or said.startswith('{"name":'):
+        if params.get("tools") or answer_text.startswith('{"name":'):
             flags |= TOOL
         if structured(params):
             flags |= STRUCTURED
-        if said:
-            flags |= ANSWER | (LOOP if loops(said) else 0)
+        if answer_text:
+            flags |= ANSWER | (LOOP if loops(answer_text) else 0)
         if fields.get("messages"):
             flags |= TEXT
         if fields.get("output_token_ids") or fields.get("prompt_token_ids"):
             flags |= IDS
         return flags
 
-    def _judge(self, fields: Fields, messages: Any, said: str) -> tuple[int, float]:
+    def _judge(self, fields: Fields, messages: Any, answer_text: str) -> tuple[int, float]:
         named = fields.get("content_class")
         if named:
             return _CLASS_CODE.get(named, _CLASS_CODE["other"]), np.nan
-        if not messages and not said:
+        if not messages and not answer_text:
             return _CLASS_CODE["other"], np.nan
-        seen = shown(messages, said, fields["params"])
+        seen = shown(messages, answer_text, fields["params"])
         spoken = language(seen.user) if seen.user else None
         if spoken:
             self._languages[spoken] += 1
-        copied = copy_rate(said, seen.user) if said and seen.user else None
+        copied = copy_rate(answer_text, seen.user) if answer_text and seen.user else None
         code = _CLASS_CODE[classify_shown(seen, spoken, copied)]
         return code, np.nan if copied is None else copied
 
-    def _count(self, row: int, fields: Fields, messages: Any, said: str, chosen: bool) -> None:
+    def _count(self, row: int, fields: Fields, messages: Any, answer_text: str, chosen: bool) -> None:
         """Note what the tokenizer should count of this row."""
         counter, usage = self._counter, fields["usage"]
         if counter is None:
@@ -222,9 +222,9 @@ class Observer:
         chosen = chosen or self._sampling.exact
         if chosen and usage["prompt_tokens"] is None and not fields.get("prompt_token_ids") and messages:
             self._await("counted_in", row, counter.render(messages, fields["params"].get("tools")))
-        wanted = said and (chosen or len(said) <= SHORT)
+        wanted = answer_text and (chosen or len(answer_text) <= SHORT)
         if wanted and usage["completion_tokens"] is None and not fields.get("output_token_ids"):
-            self._await("counted_out", row, said)
+            self._await("counted_out", row, answer_text)
 
     def _await(self, column: str, row: int, text: str) -> None:
         self._waiting.append((column, row, text))
@@ -240,7 +240,7 @@ class Observer:
                 self._counted[column].append((row, tokens))
         self._waiting, self._waiting_size = [], 0
 
-    def _sample(self, fields: Fields, messages: Any, said: str, code: int, file: int, line: int) -> None:
+    def _sample(self, fields: Fields, messages: Any, answer_text: str, code: int, file: int, line: int) -> None:
         """Token ids for replay and histograms: the log's own, else by the tokenizer, else hashed words."""
         counter, prompt, output = self._counter, fields.get("prompt_token_ids"), fields.get("output_token_ids")
         if counter is not None:
@@ -250,14 +250,14 @@ class Observer:
             prompt = prompt or (
                 counter.encode(counter.render(messages, fields["params"].get("tools"))) if messages else None
             )
-            output = output or (counter.encode(said) if said else None)
+            output = output or (counter.encode(answer_text) if answer_text else None)
         if prompt is None and output is None:
-            if messages or said:
-                asked = _words(" ".join(map(content, messages)))
-                self._samples.append(Sample(code, line, asked, _words(said), words=True))
+            if messages or answer_text:
+                prompt_words = _words(" ".join(map(content, messages)))
+                self._samples.append(Sample(code, line, prompt_words, _words(answer_text), words=True))
             return
         mine, theirs = (np.array(ids, np.int32) if ids else _EMPTY for ids in (prompt, output))
-        looped = loops(said) if said else loops_in_ids(theirs)
+        looped = loops(answer_text) if answer_text else loops_in_ids(theirs)
         self._samples.append(Sample(code, line, mine, theirs, route=fields.get("route") or "", looped=looped))
 
     def _chain(self, row: int, messages: Any, ids: Any, blocks: Any) -> tuple[int, int]:
@@ -271,9 +271,9 @@ class Observer:
             return 0, 0
         state, done, marks = blake2b(digest_size=8), 0, []
         for message in messages:
-            said = content(message)
-            state.update(f"{message.get('role')}\0{said}\0".encode("utf-8", "replace"))
-            done += len(said) + 1
+            text = content(message)
+            state.update(f"{message.get('role')}\0{text}\0".encode("utf-8", "replace"))
+            done += len(text) + 1
             marks.append((int.from_bytes(state.digest(), "little"), done))
         self._prefixes += ((row, mark, part / done) for mark, part in marks)
         earlier = marks[-3][0] if len(marks) > 2 and messages[-2].get("role") == "assistant" else 0
@@ -321,10 +321,10 @@ _COLUMNS: tuple[tuple[str, Any], ...] = (
 )
 
 
-def loops(said: str) -> bool:
+def loops(answer_text: str) -> bool:
     """Whether an answer ends in a loop: its last words stand at least four times in its tail."""
-    tail = said[-600:]
-    return len(said) >= 96 and tail.count(said[-24:]) >= 4 and bool(said[-24:].strip())
+    tail = answer_text[-600:]
+    return len(answer_text) >= 96 and tail.count(answer_text[-24:]) >= 4 and bool(answer_text[-24:].strip())
 
 
 def loops_in_ids(ids: NDArray[np.int32]) -> bool:
@@ -340,13 +340,13 @@ def _sizes(messages: Any) -> tuple[int, int, int, bool]:
     size = spaces = wide = 0
     turns = False
     for message in messages:
-        said = message.get("content")
-        if type(said) is not str or "tool_calls" in message:
-            said = content(message)
-        size += len(said)
-        spaces += said.count(" ")
-        if not said.isascii():
-            wide += len(said.encode("utf-8", "replace")) - len(said)
+        text = message.get("content")
+        if type(text) is not str or "tool_calls" in message:
+            text = content(message)
+        size += len(text)
+        spaces += text.count(" ")
+        if not text.isascii():
+            wide += len(text.encode("utf-8", "replace")) - len(text)
         turns = turns or message.get("role") == "assistant"
     return size, spaces, wide, turns
 

@@ -19,9 +19,9 @@ WORDS = {
 
 def structured(params: dict[str, Any]) -> bool:
     """Whether a request constrains the form of its answer."""
-    asked = params.get("response_format")
-    if isinstance(asked, dict):
-        return asked.get("type") in ("json_object", "json_schema", "structural_tag")
+    form = params.get("response_format")
+    if isinstance(form, dict):
+        return form.get("type") in ("json_object", "json_schema", "structural_tag")
     return any(key.startswith(("guided_", "structured_")) for key in params)
 
 

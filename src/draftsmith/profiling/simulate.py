@@ -199,18 +199,18 @@ def _first_of_key(keys: NDArray[np.uint64], wanted: Ints) -> Ints:
     result = np.empty(len(wanted), np.int64)
     bits = max(10, int(2 * len(keys)).bit_length())
     table = np.empty(1 << bits, np.int64)
-    places, asked = np.arange(len(keys)), np.arange(len(wanted))
+    places, open_queries = np.arange(len(keys)), np.arange(len(wanted))
     spread = np.uint64(64 - bits)
     salt = int(_MIX)
-    while len(asked):
+    while len(open_queries):
         mix = np.uint64(salt)
         slots = (keys[places] * mix) >> spread
         table[slots[::-1]] = places[::-1]  # written last to first, so that the earliest place of a slot stays
-        winner = table[(keys[wanted[asked]] * mix) >> spread]
-        same = keys[winner] == keys[wanted[asked]]
-        result[asked[same]] = winner[same]
-        asked = asked[~same]
-        if len(asked):
+        winner = table[(keys[wanted[open_queries]] * mix) >> spread]
+        same = keys[winner] == keys[wanted[open_queries]]
+        result[open_queries[same]] = winner[same]
+        open_queries = open_queries[~same]
+        if len(open_queries):
             places = places[keys[table[slots]] != keys[places]]
             salt = (salt * int(_MIX) + 2) & (1 << 64) - 1 | 1
     return result

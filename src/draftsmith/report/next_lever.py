@@ -103,10 +103,10 @@ def _wiring(parts: ReportParts) -> Lever | None:
 
 
 def _tier(parts: ReportParts) -> Lever | None:
-    told = parts.decision
-    if told is None or told.tier == "verdict" or told.outcome != "WIN":
+    decision = parts.decision
+    if decision is None or decision.tier == "verdict" or decision.outcome != "WIN":
         return None
-    first = told.tier_reasons[0] if told.tier_reasons else "its reasons are not recorded"
+    first = decision.tier_reasons[0] if decision.tier_reasons else "its reasons are not recorded"
     return Lever(
         "tier",
         "Raise the tier from draft to verdict",
@@ -118,9 +118,9 @@ def _tier(parts: ReportParts) -> Lever | None:
 
 
 def _blocks(parts: ReportParts) -> Lever | None:
-    told = parts.decision
-    pair = parts.pair(parts.leading.name, parts.primary) if told and parts.leading else None
-    if told is None or pair is None or not told.need_more_blocks:
+    decision = parts.decision
+    pair = parts.pair(parts.leading.name, parts.primary) if decision and parts.leading else None
+    if decision is None or pair is None or not decision.need_more_blocks:
         return None
     width = f", now {ratio(pair.speedup.low)} to {ratio(pair.speedup.high)}" if pair.speedup else ""
     return Lever(
@@ -352,7 +352,7 @@ def _corpus(parts: ReportParts) -> Lever | None:
 def _profile_only(parts: ReportParts) -> Lever | None:
     if parts.decision is not None or parts.profile is None:
         return None
-    told = parts.profile.recommended_spec_decode
+    recommended = parts.profile.recommended_spec_decode
     best = max(
         (e for e in parts.profile.expected_acceptance if e.tokens_per_step),
         key=lambda e: e.tokens_per_step or 0,
@@ -363,8 +363,8 @@ def _profile_only(parts: ReportParts) -> Lever | None:
         if best
         else "unknown until it is measured"
     )
-    what = "Keep speculation off" if told.method == "none" else f"Try {told.method}"
-    return Lever("profile", what, told.rationale, known, _gate(parts), best.tokens_per_step if best else None)
+    what = "Keep speculation off" if recommended.method == "none" else f"Try {recommended.method}"
+    return Lever("profile", what, recommended.rationale, known, _gate(parts), best.tokens_per_step if best else None)
 
 
 def _watch(parts: ReportParts) -> Lever:

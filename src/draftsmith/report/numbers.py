@@ -148,8 +148,8 @@ def model_name(parts: ReportParts) -> str:
 
 def device_name(parts: ReportParts) -> str:
     """Where the trials ran, by their own word; a report may be written on another machine."""
-    told = sorted({str(name) for trial in parts.trials if (name := trial.hardware.get("device"))})
-    return ", ".join(told) or hardware_name(parts)
+    named = sorted({str(name) for trial in parts.trials if (name := trial.hardware.get("device"))})
+    return ", ".join(named) or hardware_name(parts)
 
 
 def hardware_name(parts: ReportParts) -> str:

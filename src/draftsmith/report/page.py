@@ -190,9 +190,11 @@ def _ceiling(parts: ReportParts) -> tuple[Exhibit, ...]:
 
 def _traffic(parts: ReportParts) -> tuple[Exhibit, ...]:
     context = traffic_context(parts)
-    told = parts.profile
+    profile = parts.profile
     rationale = (
-        f"Recommended: {told.recommended_spec_decode.method}. {told.recommended_spec_decode.rationale}" if told else ""
+        f"Recommended: {profile.recommended_spec_decode.method}. {profile.recommended_spec_decode.rationale}"
+        if profile
+        else ""
     )
     return _kept(
         _plot("Lengths", "Shares of requests by length.", plots_traffic.traffic_lengths(parts), context, wide=True),

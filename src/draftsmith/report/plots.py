@@ -57,10 +57,10 @@ def tpot_by_concurrency(parts: ReportParts) -> str | None:
 
 def _spread(parts: ReportParts, arm: str, point: str, confidence: float) -> Spread | None:
     """The verdict's own median, so that plot and table say the same, with the interval over blocks around it."""
-    spread, told = block_spread((t for t in parts.at(point) if t.arm == arm), confidence), parts.summary(arm, point)
-    if spread is None or told is None or told.median_tpot_s is None:
+    spread, summary = block_spread((t for t in parts.at(point) if t.arm == arm), confidence), parts.summary(arm, point)
+    if spread is None or summary is None or summary.median_tpot_s is None:
         return spread
-    value = told.median_tpot_s
+    value = summary.median_tpot_s
     low = None if spread.low is None else min(spread.low, value)
     high = None if spread.high is None else max(spread.high, value)
     return Spread(value, low, high, spread.blocks)

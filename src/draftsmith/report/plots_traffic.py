@@ -56,13 +56,13 @@ def traffic_load(parts: ReportParts) -> str | None:
         ((u, s) for u, s in (("days", 86400), ("hours", 3600), ("minutes", 60)) if span >= 3 * s), ("s", 1)
     )
     edges = [(one.start_unix_s - slices[0].start_unix_s) / size for one in slices] + [span / size]
-    told: list[tuple[str, list[float], str]] = [("requests per s", [s.requests_per_s for s in slices], "arm0")]
+    series: list[tuple[str, list[float], str]] = [("requests per s", [s.requests_per_s for s in slices], "arm0")]
     if all(s.concurrency is not None for s in slices):
-        told.append(("requests in flight", [s.concurrency or 0.0 for s in slices], "arm1"))
+        series.append(("requests in flight", [s.concurrency or 0.0 for s in slices], "arm1"))
 
     def paint(figure: Any) -> None:
-        both = figure.subplots(1, len(told), squeeze=False)[0]
-        for axes, (label, values, colour) in zip(both, told, strict=True):
+        both = figure.subplots(1, len(series), squeeze=False)[0]
+        for axes, (label, values, colour) in zip(both, series, strict=True):
             axes.stairs(values, edges, fill=True, color=PAINT[colour], alpha=0.75)
             axes.set_ylim(bottom=0)
             axes.set_ylabel(label)

@@ -153,12 +153,12 @@ def tokens_per_step(arm: Arm, summary: ArmSummary) -> float | None:
 
 def draft_passes(arm: Arm) -> int:
     """How often one step runs the draft model."""
-    said = arm.speculation
-    if not said or not said.config or said.method in NO_DRAFT:
+    speculation = arm.speculation
+    if not speculation or not speculation.config or speculation.method in NO_DRAFT:
         return 0
-    if said.method in ONE_PASS or said.rest.get("parallel_drafting"):
+    if speculation.method in ONE_PASS or speculation.rest.get("parallel_drafting"):
         return 1
-    return 1 if said.k is None else said.k
+    return 1 if speculation.k is None else speculation.k
 
 
 def drafted_tokens(arm: Arm) -> int:

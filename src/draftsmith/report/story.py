@@ -26,8 +26,8 @@ def decision_path(parts: ReportParts) -> tuple[Step, ...]:
 
 
 def _before(parts: ReportParts) -> list[Step]:
-    told, steps = parts.decision, []
-    if told is None:
+    decision, steps = parts.decision, []
+    if decision is None:
         return []
     if parts.plan is not None:
         plan = parts.plan
@@ -36,16 +36,16 @@ def _before(parts: ReportParts) -> list[Step]:
             Step(
                 "The plan was frozen",
                 f"{len(plan.arms)} arms ({names}), baseline {plan.baseline}, {asked_prompts(plan)} at "
-                f"{', '.join(p.name for p in plan.points)}; sha256 {told.plan_sha256[:16]}…",
+                f"{', '.join(p.name for p in plan.points)}; sha256 {decision.plan_sha256[:16]}…",
             )
         )
-    if told.aa_floor is None:
+    if decision.aa_floor is None:
         steps.append(Step("Equal servers were not compared", "the noise of this machine is not known", "open"))
     else:
         steps.append(
             Step(
                 "Equal servers were compared (A/A)",
-                f"smallest gain worth claiming here: {percent(told.aa_floor)}",
+                f"smallest gain worth claiming here: {percent(decision.aa_floor)}",
             )
         )
     if parts.trials:
@@ -62,8 +62,8 @@ def _before(parts: ReportParts) -> list[Step]:
 
 
 def _estimates(parts: ReportParts) -> list[Step]:
-    told, steps = parts.decision, []
-    for pair in told.pairs if told else ():
+    decision, steps = parts.decision, []
+    for pair in decision.pairs if decision else ():
         if pair.point != parts.primary:
             continue
         tone = {"WIN": "win", "LOSS": "loss", "INCONCLUSIVE": "open"}[pair.outcome]
@@ -78,20 +78,24 @@ def _estimates(parts: ReportParts) -> list[Step]:
 
 
 def _end(parts: ReportParts) -> list[Step]:
-    told = parts.decision
-    if told is None:
+    decision = parts.decision
+    if decision is None:
         return []
     tier = Step(
-        f"Tier: {told.tier}",
-        "; ".join(told.tier_reasons) or "every condition for acting on it is met",
-        "win" if told.tier == "verdict" else "open",
+        f"Tier: {decision.tier}",
+        "; ".join(decision.tier_reasons) or "every condition for acting on it is met",
+        "win" if decision.tier == "verdict" else "open",
     )
-    tone = {"WIN": "win", "LOSS": "loss", "INCONCLUSIVE": "open"}[told.outcome]
+    tone = {"WIN": "win", "LOSS": "loss", "INCONCLUSIVE": "open"}[decision.outcome]
     follow = {
-        "WIN": f"{told.winner} may be promoted" if told.tier == "verdict" else "not to be promoted at this tier",
+        "WIN": f"{decision.winner} may be promoted"
+        if decision.tier == "verdict"
+        else "not to be promoted at this tier",
         "LOSS": "the standing configuration stays",
-        "INCONCLUSIVE": "more blocks may settle it" if told.need_more_blocks else "the standing configuration stays",
-    }[told.outcome]
-    schedule = schedule_sentence(parts.plan, told) if parts.plan else None
+        "INCONCLUSIVE": "more blocks may settle it"
+        if decision.need_more_blocks
+        else "the standing configuration stays",
+    }[decision.outcome]
+    schedule = schedule_sentence(parts.plan, decision) if parts.plan else None
     more = [Step("Speculation length by load", schedule)] if schedule else []
-    return [tier, Step(f"Verdict: {told.outcome}", follow, tone), *more]
+    return [tier, Step(f"Verdict: {decision.outcome}", follow, tone), *more]

@@ -53,32 +53,32 @@ def summary_md(parts: ReportParts) -> str:
 
 
 def _verdict(parts: ReportParts) -> list[str]:
-    told = parts.decision
-    if told is None:
+    verdict = parts.decision
+    if verdict is None:
         return []
-    lines = [f"**{told.outcome}** at tier `{told.tier}`: {told.reason}", ""]
-    lines += [f"- tier draft because {reason}" for reason in told.tier_reasons]
-    lines += [""] if told.tier_reasons else []
+    lines = [f"**{verdict.outcome}** at tier `{verdict.tier}`: {verdict.reason}", ""]
+    lines += [f"- tier draft because {reason}" for reason in verdict.tier_reasons]
+    lines += [""] if verdict.tier_reasons else []
     measured = measured_speedup(parts, parts.leading.name, parts.primary) if parts.leading else None
     if measured is not None and parts.leading is not None:
         lines += [f"{parts.leading.name}: {measured}", ""]
-    for point in dict.fromkeys(row.point for row in told.arms):
-        lines += _table(parts, told, point)
-    schedule = schedule_sentence(parts.plan, told) if parts.plan else None
+    for point in dict.fromkeys(row.point for row in verdict.arms):
+        lines += _table(parts, verdict, point)
+    schedule = schedule_sentence(parts.plan, verdict) if parts.plan else None
     lines += [f"- {schedule}"] if schedule else []
     lines += [f"- answers of {one.arm} at {one.point}: {sentence(one)}" for one in _divergences(parts)]
-    lines += [f"- {note}" for note in told.notes[:MOST_NOTES]]
-    more = len(told.notes) - MOST_NOTES
-    return lines + ([f"- and {more} more in verdict.json"] if more > 0 else []) + ([""] if told.notes else [])
+    lines += [f"- {note}" for note in verdict.notes[:MOST_NOTES]]
+    more = len(verdict.notes) - MOST_NOTES
+    return lines + ([f"- and {more} more in verdict.json"] if more > 0 else []) + ([""] if verdict.notes else [])
 
 
-def _table(parts: ReportParts, told: Decision, point: str) -> list[str]:
+def _table(parts: ReportParts, verdict: Decision, point: str) -> list[str]:
     """The arms at one point, and its own context: no context is shared by two points."""
     lines = [
         "| arm | point | median TPOT, ms | p99 TPOT, ms | AL | speed-up | outcome |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in (row for row in told.arms if row.point == point):
+    for row in (row for row in verdict.arms if row.point == point):
         pair = parts.pair(row.arm, row.point)
         speed = (
             f"{ratio(pair.speedup.value)} ({pair.speedup.low:.3f} to {pair.speedup.high:.3f})"

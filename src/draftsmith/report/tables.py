@@ -89,13 +89,13 @@ def resources(parts: ReportParts) -> Table | None:
     for point in parts.points:
         for arm in parts.arms:
             trials = [trial for trial in parts.at(point.name) if trial.arm == arm.name]
-            told = parts.summary(arm.name, point.name)
-            if not trials or told is None:
+            summary = parts.summary(arm.name, point.name)
+            if not trials or summary is None:
                 continue
             samples = [sample for trial in trials for sample in trial.samples]
             kinds = Counter(sample.error for sample in samples if sample.error)
             cached = [sample.cached_tokens for sample in samples if sample.cached_tokens is not None]
-            asked = sum(sample.prompt_tokens or 0 for sample in samples if sample.cached_tokens is not None)
+            prompt_tokens = sum(sample.prompt_tokens or 0 for sample in samples if sample.cached_tokens is not None)
             lengths = sorted(request_lengths(trials))
             spread = [f"{lengths[int(q * (len(lengths) - 1))]:.2f}" for q in (0.1, 0.5, 0.9)] if lengths else []
             rows.append(
@@ -103,10 +103,10 @@ def resources(parts: ReportParts) -> Table | None:
                     Cell(arm.name, arm=slots.get(arm.name)),
                     point.name,
                     " / ".join(sorted({str(trial.peak_concurrency) for trial in trials}, key=int)),
-                    count(told.kv_tokens),
-                    Cell(count(told.preemptions), tone="loss" if told.preemptions else None),
+                    count(summary.kv_tokens),
+                    Cell(count(summary.preemptions), tone="loss" if summary.preemptions else None),
                     ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(3)) or "none",
-                    percent(sum(cached) / asked) if asked else DASH,
+                    percent(sum(cached) / prompt_tokens) if prompt_tokens else DASH,
                     " / ".join(spread) or DASH,
                 )
             )
@@ -178,7 +178,7 @@ def _config_words(parts: ReportParts, name: str) -> str:
     arm = next((a for a in parts.arms if a.name == name), None)
     if arm is None:
         return ""
-    said = arm.speculation
-    if not said or not said.config:
+    speculation = arm.speculation
+    if not speculation or not speculation.config:
         return "no speculation"
-    return f"{said.method or 'speculation'}{f', K={said.k}' if said.k else ''}"
+    return f"{speculation.method or 'speculation'}{f', K={speculation.k}' if speculation.k else ''}"

@@ -147,8 +147,8 @@ def _others(place: Path, payload: bytes, own: str) -> list[dict[str, str]]:
 
 
 def _require_same(payload: bytes, report: VerifyReport) -> None:
-    said = json.loads(payload)
-    if said != json.loads(canonical(statement(report))):
+    payload_json = json.loads(payload)
+    if payload_json != json.loads(canonical(statement(report))):
         raise EvidenceError(
             "the signature is of another bundle or another verdict than this one", "fetch bundle and envelope together"
         )
@@ -164,11 +164,11 @@ def _opened(place: Path) -> tuple[bytes, list[bytes]]:
     try:
         if place.stat().st_size > LARGEST:
             raise ValueError("too large")
-        told = json.loads(place.read_bytes())
-        if told["payloadType"] != PAYLOAD_TYPE:
+        envelope_json = json.loads(place.read_bytes())
+        if envelope_json["payloadType"] != PAYLOAD_TYPE:
             raise ValueError("another type")
-        signatures = [base64.b64decode(one["sig"], validate=True) for one in told["signatures"]]
-        return base64.b64decode(told["payload"], validate=True), signatures
+        signatures = [base64.b64decode(one["sig"], validate=True) for one in envelope_json["signatures"]]
+        return base64.b64decode(envelope_json["payload"], validate=True), signatures
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
         raise EvidenceError(
             f"{place.name} is no DSSE envelope of an in-toto statement", "sign the bundle again"

@@ -161,9 +161,9 @@ def _with_verdict(report: VerifyReport, recompute: Recompute) -> VerifyReport:
         raise EvidenceError(f"{error.message} (altered: {', '.join(report.altered)})", error.next_step) from error
     again = recompute(plan, trials, facts)
     # A verdict of an earlier version lacks fields that came later: they have their defaults.
-    said, now = (told.model_dump(mode="json", by_alias=True) for told in (stored, again))
-    differences = tuple(verdict_differences(said, now))
-    same = canonical(said) == canonical(now)
+    before, now = (decision.model_dump(mode="json", by_alias=True) for decision in (stored, again))
+    differences = tuple(verdict_differences(before, now))
+    same = canonical(before) == canonical(now)
     found = _replaced(report, matches=same, differences=differences, stored=stored, recomputed=again)
     unchained = is_second(plan) and any(trial.previous_sha256 is None for trial in trials)
     record = (

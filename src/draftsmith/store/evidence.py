@@ -205,11 +205,11 @@ def _consistent(parts: BundleParts, trials: Sequence[Trial]) -> None:
         )
     if parts.decision is None:
         return
-    for what, mine, said in (
+    for what, mine, recorded in (
         ("plan", plan_sha256, parts.decision.plan_sha256),
         ("trials", bundle_digest(trials), parts.decision.samples_sha256),
     ):
-        if mine != said:
+        if mine != recorded:
             raise EvidenceError(
                 f"verdict.json was decided on another set of {what}", "decide again, then write the bundle"
             )
@@ -329,8 +329,8 @@ def _source_md(parts: BundleParts, trials: Sequence[Trial]) -> str:
 def _short_summary(parts: BundleParts) -> str:
     if parts.decision is None:
         return f"# {parts.family}/{parts.run_id}\n\nNo verdict: the run ended before a comparison.\n"
-    told = parts.decision
-    return f"# {parts.family}/{parts.run_id}\n\n**{told.outcome}** at tier `{told.tier}`: {told.reason}\n"
+    verdict = parts.decision
+    return f"# {parts.family}/{parts.run_id}\n\n**{verdict.outcome}** at tier `{verdict.tier}`: {verdict.reason}\n"
 
 
 def _plain(value: BaseModel) -> Any:

@@ -76,7 +76,7 @@ def logprobs(requests: Iterable[Request], server: Server, concurrency: int) -> d
     Raises EngineError if the engine does not tell.
     """
     target = Target(server.url, server.spec.served_name, stream=False, extra=CAPTURE | {"prompt_logprobs": 0})
-    told: dict[str, list[Any]] = {}
+    found_logprobs: dict[str, list[Any]] = {}
 
     def keep(reply: Reply) -> None:
         if reply.record.error is not None or not reply.prompt_logprobs:
@@ -85,7 +85,7 @@ def logprobs(requests: Iterable[Request], server: Server, concurrency: int) -> d
                 "run again; they prove states of answers that were not decoded greedily",
             )
         _wait_for_file(reply).unlink()
-        told[reply.record.id] = reply.prompt_logprobs
+        found_logprobs[reply.record.id] = reply.prompt_logprobs
 
     replay(requests, target, Pacing(concurrency), keep)
-    return told
+    return found_logprobs

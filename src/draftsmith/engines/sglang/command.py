@@ -76,16 +76,16 @@ def render(spec: ServerSpec, installed: Installation, known: Features) -> Comman
         argv += ["--mem-fraction-static", f"{spec.gpu_memory_share:g}"]
     if spec.tensor_parallel > 1:
         argv += ["--tp-size", str(spec.tensor_parallel)]
-    if (said := read(spec.spec_config)) is not None:
-        argv += speculation_flags(said)
-    own = own_models(spec) if said is not None and said.draft else {}
+    if (speculation := read(spec.spec_config)) is not None:
+        argv += speculation_flags(speculation)
+    own = own_models(spec) if speculation is not None and speculation.draft else {}
     return Command(argv=(*argv, *spec.flags), env={**PRIVACY, **own, **spec.env} | _path(spec, own))
 
 
 def own_models(spec: ServerSpec) -> dict[str, str]:
     """What makes SGLang read `norm_before_residual`, for a draft that has it: a model class of Draftsmith's."""
-    said = read(spec.spec_config)
-    config = draft_config(Path(said.draft)) if said and said.draft else None
+    speculation = read(spec.spec_config)
+    config = draft_config(Path(speculation.draft)) if speculation and speculation.draft else None
     if OWN_MODELS in spec.env or not (config and config.get("norm_before_residual")):
         return {}
     return {OWN_MODELS: MODELS.name}
@@ -114,16 +114,16 @@ def check(spec: ServerSpec, installed: Installation, known: Features) -> None:
         )
     if spec.middleware:
         raise ConfigError("SGLang takes no middleware", "record its traffic at a proxy, or with --log-requests")
-    said = read(spec.spec_config)
-    if said is None:
+    speculation = read(spec.spec_config)
+    if speculation is None:
         return
-    if said.method is None or not known.supports(said.method):
+    if speculation.method is None or not known.supports(speculation.method):
         raise PrerequisiteError(
-            f"speculation method {said.method!r} is not known for SGLang {installed.version}",
+            f"speculation method {speculation.method!r} is not known for SGLang {installed.version}",
             f"use one of {', '.join(sorted(known.methods))}",
         )
-    if said.draft:
-        require_own_notation(Path(said.draft))
+    if speculation.draft:
+        require_own_notation(Path(speculation.draft))
 
 
 def draft_config(draft: Path) -> dict[str, Any] | None:

@@ -37,20 +37,20 @@ CORPUS, BUDGET = "ngram_external_corpus_path", "ngram_external_sam_budget"
 DEFAULT_BUDGET_SHARE = 2  # a corpus without a budget gets half of the drafted tokens
 
 
-def speculation_flags(said: Speculation) -> list[str]:
+def speculation_flags(speculation: Speculation) -> list[str]:
     """The flags that say a speculative config. Raises ConfigError for one that contradicts itself."""
-    algorithm = ALGORITHMS.get(said.method or "", (said.method or "").upper())
-    rest = {key: value for key, value in said.rest.items() if key not in ELSEWHERE}
-    _check(algorithm, said, rest)
+    algorithm = ALGORITHMS.get(speculation.method or "", (speculation.method or "").upper())
+    rest = {key: value for key, value in speculation.rest.items() if key not in ELSEWHERE}
+    _check(algorithm, speculation, rest)
     flags = ["--speculative-algorithm", algorithm]
-    if said.draft:
-        flags += ["--speculative-draft-model-path", said.draft]
+    if speculation.draft:
+        flags += ["--speculative-draft-model-path", speculation.draft]
     if algorithm in STEPPED:
-        flags += _steps(said, rest)
-    elif said.k is not None:
-        flags += ["--speculative-num-draft-tokens", str(said.k + 1)]  # SGLang counts the verified token too
+        flags += _steps(speculation, rest)
+    elif speculation.k is not None:
+        flags += ["--speculative-num-draft-tokens", str(speculation.k + 1)]  # SGLang counts the verified token too
     if rest.get(CORPUS) and BUDGET not in rest:
-        rest[BUDGET] = max(1, (said.k or 1) // DEFAULT_BUDGET_SHARE)
+        rest[BUDGET] = max(1, (speculation.k or 1) // DEFAULT_BUDGET_SHARE)
     for key, value in sorted(rest.items()):
         name = f"--speculative-{key.removeprefix('speculative_').replace('_', '-')}"
         if value is not False:
@@ -58,13 +58,13 @@ def speculation_flags(said: Speculation) -> list[str]:
     return flags
 
 
-def _steps(said: Speculation, rest: dict[str, Any]) -> list[str]:
+def _steps(speculation: Speculation, rest: dict[str, Any]) -> list[str]:
     """Steps, branches and tokens of a chain or a tree; none where the engine may choose. Takes its keys out of `rest`."""
-    if said.k is None and "num_steps" not in rest:
+    if speculation.k is None and "num_steps" not in rest:
         return []
     topk = int(rest.pop("eagle_topk", 1))
-    steps = int(rest.pop("num_steps", said.k or 1))
-    drafted = said.k or steps
+    steps = int(rest.pop("num_steps", speculation.k or 1))
+    drafted = speculation.k or steps
     if topk == 1 and drafted != steps:
         raise ConfigError(
             f"a chain of {steps} steps drafts {steps} tokens, not {drafted}",
@@ -77,30 +77,32 @@ def _steps(said: Speculation, rest: dict[str, Any]) -> list[str]:
     ]
 
 
-def _check(algorithm: str, said: Speculation, rest: dict[str, Any]) -> None:
+def _check(algorithm: str, speculation: Speculation, rest: dict[str, Any]) -> None:
     """Refuse what SGLang would refuse a minute later, or would leave out with no more than a line in its log."""
-    if algorithm in NEEDS_MODEL and not said.draft:
-        raise ConfigError(f"speculation method {said.method} needs a draft", "give `model` in the speculative config")
+    if algorithm in NEEDS_MODEL and not speculation.draft:
+        raise ConfigError(
+            f"speculation method {speculation.method} needs a draft", "give `model` in the speculative config"
+        )
     tree = rest.get("eagle_topk", 1) != 1
     if algorithm not in STEPPED and (tree or "num_steps" in rest):
         raise ConfigError(
-            f"{said.method} drafts at one stroke: SGLang overrides num_steps and eagle_topk",
+            f"{speculation.method} drafts at one stroke: SGLang overrides num_steps and eagle_topk",
             "leave both out, and give num_speculative_tokens",
         )
     if rest.get("adaptive") and (algorithm not in ADAPTS or tree):
         raise ConfigError(
-            f"adaptive steps need a chain of EAGLE or EAGLE3, not {said.method}{' with a tree' if tree else ''}",
+            f"adaptive steps need a chain of EAGLE or EAGLE3, not {speculation.method}{' with a tree' if tree else ''}",
             "SGLang would switch them off; leave `adaptive` out, or eagle_topk",
         )
     if "adaptive_config" in rest and not rest.get("adaptive"):
         raise ConfigError("adaptive_config without adaptive says nothing", 'add "adaptive": true')
     if any(key.startswith("ngram_") for key in rest) and algorithm != "NGRAM":
-        raise ConfigError(f"ngram_... settings are of the method ngram, not of {said.method}", "leave them out")
+        raise ConfigError(f"ngram_... settings are of the method ngram, not of {speculation.method}", "leave them out")
     block = rest.get("dflash_block_size") or rest.get("dspark_block_size")
-    wanted = None if said.k is None else said.k + (algorithm == "DFLASH")
+    wanted = None if speculation.k is None else speculation.k + (algorithm == "DFLASH")
     if block is not None and wanted is not None and int(block) != wanted:
         raise ConfigError(
-            f"a block of {block} and {said.k} speculative tokens contradict each other",
+            f"a block of {block} and {speculation.k} speculative tokens contradict each other",
             "give num_speculative_tokens alone",
         )
     if rest.get("use_rejection_sampling") and (tree or any(key.startswith("accept_threshold") for key in rest)):

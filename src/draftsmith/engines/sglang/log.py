@@ -151,15 +151,15 @@ def _method(named: Mapping[str, str]) -> str | None:
 
 
 def _warnings(lines: list[str], named: dict[str, str]) -> tuple[str, ...]:
-    told = [
+    kept = [
         line for line in lines if TELLING.search(line) and ABOUT.search(line) and not line.startswith("server_args=")
     ]
-    told += [
+    kept += [
         f"{name} is {named[name]}: drafts are accepted that the target would not"
         for name in LOSSY
         if _lossy(named, name)
     ]
-    return tuple(dict.fromkeys(told))
+    return tuple(dict.fromkeys(kept))
 
 
 def _lossy(named: dict[str, str], name: str) -> bool:

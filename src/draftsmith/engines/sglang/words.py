@@ -59,7 +59,7 @@ class SglangDialect:
 
     def spec_config(self, flags: Sequence[Flag]) -> SpecConfig:
         """See Dialect: the reverse of `flags.speculation_flags`."""
-        said = {}
+        given = {}
         for item in flags:
             if not self.is_spec(item.flag):
                 continue
@@ -67,19 +67,19 @@ class SglangDialect:
                 raise refused(f"the value of {item.flag} is a variable", "write the value itself")
             name = {**dict.fromkeys(ALGORITHM, METHOD), **dict.fromkeys(DRAFTS, DRAFT)}.get(item.flag)
             name = name or item.flag.removeprefix(SPECULATIVE).replace("-", "_")
-            if name in said:
+            if name in given:
                 raise refused(f"{item.flag} is there more than once", "leave one of them")
-            said[name] = item.value if name in (METHOD, DRAFT) else _value(item.value)
-        if not said:
+            given[name] = item.value if name in (METHOD, DRAFT) else _value(item.value)
+        if not given:
             return None
-        if not isinstance(said.get(METHOD), str):
+        if not isinstance(given.get(METHOD), str):
             raise refused("it speculates and names no --speculative-algorithm", "give it, or leave the other flags out")
-        return _config(str(said.pop(METHOD)).upper(), said)
+        return _config(str(given.pop(METHOD)).upper(), given)
 
     def spec_words(self, config: SpecConfig) -> list[str]:
         """See Dialect."""
-        said = read(config, "sglang")
-        words = [] if said is None else speculation_flags(said)
+        given = read(config, "sglang")
+        words = [] if given is None else speculation_flags(given)
         if any("$(" in word for word in words):
             raise InputError("the speculative config holds '$(', which Kubernetes expands", "rename the draft's folder")
         return words
@@ -104,17 +104,17 @@ def _value(text: str | None) -> Any:
     return found if isinstance(found, int | float) and json.dumps(found) == text else text
 
 
-def _config(algorithm: str, said: dict[str, Any]) -> dict[str, Any]:
+def _config(algorithm: str, given: dict[str, Any]) -> dict[str, Any]:
     """Keys of a speculative config from SGLang's: it counts the verified token too, and steps apart from branches."""
     found: dict[str, Any] = {METHOD: METHODS.get(algorithm, algorithm.lower())}
-    tokens = said.pop(TOKENS, None)
+    tokens = given.pop(TOKENS, None)
     if isinstance(tokens, int):
         found[K] = tokens - 1
     elif tokens is not None:
         raise refused(f"--speculative-num-draft-tokens is {tokens!r}, not a number", "write it as a number")
-    if algorithm in STEPPED and said.get(TOPK, 1) == 1:
-        steps = said.pop(STEPS, None)
-        said.pop(TOPK, None)
+    if algorithm in STEPPED and given.get(TOPK, 1) == 1:
+        steps = given.pop(STEPS, None)
+        given.pop(TOPK, None)
         if isinstance(steps, int):
             found[K] = steps  # a chain: SGLang sets the number of tokens from the steps
-    return found | said
+    return found | given

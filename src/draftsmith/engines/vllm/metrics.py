@@ -123,8 +123,8 @@ def identity(url: str) -> ServerIdentity:
 
 def _keeps_prefixes(text: str) -> bool | None:
     """What the server's own settings among its metrics say of the prefix cache; None where they are not there."""
-    said = {found[1] for found in CACHE_INFO.finditer(text)}
-    return said == {"True"} if said else None
+    flags = {found[1] for found in CACHE_INFO.finditer(text)}
+    return flags == {"True"} if flags else None
 
 
 def require_same(url: str, expected: ServerIdentity) -> None:

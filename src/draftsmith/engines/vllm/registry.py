@@ -242,12 +242,12 @@ class Sources:
 
     def _branch(self, node: ast.If) -> list[ast.stmt]:
         """Of a choice by platform the branch for this device; of any other choice the first."""
-        asked = (
+        query = (
             node.test.func.attr if isinstance(node.test, ast.Call) and isinstance(node.test.func, ast.Attribute) else ""
         )
-        if not asked.startswith("is_"):
+        if not query.startswith("is_"):
             return node.body
-        return node.body if asked in (f"is_{self.device}", f"is_{self.device}_alike") else node.orelse
+        return node.body if query in (f"is_{self.device}", f"is_{self.device}_alike") else node.orelse
 
 
 def _absolute(package: str, node: ast.ImportFrom) -> str:

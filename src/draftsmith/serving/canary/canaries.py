@@ -242,8 +242,8 @@ class Canaries:
             pod = pods.get(server.pod)
             if pod is None:
                 why = told_by_events(self._api, self._options.namespace, server.pod)
-                said = f"canary {server.arm} was removed{f' ({why})' if why else ''}"
-                raise EngineLostError(said, "start the comparison again")
+                sentence = f"canary {server.arm} was removed{f' ({why})' if why else ''}"
+                raise EngineLostError(sentence, "start the comparison again")
             if start_id(pod) != server.start_id or view(pod).stage not in ("ready", "running"):
                 raise EngineLostError(f"canary {server.arm} {view(pod).detail}", "start the comparison again")
 

@@ -92,9 +92,9 @@ def choose_node(
         if reason is None:
             return str(labels.get(HOSTNAME, name))
         reasons.append(f"{name} {reason}")
-    told = "; ".join(reasons[:5]) or (f"there is no node {named}" if named else "there is no node")
+    reasons_shown = "; ".join(reasons[:5]) or (f"there is no node {named}" if named else "there is no node")
     raise PrerequisiteError(
-        f"no idle node with {gpus} free {gpu_resource} for the arms: {told}",
+        f"no idle node with {gpus} free {gpu_resource} for the arms: {reasons_shown}",
         'wait until one is free, compare fewer arms, set compare.resident = "no", or name one in serving.options.node',
     )
 

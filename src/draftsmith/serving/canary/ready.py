@@ -109,16 +109,18 @@ class Readiness:
 
     def _failed(self, arm: ArmObjects, pod: Object) -> DraftsmithError:
         found = view(pod)
-        said = f"canary {arm.arm}: {found.detail}"
+        sentence = f"canary {arm.arm}: {found.detail}"
         if found.stage == "ended":
-            return EngineStartError(said, self._tail(pod), "see the lines above; the standing deployment is untouched")
+            return EngineStartError(
+                sentence, self._tail(pod), "see the lines above; the standing deployment is untouched"
+            )
         if found.stage == "evicted":
-            return BackendError(said, "run again when the node has room; nothing was left behind")
+            return BackendError(sentence, "run again when the node has room; nothing was left behind")
         step = {
             "stuck": "correct serving.options.image, or what the message names",
             "unplaced": "free what it asks for, or name another node in serving.options.node",
         }[found.stage]
-        return PrerequisiteError(said, step)
+        return PrerequisiteError(sentence, step)
 
     def _late(self, pods: Sequence[Object]) -> DraftsmithError:
         for pod in pods:

@@ -18,10 +18,10 @@ def told_by_events(api: KubeApi, namespace: str, name: str, only: frozenset[str]
     """`reason: message` of the last warning about an object, or the news that it was preempted. Empty if there is none."""
     with suppress(ApiError):
         found = api.list(EVENTS, namespace, Selection(fields=f"involvedObject.name={name}")).items
-        told = [e for e in found if e.get("type") == "Warning" or e.get("reason") == "Preempted"]
-        told = [e for e in told if only is None or e.get("reason") in only]
-        if told:
-            last = max(told, key=_when)
+        events = [e for e in found if e.get("type") == "Warning" or e.get("reason") == "Preempted"]
+        events = [e for e in events if only is None or e.get("reason") in only]
+        if events:
+            last = max(events, key=_when)
             return f"{last.get('reason', '')}: {last.get('message', '')}".strip(": ")
     return ""
 

@@ -25,10 +25,12 @@ def accelerator(resources: Mapping[str, Any], preferred: str) -> tuple[str, int]
 
     A site's own name of a GPU, a partition of one (`nvidia.com/mig-1g.5gb`) and another vendor's are found by themselves.
     """
-    asked = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
-    if int(asked.get(preferred) or 0):
-        return preferred, int(asked[preferred])
-    found = {k: int(v) for k, v in asked.items() if "/" in k and not NO_GPU.match(k) and str(v).isdigit() and int(v)}
+    requested = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
+    if int(requested.get(preferred) or 0):
+        return preferred, int(requested[preferred])
+    found = {
+        k: int(v) for k, v in requested.items() if "/" in k and not NO_GPU.match(k) and str(v).isdigit() and int(v)
+    }
     return max(found.items(), key=lambda item: item[1]) if found else (preferred, 0)
 
 

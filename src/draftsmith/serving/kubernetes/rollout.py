@@ -52,8 +52,8 @@ def inference_service_rollout(item: Object) -> Rollout:
     model = status.get("modelStatus") or {}
     transition = model.get("transitionStatus", "UpToDate")
     if transition in ("BlockedByFailedLoad", "InvalidSpec"):
-        told = (model.get("lastFailureInfo") or {}).get("message", "")
-        return Rollout("failed", f"{transition}: {told}".rstrip(": "))
+        message = (model.get("lastFailureInfo") or {}).get("message", "")
+        return Rollout("failed", f"{transition}: {message}".rstrip(": "))
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or [])
     return Rollout("done") if ready and transition == "UpToDate" else Rollout("going", "the predictor is not ready")
 
@@ -61,11 +61,11 @@ def inference_service_rollout(item: Object) -> Rollout:
 def has_words(words: Mapping[str, list[str]]) -> Callable[[Object], bool]:
     """Whether a pod runs a container with these `command` and `args`: whether it is a new one."""
 
-    def told(pod: Object) -> bool:
+    def is_new(pod: Object) -> bool:
         containers = (pod.get("spec") or {}).get("containers") or []
         return any(all((c.get(key) or []) == words.get(key, []) for key in ("command", "args")) for c in containers)
 
-    return told
+    return is_new
 
 
 def loading(pods: Sequence[Object], is_new: Callable[[Object], bool]) -> bool:
@@ -77,9 +77,9 @@ def loading(pods: Sequence[Object], is_new: Callable[[Object], bool]) -> bool:
 def predictor_rollout(item: Object, pods: Sequence[Object], is_new: Callable[[Object], bool]) -> Rollout:
     """Of an InferenceService, from its pods: what it says of itself stays Ready while new pods come up, and its generation is
     that of another object."""
-    told = inference_service_rollout(item)
-    if told.state == "failed":
-        return told
+    rollout = inference_service_rollout(item)
+    if rollout.state == "failed":
+        return rollout
     live = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and view(pod).stage != "evicted"]
     new = [pod for pod in live if is_new(pod)]
     ready = [pod for pod in new if view(pod).stage == "ready"]
@@ -87,7 +87,7 @@ def predictor_rollout(item: Object, pods: Sequence[Object], is_new: Callable[[Ob
         return Rollout("going", "no pod with the new arguments has appeared")
     if len(ready) < len(live):
         return Rollout("going", f"{len(ready)} of {len(live)} pods are new and ready")
-    return told
+    return rollout
 
 
 def hopeless(pods: Sequence[Object], is_new: Callable[[Object], bool]) -> str | None:

@@ -56,20 +56,20 @@ class RolloutWatch:
                 return Rollout("failed", "it was removed meanwhile")
             if not self._has(items[0], words):
                 return Rollout("changed")
-            told = deployment_rollout(items[0]) if self.has_pods else inference_service_rollout(items[0])
-            if (told.state == "going" or told.late or not self.has_pods) and clock.monotonic() >= next_look:
+            rollout = deployment_rollout(items[0]) if self.has_pods else inference_service_rollout(items[0])
+            if (rollout.state == "going" or rollout.late or not self.has_pods) and clock.monotonic() >= next_look:
                 next_look = clock.monotonic() + LOOK_AT_PODS_S
                 pods = self._pods(items[0])
                 why = hopeless(pods, is_new)
                 if why:
                     return Rollout("failed", why)
                 if not self.has_pods:
-                    told = predictor_rollout(items[0], pods, is_new)
-                elif told.late and loading(pods, is_new):
-                    told = Rollout("going", told.detail)  # a large model takes longer than the usual ten minutes
-            elif told.late or (not self.has_pods and told.state == "done"):
+                    rollout = predictor_rollout(items[0], pods, is_new)
+                elif rollout.late and loading(pods, is_new):
+                    rollout = Rollout("going", rollout.detail)  # a large model takes longer than the usual ten minutes
+            elif rollout.late or (not self.has_pods and rollout.state == "done"):
                 return None  # judged with the pods, when they are looked at next
-            return None if told.state == "going" else told
+            return None if rollout.state == "going" else rollout
 
         limit_s, select = self.options.rollout_timeout_s, Selection(fields=f"metadata.name={self.deploy}")
         try:
@@ -103,7 +103,7 @@ class RolloutWatch:
         """Whether a predictor's pod speculates as these words say: KServe puts the runtime's own arguments before them."""
         wanted = read_engine(words.get("command", []), words.get("args", []), image="", known=True).spec_config
 
-        def told(pod: Object) -> bool:
+        def speculates(pod: Object) -> bool:
             for container in (pod.get("spec") or {}).get("containers") or []:
                 with suppress(InputError):
                     command, args = container.get("command") or [], container.get("args") or []
@@ -111,7 +111,7 @@ class RolloutWatch:
                     return canonical(found) == canonical(wanted)
             return False
 
-        return told
+        return speculates
 
     def _why_late(self, item: Object) -> str:
         detail = deployment_rollout(item).detail if self.has_pods else "not every pod of the predictor is new and ready"

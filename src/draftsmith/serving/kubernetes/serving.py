@@ -190,12 +190,12 @@ class KubernetesServing:
             applied = self._watch.applied(command.spec_config, self._options.wait_for_owner_s)
             if applied is None:
                 raise refused
-            told = self._watch.wait(applied)
+            rollout = self._watch.wait(applied)
         except ApiError as error:
             raise explain(error, f"watch {self._resource.kind} {self._deploy}") from error
-        if told.state != "done":
+        if rollout.state != "done":
             raise BackendError(
-                f"the rollout of {self._deploy} that {owner.name} applied did not succeed: {told.detail or 'changed again'}",
+                f"the rollout of {self._deploy} that {owner.name} applied did not succeed: {rollout.detail or 'changed again'}",
                 f"take the values back where {owner.name} keeps them",
             )
         uid = str(standing.item["metadata"]["uid"])
@@ -298,11 +298,11 @@ class KubernetesServing:
 
     def _follow(self, note: SwitchNote) -> None:
         try:
-            told = self._watch.wait(note.new)
+            rollout = self._watch.wait(note.new)
         except ApiError as error:
             step = "run the same command again: it goes on from here, and takes it back if it fails"
             raise BackendError(explain(error, "follow the rollout").message, step) from error
-        if told.state == "done":
+        if rollout.state == "done":
             write_json(self._file, note.model_copy(update={"state": "done"}))
             self._tell(
                 "Promoted",
@@ -310,17 +310,17 @@ class KubernetesServing:
                 note,
             )
             return
-        if told.state == "changed":
+        if rollout.state == "changed":
             raise RefusedError(
                 f"{self._deploy} was changed by somebody else during its rollout; it is left as it is", CHANGED
             )
         self._patch(self._read(), note.new, note.old)
         write_json(self._file, note.model_copy(update={"state": "taken_back"}))
-        self._tell("TakenBack", f"the rollout failed ({told.detail}): {_short(note.old)} again", note)
+        self._tell("TakenBack", f"the rollout failed ({rollout.detail}): {_short(note.old)} again", note)
         back = self._watch.wait(note.old)
         state = "the old configuration serves" if back.state == "done" else f"the old one is coming back: {back.detail}"
         raise BackendError(
-            f"the rollout of {self._deploy} failed and was taken back ({told.detail}); {state}",
+            f"the rollout of {self._deploy} failed and was taken back ({rollout.detail}); {state}",
             "see the logs of the failed pods; the draft may not load in this image",
         )
 

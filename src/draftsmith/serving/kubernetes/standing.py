@@ -84,8 +84,8 @@ class Standing:
     def amount(self, resource: str) -> int:
         """How much of a countable resource, such as a GPU, one pod asks for."""
         resources = self.container.get("resources") or {}
-        asked = (resources.get("limits") or {}).get(resource) or (resources.get("requests") or {}).get(resource) or 0
-        return int(asked)
+        value = (resources.get("limits") or {}).get(resource) or (resources.get("requests") or {}).get(resource) or 0
+        return int(value)
 
     def fingerprint(self) -> str:
         """What serves but for its speculative config: image, words, variables, resources. Equal = a comparison still holds."""
@@ -138,8 +138,10 @@ def read_standing(item: Object, options: ServingOptions) -> Standing:
             f"{name} has several containers that run an engine: {names}", "set serving.options.container to one of them"
         )
     if not found:
-        told = next((error for error in reasons if "not understood" in error.message), reasons[0] if reasons else None)
-        raise told or InputError(f"{name} has no container {options.container or ''}".rstrip(), NO_ENGINE)
+        reason = next(
+            (error for error in reasons if "not understood" in error.message), reasons[0] if reasons else None
+        )
+        raise reason or InputError(f"{name} has no container {options.container or ''}".rstrip(), NO_ENGINE)
     return found[0]
 
 

@@ -127,15 +127,15 @@ class CanaryFleet:
 
     def _explained(self, servers: dict[str, CanaryServer], lost: EngineLostError) -> EngineLostError:
         """What the cluster knows of a canary that does not answer any more. Their logs are kept: they go with the pods."""
-        told = lost.message
+        reason = lost.message
         try:
             self.canaries.require_alive(servers)
         except EngineLostError as known:
-            told = known.message
+            reason = known.message
         except DraftsmithError:
             pass  # nobody could look
         folder = private_dir(self.job.workdir / "servers")
         for server in servers.values():
             with suppress(DraftsmithError):
                 write_atomic(folder / f"{server.pod}.log", self.canaries.log(server))
-        return EngineLostError(told, f"run again: finished blocks are kept. The engines' logs are in {folder}")
+        return EngineLostError(reason, f"run again: finished blocks are kept. The engines' logs are in {folder}")

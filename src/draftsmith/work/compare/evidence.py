@@ -94,8 +94,8 @@ def comparison_parts(folder: Path, request: dict[str, Any]) -> ReportParts:
 def cell_label(folder: Path) -> dict[str, str]:
     """What SOURCE.md says of a cell: its campaign, its name, and the lake that it is meant for. Empty for another comparison."""
     path = folder / "label.json"
-    told = read_json(path) if path.is_file() else {}
-    return {key: str(value) for key, value in told.items() if value}
+    kept = read_json(path) if path.is_file() else {}
+    return {key: str(value) for key, value in kept.items() if value}
 
 
 def place_lines(label: Mapping[str, str]) -> list[str]:

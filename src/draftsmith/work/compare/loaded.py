@@ -40,18 +40,18 @@ def require_as_asked(arm: Arm, facts: EngineFacts) -> None:
 def disagreements(spec: Mapping[str, Any], facts: EngineFacts, manifest: DraftManifest | None) -> list[str]:
     """Each in words; empty if what the log says agrees."""
     found = []
-    asked = read(dict(spec))
-    method, k = (asked.method, asked.k) if asked else (None, None)
+    speculation = read(dict(spec))
+    method, k = (speculation.method, speculation.k) if speculation else (None, None)
     if None not in (method, facts.spec_method) and method != facts.spec_method:
         found.append(f"method {facts.spec_method} instead of {method}")
     if None not in (k, facts.num_speculative_tokens) and k != facts.num_speculative_tokens:
         found.append(f"{facts.num_speculative_tokens} speculative tokens instead of {k}")
-    said = " ".join(facts.sharing)
+    sharing = " ".join(facts.sharing)
     for field, (none, other) in WEIGHTS.items():
         what = field.removeprefix("has_own_").replace("_", " ")
-        if manifest is not None and getattr(manifest, field) and none in said:
+        if manifest is not None and getattr(manifest, field) and none in sharing:
             found.append(f"it uses the target's {what}, the manifest says that the draft has its own")
-        elif manifest is not None and not getattr(manifest, field) and other in said:
+        elif manifest is not None and not getattr(manifest, field) and other in sharing:
             found.append(f"it uses other {what} than the target's, the manifest says that the draft has none")
     return found
 

@@ -55,16 +55,16 @@ class Measured:
         before = [trial for trial in self.ledger.trials if trial.block == block]
         if any(trial.traffic == "general" for trial in before):
             return
-        asked = [v for v in visits(self.plan, block, self._general()) if v.traffic == "general"]
+        visits_again = [v for v in visits(self.plan, block, self._general()) if v.traffic == "general"]
         order = max(trial.order for trial in before) + 1
-        self._carry_out(reach, [replace(v, order=order + n) for n, v in enumerate(asked)])
+        self._carry_out(reach, [replace(v, order=order + n) for n, v in enumerate(visits_again)])
 
     def general_passes(self) -> int:
         """How often general traffic was asked whole, by the baseline."""
-        asked = self._general()
-        if not asked.arms or not asked.prompts:
+        general = self._general()
+        if not general.arms or not general.prompts:
             return GENERAL_PASSES
-        each = len([v for v in visits(self.plan, 0, asked) if v.traffic == "general" and v.arm == self.plan.baseline])
+        each = len([v for v in visits(self.plan, 0, general) if v.traffic == "general" and v.arm == self.plan.baseline])
         there = {
             (t.block, t.visit) for t in self.ledger.trials if t.traffic == "general" and t.arm == self.plan.baseline
         }

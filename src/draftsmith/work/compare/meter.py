@@ -84,24 +84,24 @@ class Meter:
     def summary(self) -> dict[str, float | str]:
         """For `Trial.hardware`. Only what could be read; `device` always."""
         device = f"node {self.node}" if self.node else hardware.describe()
-        told: dict[str, float | str] = {"device": device, **gpu.summarise(self.readings)}
+        shown: dict[str, float | str] = {"device": device, **gpu.summarise(self.readings)}
         if self._stolen is not None:
-            told["cpu_stolen_share"] = round(self._stolen, 4)
+            shown["cpu_stolen_share"] = round(self._stolen, 4)
         if self.node is None and _on_cpu():
-            told["memory_gb_per_s"] = round(bandwidth.measured() / 1e9, 2)
-        return told
+            shown["memory_gb_per_s"] = round(bandwidth.measured() / 1e9, 2)
+        return shown
 
     def contention(self, client_lag_s: float) -> Contention:
         """For `Trial.contention`. Of servers on another machine only the client's lag and the GPUs are known."""
         clock = gpu.summarise(self.readings).get("gpu_sm_clock_mhz")
-        told = Contention(client_lag_s=round(client_lag_s, 4), gpu_clock_mhz=clock)
+        shown = Contention(client_lag_s=round(client_lag_s, 4), gpu_clock_mhz=clock)
         if self.node is not None or self._wall_s <= 0:
-            return told
+            return shown
         before, after, room = self._load, self._after, self._wall_s * load.cores()
         others = None
         if before.ours_s is not None and after.ours_s is not None:
             others = min(1.0, max(0.0, (after.busy_s - before.busy_s - after.ours_s + before.ours_s) / room))
-        return told.model_copy(
+        return shown.model_copy(
             update={
                 "run_queue": round(statistics.fmean(self._queue) / load.cores(), 3) if self._queue else None,
                 "cpu_pressure": _share(before.cpu_stall_s, after.cpu_stall_s, self._wall_s),

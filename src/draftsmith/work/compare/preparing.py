@@ -119,11 +119,14 @@ class Preparation:
 
     def _deciding(self) -> tuple[str, ...]:
         """Points that decide together: those asked for and the primary one."""
-        asked = self.job.plan.config.compare.deciding
-        if not asked:
+        configured = self.job.plan.config.compare.deciding
+        if not configured:
             return ()
         names = [point.name for point in self.points]
-        wanted = {*(names if "all" in asked else asked), *(point.name for point in self.points if point.primary)}
+        wanted = {
+            *(names if "all" in configured else configured),
+            *(point.name for point in self.points if point.primary),
+        }
         return tuple(name for name in names if name in wanted)
 
     def _plan(self, keep: set[str], facts: Facts, *, together: bool) -> ComparisonPlan:

@@ -179,13 +179,13 @@ def _jumped(moved_s: float) -> str | None:
 def with_divergence(measured: Iterable[tuple[Trial, Answers]], baseline: str) -> list[Trial]:
     """The trials of one block; each answer that differs says at which token it leaves the baseline's at the same point."""
     rows = list(measured)
-    told: dict[str, Answers] = {}
+    baseline_answers: dict[str, Answers] = {}
     for trial, answers in rows:
         if trial.arm == baseline and trial.traffic == "own":
-            told.setdefault(trial.point, {}).update(answers)
+            baseline_answers.setdefault(trial.point, {}).update(answers)
     found = []
     for trial, answers in rows:
-        base = told.get(trial.point, {}) if trial.traffic in ("own", "aa") else {}
+        base = baseline_answers.get(trial.point, {}) if trial.traffic in ("own", "aa") else {}
         samples = tuple(
             sample.model_copy(update={"first_divergence_hint": _leaves(answers, base, sample.prompt_id)})
             for sample in trial.samples

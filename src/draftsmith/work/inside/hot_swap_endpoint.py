@@ -27,8 +27,8 @@ async def report(request: Request) -> Any:
 async def swap(request: Request) -> Any:
     """Replace the draft by that of a folder: {"path", "sha256"}. 409 while another swap runs, 422 if it is refused."""
     try:
-        asked = await request.json()
-        path, sha256 = str(asked["path"]), str(asked["sha256"])
+        request_json = await request.json()
+        path, sha256 = str(request_json["path"]), str(request_json["sha256"])
     except (ValueError, KeyError, TypeError):
         return JSONResponse({"error": 'give {"path": ..., "sha256": ...}'}, 422)
     if _lock.locked():

@@ -163,8 +163,8 @@ def _answers(
 ) -> list[ProbeCheck]:
     """Greedy answers: the state at t, normed and put through the head, must choose the token at t + 1."""
     rows = [c for c in captures if c.row.greedy and c.row.output_ids]
-    told = [c for c in captures if c.row.prompt_logprobs is not None]
-    unproved = [c.number for c in captures if c not in rows and c not in told]
+    proved = [c for c in captures if c.row.prompt_logprobs is not None]
+    unproved = [c.number for c in captures if c not in rows and c not in proved]
     checks = []
     if unproved:
         checks.append(
@@ -262,20 +262,24 @@ def _logprobs(
 
 def _of_other_ids(capture: Capture) -> bool:
     """Whether the engine spoke of other tokens: it always tells of the one that stands there, whatever else it lists."""
-    told = zip(capture.ids[1:], (capture.row.prompt_logprobs or ())[1:], strict=False)
-    return any(entry and token not in entry for token, entry in told)
+    logprobs = zip(capture.ids[1:], (capture.row.prompt_logprobs or ())[1:], strict=False)
+    return any(entry and token not in entry for token, entry in logprobs)
 
 
 def _gaps(capture: Capture, reference: Known, shift: int) -> list[float]:
     """|ours - the engine's| for the token at t, from the state at t - 1 + shift."""
-    told = capture.row.prompt_logprobs or ()
-    known = [t for t in range(1, min(len(told), len(capture.ids))) if told[t] and capture.ids[t] in (told[t] or {})]
+    logprobs = capture.row.prompt_logprobs or ()
+    known = [
+        t
+        for t in range(1, min(len(logprobs), len(capture.ids)))
+        if logprobs[t] and capture.ids[t] in (logprobs[t] or {})
+    ]
     places = [t for t in known if 0 <= t - 1 + shift < len(capture.ids)]
     places = [places[i] for i in _spread(0, len(places))]
     if not places:
         return []
     logs = reference.logits(capture.states[[t - 1 + shift for t in places], -1]).log_softmax(1)
-    return [abs(float(logs[i, capture.ids[t]]) - (told[t] or {})[capture.ids[t]]) for i, t in enumerate(places)]
+    return [abs(float(logs[i, capture.ids[t]]) - (logprobs[t] or {})[capture.ids[t]]) for i, t in enumerate(places)]
 
 
 def _layers(

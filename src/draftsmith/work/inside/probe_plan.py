@@ -27,8 +27,10 @@ def greedy(params: Mapping[str, Any]) -> bool:
 
     No for parameters that are not known here, and for a request that does not say its temperature: a server has defaults.
     """
-    said = {name: value for name, value in params.items() if value is not None and name not in WITHOUT_EFFECT}
-    return "temperature" in said and all(name in NEUTRAL and value == NEUTRAL[name] for name, value in said.items())
+    effective = {name: value for name, value in params.items() if value is not None and name not in WITHOUT_EFFECT}
+    return "temperature" in effective and all(
+        name in NEUTRAL and value == NEUTRAL[name] for name, value in effective.items()
+    )
 
 
 class CapturedRow(Frozen):

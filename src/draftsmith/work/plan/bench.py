@@ -155,7 +155,7 @@ class Bench:
     def run(self, start_s: float, plain_tpot_s: float) -> list[StepSample]:
         """Measure what is missing, and return all samples. Raises EngineStartError or EngineLostError; finished pairs stay."""
         effort = self.effort(start_s, plain_tpot_s)
-        told = Progress(self.job, effort)
+        whole = Progress(self.job, effort)
         arms = [arm for arm in self.arms if self.missing(arm)]
         if arms and not self.fleet.fits(2):
             raise EngineError(
@@ -163,41 +163,41 @@ class Bench:
                 "lower engine.cpu_kv_gib (or engine.gpu_kv_gib), or stop other work",
             )
         if arms:
-            with self._up(told, PLAIN, None, (), start_s) as plain:
-                self._warm(told, PLAIN, plain)
+            with self._up(whole, PLAIN, None, (), start_s) as plain:
+                self._warm(whole, PLAIN, plain)
                 for arm in arms:
-                    with self._up(told, arm.name, arm.spec_config, arm.flags, start_s) as server:
-                        self._warm(told, arm.name, server)
-                        self._pairs(told, arm, plain, server, plain_tpot_s)
+                    with self._up(whole, arm.name, arm.spec_config, arm.flags, start_s) as server:
+                        self._warm(whole, arm.name, server)
+                        self._pairs(whole, arm, plain, server, plain_tpot_s)
         return samples(self.trials, self.arms, self.repeats)
 
     @contextmanager
     def _up(
-        self, told: Progress, name: str, spec_config: dict[str, Any] | None, flags: tuple[str, ...], start_s: float
+        self, whole: Progress, name: str, spec_config: dict[str, Any] | None, flags: tuple[str, ...], start_s: float
     ) -> Iterator[Endpoint]:
-        told.begin(start_s, f"starting {name}")
+        whole.begin(start_s, f"starting {name}")
         spec: ServerSpec = wiring.server_spec(
             self.config, self.target, spec_config=spec_config, flags=flags, residents=2, cold=True
         )
-        with serving(told, self.engine, {name: spec}, self.config.engine.start_timeout_s) as servers:
+        with serving(whole, self.engine, {name: spec}, self.config.engine.start_timeout_s) as servers:
             server: Server = one(servers)
-            self.start_seconds.append(time.monotonic() - told.began)
+            self.start_seconds.append(time.monotonic() - whole.began)
             write_json(self.starts_file, self.start_seconds)
-            told.end()
+            whole.end()
             self.facts[name] = self.engine.facts(server)
             write_json(self.facts_file, {arm: fact.model_dump(mode="json") for arm, fact in self.facts.items()})
             yield Endpoint(server.url, server.spec.served_name, server.start_id, self.facts[name].kv_tokens)
 
-    def _warm(self, told: Progress, name: str, endpoint: Endpoint) -> None:
+    def _warm(self, whole: Progress, name: str, endpoint: Endpoint) -> None:
         """Every batch size once, unmeasured: the first one of a size can be slower."""
         for c in self.concurrencies:
-            told.progress("warming up", note=f"{name} at concurrency {c}")
+            whole.progress("warming up", note=f"{name} at concurrency {c}")
             self._trial(endpoint, c, Slot(self.sha256, 0, 0, name, "tuning"), WARM_TOKENS)
 
-    def _pairs(self, told: Progress, arm: MeasuredArm, plain: Endpoint, server: Endpoint, plain_tpot_s: float) -> None:
+    def _pairs(self, whole: Progress, arm: MeasuredArm, plain: Endpoint, server: Endpoint, plain_tpot_s: float) -> None:
         block = self.arms.index(arm) * self.repeats
         for number, (c, repeat) in enumerate(self.missing(arm)):
-            told.begin(self._pair_s(c, plain_tpot_s), f"{arm.name} at concurrency {c}, repeat {repeat + 1}")
+            whole.begin(self._pair_s(c, plain_tpot_s), f"{arm.name} at concurrency {c}, repeat {repeat + 1}")
             pair = [(arm.name, server), (PLAIN, plain)]
             if number % 2:
                 pair.reverse()
@@ -210,7 +210,7 @@ class Bench:
             for trial in done:
                 append_line(self.trials_file, canonical(trial.model_dump(mode="json", by_alias=True)))
                 self.trials.append(trial)
-            told.end()
+            whole.end()
 
     def _trial(self, endpoint: Endpoint, concurrency: int, slot: Slot, tokens: int | None = None) -> Trial:
         point = OperatingPoint(name=f"c{concurrency}", concurrency=concurrency, max_tokens=tokens)

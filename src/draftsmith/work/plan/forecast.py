@@ -207,15 +207,17 @@ def _context(
     repeats: int,
     kind: str,
 ) -> Context:
-    said = facts.get(PLAIN)
+    plain_facts = facts.get(PLAIN)
     shapes = ", ".join(f"{s.isl}:{s.osl}" for s in profile_shapes(profile))
     loads = sorted({s.concurrency for s in samples})
     return Context(
         model=Path(target.path).name,
         hardware=hardware.describe(),
-        engine=f"{said.engine} {said.version or ''}".rstrip() if said else kind,
-        dtype=(said.dtype if said else None) or target.dtype,
-        serving=f"max-num-seqs {said.max_num_seqs}, prefix caching off" if said and said.max_num_seqs else None,
+        engine=f"{plain_facts.engine} {plain_facts.version or ''}".rstrip() if plain_facts else kind,
+        dtype=(plain_facts.dtype if plain_facts else None) or target.dtype,
+        serving=f"max-num-seqs {plain_facts.max_num_seqs}, prefix caching off"
+        if plain_facts and plain_facts.max_num_seqs
+        else None,
         workload=f"random token ids of the profile's lengths (ISL:OSL {shapes}), greedy",
         regime=f"cold cache; concurrency {', '.join(map(str, loads))}",
         trials=repeats,

@@ -71,19 +71,19 @@ def _records(run: Run, manifest: CorpusManifest, profile: WorkloadProfile) -> It
     same = _same_traffic(phases / "profile" / "workload-profile.json", profile)
     for summary in decision.arms:
         arm = arms[summary.arm]
-        said = arm.speculation
+        speculation = arm.speculation
         if (
             arm.role != "candidate"
-            or not said
-            or said.method not in COMPARED
-            or not said.k
+            or not speculation
+            or speculation.method not in COMPARED
+            or not speculation.k
             or not summary.acceptance_length
         ):
             continue
         yield DraftRecord(
             run_id=run.record.run_id,
             answer_tokens=manifest.splits["train"].answer_tokens,
-            k=said.k,
+            k=speculation.k,
             acceptance_length=summary.acceptance_length,
             by_position=summary.acceptance_by_position,
             same_traffic=same,
