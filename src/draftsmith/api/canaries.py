@@ -68,7 +68,7 @@ def remove_canaries(config: Config, experiment: str, *, volumes: bool = False, a
 
 
 def sweep_canaries(config: Config, *, allow_cluster: bool) -> list[str]:
-    """Remove canaries that nobody holds any more. Returns what was removed."""
+    """Remove canaries without an owner: their command has ended. Returns what was removed."""
     return list(_canaries(config, allow_cluster=allow_cluster).sweep())
 
 

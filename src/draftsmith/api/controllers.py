@@ -1,4 +1,4 @@
-"""The controller: started, asked, told. What it does itself is in `draftsmith.controller`."""
+"""The controller as operators use it: start it, read it, send it requests. Its own work is in `draftsmith.controller`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def controller_story(config: Config, *, everything: bool = False) -> str:
 
 
 def pause_controller(config: Config, why: str = "") -> ControlEvent:
-    """Let nothing be begun until it is resumed. A run in progress goes on; a broken guard still takes its share back."""
+    """Start nothing until it is resumed. A run in progress continues; a broken guard still takes its share of traffic back."""
     sentence = f"paused by an operator{f': {why}' if why else ''}"
     return _journal(config).append("paused", sentence)
 
@@ -99,7 +99,7 @@ def answer_proposal(config: Config, yes: bool, why: str = "") -> ControlEvent:
 
 
 def stop_service(config: Config) -> Stopped:
-    """End the engines and the proxy of a managed service; requests in flight are cut, and clients find nobody.
+    """Stop the engines and the proxy of a managed service. Requests in flight are cut, and later requests are refused.
 
     Raises RefusedError while a controller is at work, for it would start them again.
     """
@@ -124,9 +124,9 @@ def control(
     stopped: Callable[[], bool] = lambda: False,
     clock: Clock | None = None,
 ) -> ControlView:
-    """Be the controller of the workspace until `stopped` says so; each event of its journal is a note to the console.
+    """Run the controller of the workspace until `stopped` returns True. Each event of its journal is a note to the console.
 
-    What serves stays as it is when it stops, and a run in progress ends with it: the next controller goes on with it.
+    When it stops, the serving configuration stays as it is. A run in progress is stopped too; the next controller resumes it.
     Raises RefusedError if another one is at work there, ConfigError for traffic that cannot be followed.
     """
     from draftsmith.controller.assembly import hands_of

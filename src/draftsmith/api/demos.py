@@ -78,7 +78,7 @@ def demo(
     new: bool = False,
     console: Console = QUIET,
 ) -> RunView:
-    """The whole loop from nothing: a target, traffic that it answers, a draft, a comparison. Goes on where it stopped."""
+    """Run the whole loop from nothing: a target, generated traffic, a draft, a comparison. Called again, it resumes."""
     from draftsmith.api.checks import require_ready
     from draftsmith.api.runs import RunRequest, open_loop
     from draftsmith.loop.driver import drive

@@ -27,7 +27,7 @@ class Room:
 
 
 def room(config: Config) -> Room | None:
-    """The GPUs that servers of this configuration get; None where they run on a CPU, or nobody can tell."""
+    """The GPUs that servers of this configuration get; None on a CPU, or if it is unknown."""
     configured = config.engine.gpu_memory_gib
     if config.backend.kind != "local":
         if not wiring.environment_of_jobs(config) and _device(config) == "cpu":
@@ -77,7 +77,7 @@ def sized(config: Config, folder: Path, weight_bytes: int) -> Config:
 
 
 def _within_reach(config: Config, folder: Path) -> Config:
-    """With a context that the target reaches, where nobody said another: engines refuse to start with more positions than it has."""
+    """With a context length that the target supports, unless one is configured: engines refuse to start with a longer one."""
     reach = text_config(read_config(folder)).get("max_position_embeddings")
     usual = type(config.engine).model_fields["max_model_len"].default
     if not isinstance(reach, int) or not 0 < reach < usual or config.engine.max_model_len != usual:

@@ -29,10 +29,10 @@ def place_jobs(config: Config, backend: str | None, scheduler: str | None) -> tu
 
 
 def backend_words(configured: BackendConfig, choice: Choice) -> dict[str, Any] | None:
-    """The back end as a part of the request; None if it is the one that was settled.
+    """The back end as it was requested; None if the request names exactly the one that was chosen.
 
-    A place that was looked for is no part of the request: what is found may change from one day to the next, and a run
-    goes on where its jobs are.
+    A detected back end is not part of the request: detection may give another result tomorrow, and a run stays where its
+    jobs are.
     """
     if choice.requested == (choice.kind, choice.scheduler):
         return None

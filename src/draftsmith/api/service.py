@@ -50,7 +50,7 @@ def run(
     scheduler: str | None = None,
     allow_cluster: bool = False,
 ) -> RunView | DryRun:
-    """Carry out the loop, or go on with the unfinished run of the same request; see RunRequest for the arguments.
+    """Run the loop, or resume the unfinished run of the same request; see RunRequest for the arguments.
 
     Prerequisites are checked before anything starts. Returns the run as it ended, also where a gate stopped it. Where jobs
     would go to a cluster and that is not allowed, nothing is submitted and the jobs come back as text (DryRun).
@@ -114,7 +114,7 @@ def _sized(config: Config) -> Config:
 
 
 def open_run(request: RunRequest) -> RunView:
-    """Find the run of this request, or make its folder; nothing is started. `run` with the same request goes on with it."""
+    """Find the run of this request, or make its folder; nothing is started. `run` with the same request resumes it."""
     config, choice = place_jobs(request.config, request.backend, request.scheduler)
     config = _sized(config)
     loop = open_loop(replace(request, config=config), QUIET, backend_words(request.config.backend, choice))

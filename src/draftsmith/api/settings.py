@@ -77,7 +77,7 @@ def override(config: Config, settings: Mapping[str, Any] | Sequence[str]) -> Con
 
 
 def _parsed(item: str) -> tuple[str, Any]:
-    """`section.key=value` with a TOML value; what is no TOML is a word."""
+    """`section.key=value` with a TOML value; a value that is not TOML is taken as a string."""
     path, _, text = item.partition("=")
     try:
         return path, tomllib.loads(f"v = {text}")["v"]

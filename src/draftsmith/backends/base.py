@@ -90,7 +90,7 @@ def read_result(workdir: Path) -> JobResult | None:
 
 
 def outcome(result: JobResult | None, exit_code: int | None, cancelled: bool) -> JobStatus:
-    """How a job that no longer runs ended. `exit_code` None = nobody saw its end; negative = ended by that signal.
+    """How a job that no longer runs ended. `exit_code` None = its end was not observed; negative = ended by that signal.
 
     Only a result counts as success. An interrupted job explained itself but did not finish: safe to start again.
     """

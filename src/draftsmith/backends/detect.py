@@ -26,7 +26,7 @@ class Facts:
     """What was seen. `slurm_missing`: commands that are not installed. `slurm_says`: partitions, or why sinfo failed.
 
     `bridge`: objects by which Slurm schedules the pods of a Kubernetes cluster (slurm-bridge), and `bridge_says` why
-    nobody can tell.
+    that is unknown.
     """
 
     slurm_missing: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Choice:
 def choose(
     backend: str | None, scheduler: str | None, configured: tuple[str, str], facts: Callable[[], Facts]
 ) -> Choice:
-    """The back end and scheduler for what was asked for: flags first, then the file, then what is found.
+    """Choose back end and scheduler: by the flags, then by the file, then by what is detected.
 
     `facts` is called only where the answer depends on it. `configured` is (kind, scheduler) of the file. Raises
     ConfigError for words that are none or do not go together.
@@ -88,7 +88,7 @@ def choose(
 
 
 def _on_kubernetes(seen: Facts) -> Choice:
-    """A cluster was asked for, and nobody said who places its pods."""
+    """Kubernetes was requested without a scheduler: choose what places its pods."""
     scheduler = ("kubernetes", "auto")
     if _is_bridged(seen):
         return Choice("kubernetes", "slurm-on-kubernetes", _bridge(seen), _described(seen), scheduler)
@@ -97,7 +97,7 @@ def _on_kubernetes(seen: Facts) -> Choice:
 
 
 def detect(seen: Facts) -> Choice:
-    """Where jobs go if nobody said: Slurm where it answers, then Kubernetes, then this machine."""
+    """Where jobs go by default: Slurm if it answers, then Kubernetes, then this machine."""
     about = _described(seen)
     if seen.in_pod and _is_bridged(seen):
         return Choice("kubernetes", "slurm-on-kubernetes", f"this is a pod, and {_bridge(seen)}", about)

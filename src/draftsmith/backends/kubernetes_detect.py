@@ -24,7 +24,7 @@ Connect = Callable[[], KubeApi]
 
 @dataclass(frozen=True)
 class Bridge:
-    """What was found. `objects` empty = no sign of it; `says` = why nobody can tell, if that is so."""
+    """What was found. `objects` empty = no sign of it; `says` = why it is unknown, if it is."""
 
     objects: tuple[str, ...] = ()
     says: str = ""

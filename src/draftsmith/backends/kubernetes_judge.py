@@ -85,7 +85,7 @@ def judge(evidence: Evidence) -> JobStatus:
 
 
 def _condition(job: Object) -> tuple[str, str] | None:
-    """(Complete or the reason of the failure, message); None while it goes on."""
+    """(Complete or the reason of the failure, message); None while it runs."""
     for condition in (job.get("status") or {}).get("conditions") or []:
         if condition.get("status") != "True":
             continue

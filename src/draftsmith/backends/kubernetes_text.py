@@ -1,7 +1,7 @@
 """The batch/v1 Job of a job: an object from a pure function, nothing is asked or read here.
 
-The object never holds the job's variables, only where they lie, on the volume that holds the job's folder. Whoever may
-read Jobs in the namespace reads none of them.
+The object never holds the job's variables, only where they lie, on the volume that holds the job's folder. A user who may
+read Jobs in the namespace cannot read them.
 """
 
 from __future__ import annotations

@@ -121,9 +121,9 @@ def _read(path: Path, model: type[_Model]) -> _Model | None:
 
 
 def may_adopt(spec: JobSpec, status: JobStatus, notes: Notes) -> bool:
-    """Whether the job of that name lives and is the one that is meant: then it is adopted instead of started again.
+    """Whether the job of that name is alive and has the same program and settings: then it is adopted, not started again.
 
-    Raises BackendError if nobody could look, RefusedError if the name runs with another program or settings.
+    Raises BackendError if its state is unknown, RefusedError if the name runs with another program or settings.
     """
     if status.state == "UNKNOWN":
         raise BackendError(f"cannot tell whether {spec.name} already runs: {status.detail}", "run again later")

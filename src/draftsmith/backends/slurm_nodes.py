@@ -47,7 +47,7 @@ def quiet_lines(nodes: Sequence[str], reason: str) -> list[str]:
 def give_back(commands: SlurmCommands, folder: Path, reason: str) -> str | None:
     """Resume the node that a killed job left drained, if it is drained for that reason. Returns its name.
 
-    Raises BackendError if it stays drained, or nobody could look.
+    Raises BackendError if it stays drained, or its state is unknown.
     """
     try:
         node = (folder / DRAINED).read_text(encoding="utf-8").strip()

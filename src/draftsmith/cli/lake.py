@@ -29,7 +29,7 @@ def publish(
 ) -> None:
     """Publish a campaign to a lake: the bundle is verified, then appended as Parquet. Publishing it again changes nothing.
 
-    What does not verify is refused. A broken upload goes on when the same command is given again. Keys and endpoint of S3
+    What does not verify is refused. A broken upload resumes when the same command is run again. Keys and endpoint of S3
     come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL.
     """
     from draftsmith import api

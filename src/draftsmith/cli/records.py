@@ -57,7 +57,7 @@ def records(
             _lines(every, sys.stdout.buffer)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        # Whoever read has seen enough. Python would complain once more when it closes standard output.
+        # The reader closed the pipe. Python would complain again when it closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     if not json:

@@ -100,7 +100,7 @@ def demo(
     """Run the whole loop on an embedded default: make a target and traffic, train a draft, compare, promote on a win.
 
     Prompts (bookings to JSON, word problems) come from a generator; the target answers them; then `draftsmith run` does
-    the rest. Stop it at any time and start it again: it goes on where it stopped.
+    the rest. You can stop it at any time; started again, it continues where it stopped.
     """
     from draftsmith import api
     from draftsmith.cli.loop import finish

@@ -215,7 +215,7 @@ async def _send(client: httpx.AsyncClient, request: Request, target: Target, sta
                     "look at its log, start it again and rerun: it resumes",
                 ) from None
             if not target.again and not isinstance(failure, httpx.ConnectError):
-                break  # nobody there says nothing of an answer, and is asked again in any case
+                break  # a refused connection says nothing about an answer, so the request is sent again in any case
         except ValueError:
             error = "malformed_response"
             break

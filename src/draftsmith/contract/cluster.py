@@ -184,7 +184,7 @@ def _each(resource: Resource, verbs: str) -> tuple[Permission, ...]:
     return tuple(Permission(verb, resource) for verb in verbs.split())
 
 
-# What makes reasons plainer. Without them a comparison goes on, and says less.
+# Rights that make reasons clearer. A comparison works without them, with less detail.
 TELLING_PERMISSIONS = (*_each(kube.EVENTS, "list"), *_each(kube.QUOTAS, "list"))
 PRIORITY_PERMISSIONS = (Permission("get", kube.PRIORITY_CLASSES, cluster=True),)
 CANARY_PERMISSIONS = (

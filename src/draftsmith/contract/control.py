@@ -343,7 +343,7 @@ class ControlEvent(Frozen):
 
 
 class ControlView(Frozen):
-    """What can be read of a controller from the outside. `alive` False: nobody is at work in the workspace."""
+    """The state of a controller as operators read it. `alive` False: no controller runs in the workspace."""
 
     workspace: str
     alive: bool

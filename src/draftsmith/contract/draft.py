@@ -58,7 +58,7 @@ class DraftManifest(Frozen):
 
 
 class Finding(Frozen):
-    """One check of a draft folder. `next_step` is set where something is to be done."""
+    """One check of a draft folder. `next_step` is set if there is something to do."""
 
     check: str
     level: Literal["error", "warn", "ok"]

@@ -110,13 +110,13 @@ class RunInterruptedError(DraftsmithError):
 
 
 class WaitingError(RunInterruptedError):
-    """The next phase waits for the operator's yes: it was declined, or there was nobody to ask."""
+    """The next phase needs the operator's confirmation: it was declined, or there is no terminal to ask on."""
 
     exit_code = 7
 
 
 class StoppedAtGateError(DraftsmithError):
-    """A phase ended well and its gate says that going on would be in vain. Never raised: it names the exit code."""
+    """A phase finished and its gate did not pass, so the run stops. Never raised: it names the exit code."""
 
     exit_code = 6
 

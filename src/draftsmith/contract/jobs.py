@@ -32,7 +32,7 @@ class Readable(Frozen):
 
 
 class PhasePlan(Readable):
-    """What every job of a run is told.
+    """The common part of every job plan of a run.
 
     `registry`: folder where started processes are recorded. `names`: how paths of this machine are written in the evidence.
     """

@@ -115,7 +115,7 @@ class DraftRecord(Frozen):
 
 
 class Volume(Frozen):
-    """Acceptance to expect from so many answer tokens. None = nothing is known."""
+    """Expected acceptance after training on this many answer tokens. None = unknown."""
 
     answer_tokens: int
     acceptance_length: float | None = None

@@ -1,6 +1,6 @@
 """The wire of an OpenAI-compatible server: the events of an answer, streamed or whole, and the parameters of a request.
 
-The recorder (inside the server) and the load client both read answers here, so one answer gives one record, whoever looks.
+The recorder (inside the server) and the load client both read answers here, so one answer gives the same record in both.
 What servers send differs: vLLM 0.16 and later name reasoning `reasoning`, SGLang, TGI and older vLLM `reasoning_content`; only
 vLLM sends token ids; TGI sends one tool call as an object where others send a list.
 
@@ -194,7 +194,7 @@ class StreamedAnswer:
 
 
 def usage_of(value: dict[str, Any]) -> Usage:
-    """Token counts of a `usage` object; what is no count is None."""
+    """Token counts of a `usage` object. A value that is not a count is None."""
     details = value.get("prompt_tokens_details")
     return Usage(
         prompt_tokens=_count(value.get("prompt_tokens")),

@@ -1,6 +1,6 @@
-"""The laws: what to do next, from memory, policy and what was seen. Pure.
+"""The laws: the next act, from memory, policy and the present moment. Pure.
 
-The first law that has something to say decides. "Could not look" is never "it failed": what is None is waited for.
+The first law that applies decides. Unknown is never "failed": a value of None means that the controller waits.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def clock(memory: c.Memory, policy: Policy, at: c.Moment) -> c.Act | None:
 
 
 def guards(memory: c.Memory, policy: Policy, at: c.Moment) -> c.Act | None:
-    """See rollout.tripped: it comes before a pause, for a share that hurts is taken back whoever sleeps."""
+    """See rollout.tripped. It comes before a pause: a share that does harm is taken back even while paused."""
     return rollout.tripped(memory, policy, at)
 
 

@@ -1,7 +1,7 @@
 """The run in hand, as a job of this machine: a child process that carries out the loop through the api.
 
 The job is found again by its name after a restart of the controller. If it died with the controller, it is submitted again
-under the same request, and the loop goes on where it stopped.
+under the same request, and the loop resumes where it stopped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The journal, folded into what is remembered. Pure: the same events give the same memory, whoever reads them."""
+"""The journal, folded into the controller's memory. Pure: the same events always give the same memory."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The laws of live traffic: shares, guards, fallback, restoring. Pure.
 
-What is not seen moves nothing forward and takes nothing back: it is waited for.
+Without data no share grows and none is taken back: the controller waits.
 """
 
 from __future__ import annotations

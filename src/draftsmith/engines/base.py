@@ -325,7 +325,7 @@ class Engine(Protocol):
         ...
 
     def identify(self, url: str) -> ServerIdentity:
-        """Who answers. Raises EngineLostError if nobody does, EngineError if it is not this engine."""
+        """Identity of the server at `url`. Raises EngineLostError if no server answers, EngineError if it is not this engine."""
         ...
 
     def reading(self, url: str) -> Snapshot:

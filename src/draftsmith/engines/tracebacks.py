@@ -21,7 +21,7 @@ LEVEL = re.compile(
     r"(?:(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)(?::\s+| \d\d-\d\d [\d:.]+ (?:\[[^\]]*\]|[\w./-]+:\d+\])\s?))?"
 )
 HARMLESS = frozenset({"DEBUG", "INFO", "WARNING"})
-SURVIVED = re.compile(r"Ignore (?:import )?error")  # said of what goes on without it
+SURVIVED = re.compile(r"Ignore (?:import )?error")  # logged about failures that do not stop the engine
 TRACEBACK = "Traceback (most recent call last):"
 IGNORED = "Exception ignored in"  # of what ran while objects were thrown away
 CHAIN = ("During handling of the above exception", "The above exception was the direct cause")

@@ -41,7 +41,7 @@ def gpu_names() -> list[str]:
 
 
 def visible(uuids: Sequence[str]) -> list[int]:
-    """Which of the machine's GPUs `CUDA_VISIBLE_DEVICES` leaves to this process, by number; the driver lists more.
+    """Indices of the GPUs this process may use, per `CUDA_VISIBLE_DEVICES`. The driver lists all GPUs of the machine.
 
     Read as CUDA does: numbers or beginnings of UUIDs, and what follows an entry that fits no GPU is not seen either.
     A MIG instance does not say whose part it is: then every GPU counts.

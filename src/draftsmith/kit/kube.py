@@ -21,7 +21,7 @@ Object = dict[str, Any]
 PAGE = 500
 ATTEMPTS = 6
 LONGEST_PAUSE_S = 30.0
-READ_SLACK_S = 10.0  # a watch may end so much later than it was asked to
+READ_SLACK_S = 10.0  # a watch may end this much later than requested
 AGAIN = frozenset({0, 429, 500, 502, 503, 504})
 STRICT = {"fieldValidation": "Strict"}  # a field that the server does not know is an error, not left out
 SETTLING_S = 20.0  # after an API server was away, it may refuse until it has read its Roles
@@ -258,7 +258,7 @@ class KubeApi:
         content_type: str = "application/json",
         read_s: float | None = None,
     ) -> Any:
-        """One attempt. `read_s` set: the body is not read here, and may take so long between two parts."""
+        """One attempt. `read_s` set: the body is not read here; it is the maximum time between two parts."""
         try:
             return self._sent(method, path, query, body, content_type, read_s)
         except ApiError as error:

@@ -13,7 +13,7 @@ from draftsmith.kit.kube import ApiError, KubeApi, Object, Resource, Selection
 
 T = TypeVar("T")
 
-WATCH_S = 20.0  # one watch lasts at most so long, so that what depends on the time is judged again
+WATCH_S = 20.0  # maximum length of one watch, so that conditions that depend on time are checked again
 PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 FINAL = frozenset({400, 401, 403, 404})  # looking again would be answered the same

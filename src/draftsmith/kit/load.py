@@ -17,7 +17,7 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Reading:
-    """Totals since some start, in seconds: `busy` over all cores (stolen time left out), `ours` of the processes asked for."""
+    """Totals since some start, in seconds: `busy` over all cores (stolen time left out), `ours` of the given processes."""
 
     busy_s: float
     ours_s: float | None

@@ -178,7 +178,7 @@ def _is_token(token: object) -> bool:
 
 
 def reap() -> None:
-    """Collect the exit codes of children that have ended, so that no zombie of a job nobody asked about remains."""
+    """Collect the exit codes of children that have ended, so that no zombie process remains."""
     for popen in list(_children.values()):
         popen.poll()
 
@@ -274,7 +274,7 @@ def _end(record: ProcessRecord, grace_s: float) -> bool:
     for number, patience in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_WAIT_S)):
         deadline = time.monotonic() + patience
         leader = [p for p in found if p.pid == record.pid]
-        # The keeper passes SIGTERM on; it alone gets it, so that nobody hears it twice.
+        # Only the keeper gets SIGTERM and passes it on, so that the program receives it once.
         _signal(leader if leader and number == signal.SIGTERM else found, number)
         while found and time.monotonic() < deadline:
             time.sleep(POLL_S)

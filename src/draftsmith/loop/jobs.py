@@ -44,7 +44,7 @@ from draftsmith.store.runs import Run
 
 SERVING = frozenset({"corpus", "capture", "compare"})  # phases whose jobs start servers, one at a time or sharing GPUs
 LOST_RETRIES = 2
-RESUMES = 100  # starts of a job that was told to stop in time, such as before its time limit, and goes on each time
+RESUMES = 100  # restarts of a job that was stopped in time, for example before its time limit, and continued each time
 WORTH_S = 60.0  # a start that was interrupted earlier than this made no headway
 PATIENCE_S = 600.0
 ASK_AGAIN_S = 1.0
@@ -78,7 +78,7 @@ def specs(context: PhaseContext, jobs: Mapping[str, Phase[Any, Any]] = JOBS) -> 
 
 
 def living(backend: Backend, name: str) -> str | None:
-    """Handle of the job of that name if it waits or runs. Raises BackendError if nobody could look."""
+    """Handle of the job of that name if it waits or runs. Raises BackendError if its state is unknown."""
     handle = backend.find(name)
     if handle is None:
         return None
@@ -94,7 +94,7 @@ def run_job(loop: Loop, phase: str, job: JobPlan[Any]) -> JobResult:
         loop = replace(loop, backend=loop.here)
     workdir = private_dir(loop.context.phase_dir(phase))
     name = job_name(loop.context.run_id, phase)
-    if (ended := _ended_unseen(loop, name, workdir, job)) is not None:
+    if (ended := _unrecorded_success(loop, name, workdir, job)) is not None:
         return ended
     spec = job_spec(loop.context, phase, job.module, job.gpus)
     lost = 0
@@ -116,7 +116,7 @@ def run_job(loop: Loop, phase: str, job: JobPlan[Any]) -> JobResult:
 
 
 def stop_jobs(run: Run, backend: Backend, jobs: Iterable[str] = tuple(JOBS)) -> list[str]:
-    """Cancel every job of a run that waits or runs. Returns their names; raises BackendError if nobody could look."""
+    """Cancel every job of a run that waits or runs. Returns their names; raises BackendError if a state is unknown."""
     stopped = []
     for phase in jobs:
         if (handle := living(backend, job_name(run.record.run_id, phase))) is not None:
@@ -173,8 +173,8 @@ def _start(loop: Loop, phase: str, spec: JobSpec, job: JobPlan[Any], attempt: in
     return patiently(loop, phase, find_or_submit)
 
 
-def _ended_unseen(loop: Loop, name: str, workdir: Path, job: JobPlan[Any]) -> JobResult | None:
-    """The result of this very job, if it ended well while nobody was there to write that down."""
+def _unrecorded_success(loop: Loop, name: str, workdir: Path, job: JobPlan[Any]) -> JobResult | None:
+    """The job succeeded but the driver died before journaling it: return its result. None otherwise."""
     if not _same_plan(workdir / "plan.json", job):
         return None
 

@@ -67,7 +67,7 @@ def _result_of(other: Run, phase: str) -> Event | None:
 
 
 def _clear(run: Run, phase: str) -> None:
-    """Remove what a copy left that was interrupted, or was not what it should be. The phase itself was never begun.
+    """Delete the leftovers of an interrupted or invalid copy. This is safe: the phase has not started in this run.
 
     States come with the corpus whose answers they were captured with; those of a capture's copy belong to the same rows.
     """

@@ -53,6 +53,6 @@ def known(result: JobResult) -> str | None:
 
 
 def gate(result: JobResult) -> Gate | None:
-    """The gate of such a comparison: passed, the loop goes on to keep what stands and to publish."""
+    """The gate of such a comparison. It passes: the loop keeps the standing configuration and publishes."""
     sentence = known(result)
     return Gate(True, f"{ALREADY_SERVES}: {sentence}") if sentence else None

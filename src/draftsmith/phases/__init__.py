@@ -4,7 +4,7 @@ base.py      what a phase is: it plans a job from what is known, and judges the 
 capture.py   phase 3: capture the target's hidden states
 compare.py   phase 5
 corpus.py    phase 2: choose and clean the training rows
-identity.py  what makes a job the same job, and what every job of a run is told
+identity.py  what makes a job the same job, and the common part of every job plan of a run
 pipeline.py  the loop, in order
 profile.py   phase 1: measure the traffic
 publish.py   phase 7: write the evidence bundle and the report

@@ -1,6 +1,6 @@
 """Phase 5: the candidate against the standing configuration in the real engine: which arms, at which operating points.
 
-It has no gate: a loss is a good answer, after which the standing configuration is kept and the evidence published.
+It has no gate: after a loss the standing configuration is kept and the evidence is published.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from draftsmith.phases.way import configurations, trained, way
 MANIFEST = "draft-manifest.json"
 RECORDED = "recorded"
 JOURNAL = "campaigns.jsonl"
-NGRAM_HOPELESS = 1.02  # tokens per step in the replay of the log, below which looking up costs more than it finds
+NGRAM_HOPELESS = 1.02  # tokens per step in the replay of the log; below it prompt lookup costs more than it gains
 
 
 class Compare:
@@ -66,7 +66,7 @@ class Compare:
         return JobPlan(self.module, plan, inputs, 0 if there else self.gpus, here=there)
 
     def collect(self, context: PhaseContext, result: CompareResult) -> Gate:
-        """See Phase. A loss is a good answer: the loop goes on to keep the standing configuration and publish."""
+        """See Phase. A loss is a result too: the loop keeps the standing configuration and publishes."""
         details = tuple(filter(None, (result.forecast, result.schedule_sentence)))
         return Gate(True, f"{result.outcome} (tier {result.tier}): {result.reason}", details)
 
@@ -113,7 +113,7 @@ def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
 
 
 def _ways_of_verifying(settings: CompareConfig, candidate: Arm) -> list[Arm]:
-    """The same draft used otherwise by the engine, each an arm of its own where it is asked for."""
+    """Arms with the same draft and another way of verification, if they are configured."""
     spec, found = candidate.spec_config or {}, []
     if settings.block_verification:
         block = spec | {"rejection_sample_method": "block"}
@@ -130,7 +130,7 @@ def _ways_of_verifying(settings: CompareConfig, candidate: Arm) -> list[Arm]:
 
 
 def free_name(folder: str, arms: Sequence[Arm]) -> str:
-    """Of a further draft: its folder's name, or the one above for a folder named `draft`; told apart from those there."""
+    """Arm name of an additional draft: the name of its folder (of the parent folder for `draft`), made unique among `arms`."""
     path = Path(folder)
     name = (path.parent.name if path.name == "draft" else path.name).replace("#", "-") or "draft"
     taken = {arm.name for arm in arms}
@@ -162,7 +162,7 @@ def other_draft(folder: Path, method: str, k: int) -> Speculation:
 
 
 def operating_points(context: PhaseContext) -> tuple[OperatingPoint, ...]:
-    """One point a concurrency, one a rate, and one at the log's arrivals if asked for. Lengths: the profile's.
+    """One operating point per concurrency, one per rate, and one with the arrivals of the log if configured. Lengths are the profile's.
 
     The first is primary; where goodput decides, the first of an open loop.
     """

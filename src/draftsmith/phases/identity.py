@@ -1,4 +1,4 @@
-"""What makes a job the same job, and what every job of a run is told."""
+"""What makes a job the same job, and the common part of every job plan of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which way a run goes: it trains a draft, or compares a method that needs none. As asked for, else as the profile recommends."""
+"""Whether a run trains a draft or compares a method without training: as configured, otherwise as the profile recommends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Way:
 
 
 def way(context: PhaseContext) -> Way:
-    """Of a run whose traffic is profiled, or that was told its method."""
+    """The method of a run: configured, or recommended by its profile."""
     config = context.config
     if config.method in TRAINLESS:
         return Way(str(config.method), False, f"{config.method} was asked for and needs no training")

@@ -1,4 +1,4 @@
-"""Has the traffic moved? Two profiles against each other, judged by how much each differs from itself.
+"""Drift between two profiles, compared with the noise inside each of them.
 
 Every profile holds its histograms in four parts that took turns over the log. The distance between halves of one log is
 noise: sampling, and the hours of the day. It shrinks with the number of records, so the noise between two logs follows from

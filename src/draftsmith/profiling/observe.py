@@ -23,7 +23,7 @@ from draftsmith.traffic.languages import language
 from draftsmith.traffic.tokens import Counter, IdCheck, content
 
 SHORT = 256
-"""Answers of at most so many characters are always counted: an estimate could not be within a token."""
+"""Answers up to this many characters are always tokenised exactly: for short texts an estimate is off by more than a token."""
 TOGETHER = 8 << 20
 """Characters that wait at most to be counted together."""
 TOOL, STRUCTURED, LOOP, TURNS, TEXT, ANSWER, IDS = (1 << bit for bit in range(7))

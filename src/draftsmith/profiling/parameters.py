@@ -1,4 +1,4 @@
-"""Sampling parameters as aggregates: what was asked for, without what users wrote."""
+"""Sampling parameters as aggregates: names and numeric values, never text of users."""
 
 from __future__ import annotations
 

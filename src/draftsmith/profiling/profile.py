@@ -36,7 +36,7 @@ from draftsmith.traffic.importers.stream import OpenFile, open_files
 from draftsmith.traffic.tokens import load_counter
 
 EXACT_UP_TO = 64 << 20
-"""Logs of at most so many bytes are counted token by token unless told otherwise."""
+"""Logs up to this many bytes are tokenised exactly by default."""
 COUNT_SAMPLE, IDS_SAMPLE = 20_000, 2_500
 
 Counts = Literal["exact", "estimated", "usage", "shapes"]

@@ -73,7 +73,7 @@ class Evidence:
 
 
 def _best(rows: Sequence[ExpectedAcceptance], method: str | None) -> float | None:
-    """Of the methods asked for. Answers that loop flatter them, and are no reason to serve one."""
+    """Expected acceptance of the given methods. Answers that loop inflate it, and are no reason to serve a method."""
     rates = (row.tokens_per_step if row.without_loops is None else row.without_loops for row in rows
              if method in (None, row.method))  # fmt: skip
     return max((rate or 0.0 for rate in rates), default=None)

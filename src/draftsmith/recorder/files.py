@@ -19,7 +19,7 @@ from draftsmith.recorder.settings import CaptureSettings
 
 DAY_S = 86400.0
 LOOK_AGAIN_S = 5.0
-RESUME = 1.1  # room above the floor before writing goes on, so that it does not start and stop
+RESUME = 1.1  # free space above the floor before writing resumes, so that it does not start and stop all the time
 
 Say = Callable[[str], None]
 

@@ -199,7 +199,7 @@ class Recorder:
             self._there["recorded" if files.add(line) else "not_written"] += 1
         except UnusableError as unusable:
             self._there[unusable.reason] += 1
-        except Exception:  # a body of a shape nobody thought of must not end the recording; nothing of it is logged
+        except Exception:  # a body of an unexpected shape must not end the recording; none of it is logged
             self._there["failed_recording"] += 1
         finally:
             self._given_back += size

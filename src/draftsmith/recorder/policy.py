@@ -35,7 +35,7 @@ NO, YES_ANSWER = Answer(False), Answer(True)
 
 
 class KeyPolicy:
-    """The policy file, read again when it changes. Missing or broken means that nobody is recorded; `problem` says so."""
+    """The policy file, read again when it changes. If it is missing or broken, no request is recorded, and `problem` says why."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -134,7 +134,7 @@ def _blocks(parts: ReportParts) -> Lever | None:
 
 
 def _better_arm(parts: ReportParts) -> Lever | None:
-    """An arm that nobody trained is faster than the one that the run is about."""
+    """A trainless arm is faster than the candidate of the run."""
     arm, best = parts.leading, None
     mine = parts.summary(arm.name, parts.primary) if arm else None
     if arm is None or mine is None or not mine.median_tpot_s:

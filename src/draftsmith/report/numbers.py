@@ -20,7 +20,7 @@ DASH = "–"
 
 
 def base_context(parts: ReportParts) -> Context:
-    """What holds for the whole comparison, from the parts; what nobody stated is said to be not stated."""
+    """The context of the whole comparison, from the parts. A value that is missing is shown as "not stated"."""
     if parts.context is not None:
         return parts.context
     fact = parts.facts[0][1] if parts.facts else None

@@ -52,7 +52,7 @@ class Section:
 
 def render_report(parts: ReportParts) -> str:
     """The page as text. Parts that are missing leave their sections out."""
-    told = parts.decision
+    decision = parts.decision
     sections = [section for section in _sections(parts) if section.exhibits]
     page = str(
         template("report.html.j2").render(
@@ -60,14 +60,14 @@ def render_report(parts: ReportParts) -> str:
             model=model_name(parts),
             hardware=hardware_name(parts),
             created=_date(parts.created_unix_s),
-            decision=told,
-            tone=TONE[told.outcome] if told else "soft",
+            decision=decision,
+            tone=TONE[decision.outcome] if decision else "soft",
             headline=_headline(parts),
             sections=sections,
             path=decision_path(parts),
             levers=next_levers(parts),
             context=_reading_context(parts),
-            notes=told.notes if told else (),
+            notes=decision.notes if decision else (),
         )
     )
     return page.strip() + "\n"

@@ -47,7 +47,7 @@ class LocalServing:
         """See Serving: the server is not seen from here."""
 
     def switch(self, expected: SpecConfig, new: SpecConfig) -> None:
-        """See Serving. A link is followed and the file keeps its mode: the start script goes on reading it."""
+        """See Serving. A link is followed and the file keeps its mode: the start script still reads it."""
         place = Path(os.path.realpath(self.file))
 
         def still_expected() -> None:

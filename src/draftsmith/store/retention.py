@@ -1,6 +1,6 @@
 """Zero retention: after a run nothing but aggregates and the trained draft remains.
 
-Law: what is not known to be an aggregate goes. New kinds of files are deleted until someone lists them here.
+Law: a file that is not listed as an aggregate is deleted. New kinds of files are deleted until they are listed here.
 Deleting unlinks; what a disk, a snapshot or a backup keeps of deleted blocks is outside a program's reach.
 """
 

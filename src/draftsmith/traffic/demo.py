@@ -61,7 +61,7 @@ PROBLEMS = [
 def demo_prompts(count: int, seed: int = 0, span_s: float = 3600.0) -> list[dict[str, Any]]:
     """`count` prompts (id, messages, max_tokens, route, arrival_s), two thirds bookings, without repetition.
 
-    Raises ValueError if the templates do not hold so many different prompts.
+    Raises ValueError if the templates do not give this many different prompts.
     """
     chance = random.Random(seed)  # noqa: S311 - variety, not secrecy
     seen: set[str] = set()

@@ -193,7 +193,7 @@ class PieceCounter:
 
 
 def special_tokens(tokenizer: Any) -> re.Pattern[str] | None:
-    """A pattern that cuts text where the tokenizer cuts out its added tokens; None if there are none or they do more than that."""
+    """A pattern that cuts text where the tokenizer cuts out its added tokens; None if there are no added tokens, or if any strips whitespace, is single-word, or is matched after normalisation."""
     added = list(tokenizer.get_added_tokens_decoder().values())
     for one in added:
         # These take white space with them, ask for a word's end, or are looked for in a changed text.

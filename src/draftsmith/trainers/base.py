@@ -44,7 +44,7 @@ class TrainingTask(Frozen):
         return max(chosen, self.longest_row)
 
     def largest_batch(self) -> int:
-        """At most so many packed tokens: 8192, or as many as their logits fit the accelerator's free memory."""
+        """Maximum packed tokens per batch: 8192, or fewer if their logits would not fit the accelerator's free memory."""
         if self.free_gib is None:
             return LARGEST_BATCH
         each = 4 * LOGIT_COPIES * self.predicted_a_token * self.draft_vocab

@@ -142,7 +142,7 @@ def _kept_whole(text: Mapping[str, Any], weight_bytes: float, size: ModelSize | 
 
 
 def _refused(text: Mapping[str, Any], shape: DraftShape | None, gpus: int) -> str | None:
-    """Why an engine cannot split this model, or its draft, over so many GPUs."""
+    """Why an engine cannot split this model, or its draft, over this number of GPUs."""
     if gpus == 1:
         return None
     heads, kv = text.get("num_attention_heads"), None if text.get("kv_lora_rank") else text.get("num_key_value_heads")

@@ -23,7 +23,7 @@ LAUNCHER = "draftsmith.work.inside.train_specforge"
 PREPARE = "draftsmith.work.inside.prepare_specforge"
 READ_LAYERS = 3  # its EAGLE3 model is made for three layers of the target
 ATTENTION = {"auto": "sdpa", "sdpa": "sdpa", "flex": "flex_attention"}
-PAD_FACTOR = 4  # a batch is padded to its longest row: at most so many times the wanted tokens
+PAD_FACTOR = 4  # a batch is padded to its longest row: at most this factor times the wanted tokens
 # SpecForge applies the target's head alone, so the states are normalised when they are converted: by
 # weight * x / rms(x), which is the final norm of these. Their logits are not scaled or capped either.
 PLAIN_NORM = frozenset(

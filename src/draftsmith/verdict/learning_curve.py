@@ -1,4 +1,4 @@
-"""How well a draft accepts, by how much traffic it was trained on: from earlier runs, and nothing where there are none. Pure."""
+"""Predict acceptance from training volume, using earlier runs of this target. Returns nothing without such runs. Pure."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Gate:
 
     @property
     def closed(self) -> bool:
-        """Without a token nobody can act."""
+        """Without a token no act is possible."""
         return self._token is None
 
     def attempt(self, given: str, address: str, session: dict[str, Any]) -> str | None:

@@ -62,7 +62,7 @@ def serving(
                 done, _ = wait(waiting, return_when=FIRST_EXCEPTION)
                 if (failed := next((f.exception() for f in done if f.exception()), None)) is not None:
                     raise failed
-            except BaseException:  # also told to stop: nobody waits for servers that are not wanted any more
+            except BaseException:  # also on a signal to stop: servers that are no longer needed are not waited for
                 leaving.set()
                 for future in waiting:
                     future.cancel()

@@ -124,7 +124,7 @@ def published(url: str) -> EngineFacts:
 
 
 def identity(url: str) -> ServerIdentity:
-    """Who answers at `url`. Raises EngineLostError if nobody does."""
+    """Identity of the server at `url`. Raises EngineLostError if no server answers."""
     info, reading = server_info(url), read(url)
     models = _get(url, "/v1/models").json().get("data") or [{}]
     no_radix = info.get("disable_radix_cache")

@@ -108,7 +108,7 @@ def settled(url: str, clock: Clock | None = None, pause_s: float = counters.SETT
 
 
 def identity(url: str) -> ServerIdentity:
-    """Who answers at `url`. Raises EngineLostError if nobody does."""
+    """Identity of the server at `url`. Raises EngineLostError if no server answers."""
     version = _get(url, "/version").json().get("version")
     text = _get(url, "/metrics").text
     models = _get(url, "/v1/models").json().get("data") or [{}]

@@ -156,7 +156,7 @@ class Canaries:
     def up(
         self, experiment: str, arms: Sequence[ArmPlan], *, node: str | None = None, served: str | None = None
     ) -> Iterator[dict[str, CanaryServer]]:
-        """All arms together, ready, on one node; gone on the way out, whatever the way. Arguments as of `start`.
+        """Start all arms on one node and yield when they are ready; they are always removed on exit, also on signals. Arguments as of `start`.
 
         Raises RefusedError when dry or changed, PrerequisiteError or EngineStartError if an arm does not become ready.
         """
@@ -261,7 +261,7 @@ class Canaries:
         return choose_node(nodes, pods, options, standing=standing, named=options.node or again, arms=arms)
 
     def fits(self, arms: int) -> bool:
-        """Whether an idle node has room for so many arms at once. True where nobody may look, or nothing can be counted."""
+        """Whether an idle node has room for this many arms at once. True if nodes cannot be listed or nothing can be counted."""
         if not self._options.check_node:
             return True
         with translated(f"read the deployment {self._deploy}"):

@@ -88,7 +88,7 @@ def render_arm(
     now_unix_s: float,
     workspace: str = "",
 ) -> ArmObjects:
-    """The objects of an arm. Raises InputError, RefusedError, PrerequisiteError for what cannot be a fair copy."""
+    """The objects of an arm. Raises InputError, RefusedError or PrerequisiteError for a deployment that one pod cannot stand in for."""
     labels = labels_of(options, "canary", experiment, arm.name, workspace)
     name = slug(f"ds-{slug(experiment, 40)}-{slug(arm.name, 16)}")
     annotations = {

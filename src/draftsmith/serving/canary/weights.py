@@ -8,7 +8,7 @@ from draftsmith.serving.kubernetes.standing import Standing
 
 OFFLINE = "HF_HUB_OFFLINE"
 CACHES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "TRANSFORMERS_CACHE")
-USUAL = ".cache/huggingface"  # below the home folder of whoever the image runs as
+USUAL = ".cache/huggingface"  # below the home folder of the user that the image runs as
 
 
 def hub_settings(standing: Standing) -> dict[str, str]:

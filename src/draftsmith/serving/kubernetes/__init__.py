@@ -11,6 +11,6 @@ precondition, taken back if the rollout fails.
     refusals.py       what the API server refuses, and what is refused to be done there unasked, as errors
     rollout.py        how far a rollout is, from the object and its pods
     rollout_watch.py  following a rollout until its end is known
-    serving.py        the standing configuration of a vLLM server in Kubernetes
+    serving.py        the standing configuration of a served deployment in Kubernetes
     standing.py       the standing deployment as Draftsmith sees it
 """

@@ -40,7 +40,7 @@ class Owner:
 
 
 def owner_of(item: Object) -> Owner | None:
-    """GitOps, an operator or Helm; None if nobody left a mark."""
+    """GitOps, an operator or Helm; None if the object shows no owner."""
     meta = item["metadata"]
     marks = {**(meta.get("labels") or {}), **(meta.get("annotations") or {})}
     for mark, name in GITOPS.items():

@@ -1,4 +1,4 @@
-"""The text of a promotion: a JSON patch with the old value as its precondition, or values for whoever owns the object.
+"""The text of a promotion: a JSON patch with the old value as its precondition, or values for the owner of the object (Helm, GitOps).
 
 Pure. A patch touches the command and args of one container and nothing else.
 """

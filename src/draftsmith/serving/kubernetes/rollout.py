@@ -108,7 +108,7 @@ def unplaced(pods: Sequence[Object]) -> str:
 
 
 def require_movable(standing: Standing) -> None:
-    """Raise RefusedError for an object whose change would start no pod now: nobody would see whether it serves."""
+    """Raise RefusedError for an object whose change would start no pod now: whether it serves could not be observed."""
     spec = standing.item["spec"]
     if spec.get("paused"):
         raise RefusedError(

@@ -81,7 +81,7 @@ class RolloutWatch:
             return Rollout("failed", f"not ready after {limit_s:g} s: {detail}")
 
     def applied(self, config: SpecConfig, limit_s: float) -> Words | None:
-        """The words of the object once it is configured as `config`, whoever did that; None if nobody does in time."""
+        """Wait until the object is configured as `config`, by any owner, and return its words; None if that does not happen in time."""
 
         def decide(items: Sequence[Object]) -> Words | None:
             for item in items:

@@ -1,4 +1,4 @@
-"""The standing configuration of a vLLM server in Kubernetes: read from its arguments, switched by a patch of them.
+"""The standing configuration of a served deployment in Kubernetes: read from its arguments, switched by a patch of them.
 
 Laws:
 - Dry by default: `plan_text` shows the exact patch; only `allow_cluster=True` lets `switch` patch anything.
@@ -246,7 +246,7 @@ class KubernetesServing:
     # -- doing ------------------------------------------------------------------------------------------------------
 
     def _tell(self, reason: str, message: str, note: SwitchNote) -> None:
-        """An Event on the object, for whoever looks at it there. Without the right to make one, nothing is said."""
+        """Write an Event on the object, for operators who look at it there. Without the right to create Events nothing is written."""
         now = datetime.fromtimestamp(self._api.clock.unix(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         about = {"apiVersion": self._resource.api_version, "kind": self._resource.kind, "name": self._deploy}
         event = {

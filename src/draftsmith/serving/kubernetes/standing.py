@@ -174,7 +174,7 @@ def shared_claims(spec: Object) -> list[str]:
 
 
 def require_copyable(standing: Standing, options: ServingOptions) -> None:
-    """Raise RefusedError for a deployment of which one pod alone is not a fair copy."""
+    """Raise RefusedError if one pod cannot stand in for this deployment (multi-node, KV transfer, hostNetwork, init containers)."""
     spec, command = standing.pod_spec, standing.command
     wrong: list[tuple[bool, str, str]] = [
         (standing.preset == "kserve", "an InferenceService names no pod that could be copied",

@@ -82,7 +82,7 @@ class Fleet:
         return next((slot for slot in self.slots().values() if slot.identity == wanted and self._alive(slot)), None)
 
     def amiss(self, wanted: Sequence[Side]) -> str | None:
-        """What is not as it should be, in a sentence; None if all is well. Raises nothing: what cannot be seen is amiss."""
+        """What is wrong with the service, in one sentence; None if all is well. Raises nothing: an unreadable state counts as wrong."""
         slots = self.slots()
         if not slots:
             return "nothing serves yet"

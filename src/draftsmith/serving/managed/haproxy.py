@@ -115,7 +115,7 @@ def read_stats(text: str) -> dict[str, SlotStats]:
 
 
 def weights(shares: Iterable[tuple[str, int]]) -> list[str]:
-    """Words that set shares, those that grow first: at no moment is there nobody to serve."""
+    """Commands that set shares, growing shares first, so that at every moment some server takes traffic."""
     return [weight_words(slot, share) for slot, share in sorted(shares, key=lambda pair: -pair[1])]
 
 

@@ -67,7 +67,7 @@ class Campaign:
         return Fleet(job, self._as_begun(), self.engine, job.plan.target, job.plan.weight_bytes, cwd=job.plan.cwd)
 
     def _as_begun(self) -> Config:
-        """The settings; a comparison that was begun without a prefix cache goes on without one."""
+        """The settings. A comparison that was started without a prefix cache is resumed without one."""
         begun = self.ledger.plan
         if begun is None or begun.cache_regime != "cold" or self.config.engine.prefix_caching is not None:
             return self.config

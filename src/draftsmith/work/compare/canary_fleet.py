@@ -133,7 +133,7 @@ class CanaryFleet:
         except EngineLostError as known:
             reason = known.message
         except DraftsmithError:
-            pass  # nobody could look
+            pass  # its state is unknown
         folder = private_dir(self.job.workdir / "servers")
         for server in servers.values():
             with suppress(DraftsmithError):

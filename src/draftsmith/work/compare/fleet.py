@@ -94,7 +94,7 @@ class Fleet:
         return all(arm.endpoint is None for arm in arms)
 
     def fits(self, arms: int) -> bool:
-        """Whether so many rendered servers can be resident together."""
+        """Whether this many rendered servers can be up together."""
         return self.together([Arm(name=f"probe-{n}", role="other") for n in range(arms)])
 
     def _fit_gpus(self, servers: int) -> bool:

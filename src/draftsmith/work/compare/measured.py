@@ -92,8 +92,8 @@ class Measured:
             self.ledger.record(trial)
 
     def _fill_cache(self, endpoint: Endpoint, visit: Visit) -> None:
-        """With a prefix cache, every server has seen the block's prompts once: otherwise the twin would find its
-        baseline's, and nobody else anything.
+        """With a prefix cache, send the block's prompts to every server once before it is measured. Otherwise only the twin would
+        find cached prefixes: those of its baseline.
         """
         if self.plan.cache_regime != "warm" or not is_second(self.plan):
             return

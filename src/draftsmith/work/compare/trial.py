@@ -160,7 +160,7 @@ class Visitor:
         return trial, answers
 
     def _before(self, endpoint: Endpoint) -> Snapshot | None:
-        """The counters before a visit. Those that settled after the last one still hold if nobody asked anything since."""
+        """The counters before a visit. Those that settled after the last visit are still valid if no request was sent since."""
         if not endpoint.counted:
             return None
         engine, last = endpoint.engine or self.engine, self._last.get(endpoint.url)

@@ -35,7 +35,7 @@ class Watch(logging.Handler):
             self.check(record.msg)
 
     def write(self, value: dict[str, Any]) -> None:
-        """Append one line of plain JSON: what is not a finite number becomes null."""
+        """Append one line of plain JSON; numbers that are not finite become null."""
         line = json.loads(json.dumps(value, default=float), parse_constant=lambda _: None)
         self.out.write(json.dumps({"at_unix_s": time.time(), **line}, allow_nan=False) + "\n")
 

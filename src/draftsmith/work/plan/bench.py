@@ -74,7 +74,7 @@ class Progress:
         self.job.progress("measuring step costs", self.done + under_way, self.total, "s of expected work", text)
 
     def begin(self, seconds: float, what: str) -> None:
-        """A part that is expected to take so long begins."""
+        """Begin a part that is expected to take `seconds`."""
         self.credit, self.began = seconds, time.monotonic()
         self.progress(what)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from draftsmith.contract.profile import BenchShape
 from draftsmith.corpus.prompts import Prompt
 
-PERIOD = 24  # prompts repeat a random phrase of so many tokens: n-gram lookup then has something to find
+PERIOD = 24  # prompts repeat a random phrase of this many tokens, so that n-gram lookup has matches
 
 
 def plan_prompts(
