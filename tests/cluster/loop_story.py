@@ -26,7 +26,7 @@ from draftsmith.corpus.prompts import Prompt, pinned, write_prompts
 from draftsmith.engines.vllm.words import compact
 from draftsmith.kit.files import read_lines
 from draftsmith.loop.promotion import promote
-from draftsmith.phases.base import PhaseContext
+from draftsmith.phases.base import PhaseContext, RunOptions
 from draftsmith.phases.compare import Compare
 from draftsmith.serving.canary.canaries import Canaries
 from draftsmith.serving.kubernetes.options import parse_serving_options
@@ -100,7 +100,7 @@ class Story:
             run_id="tiny-r1", folder=self.run.folder, workspace=self.workspace, config=self.config,
             target=read_target(self.containers.target), sources=(), standing=self.standing, layer_ids=(),
             versions={}, results={name: JobResult(ok=True, outputs=outputs) for name, outputs in done.items()},
-            options={"allow_cluster": allow},
+            options=RunOptions(allow_cluster=allow),
         )  # fmt: skip
 
     def compare(self, hook: Hook = lambda note: None, *, allow: bool = True) -> JobResult:

@@ -44,10 +44,12 @@ class Promotion:
         config = Config.model_validate({"serving": {"standing_config": standing, "deploy": deploy}})
         self.run = Store(folder).create(RunRecord(run_id=run_id, key=run_id, target=target, profile=(), config={}))
         outputs = self.files | {"winner_config": winner, "winner_sha256": sha256}
+        figures = {"outcome": outcome, "tier": "verdict", "reason": ""}
+        compared = JobResult(ok=True, outputs=outputs, figures=figures)
         self.context = PhaseContext(
             run_id=run_id, folder=self.run.folder, workspace=folder, config=config,
             target=TargetFacts.model_construct(path=target), sources=(), standing=standing, layer_ids=(), versions={},
-            results={"profile": JobResult(ok=True), "compare": JobResult(ok=True, outputs=outputs)},
+            results={"profile": JobResult(ok=True), "compare": compared},
         )  # fmt: skip
         self.serving = LocalServing(config.serving, folder)
 

@@ -10,7 +10,7 @@ import pytest
 from draftsmith.contract.config import Config, EngineConfig, TrainerConfig
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.job import JobResult
-from draftsmith.phases.base import PhaseContext
+from draftsmith.phases.base import PhaseContext, RunOptions
 from draftsmith.phases.pipeline import JOBS
 
 RESULTS = {
@@ -27,7 +27,7 @@ def inputs(phase: str, config: Config) -> dict[str, Any]:
         run_id="r-1", folder=Path("w/runs/r-1"), workspace=Path("w"), config=config,
         target=TargetFacts.model_construct(path="t", sha256="target", weight_bytes=1), sources=("log.jsonl",),
         standing=None, layer_ids=(2, 4, 5), versions={"vllm": "0.32.0"}, results=RESULTS,
-        options={"sources_sha256": "log", "profile": {}},
+        options=RunOptions(sources_sha256="log"),
     )  # fmt: skip
     return JOBS[phase].plan(context).inputs
 

@@ -15,7 +15,7 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.job import JobResult
-from draftsmith.phases.base import PhaseContext
+from draftsmith.phases.base import PhaseContext, RunOptions
 from draftsmith.phases.way import configurations, way
 from draftsmith.trainers.target import read_target
 
@@ -82,7 +82,7 @@ def context(recommended: str, asked: Any, *, mtp: bool = False, suffix: bool | N
     )
     return PhaseContext(
         run_id="r", folder=Path("/r"), workspace=Path("/w"), config=Config(method=asked), target=target, sources=(),
-        standing=None, layer_ids=(2, 4, 5), versions={}, results={"profile": profile}, options={"suffix": suffix},
+        standing=None, layer_ids=(2, 4, 5), versions={}, results={"profile": profile}, options=RunOptions(suffix=suffix),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from draftsmith.loop.base import Console, Loop
 from draftsmith.loop.driver import results
 from draftsmith.loop.lock import alone
 from draftsmith.loop.reuse import outputs_exist
-from draftsmith.phases.base import PhaseContext
+from draftsmith.phases.base import PhaseContext, RunOptions
 from draftsmith.phases.pipeline import PIPELINE
 from draftsmith.store.runs import Run, RunRecord, Store, new_run_id
 
@@ -91,8 +91,7 @@ def open_loop(request: RunRequest, console: Console, words_of_backend: dict[str,
         with alone(run.folder):  # what another process carries out is not discarded under its hands
             discards = discarded(run, start_phase)
             run.append("started", restart=start_phase, discards=discards, standing=serving.current())
-    options = {"sources_sha256": sources_sha, "profile": {}, "allow_cluster": request.allow_cluster}
-    options |= {"suffix": has_suffix(config)}
+    options = RunOptions(sources_sha, request.allow_cluster, has_suffix(config))
     return Loop(
         run=run,
         context=context_of(run, options=options),
@@ -128,7 +127,7 @@ def discarded(run: Run, start_phase: str) -> list[str]:
 
 
 def context_of(
-    run: Run, results: dict[str, JobResult] | None = None, options: dict[str, Any] | None = None
+    run: Run, results: dict[str, JobResult] | None = None, options: RunOptions | None = None
 ) -> PhaseContext:
     """What the phases of a run may look at. The standing configuration is the one it was started against."""
     from draftsmith.trainers.layers import default_layers
@@ -147,7 +146,7 @@ def context_of(
         layer_ids=config.trainer.layers or default_layers(target.num_layers),
         versions=wiring.versions(config),
         results=results or {},
-        options=options or {"sources_sha256": "", "profile": {}},
+        options=options or RunOptions(),
     )
 
 

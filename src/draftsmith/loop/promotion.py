@@ -8,13 +8,13 @@ the state, so of two promotions at once the second sees what the first one did.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from draftsmith.contract.base import digest
 from draftsmith.contract.errors import DraftsmithError, RefusedError
 from draftsmith.contract.job import JobResult
+from draftsmith.contract.jobs import CompareResult
 from draftsmith.contract.measure import ComparisonPlan, EngineFacts, Trial
 from draftsmith.contract.state import HistoryEntry, ServiceState
 from draftsmith.contract.verdict import Decision
@@ -50,16 +50,17 @@ def _promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResu
     if (sentence := known(compare)) is not None:
         _remember(context, "kept", ALREADY_SERVES, context.standing, None)
         return _result(False, context.standing, f"standing configuration kept: {sentence}")
-    decision = Decision.model_validate(read_json(Path(compare.outputs["verdict"])))
-    reason = refusal(decision) or _bent(context, compare, decision) or _unsigned(context, compare, decision)
+    compared = context.result(CompareResult)
+    decision = Decision.model_validate(read_json(Path(compared.verdict)))
+    reason = refusal(decision) or _bent(context, compared, decision) or _unsigned(context, compared, decision)
     if reason is not None:
         _remember(context, "kept", decision.outcome, context.standing, None)
         return _result(False, context.standing, f"standing configuration kept: {reason}")
     check_served(engine(context.config.engine.kind), context.config.serving.endpoint, context.standing)
     warning = _other_regime(context)
-    check_unchanged(serving, compare.outputs.get("served"))
-    winner = dict(compare.outputs["winner_config"] or {})
-    _require_weights(winner, compare.outputs.get("winner_sha256"))
+    check_unchanged(serving, compared.served)
+    winner = dict(compared.winner_config or {})
+    _require_weights(winner, compared.winner_sha256)
     draft = _settle_draft(context, winner)
     if draft:
         winner["model"] = draft
@@ -74,9 +75,8 @@ def _promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResu
 def _other_regime(context: PhaseContext) -> str | None:
     """See served.regime_warning. It is a warning only: what cannot be asked or read is left out."""
     try:
-        facts = [
-            EngineFacts.model_validate(fact) for _, fact in read_json(Path(context.results["compare"].outputs["facts"]))
-        ]
+        rows = read_json(Path(context.result(CompareResult).facts))
+        facts = [EngineFacts.model_validate(fact) for _, fact in rows]
         return regime_warning(engine(context.config.engine.kind), context.config.serving.endpoint, facts)
     except (DraftsmithError, KeyError, OSError, ValueError):
         return None
@@ -91,12 +91,12 @@ def refusal(decision: Decision) -> str | None:
     return None
 
 
-def _bent(context: PhaseContext, compare: JobResult, decision: Decision) -> str | None:
+def _bent(context: PhaseContext, compared: CompareResult, decision: Decision) -> str | None:
     """Why the record of the comparison does not carry its verdict; None if it does: it is decided again from the samples.
 
     Thresholds that let through more than the defaults promote only if the operator has said so.
     """
-    plan, trials, facts = recorded(compare.outputs)
+    plan, trials, facts = recorded(compared)
     again = decide(plan, trials, facts, samples_sha256=bundle_digest(trials))
     if digest(again) != digest(decision):
         return "its verdict does not follow from its samples: one of them was changed since (`draftsmith verify`)"
@@ -111,7 +111,7 @@ def _bent(context: PhaseContext, compare: JobResult, decision: Decision) -> str 
     return None
 
 
-def _unsigned(context: PhaseContext, compare: JobResult, decision: Decision) -> str | None:
+def _unsigned(context: PhaseContext, compared: CompareResult, decision: Decision) -> str | None:
     """Why the promotion policy does not let this verdict through; None if it does, or if there is none.
 
     The bundle of the run is signed beside its folder; a policy that cannot be read lets nothing through.
@@ -119,10 +119,10 @@ def _unsigned(context: PhaseContext, compare: JobResult, decision: Decision) -> 
     if context.config.serving.promotion_policy is None:
         return None
     policy = read_policy(Path(context.config.serving.promotion_policy))
-    file = Path(compare.outputs["plan"])
+    file = Path(compared.plan)
     plan = ComparisonPlan.model_validate(read_json(file))
     places = sorted((context.folder / "bundle").glob(f"*/{context.run_id}{SUFFIX}"))
-    reason = unsigned(policy, places[0] if places else None, decision, compare.outputs.get("winner_sha256"))
+    reason = unsigned(policy, places[0] if places else None, decision, compared.winner_sha256)
     if reason is not None:
         return f"{reason}: `draftsmith sign` the bundle of this run, then run again with --start-phase promote"
     if policy.campaigns is not None:
@@ -132,11 +132,11 @@ def _unsigned(context: PhaseContext, compare: JobResult, decision: Decision) -> 
     return None
 
 
-def recorded(outputs: Mapping[str, Any]) -> tuple[ComparisonPlan, list[Trial], list[tuple[str, EngineFacts]]]:
+def recorded(compared: CompareResult) -> tuple[ComparisonPlan, list[Trial], list[tuple[str, EngineFacts]]]:
     """Plan, trials and engines' facts that a comparison left."""
-    plan = ComparisonPlan.model_validate(read_json(Path(outputs["plan"])))
-    trials = [Trial.model_validate_json(line) for line in read_lines(Path(outputs["samples"]))]
-    facts = [(arm, EngineFacts.model_validate(fact)) for arm, fact in read_json(Path(outputs["facts"]))]
+    plan = ComparisonPlan.model_validate(read_json(Path(compared.plan)))
+    trials = [Trial.model_validate_json(line) for line in read_lines(Path(compared.samples))]
+    facts = [(arm, EngineFacts.model_validate(fact)) for arm, fact in read_json(Path(compared.facts))]
     return plan, trials, facts
 
 

@@ -17,6 +17,19 @@ R = TypeVar("R", bound=PhaseResult)
 
 
 @dataclass(frozen=True)
+class RunOptions:
+    """What the command that carries a run out adds to its record.
+
+    `sources_sha256` identifies the traffic. `allow_cluster`: changes in the cluster are allowed. `suffix`: whether the engine
+    has suffix decoding; None = unknown here.
+    """
+
+    sources_sha256: str = ""
+    allow_cluster: bool = False
+    suffix: bool | None = None
+
+
+@dataclass(frozen=True)
 class PhaseContext:
     """Everything a phase may look at. `results` holds the results of the phases before it."""
 
@@ -30,7 +43,7 @@ class PhaseContext:
     layer_ids: tuple[int, ...]
     versions: dict[str, str]
     results: dict[str, JobResult] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
+    options: RunOptions = RunOptions()
 
     def phase_dir(self, phase: str) -> Path:
         """Folder of a phase."""

@@ -23,7 +23,7 @@ from draftsmith.contract.measure import Arm, OperatingPoint
 from draftsmith.contract.speculation import Speculation
 from draftsmith.kit.files import read_json
 from draftsmith.phases.base import Gate, JobPlan, PhaseContext
-from draftsmith.phases.identity import common, identity
+from draftsmith.phases.identity import identity, path_names, registry
 from draftsmith.phases.way import configurations, trained, way
 
 MANIFEST = "draft-manifest.json"
@@ -47,7 +47,12 @@ class Compare:
         corpus = context.result(CorpusResult)
         draft = context.result(TrainResult).draft_sha256 if trained(context) else way(context).method
         plan = ComparePlan(
-            **common(context) | {"target": context.target.path},
+            config=context.config,
+            target=context.target.path,
+            registry=registry(context),
+            layer_ids=context.layer_ids,
+            versions=context.versions,
+            names=path_names(context),
             weight_bytes=context.target.weight_bytes,
             arms=arms,
             baseline=arms[0].name,
@@ -166,16 +171,16 @@ def operating_points(context: PhaseContext) -> tuple[OperatingPoint, ...]:
 
     The first is primary; where goodput decides, the first of an open loop.
     """
-    figures, settings = context.results["profile"].figures, context.config.compare
+    profile, settings = context.result(ProfileResult), context.config.compare
     common: dict[str, Any] = {
-        "isl_p50": figures.get("input_p50"),
-        "osl_p50": figures.get("output_p50"),
+        "isl_p50": profile.input_p50,
+        "osl_p50": profile.output_p50,
         "max_tokens": settings.max_tokens,
         "sampling": settings.sampling,
     }
     loads = () if settings.arrivals == "recorded" else settings.concurrency
     points = [OperatingPoint(name=f"c{load}", concurrency=load, **common) for load in loads]
-    seen = max(1, round(figures.get("concurrency_mean") or 1))
+    seen = max(1, round(profile.concurrency_mean or 1))
     open_loop = [
         OperatingPoint(name=f"r{rate:g}", concurrency=seen, rate_per_s=rate, **common) for rate in settings.rates
     ]
@@ -202,5 +207,6 @@ def canaries(context: PhaseContext) -> CanaryRequest | None:
     """What the job needs to start canaries; None where it starts servers of its own."""
     if not on_canaries(context.config):
         return None
-    allowed = bool(context.options.get("allow_cluster"))
-    return CanaryRequest(experiment=context.run_id, workspace=str(context.workspace), allow_cluster=allowed)
+    return CanaryRequest(
+        experiment=context.run_id, workspace=str(context.workspace), allow_cluster=context.options.allow_cluster
+    )

@@ -26,11 +26,10 @@ class Corpus:
             profile=profile.profile,
             out=str(out / "corpus"),
             states=str(context.phase_dir("capture") / "states"),
-            **context.options.get("profile", {}),
         )
         inputs = identity(context, "corpus", "engine") | {
             "profile": profile.profile_sha256,
-            "sources": context.options["sources_sha256"],
+            "sources": context.options.sources_sha256,
             "layers": list(context.layer_ids),
             "draft_vocab": context.config.trainer.draft_vocab,
         }

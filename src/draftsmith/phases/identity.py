@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from draftsmith.contract.config import Config
+from draftsmith.contract.draft import TargetFacts
 from draftsmith.phases.base import PhaseContext
 from draftsmith.store.scrub import home
 
 
-def common(context: PhaseContext) -> dict[str, Any]:
-    """What every plan of a run holds; see contract.jobs.PhasePlan."""
+class Common(TypedDict):
+    """The fields of contract.jobs.PhasePlan."""
+
+    config: Config
+    target: TargetFacts
+    registry: str
+    layer_ids: tuple[int, ...]
+    versions: dict[str, str]
+    names: dict[str, str]
+
+
+def registry(context: PhaseContext) -> str:
+    """Folder where the processes of a run are recorded."""
+    return str(context.folder / "processes")
+
+
+def common(context: PhaseContext) -> Common:
+    """What every plan of a run holds."""
     return {
         "config": context.config,
         "target": context.target,
-        "registry": str(context.folder / "processes"),
+        "registry": registry(context),
         "layer_ids": context.layer_ids,
         "versions": context.versions,
         "names": path_names(context),

@@ -23,10 +23,9 @@ class Profile:
             **common(context),
             sources=context.sources,
             out=str(out / "workload-profile.json"),
-            **context.options.get("profile", {}),
         )
         names = {"redact": context.config.corpus.redact}  # routes are renamed then
-        return JobPlan(self.module, plan, identity(context) | {"sources": context.options["sources_sha256"]} | names)
+        return JobPlan(self.module, plan, identity(context) | {"sources": context.options.sources_sha256} | names)
 
     def collect(self, context: PhaseContext, result: ProfileResult) -> Gate:
         """See Phase."""

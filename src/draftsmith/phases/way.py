@@ -38,7 +38,7 @@ def way(context: PhaseContext) -> Way:
     recommended = ProfileResult.of(found).method if found else ""
     if recommended not in TRAINLESS:
         return Way(config.trainer.method, True, "a draft is trained")
-    if (why := _cannot(recommended, context.target, context.options)) is not None:
+    if (why := _cannot(recommended, context.target, context.options.suffix)) is not None:
         return Way(
             config.trainer.method, True, f"{recommended} is recommended, but {why}: {config.trainer.method} is trained"
         )
@@ -73,10 +73,10 @@ def configurations(config: Config, method: str) -> list[tuple[str, dict[str, Any
     ]
 
 
-def _cannot(method: str, target: TargetFacts, options: dict[str, Any]) -> str | None:
+def _cannot(method: str, target: TargetFacts, suffix: bool | None) -> str | None:
     """Why a recommended method cannot be served here; None if it can."""
     if method == "deepseek_mtp" and not target.has_mtp:
         return "the target has no prediction heads"
-    if method == "suffix" and options.get("suffix") is False:
+    if method == "suffix" and suffix is False:
         return "the engine has no arctic-inference"
     return None

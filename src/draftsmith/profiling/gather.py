@@ -19,11 +19,11 @@ from draftsmith.traffic.classes import CLASSES
 from draftsmith.traffic.tokens import IdCheck
 
 KINDS = ("in", "out")
-MAX_ROUTES = 48
+MAX_ROUTES = 48  # tables of lengths cost memory: a log with an id in each route must not make one for every request
 OTHERS = "(others)"
-MAX_SAMPLE_TOKENS = 1_500_000
-_HOLD = 24
-_FIT = 1500
+MAX_SAMPLE_TOKENS = 1_500_000  # of the requests that are replayed for acceptance: bounds memory and time of the replay
+_HOLD = 24  # batches that may wait for the fit; a log without countable records must not wait for ever
+_FIT = 1500  # counted records that the guess is fitted on
 
 Columns = dict[str, NDArray[Any]]
 OnDuplicate = Callable[[int, int, bytes], None]
@@ -93,12 +93,14 @@ class Gathered:
             features, truth, codes = (np.concatenate([part[i] for part in parts]) for i in range(3))
             counted = (truth >= 0) & (features[:, 0] > (observe.SHORT if kind == "out" else 0))
             self._fits[kind, -1] = fit(features[counted], truth[counted])
+            # A class of its own only with enough records; the others use the line of all of them.
             for code in range(len(CLASSES)):
                 mine = counted & (codes == code)
                 if mine.sum() >= 60:
                     self._fits[kind, code] = fit(features[mine], truth[mine])
 
     def _fold(self, batch: Batch) -> None:
+        # A gateway logs a retried request twice. It is counted once, by its id, before anything else is added up.
         keep = self._first_of_id(batch)
         self.ids.add(batch.ids)
         _add_names(self.models, batch.models)
@@ -112,6 +114,7 @@ class Gathered:
         self._reuse(batch, keep)
         self._marks(columns)
         self.clock.add(columns["start"], columns["latency"])
+        # Four parts that take turns, 16 records each: their differences are the noise that drift is compared with.
         parts = (np.arange(self.n, self.n + len(columns["code"])) // 16) % 4
         self.n += len(columns["code"])
         self.classes.update(columns["code"].tolist())
@@ -164,6 +167,7 @@ class Gathered:
 
     def _lengths(self, columns: Columns, kind: str, routes: list[str], parts: NDArray[Any]) -> None:
         usage, ids, counted = (columns[f"{name}_{kind}"] for name in ("usage", "ids", "counted"))
+        # The server's own count is the truth; then logged ids; then our tokenizer, which may not be that of the served model.
         known = np.where(usage >= 0, usage, np.where(ids >= 0, ids, counted))
         for name, used in (("usage", usage >= 0), ("ids", (usage < 0) & (ids >= 0)), ("counted", counted >= 0)):
             self.sources[f"{name}_{kind}"] += int(used.sum())
@@ -172,6 +176,7 @@ class Gathered:
         self.sources[f"guessed_{kind}"] += int(guessable.sum())
         if kind == "in":
             self.no_counts += int(((known < 0) & ~guessable & (size > 0)).sum())
+        # Only records of the random sample give pairs: short texts are always counted, and would bias the spread.
         sampled = columns["chosen"] & (counted >= 0) & (size > (observe.SHORT if kind == "out" else 0)) & self.can_guess
         groups = self._groups(columns, kind)
         named = self._routes(columns, kind, routes)

@@ -20,8 +20,8 @@ Ints = NDArray[np.int64]
 
 GRID = 400
 """Bins of an estimate per factor e: a quarter of a per cent each."""
-_BINS = GRID * 17
-_STRATUM = 60
+_BINS = GRID * 17  # e^17, 24 million tokens: longer than any request
+_STRATUM = 60  # pairs in the top stratum at least: the p99 rests on them
 _LEVELS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 0.98)
 """Where the guesses are cut into strata; finer at the top, where the spread changes and the p99 lies."""
 EDGES = (0, 32, 128, 512, 1024, 2048, 4096, 8192, 16384, 32768, 131072)
@@ -64,9 +64,11 @@ class Lengths:
     def _spread(self, pairs: list[NDArray[np.float64]]) -> Floats:
         """The guesses' histogram with the sampled errors put back, stratum by stratum of the guess."""
         table = np.concatenate(pairs) if pairs else np.empty((0, 3))
+        # Too few to know the spread: the guesses as they are, which is right in the mean and too narrow at the ends.
         if len(table) < 20:
             return self.guessed
         table = table[np.argsort(table[:, 0], kind="stable")]
+        # Errors grow with length, so every stratum of the guess gets the errors that were seen in it.
         levels = [level for level in _LEVELS if len(table) * (1 - level) >= _STRATUM]
         cuts = np.unique(_bin(np.asarray(np.quantile(table[:, 0], levels), float))) if levels else np.empty(0, np.int64)
         of_bin = np.searchsorted(cuts, np.arange(_BINS), side="right")
@@ -75,7 +77,7 @@ class Lengths:
         for stratum in range(len(cuts) + 1):
             mine = np.where(of_bin == stratum, self.guessed, 0.0)
             rows = table[of_pair == stratum]
-            rows = rows if len(rows) >= 20 else table
+            rows = rows if len(rows) >= 20 else table  # a thin stratum borrows the errors of all
             result += _shifted(mine, np.log(rows[:, 1] / rows[:, 0]), rows[:, 2])
         return result
 
@@ -89,6 +91,8 @@ def _shifted(counts: Floats, shifts: Floats, weights: Floats) -> Floats:
     result = np.zeros(_BINS)
     if not counts.any():
         return result
+    # On a grid of logarithms a relative error is a shift, so that one convolution applies all errors at once. An error of
+    # more than e^3 is a broken record and would only make the kernel long.
     steps = np.clip(np.rint(shifts * GRID), -3 * GRID, 3 * GRID).astype(np.int64)
     low, high = int(steps.min()), int(steps.max())
     kernel = np.bincount(steps - low, weights=weights, minlength=high - low + 1)
@@ -104,6 +108,7 @@ def distribution(values: Floats, times: Floats, *, whole: bool = True) -> Distri
     if total <= 0:
         return Distribution()
     reached = np.cumsum(times)
+    # The small number keeps a share that is met exactly from slipping to the next value by rounding.
     at = [
         values[min(int(np.searchsorted(reached, share * total - 1e-9)), len(values) - 1)] for share in (0.5, 0.9, 0.99)
     ]
@@ -135,8 +140,10 @@ def buckets(values: Floats, times: Floats) -> tuple[LengthBucket, ...]:
 
 def fit(features: Floats, truth: Ints) -> Floats:
     """Coefficients of non-negative guesses by relative least squares. Features have shape [records, n]."""
+    # Too few records for a line: a quarter token per character, as of English prose.
     if len(truth) < 8:
         return np.array([0.25, *([0.0] * (features.shape[1] - 1))])
+    # Relative errors: else a few very long records would decide the line for all the short ones.
     weight = 1.0 / np.maximum(truth, 1)
     found = np.linalg.lstsq(features * weight[:, None], truth * weight, rcond=None)[0]
     return np.asarray(found, float)

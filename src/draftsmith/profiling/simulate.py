@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 Ids = Sequence[int] | NDArray[Any]
 Ints = NDArray[np.int64]
 
-BATCH_TOKENS = 1 << 19
+BATCH_TOKENS = 1 << 19  # tokens laid end to end at once: memory is that of one batch, however long the log is
 LADDER = (12, 6, 4, 3, 2, 1)
-_MIX = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # an odd constant with well spread bits: its product fills the upper bits of a key
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,11 @@ def _batches(requests: Sequence[tuple[Ids, Ids]]) -> list[Sequence[tuple[Ids, Id
 
 def _step_positions(flat: _Flat) -> Ints:
     """Places where a step may start: the token to predict next is the second or a later one of the answer."""
+    # The first answer token comes from prefill, so no step starts there: an answer of n tokens has n - 1 places.
     counts = np.maximum(flat.last - flat.decoded - 1, 0)
     begins = flat.decoded + 1
     total = int(counts.sum())
+    # 0, 1, 2, ... inside each request, without a loop: a running number minus where its request began.
     within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.asarray(np.repeat(begins, counts) + within, np.int64)
 
@@ -166,6 +168,7 @@ def _step_positions(flat: _Flat) -> Ints:
 def _keys(flat: _Flat, n: int, *, by_owner: bool = True) -> NDArray[np.uint64]:
     """A 64-bit key of the n-gram that starts at each token (the last n - 1 keys reach over the end and are not used)."""
     tokens = flat.tokens.astype(np.uint64)
+    # The owner is the seed of the key, so that equal n-grams of two requests do not match where only the own prompt counts.
     key = flat.owner.astype(np.uint64) + np.uint64(1) if by_owner else np.ones(len(tokens), np.uint64)
     key = key * _MIX
     for shift in range(n):
@@ -182,13 +185,16 @@ def _earliest_match(flat: _Flat, low: int, high: int) -> tuple[Ints, Ints]:
     begin = flat.first[flat.owner[at]] if len(at) else at
     target = np.full(len(at), -1, np.int64)
     open_ = np.arange(len(at))
+    # From the longest n down: a place that matched is closed, because a longer match wins over an earlier one.
     for n in range(high, low - 1, -1):
         open_ = open_[target[open_] < 0]
         if not len(open_):
             break
+        # The n tokens before the place must lie inside the request.
         usable = open_[at[open_] - n >= begin[open_]]
         suffix = at[usable] - n
         earliest = _first_of_key(_keys(flat, n), suffix)
+        # The suffix always finds itself; only an occurrence before it is a match.
         hit = earliest < suffix
         target[usable[hit]] = earliest[hit] + n
     return at, target
@@ -202,6 +208,8 @@ def _first_of_key(keys: NDArray[np.uint64], wanted: Ints) -> Ints:
     places, open_queries = np.arange(len(keys)), np.arange(len(wanted))
     spread = np.uint64(64 - bits)
     salt = int(_MIX)
+    # A dictionary would look keys up one by one. Here all keys go into a table by their hash; where two different keys fall
+    # into one slot, the loser is looked up in another round with another salt.
     while len(open_queries):
         mix = np.uint64(salt)
         slots = (keys[places] * mix) >> spread
@@ -211,6 +219,7 @@ def _first_of_key(keys: NDArray[np.uint64], wanted: Ints) -> Ints:
         result[open_queries[same]] = winner[same]
         open_queries = open_queries[~same]
         if len(open_queries):
+            # Keys that own their slot are answered; only those that lost it are needed in the next round.
             places = places[keys[table[slots]] != keys[places]]
             salt = (salt * int(_MIX) + 2) & (1 << 64) - 1 | 1
     return result
@@ -222,6 +231,7 @@ def _recent_match(flat: _Flat, max_depth: int) -> tuple[Ints, Ints, Ints]:
     target = np.full(len(at), -1, np.int64)
     answers = np.concatenate([np.arange(a, b) for a, b in zip(flat.decoded, flat.last, strict=True)] or [at])
     for n in LADDER:
+        # The own request first: its text is the better guess. Then the answers of all requests before it.
         for places, by_owner in ((np.arange(len(flat.tokens)), True), (answers, False)):
             open_ = np.flatnonzero(target < 0)
             if len(open_):
@@ -231,8 +241,10 @@ def _recent_match(flat: _Flat, max_depth: int) -> tuple[Ints, Ints, Ints]:
 
 def _fill_recent(flat: _Flat, at: Ints, target: Ints, open_: Ints, places: Ints, n: int, by_owner: bool) -> None:
     """Set `target` of the open positions whose last n tokens occurred at an earlier one of `places`."""
+    # An occurrence at the very end of a request has no token after it to propose.
     places = places[places + n < flat.last[flat.owner[places]]]
     keys = _keys(flat, n, by_owner=by_owner)
+    # Sorted by key and, as the sort is stable, by place: the entry before an equal key is the most recent occurrence.
     order = np.argsort(keys[places], kind="stable")
     ordered = places[order]
     same = np.zeros(len(ordered), bool)
@@ -249,6 +261,7 @@ def _fill_recent(flat: _Flat, at: Ints, target: Ints, open_: Ints, places: Ints,
 def _match_length(flat: _Flat, at: Ints, target: Ints, max_depth: int) -> Ints:
     """How many tokens before `at` equal those before `target`, up to `max_depth`, inside their own requests."""
     length = np.zeros(len(at), np.int64)
+    # One token further back in every round; a place whose tokens differ is dropped, so the rounds get cheap quickly.
     alive = np.flatnonzero(target > 0)
     for back in range(1, max_depth + 1):
         here, there = at[alive] - back, target[alive] - back
@@ -274,6 +287,7 @@ def _continue(flat: _Flat, at: Ints, target: Ints, k: int | Ints) -> tuple[Ints,
     )
     size = np.minimum(k, end - target)
     size = np.where(target >= 0, np.maximum(size, 0), 0)
+    # Past the end of the log nothing can be compared: those drafts count as drafted and not as accepted.
     stop = flat.last[flat.owner[at]] if len(at) else at
     alive = np.flatnonzero(size > 0)
     good = np.zeros(len(at), np.int64)
@@ -290,6 +304,8 @@ def _walk(flat: _Flat, accepted: Ints, drafted: Ints, limit: tuple[int, int] | N
 
     `limit` is (k, longest context) where the end of the context matters.
     """
+    # Where a step starts depends on how much the one before accepted, so this part cannot be done in columns. Plain lists:
+    # reading an array number by number is slow.
     good, size = accepted.tolist(), drafted.tolist()
     results = []
     for first, begin, end in zip(flat.first.tolist(), flat.decoded.tolist(), flat.last.tolist(), strict=True):

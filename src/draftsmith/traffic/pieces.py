@@ -29,14 +29,14 @@ _LEVELS = (
     (False, _COARSE, None),
 )
 """(cut at special tokens, pattern of the cuts between them, of the cuts inside new pieces), tried in this order."""
-_TRIALS = 64
-_RECHECK = 512
+_TRIALS = 64  # texts at the start whose sum is compared with the tokenizer's own count
+_RECHECK = 512  # after that every 512th text: a rare cut that differs is found in a long log
 # White space before a space. Rare kinds are left to the spot checks.
 _ASCII_PAIRS = tuple(f"{one} " for one in " \n\t\r\f\v")
 _WIDE_PAIRS = tuple(f"{one} " for one in "\u00a0\u2009\u202f\u3000")
-_TABLE_LIMIT = 200_000
-_PIECE_LIMIT = 64
-_PARTS_LIMIT = 2_000_000
+_TABLE_LIMIT = 200_000  # pieces of one table; a full one starts over
+_PIECE_LIMIT = 64  # characters; longer pieces (base64, URLs) do not come twice
+_PARTS_LIMIT = 2_000_000  # characters of one generation: bounds memory, and long system prompts still stay
 _PROBE = (
     " lead  a  b\n    c 12 34,5  .\n\n x\ty_\n z:\n  é ñ\n 汉字 漢字\n\n\nend don't  I'll — (a)\n\t b\r\n  c trail  "
 )
@@ -113,6 +113,7 @@ class PieceCounter:
         """Tokens of each text, exactly as the tokenizer would count them one by one."""
         if not texts or self._level >= len(_LEVELS):
             return self._whole(texts)
+        # Checked before the tables are used, so that a tokenizer that breaks the promise never gives a wrong count.
         trusted = {at: self._whole([texts[at]])[0] for at in range(len(texts)) if self._is_trial(self._seen + at)}
         first = self._seen == 0
         self._seen += len(texts)
@@ -120,6 +121,7 @@ class PieceCounter:
             found = self._sums(texts)
             if all(found[at] == count for at, count in trusted.items()) and (not first or self._knows_odd_text()):
                 return found
+            # The promise of this level does not hold: forget every count made under it and try the next, coarser one.
             self._level += 1
             for table in (self._parts, self._first, self._spaced):
                 table.forget()
@@ -141,6 +143,7 @@ class PieceCounter:
         split = [specials.split(text) for text in texts] if specials else [[text] for text in texts]
         counts = {part: self._parts.get(part) for part in chain.from_iterable(split)}
         self._add_up([part for part, known in counts.items() if known is None], counts)
+        # Between two parts stands one special token, which is one token of its own.
         return [sum(map(counts.__getitem__, parts)) + len(parts) - 1 for parts in split]  # type: ignore[arg-type]
 
     def _add_up(self, parts: list[str], counts: dict[str, int | None]) -> None:
