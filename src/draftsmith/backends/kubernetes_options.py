@@ -25,8 +25,8 @@ class PhaseOptions(Frozen):
 
     cpus: int | None = Field(None, ge=1, description="CPU cores")
     gpus: int | None = Field(None, ge=0, description="GPUs")
-    memory_gib: float | None = Field(None, gt=0, description="memory")
-    time_limit_s: int | None = Field(None, ge=60, description="wall-clock limit")
+    memory_gib: float | None = Field(None, gt=0, description="memory, in GiB")
+    time_limit_s: int | None = Field(None, ge=60, description="wall-clock limit, in seconds")
     image: str | None = Field(None, description="image of this phase")
     launcher: Literal["plain", "torchrun"] = Field(
         "plain", description="torchrun: start the program once a GPU, on the one node of the job"
@@ -41,18 +41,28 @@ class JobOptions(ClusterOptions):
     volumes: tuple[JobVolume, ...] = Field((), description="volume claims of every job; one holds the workspace")
     service_account: str | None = Field(None, description="service account of jobs; its token is not mounted")
     gpu_resource: str = Field("nvidia.com/gpu", description="resource name of a GPU")
-    memory_gib: float = Field(8.0, gt=0, description="memory of jobs that state none")
-    time_limit_s: int | None = Field(None, ge=60, description="wall-clock limit of jobs that state none")
-    limit_cpu: bool = Field(False, description="limit CPU cores to what is asked for, where a quota demands a limit")
-    storage_gib: float | None = Field(None, gt=0, description="ephemeral storage to ask for, where a quota demands it")
+    memory_gib: float = Field(8.0, gt=0, description="memory of jobs without a setting of their own, in GiB")
+    time_limit_s: int | None = Field(
+        None, ge=60, description="wall-clock limit of jobs without a setting of their own, in seconds"
+    )
+    limit_cpu: bool = Field(
+        False, description="set a limit equal to the requested CPU cores; needed if a quota demands limits"
+    )
+    storage_gib: float | None = Field(
+        None, gt=0, description="ephemeral storage to request, in GiB; needed if a quota demands it"
+    )
     tmp_gib: float = Field(16.0, gt=0, description="size limit of a job's emptyDir for temporary files")
     shm_gib: float = Field(4.0, gt=0, description="size limit of a job's /dev/shm; counts as memory")
-    ttl_s: int = Field(3600, ge=0, description="an ended Job is removed by the cluster after so long")
-    grace_s: int = Field(60, ge=0, description="between SIGTERM and SIGKILL; a job writes down where it is meanwhile")
-    stuck_s: float = Field(300.0, ge=0, description="a job whose image cannot be pulled for so long has failed")
-    settle_s: float = Field(60.0, ge=0, description="how long files of an ended job may take to appear here (NFS)")
-    poll_s: float = Field(5.0, gt=0, description="shortest time between two questions to the API server")
-    poll_max_s: float = Field(60.0, gt=0, description="longest time between two, while it does not answer")
+    ttl_s: int = Field(3600, ge=0, description="seconds after which the cluster removes an ended Job")
+    grace_s: int = Field(
+        60, ge=0, description="seconds between SIGTERM and SIGKILL; a job saves its progress in this time"
+    )
+    stuck_s: float = Field(300.0, ge=0, description="seconds after which a job whose image cannot be pulled has failed")
+    settle_s: float = Field(60.0, ge=0, description="seconds that files of an ended job may take to appear here (NFS)")
+    poll_s: float = Field(5.0, gt=0, description="minimum seconds between two queries to the API server")
+    poll_max_s: float = Field(
+        60.0, gt=0, description="maximum seconds between two queries while the server does not answer"
+    )
     phases: dict[str, PhaseOptions] = Field(default_factory=dict, description="differences by phase")
 
     def phase(self, name: str) -> PhaseOptions:

@@ -48,9 +48,12 @@ class PhaseOptions(Frozen):
     cpus: int | None = Field(None, ge=1, description="CPU cores on each node")
     gpus: int | None = Field(None, ge=0, description="GPUs on each node")
     memory_gib: float | None = Field(None, gt=0, description="memory on each node")
-    time_limit_s: int | None = Field(None, ge=60, description="wall-clock limit of one start; a requeue begins anew")
+    time_limit_s: int | None = Field(
+        None, ge=60, description="wall-clock limit of one start, in seconds; a requeued job gets it again"
+    )
     exclusive: bool = Field(
-        False, description="the whole node for this phase: --exclusive; for a comparison nobody disturbs"
+        False,
+        description="request the whole node for this phase (--exclusive), so that no other job disturbs a comparison",
     )
     account: Word | None = Field(None, description="account of this phase")
     constraint: Word | None = Field(None, description="features a node of this phase must have")
@@ -60,7 +63,7 @@ class PhaseOptions(Frozen):
     shards: int = Field(
         1,
         ge=1,
-        description="run as a job array of so many tasks; the program reads DRAFTSMITH_SHARD of DRAFTSMITH_SHARDS",
+        description="run as a job array with this number of tasks; the program reads DRAFTSMITH_SHARD of DRAFTSMITH_SHARDS",
     )
     shards_at_once: int | None = Field(None, ge=1, description="array tasks that may run at the same time")
     launcher: Literal["plain", "torchrun"] = Field(
@@ -76,20 +79,22 @@ class PhaseOptions(Frozen):
 class SlurmOptions(Frozen):
     """Site-wide options. Whatever is absent is left to the cluster's own defaults."""
 
-    account: Word | None = Field(None, description="account that the hours are charged to")
+    account: Word | None = Field(None, description="account to charge")
     partition: Word | None = Field(None, description="partition; default: the cluster's default partition")
     qos: Word | None = Field(None, description="quality of service")
     reservation: Word | None = Field(None, description="reservation to run in")
     constraint: Word | None = Field(None, description="features a node must have")
-    exclude: tuple[NodeName, ...] = Field(
-        (), description="nodes that no job is given, such as ones that are known to be sick"
-    )
+    exclude: tuple[NodeName, ...] = Field((), description="nodes to exclude, for example known faulty ones")
     gpu_type: Word | None = Field(None, description="GPU type as Slurm names it: --gres=gpu:TYPE:N")
-    cpus: int | None = Field(None, ge=1, description="CPU cores on each node, where a phase states none")
-    memory_gib: float | None = Field(None, gt=0, description="memory on each node, where a phase states none")
-    time_limit_s: int | None = Field(None, ge=60, description="wall-clock limit of jobs that state none")
+    cpus: int | None = Field(None, ge=1, description="CPU cores per node for phases without a setting of their own")
+    memory_gib: float | None = Field(
+        None, gt=0, description="memory per node, in GiB, for phases without a setting of their own"
+    )
+    time_limit_s: int | None = Field(
+        None, ge=60, description="wall-clock limit of phases without a setting of their own, in seconds"
+    )
     python: Line | None = Field(
-        None, description="interpreter of the jobs, in the image if there is one; default: this one"
+        None, description="interpreter of the jobs (inside the image, if any); default: the current one"
     )
     container_image: Line | None = Field(None, description="image the program runs in")
     container_runtime: Literal["pyxis", "apptainer"] = Field("pyxis", description="how the image is run")
@@ -100,8 +105,10 @@ class SlurmOptions(Frozen):
         "NONE", description="sbatch --export. NONE keeps this shell's variables, and its secrets, out of Slurm"
     )
     requeue: bool = Field(True, description="let Slurm start the job again after preemption or a lost node; it resumes")
-    warn_s: int = Field(60, ge=0, le=3600, description="SIGTERM so long before the time limit; 0 = no warning")
-    require_idle: bool = Field(True, description="submit only while enough idle nodes could take the job")
+    warn_s: int = Field(
+        60, ge=0, le=3600, description="seconds before the time limit at which SIGTERM is sent; 0 = no warning"
+    )
+    require_idle: bool = Field(True, description="submit only while enough nodes are idle for the job")
     quiet_nodes: tuple[NodeName, ...] = Field(
         (),
         description="nodes that you may keep other people's jobs off: the comparison drains the one it runs on, and resumes "
@@ -110,10 +117,12 @@ class SlurmOptions(Frozen):
     accounting: Literal["auto", "off"] = Field(
         "auto", description="off: never call sacct; result.json and squeue decide"
     )
-    poll_s: float = Field(5.0, gt=0, description="shortest time between two questions to the scheduler")
-    poll_max_s: float = Field(60.0, gt=0, description="longest time between two, while nothing changes or it fails")
-    settle_s: float = Field(60.0, ge=0, description="how long files of an ended job may take to appear here (NFS)")
-    command_timeout_s: float = Field(30.0, gt=0, description="limit for one call of a Slurm command")
+    poll_s: float = Field(5.0, gt=0, description="minimum seconds between two queries to the scheduler")
+    poll_max_s: float = Field(
+        60.0, gt=0, description="maximum seconds between two queries while nothing changes or the query fails"
+    )
+    settle_s: float = Field(60.0, ge=0, description="seconds that files of an ended job may take to appear here (NFS)")
+    command_timeout_s: float = Field(30.0, gt=0, description="time limit for one call of a Slurm command, in seconds")
     phases: dict[PhaseName, PhaseOptions] = Field(default_factory=dict, description="differences by phase")
 
     @field_validator("phases")

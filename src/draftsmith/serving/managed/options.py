@@ -14,24 +14,22 @@ from draftsmith.contract.errors import ConfigError
 class ManagedOptions(Frozen):
     """How the served model is run here. The address that clients use is `serving.endpoint`."""
 
-    haproxy: str = Field("haproxy", description="the program; a name is looked for in PATH")
-    served_name: str = Field("target", description="model name that clients ask for")
+    haproxy: str = Field("haproxy", description="path of HAProxy, or a name in PATH")
+    served_name: str = Field("target", description="model name that clients request")
     standby: bool = Field(
         True,
-        description="keep a replica without the draft beside it, so that a fallback takes seconds; needs its memory",
+        description="keep a replica without the draft running, so that a fallback takes seconds; it needs the memory of a server",
     )
-    drain_s: float = Field(
-        600.0, ge=0, description="how long requests in flight may take when a side is stopped, seconds"
-    )
+    drain_s: float = Field(600.0, ge=0, description="seconds that requests in flight may take when a side is stopped")
     record_to: str | None = Field(
         None, description="folder that the engines' recorder writes to; absent = not recorded"
     )
     warm_requests: int = Field(4, ge=1, description="requests that a new engine answers before live traffic reaches it")
     hot_swap: bool = Field(
         False,
-        description="replace a draft of the same shape in the running engine where it takes all of the traffic at once; vLLM",
+        description="replace a draft of the same shape inside the running engine, if it takes all of the traffic at once; vLLM only",
     )
-    room_gib: float = Field(1.0, ge=0, description="memory that stays free when a second engine starts; GiB")
+    room_gib: float = Field(1.0, ge=0, description="memory that must stay free when a second engine starts, in GiB")
 
 
 def parse_managed(serving: ServingConfig) -> ManagedOptions:
