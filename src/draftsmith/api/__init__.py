@@ -12,10 +12,10 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     cluster.py       what commands say about a cluster, and what they show of it before anything is done there
     comparisons.py   `compare` without the rest of the loop, and `decide` on what it left
     child.py         a run of the controller, in a process of its own
-    controllers.py   the controller: started, asked, told
+    controllers.py   the controller as operators use it: start it, read it, send it requests
     demos.py         the demo: a target from a Python package, traffic from a generator, the loop on both
     drafts.py        a draft checked without being loaded, a bundle verified, and a recipe for training elsewhere
-    fitting.py       whether a target fits the GPUs that its servers get, and over how many it is split
+    fitting.py       whether a target fits the GPUs of its servers, and over how many it is split
     frontiers.py     what to try next on a workspace, kept over runs
     lake.py          the lake: bundles published to it, and questions to it
     explanations.py  a run and a decision in words, and the report of a run as far as it came
@@ -27,10 +27,10 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     recipe_jobs.py   programs of a SpecForge recipe: one process of a training, and the probe of captured states
     recipe_run.py    templates of a SpecForge recipe: the run script and the README. @name@ is replaced
     recipe_text.py   the texts of a SpecForge recipe, from frozen values
-    records.py       what was understood of a log, record by record
+    records.py       a log as Draftsmith reads it, record by record
     runbooks.py      the runbooks that come with Draftsmith, found by words
     runs.py          opening a run: the same request finds its run again, a new one gets a folder of its own
-    service.py       carrying out runs, and what stands: the acts of the loop as functions of values
+    service.py       runs and the standing configuration: the acts of the loop as functions of values
     service_checks.py  what a service needs of this machine beside what the loop needs
     shipping.py      publishing that remembers: what is in the lake, what waits, what was refused
     settings.py      the request of a command or a notebook

@@ -67,7 +67,7 @@ def dry_run(loop: Loop, choice: Choice) -> DryRun:
 
 
 def check_serving(loop: Loop) -> None:
-    """Whether the cluster that serves would take the canaries and the promotion to come, asked before anything is trained.
+    """Check before training whether the serving cluster would accept the canaries and the later promotion.
 
     Creates nothing. Raises RefusedError, InputError or PrerequisiteError for what stands against it.
     """

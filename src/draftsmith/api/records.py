@@ -1,4 +1,4 @@
-"""What was understood of a log, record by record: how an importer is checked by eye, and any log becomes a native one."""
+"""A log as Draftsmith reads it, record by record: how an importer is checked by eye, and any log becomes a native one."""
 
 from __future__ import annotations
 

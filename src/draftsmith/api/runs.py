@@ -52,7 +52,7 @@ class RunRequest:
 def open_loop(request: RunRequest, console: Console, words_of_backend: dict[str, Any] | None = None) -> Loop:
     """A loop over the run of this request, finished or not, or over a new run.
 
-    `words_of_backend`: the back end as the request says it, where what was settled is not what was said.
+    `words_of_backend`: the back end as requested, if another one was chosen.
     """
     config, mode, start_phase = request.config, request.mode, request.start_phase
     if mode not in MODES:

@@ -1,4 +1,4 @@
-"""Carrying out runs, and what stands: the acts of the loop as functions of values."""
+"""Runs and the standing configuration: the acts of the loop as functions of values."""
 
 from __future__ import annotations
 

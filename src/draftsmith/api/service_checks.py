@@ -14,7 +14,7 @@ from draftsmith.serving.managed.proxy import GET_IT
 
 
 def service_checks(config: Config) -> Iterator[Check]:
-    """HAProxy for a managed service, apprise for notifications; nothing where neither is asked for."""
+    """HAProxy for a managed service, apprise for notifications; nothing if neither is configured."""
     if config.serving.kind == "managed":
         try:
             program = parse_managed(config.serving).haproxy

@@ -55,7 +55,7 @@ def named(config: Config, *, method: str | None = None, served: str | None = Non
 
 
 def reaches_cluster() -> bool:
-    """Whether a kubeconfig, or the account of a pod, is here. Nothing is asked."""
+    """Whether there is a kubeconfig or a service account here. No request is sent."""
     files = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     return any(Path(file).is_file() for file in files.split(os.pathsep) if file) or bool(
         os.environ.get("KUBERNETES_SERVICE_HOST")

@@ -1,4 +1,4 @@
-"""The batch/v1 Job of a job: an object from a pure function, nothing is asked or read here.
+"""The batch/v1 Job of a job: an object from a pure function; nothing is queried or read here.
 
 The object never holds the job's variables, only where they lie, on the volume that holds the job's folder. A user who may
 read Jobs in the namespace cannot read them.
@@ -80,7 +80,7 @@ def job_manifest(spec: JobSpec, options: JobOptions) -> Object:
 
 
 def pod_of(job: Object) -> Object:
-    """The Job's pod as an object of its own: what quotas and admission rules are asked about in advance."""
+    """The Job's pod as an object of its own, to check quotas and admission rules in advance."""
     template = job["spec"]["template"]
     meta = {**job["metadata"], **template["metadata"]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": template["spec"]}

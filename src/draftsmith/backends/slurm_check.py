@@ -1,4 +1,4 @@
-"""Whether a cluster could take a job now: everything is checked that can be, before anything is asked for."""
+"""Whether a cluster could take a job now. Everything that can be checked is checked before a submission."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _TO_STEPS = 'scancel --quiet --signal=TERM "$SLURM_JOB_ID"'
 
 
 def comment_of(name: str) -> str:
-    """The comment by which a job of Draftsmith is told from a stranger's of the same name."""
+    """The comment that distinguishes a job of Draftsmith from another job of the same name."""
     return COMMENT + name
 
 

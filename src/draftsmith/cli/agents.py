@@ -21,7 +21,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def mcp(
     transport: Annotated[str, typer.Option("--transport", help="stdio, or http (streamable HTTP)")] = "stdio",
     host: Annotated[str, typer.Option("--host", help="http: loopback address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="of http; 0 = a free one")] = 8765,
+    port: Annotated[int, typer.Option("--port", help="http: port to listen on; 0 = a free port")] = 8765,
     allow_acts: Annotated[
         bool, typer.Option("--allow-acts", help="also offer the tools that run, publish, roll back and tear down")
     ] = False,

@@ -28,7 +28,8 @@ NO_JOBS = Jobs()
 StartPhase = Annotated[
     str | None,
     typer.Option(
-        "--start-phase", help="repeat the run from this phase on: profile, corpus, capture, train, compare, promote, publish"
+        "--start-phase",
+        help="repeat the run from this phase on: profile, corpus, capture, train, compare, promote, publish",
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask before the next phase")]
@@ -37,9 +38,7 @@ BackendName = Annotated[
 ]
 Scheduler = Annotated[
     str | None,
-    typer.Option(
-        "--scheduler", help="auto (detect), slurm, kubernetes (or default) or slurm-on-kubernetes"
-    ),
+    typer.Option("--scheduler", help="auto (detect), slurm, kubernetes (or default) or slurm-on-kubernetes"),
 ]
 New = Annotated[bool, typer.Option("--new", help="start a new run even if an unfinished run has the same request")]
 
@@ -260,7 +259,9 @@ def report(
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="exit with an error unless every phase is included and the verdict has tier `verdict`"),
+        typer.Option(
+            "--strict", help="exit with an error unless every phase is included and the verdict has tier `verdict`"
+        ),
     ] = False,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,

@@ -136,7 +136,7 @@ class Settle(Frozen):
 
 
 class Adopt(Frozen):
-    """Take note of what stands: at the first look, and where other hands than the controller's switched it."""
+    """Record the standing configuration: at the first look, and after it was switched by someone else."""
 
     kind: Literal["adopt"] = "adopt"
     config: SpecConfig

@@ -1,4 +1,4 @@
-"""workload-profile.json: what the traffic looks like. Aggregates only, unless samples are asked for."""
+"""workload-profile.json: what the traffic looks like. Aggregates only, unless samples are requested."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class RunHead(Frozen):
 
 
 class ModelView(Frozen):
-    """One served model, for those who watch: what stands, the newest runs (newest first), the controller.
+    """One served model, for operators: its standing configuration, the newest runs (newest first), the controller.
 
     `slug`: its name in addresses and labels, `a-z0-9-` alone. `runs_total` counts all runs that can be read.
     `progress` is of the newest run. `trouble`: what could not be read; the rest is there all the same.

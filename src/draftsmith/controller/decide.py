@@ -95,7 +95,7 @@ def failures(memory: c.Memory, policy: Policy, at: c.Moment) -> c.Act | None:
 
 
 def standing(memory: c.Memory, policy: Policy, at: c.Moment) -> c.Act | None:
-    """What stands is taken note of: at the first look, and where an operator switched it."""
+    """Record the standing configuration: at the first look, and after an operator switched it."""
     if not at.standing_known:
         return c.Wait(state="blind", about="standing", why="the standing configuration could not be read")
     champion = memory.champion
@@ -209,7 +209,7 @@ def reason_to_train(memory: c.Memory, policy: Policy, at: c.Moment) -> tuple[c.R
 def obstacle(
     reason: c.Reason, memory: c.Memory, policy: Policy, at: c.Moment
 ) -> tuple[c.ControllerState, str, str] | None:
-    """What stands in the way of a run: (state, subject, sentence). A request passes pauses and quiet hours, not budgets."""
+    """What prevents a run: (state, subject, sentence). A request overrides pauses and quiet hours, not budgets."""
     now, seen = at.now_unix_s, at.traffic
     if at.other_run is not None:
         return "running", "other run", f"{at.other_run} is in progress, begun by other hands"

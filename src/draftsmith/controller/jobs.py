@@ -1,4 +1,4 @@
-"""The run in hand, as a job of this machine: a child process that carries out the loop through the api.
+"""The current run, as a job of this machine: a child process that carries out the loop through the api.
 
 The job is found again by its name after a restart of the controller. If it died with the controller, it is submitted again
 under the same request, and the loop resumes where it stopped.
@@ -31,7 +31,7 @@ To = Literal["verdict", "end"]
 
 
 class ChildRequest(Frozen):
-    """What the child is told. `to`: stop at a verdict that would promote, or go through to the end."""
+    """The request of the child process. `to`: stop at a verdict that would promote, or run to the end."""
 
     config: Config
     sources: tuple[str, ...]
@@ -97,7 +97,7 @@ class RunJobs:
         return None
 
     def stop(self) -> None:
-        """End the job in hand, if one lives: a controller that is told to stop takes its run along, to go on later."""
+        """Stop the current job, if one is alive: a controller that stops also stops its run, and resumes it later."""
         for folder in self.folder.glob("*/"):
             for job in folder.glob("*-*/"):
                 if (handle := self._backend.find(self._name(folder, job.name))) is not None:

@@ -53,7 +53,7 @@ class LiveReader:
         self, engine: Engine, policy: Policy, reading: Callable[[str], Snapshot] | None = None,
         identify: Callable[[str], ServerIdentity] | None = None,
     ) -> None:  # fmt: skip
-        """`reading`, `identify`: how the server is asked; default: by the engine."""
+        """`reading`, `identify`: how the server is queried; default: by the engine."""
         self.engine, self.policy = engine, policy
         self.reading = reading or engine.reading
         self._identify = identify or (None if reading else engine.identify)

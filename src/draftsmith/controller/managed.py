@@ -86,7 +86,7 @@ class ManagedHands(WorldHands):
         return max(0, count - first)
 
     def _endpoint(self) -> str | None:
-        return None  # the proxy answers there; each engine is asked past it
+        return None  # the proxy answers there; the engines are queried directly
 
     # -- acting ------------------------------------------------------------------------------------------------------
 

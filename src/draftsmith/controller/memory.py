@@ -149,7 +149,7 @@ def _take_back(memory: c.Memory, act: c.TakeBack, event: c.ControlEvent) -> dict
 
 
 def _promote(memory: c.Memory, act: c.Promote, event: c.ControlEvent) -> dict[str, Any]:
-    if not event.data.get("promoted", True):  # the loop kept what stands, and said why
+    if not event.data.get("promoted", True):  # the loop kept the standing configuration, with a reason
         vain = {"run": None, "rollout": None, "in_vain": memory.in_vain + 1, "last_end_unix_s": event.at_unix_s}
         return vain | {"proposal": None, "state": "watching"}
     concluded = memory.run.concluded if memory.run else None

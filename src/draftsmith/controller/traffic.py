@@ -227,7 +227,7 @@ class TrafficReader:
 
 
 def _chosen(name: str, share: float) -> bool:
-    """The same answer for the same line, whenever it is asked."""
+    """The answer for one line never changes."""
     if share >= 1.0:
         return True
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) < share * 2**64

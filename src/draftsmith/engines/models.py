@@ -1,6 +1,6 @@
 """The models that an engine knows, and whether it hands out their hidden states.
 
-An installed engine is asked (`engines/vllm/registry.py`). A machine without one, such as a login node, goes by the
+An installed engine is queried (`engines/vllm/registry.py`). A machine without one, such as a login node, goes by the
 list of a known release in known_models.json, which `python -m draftsmith.engines.vllm.registry cuda` writes.
 """
 

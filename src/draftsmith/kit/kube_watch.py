@@ -36,7 +36,7 @@ def follow(
     limit_s: float,
     decide: Callable[[Sequence[Object]], T | None],
 ) -> T:
-    """The first answer of `decide` that is not None; it is asked after every change and at least every 20 s.
+    """The first answer of `decide` that is not None. It is called after every change and at least every 20 s.
 
     Raises TimeIsUpError after `limit_s`, ApiError if these credentials may not look, and whatever `decide` raises.
     """

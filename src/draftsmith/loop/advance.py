@@ -13,7 +13,7 @@ StepKind = Literal["run", "promote", "finish", "finished"]
 
 @dataclass(frozen=True)
 class Step:
-    """The next act. `ask` means that the operator is asked first; `headline` is what the phase before found."""
+    """The next act. `ask`: ask the operator first. `headline`: the headline of the phase before."""
 
     kind: StepKind
     phase: str | None = None
@@ -43,7 +43,7 @@ def advance(events: Sequence[Event], pipeline: Sequence[str], *, asked: bool) ->
 
 
 def finished(events: Sequence[Event]) -> bool:
-    """Whether the run came to its end, and was not told since to run a phase again."""
+    """Whether the run came to its end, and no phase was requested again since."""
     ends = [event.number for event in events if event.kind == "finished"]
     return bool(ends) and not any(_discards(event) for event in events if event.number > ends[-1])
 

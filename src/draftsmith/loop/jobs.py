@@ -1,6 +1,6 @@
 """One phase as a job: adopted if it lives, submitted otherwise, waited for to its end.
 
-The scheduler is asked before anything is submitted. A scheduler that does not answer, and a cluster without a free
+The scheduler is queried before anything is submitted. A scheduler that does not answer, and a cluster without a free
 place, are waited for; neither says anything about a job.
 """
 

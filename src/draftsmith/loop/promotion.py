@@ -40,7 +40,7 @@ from draftsmith.verdict.stricter import looser
 
 
 def promote(run: Run, context: PhaseContext, serving: Serving) -> tuple[JobResult, Gate]:
-    """Switch to the winner of a WIN at tier `verdict`; otherwise keep what stands, and say why."""
+    """Switch to the winner of a WIN at tier `verdict`; otherwise keep the standing configuration, with the reason."""
     with switching(context.workspace):
         return _promote(run, context, serving)
 

@@ -38,7 +38,7 @@ def already_serves(context: PhaseContext) -> JobResult | None:
 
 
 def _same_method(context: PhaseContext) -> JobResult | None:
-    """Where nothing is trained: the same, if what stands is all that would be compared."""
+    """The same for a method without training: if the standing configuration is all that would be compared."""
     chosen = way(context)
     others = [config for _, config in configurations(context.config, chosen.method) if config != context.standing]
     if others or context.config.compare.drafts:

@@ -1,6 +1,6 @@
 """Expected acceptance of the methods that need no training: sampled requests replayed, class by class.
 
-Routes are told from the same replay: a request counts for its class and for its route. So what a route's suffix decoding
+Routes are estimated from the same replay: a request counts for its class and for its route. So what a route's suffix decoding
 remembers are earlier answers of the class, whichever route they took.
 """
 

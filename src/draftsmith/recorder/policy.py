@@ -45,7 +45,7 @@ class KeyPolicy:
         self._looked = float("-inf")
 
     def ask(self, key: bytes | None) -> Answer:
-        """What the file says of this key. A request without a key is asked about as the empty key."""
+        """The policy of this key. A request without a key has the empty key."""
         now = time.monotonic()
         if now - self._looked >= LOOK_AGAIN_S:
             self._looked = now

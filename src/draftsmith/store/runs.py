@@ -1,7 +1,7 @@
 """Runs on disk. A run is a folder; its journal is the only truth about how far it came.
 
 <workspace>/runs/<run-id>/
-  run.json               what was asked for (RunRecord), written once
+  run.json               the request (RunRecord), written once
   journal/000001.json    one event a file: committed by linking the next free number, so two writers cannot both win
   phases/<phase>/        plan.json, job.json, logs, progress.json, result.json and what the phase made
   processes/             registry of started processes (see kit.processes)
@@ -39,7 +39,7 @@ EventKind = Literal[
 
 
 class RunRecord(Frozen):
-    """What a run was asked to do. `key` identifies the request: the same request again resumes the same run."""
+    """The request of a run. `key` identifies it: the same request again resumes the same run."""
 
     run_id: str
     key: str

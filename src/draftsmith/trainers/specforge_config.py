@@ -1,4 +1,4 @@
-"""What SpecForge is told: its draft configuration (JSON) and its run configuration (YAML). Pure.
+"""Input of SpecForge: its draft configuration (JSON) and its run configuration (YAML). Pure.
 
 Layers are given in the engine's notation and written in SpecForge's; see trainers.layers.
 """

@@ -1,6 +1,6 @@
 """What a block says of a candidate: one log ratio, and how much each prompt has to do with it.
 
-The baseline is asked twice in a block, the second time as its own twin. Both passes together are the baseline: their
+The baseline is measured twice in a block, the second time as its own twin. Both passes together are the baseline: their
 geometric mean, so that one pass beside a busy neighbour counts for half.
 """
 
@@ -59,7 +59,7 @@ def answers_of(cell: Cell) -> dict[str, RequestSample]:
 
 
 def pair_block(block: int, base: Cell, twin: Cell | None, cand: Cell, measure: Measure) -> BlockPair | None:
-    """One block of a pair; None unless every arm was asked the same prompts and gave something to compare."""
+    """One block of a pair; None unless every arm answered the same prompts and can be compared."""
     asked = [answers_of(cell) for cell in (base, cand, *((twin,) if twin else ()))]
     prompts = frozenset(asked[0])
     if any(one.keys() != prompts for one in asked[1:]):

@@ -1,4 +1,4 @@
-"""When each arm is asked what: the order of a block's visits. Pure: it follows from the frozen plan alone.
+"""Which arm answers which prompts, and when: the order of a block's visits. Pure: it follows from the frozen plan alone.
 
 First edition: an arm has all prompts at once, in ABBA order over blocks, and every block asks all prompts.
 
@@ -37,13 +37,13 @@ class Visit:
 
     @property
     def server(self) -> str:
-        """The arm whose server is asked: a twin has none of its own."""
+        """The arm whose server is measured: a twin has none of its own."""
         return self.arm.split("#", 1)[0]
 
 
 @dataclass(frozen=True)
 class General:
-    """General traffic beside a block's own: which arms are asked, and how many prompts there are."""
+    """General traffic beside a block's own: which arms answer it, and how many prompts there are."""
 
     arms: tuple[str, ...] = ()
     prompts: int = 0

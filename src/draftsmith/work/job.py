@@ -1,6 +1,6 @@
 """The frame of every job program: plan.json in, progress.json meanwhile, result.json last.
 
-A job is told to stop by SIGTERM (also when its parent dies). It then unwinds, so that `finally` blocks stop the servers
+SIGTERM stops a job (it is also sent when its parent dies). It then unwinds, so that `finally` blocks stop the servers
 it started; what it has finished stays on disk, and the same command continues from there.
 """
 

@@ -172,7 +172,7 @@ def _not_measured(results: dict[str, JobResult]) -> dict[str, str]:
 
 
 def _commands(plan: PublishPlan, results: dict[str, JobResult]) -> Iterator[CommandRecord]:
-    """The jobs and what they started. No engine is asked to print traffic, but under zero retention no log is trusted."""
+    """The jobs and the programs they started. No engine is configured to log traffic, but under zero retention no log is trusted."""
     logs, folder = plan.config.corpus.retention != "zero", Path(plan.folder)
     for name, result in results.items():
         yield from job_commands(name, folder / "phases" / name, logs=logs, exit_code=0 if result.ok else 1)

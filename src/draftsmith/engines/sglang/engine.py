@@ -85,7 +85,7 @@ class SglangEngine(ServerProcess):
         return sglang_causes.diagnose(text, exit_code)
 
     def facts(self, server: Server) -> EngineFacts:
-        """See Engine. The version is asked of the server: its log does not say it."""
+        """See Engine. The version is queried from the server: its log does not contain it."""
         version = None
         with contextlib.suppress(DraftsmithError, ValueError):
             version = sglang_metrics.server_info(server.url).get("version")

@@ -40,7 +40,7 @@ class VllmEngine(ServerProcess):
     captures = True
     not_inherited = frozenset(
         {"VLLM_API_KEY"}
-    )  # started servers are private to this machine and are asked without a key
+    )  # started servers are private to this machine and are queried without a key
 
     def installation(self, python: str | None, *, elsewhere: bool = False) -> Installation:
         """See Engine."""

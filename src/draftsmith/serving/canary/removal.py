@@ -155,7 +155,7 @@ class Removal:
     def _remove(self, select: Selection, wanted: Callable[[Object], bool], volumes_of: str = "") -> list[str]:
         removed: list[str] = []
         for resource in REMOVED:
-            for _ in range(ROUNDS):  # a removal that met a conflict is asked for again
+            for _ in range(ROUNDS):  # a removal that met a conflict is requested again
                 found = [
                     item for item in self._api.list(resource, self._options.namespace, select).items if wanted(item)
                 ]

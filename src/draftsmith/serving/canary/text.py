@@ -1,4 +1,4 @@
-"""The objects of one canary arm: a Job (or bare Pod) and its Service, from frozen values. Pure; nothing is asked.
+"""The objects of one canary arm: a Job (or bare Pod) and its Service, from frozen values. Pure; nothing is queried.
 
 A canary is the standing container with another speculative config, hardened. It takes nothing from the standing pod
 that a router could know it by: no label, no annotation, no name.
@@ -131,7 +131,7 @@ def render_arm(
 
 
 def pod_of(objects: ArmObjects) -> Object:
-    """The arm's pod as an object of its own: what the server is asked to check before anything is created."""
+    """The arm's pod as an object of its own, for the API server to check before anything is created."""
     if objects.resource == PODS:
         return objects.workload
     meta = objects.workload["metadata"]

@@ -12,9 +12,9 @@ USUAL = ".cache/huggingface"  # below the home folder of the user that the image
 
 
 def hub_settings(standing: Standing) -> dict[str, str]:
-    """Variables of a copy that decide whether the Hub is asked.
+    """Environment variables of a copy that decide whether it contacts the Hub.
 
-    A model in a folder, or in a cache on a volume, is never asked for; one that the served pod loads at every start is.
+    It does not for a model in a folder or in a cache on a volume; it does for a model that the served pod loads at every start.
     """
     model = standing.command.model or ""
     if model.startswith(("/", ".", "s3://", "gs://")) or not model:

@@ -167,7 +167,7 @@ class KubernetesServing:
             return None
         return note if (note.deploy, note.namespace) == (self._deploy, self._options.namespace) else None
 
-    # -- what stands against it -------------------------------------------------------------------------------------
+    # -- reasons to refuse -------------------------------------------------------------------------------------------
 
     def _may_patch(self, owner: Owner) -> bool:
         return self._options.patch_managed and not owner.reverts

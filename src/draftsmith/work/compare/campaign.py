@@ -234,7 +234,7 @@ class Campaign:
             self._smoke(arm.name, endpoint)
 
     def _check_loaded(self, plan: ComparisonPlan, arm: Arm) -> None:
-        """What the engine parsed, against what was asked and against the baseline."""
+        """Compare what the engine parsed with the arm's speculative config and with the baseline."""
         facts = dict(self.fleet.facts)  # of the latest start of each arm
         baseline = facts.get(plan.baseline)
         if arm.command is not None or arm.endpoint is not None or arm.name not in facts or baseline is None:

@@ -214,7 +214,7 @@ class Fleet:
         )
 
     def _published(self, arm: Arm, url: str) -> tuple[Engine, EngineFacts] | None:
-        """Which engine a running server is of, and what it says of itself: the arm's own is asked first, then the others."""
+        """Which engine a running server belongs to, and its facts. The arm's own engine is tried first, then the others."""
         for kind in (arm.engine, *(kind for kind in ENGINES if kind != arm.engine)):
             engine = self._engine(kind)
             try:

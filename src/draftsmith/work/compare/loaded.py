@@ -1,4 +1,4 @@
-"""What the engine made of a draft, by its own log: against what was asked, what the manifest says, and the baseline."""
+"""How the engine loaded a draft, from its log, compared with the arm's speculative config, the manifest and the baseline."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Measured:
         self._carry_out(reach, [replace(v, order=order + n) for n, v in enumerate(visits_again)])
 
     def general_passes(self) -> int:
-        """How often general traffic was asked whole, by the baseline."""
+        """Number of complete passes over general traffic by the baseline."""
         general = self._general()
         if not general.arms or not general.prompts:
             return GENERAL_PASSES

@@ -66,7 +66,7 @@ def pin_prompts(job: Job[ComparePlan]) -> dict[str, PromptSet]:
 
 
 def _general(config: Config) -> PromptSet:
-    """Of the log that the configuration names, redacted like all traffic if that is asked for; else the built-in ones."""
+    """Prompts of the configured log, redacted if redaction is on; without a log, the built-in ones."""
     settings = config.compare
     log: Iterable[AccessRecord] | None = read_records([settings.general_log]) if settings.general_log else None
     if log is not None and config.corpus.redact:

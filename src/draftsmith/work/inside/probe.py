@@ -285,7 +285,7 @@ def _gaps(capture: Capture, reference: Known, shift: int) -> list[float]:
 def _layers(
     plan: ProbePlan, captures: Sequence[Capture], reference: Known, figures: dict[str, float]
 ) -> list[ProbeCheck]:
-    """Every layer against transformers, or against the ladder that the engine was asked for."""
+    """Every layer against transformers, or against the ladder of layers captured with it."""
     rows = sorted(captures, key=lambda c: len(c.ids))[: plan.reference_rows]
     if isinstance(reference, Reference):
         streams = [dict(enumerate(reference.stream(c.ids))) for c in rows]
