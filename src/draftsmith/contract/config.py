@@ -323,7 +323,8 @@ class ServingConfig(Frozen):
         None, description="the current speculative config; absent: speculation is off"
     )
     promotion_policy: str | None = Field(
-        None, description="TOML file that says whose signature a verdict needs before it is promoted; absent = nobody's"
+        None,
+        description="TOML file that names the keys whose signature a verdict needs before promotion; absent: no signature is needed",
     )
     allow_looser_thresholds: bool = Field(
         False, description="allow a promotion although the thresholds of the comparison are looser than the defaults"
