@@ -19,7 +19,7 @@ from draftsmith.contract.base import Frozen
 
 RIDDLES = re.compile(
     r"at most so many|\bso many times\b|\bafter so long\b|\bfor so long\b|\bso long before\b|in vain|gone on with|goes on where"
-    r"|whoever|\bnobody\b|\bvouch for|what is no \w+ is|by then is given up|as it is told",
+    r"|\bvouch for|by then is given up",
     re.IGNORECASE,
 )
 # Pages that argue, record, or are written by a program, rather than tell an operator what to do.

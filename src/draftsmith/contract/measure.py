@@ -230,7 +230,7 @@ class ComparisonPlan(Frozen):
         "salt stays with the owner",
     )
     trained_on: int | None = Field(
-        None, description="held-out prompts that are also rows which the draft was trained on; None = nobody could look"
+        None, description="number of held-out prompts that are also training rows of the draft; None = unknown"
     )
     target_sha256: str | None = Field(None, description="of the target's weights, by their files; None = not read")
 
