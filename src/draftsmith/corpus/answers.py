@@ -66,13 +66,13 @@ def needs_answers(
 
 
 def answered(
-    asked: AccessRecord, *, prompt_ids: list[int], output_ids: list[int], text: str | None, finish_reason: str | None
+    request: AccessRecord, *, prompt_ids: list[int], output_ids: list[int], text: str | None, finish_reason: str | None
 ) -> AccessRecord:
     """The logged request with the target's new answer. Identity, conversation, time and acceptance stay the log's.
 
     The time decides what is held out: the time of the replay would shuffle the traffic.
     """
     usage = Usage(prompt_tokens=len(prompt_ids), completion_tokens=len(output_ids))
-    told = {"prompt_token_ids": prompt_ids, "output_token_ids": output_ids, "completion": text, "usage": usage}
+    answer = {"prompt_token_ids": prompt_ids, "output_token_ids": output_ids, "completion": text, "usage": usage}
     # The parts of the old answer would be taken for those of the new one.
-    return asked.model_copy(update={**told, "answer": None, "finish_reason": finish_reason, "error": None})
+    return request.model_copy(update={**answer, "answer": None, "finish_reason": finish_reason, "error": None})

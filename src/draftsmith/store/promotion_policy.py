@@ -3,7 +3,7 @@
 # promotion.toml
 keys = ["release.pub", "second.pub"]   # public keys (PEM, Ed25519), relative to this file
 signatures = 1                         # how many of them must have signed
-campaigns = 3                          # at most so many campaigns may have been begun with these arms; absent = any
+campaigns = 3                          # maximum number of campaigns begun with these arms; absent: no limit
 """
 
 from __future__ import annotations
