@@ -13,10 +13,10 @@ from draftsmith.cli.output import show
 
 def scaffold(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="folder to write, on a file system that the cluster sees")
+        Path, typer.Option("--out", "-o", help="output folder, on a file system that the cluster can read")
     ] = Path("spec-decode"),
     target: o.Target = None,
-    method: Annotated[Literal["eagle3", "dflash"], typer.Option("--method", help="kind of draft")] = "eagle3",
+    method: Annotated[Literal["eagle3", "dflash"], typer.Option("--method", help="method of the draft")] = "eagle3",
     name: Annotated[str | None, typer.Option("--name", help="short name of the target; default: its folder's")] = None,
     chat_template: Annotated[
         str | None,
@@ -28,7 +28,11 @@ def scaffold(
         bool, typer.Option("--own-template", help="that name is registered in a SpecForge of your own")
     ] = False,
     draft_vocab: Annotated[
-        int | None, typer.Option("--draft-vocab", help="tokens the draft knows; default: 32000, or all")
+        int | None,
+        typer.Option(
+            "--draft-vocab",
+            help="size of the draft vocabulary, in tokens; default: 32000, or the target's if it is smaller",
+        ),
     ] = None,
     gpus: Annotated[
         int | None,
@@ -36,9 +40,11 @@ def scaffold(
             "--gpus", min=1, help="GPUs of a node, for capture and training; default: 8, or what the target takes"
         ),
     ] = None,
-    image: Annotated[str, typer.Option("--image", help="image of the canaries")] = "vllm/vllm-openai:v0.24.0",
-    claim: Annotated[str, typer.Option("--claim", help="volume claim with models, mounted at /models")] = "models",
-    k: Annotated[int, typer.Option("--k", help="tokens the canary's draft proposes")] = 3,
+    image: Annotated[str, typer.Option("--image", help="container image of the canaries")] = "vllm/vllm-openai:v0.24.0",
+    claim: Annotated[
+        str, typer.Option("--claim", help="volume claim that holds the models, mounted at /models")
+    ] = "models",
+    k: Annotated[int, typer.Option("--k", help="tokens per step that the canary's draft proposes (K)")] = 3,
     config: o.ConfigFile = None,
     settings: o.Settings = None,
     json: o.Json = False,
