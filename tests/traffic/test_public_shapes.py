@@ -95,7 +95,24 @@ ARENA = {"question_id": "q", "model_a": "a", "model_b": "b", "winner": "tie", "c
 SEARCH = {"type": "web_search"}
 FUNCTION = {"type": "function", "function": {"name": "lookup"}}
 
+CLOUDFLARE = {
+    "id": "k1",
+    "created_at": ISO,
+    "provider": "openai",
+    "model": "m",
+    "success": True,
+    "cached": False,
+    "duration": 900,
+    "status_code": 200,
+    "tokens_in": 12,
+    "tokens_out": 9,
+}
+LANGCHAIN = {"id": "l2", "run_type": "llm", "start_time": ISO, "inputs": {"messages": [ASKED]}, "outputs": {"generations": [[{"text": "Oslo."}]], "llm_output": {"token_usage": {"prompt_tokens": 12, "completion_tokens": 9}}}}  # fmt: skip
+
 CASES: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "Cloudflare, bodies in the list": (lines({**CLOUDFLARE, "request_head": json.dumps(BODY), "response_head": json.dumps(CHAT)}),
+                                       [{"roles": "system user", "said": WHOLE, "counts": (12, 9, None)}]),
+    "LangSmith, counts of LangChain": (lines(LANGCHAIN), [{"said": "Oslo.", "counts": (12, 9, None)}]),
     "vLLM 0.4": (f"INFO 05-01 10:00:00 async_llm_engine.py:524] Received request r: prompt: 'Hi, params: x', sampling_params: {PARAMS}, prompt_token_ids: [1], lora_request: None.\n",
                  [{"asked": ["Hi, params: x"], "ids": ([1], None), "params": {"temperature": 0.7, "top_k": 20, "stop": ["it's"], "max_tokens": 99}}]),
     "vLLM 0.6": (f"INFO 11-05 10:00:00 logger.py:37] Received request r: prompt: \"It's\", params: {PARAMS}, prompt_token_ids: [1, 2], lora_request: None, prompt_adapter_request: None.\n",
@@ -135,6 +152,7 @@ CASES: dict[str, tuple[str, list[dict[str, Any]]]] = {
 }  # fmt: skip
 
 NAMED: dict[str, tuple[str, int, str]] = {
+    "a body that was cut": (lines({**CLOUDFLARE, "request_head": json.dumps(BODY)[:60], "response_head": json.dumps(CHAT)}), 1, "body that the log cut off (kept for its counts)"),
     "a call that SGLang gave up": (lines({"event": "request.finished", "rid": "r", "obj": {"text": "X"}, "out": {"text": "", "meta_info": {"finish_reason": {"type": "abort", "status_code": 400}}}}), 0, "failed request"),
     "an embedding on Bedrock": (lines({**BEDROCK, "input": {"inputBodyJson": {"inputText": "x"}}, "output": {"outputBodyJson": {"embedding": [0.1]}}}), 0, "not a generation request"),
     "bodies in a bucket": (lines({**BEDROCK, "input": {"inputBodyS3Path": "s3://b/k", "inputTokenCount": 12}, "output": {"outputBodyS3Path": "s3://b/k", "outputTokenCount": 9}}), 1, "text kept in another file (kept for its counts)"),

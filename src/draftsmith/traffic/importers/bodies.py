@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from draftsmith.traffic.importers.answering import FAILED, Said, answer_of
 from draftsmith.traffic.importers.asking import Asked, name_of, prompt_of
-from draftsmith.traffic.importers.base import Fields, SkipError, timing
+from draftsmith.traffic.importers.base import Fields, SkipError, embedded, timing
 from draftsmith.traffic.importers.parts import Lost, noted
 
 __all__ = ["FAILED", "answer_fields", "both", "name_of", "request_fields"]
 
 MEDIA = "image, audio or file in the prompt"
 MEDIA_SAID = "image or audio in the answer (left out)"
+CUT = "body that the log cut off (kept for its counts)"
+# Keys that begin the bodies of every dialect. A text of a user's that begins like one is rare, a body cut by a gateway is not.
+_BODY = re.compile(
+    r'\s*[{\[][\s{]*"(?:messages|model|prompt|input|contents|choices|candidates|object|id|output|role|anthropic_version|created)"\s*:'
+)
 
 
 def request_fields(asked_: Asked) -> Fields:
@@ -56,6 +62,7 @@ def answer_fields(said: Said) -> Fields:
 
 def both(request: Any, response: Any, lost: Lost) -> Fields:
     """The fields of a request and its answer, each in any dialect."""
+    request, response = _whole(request, lost), _whole(response, lost)
     fields = request_fields(prompt_of(request, lost))
     asked_model, prompt_ids = fields.get("model"), fields.get("prompt_token_ids")
     said = answer_of(response, lost)
@@ -67,3 +74,11 @@ def both(request: Any, response: Any, lost: Lost) -> Fields:
         fields["prompt_token_ids"] = prompt_ids
     noted(fields, lost)
     return fields
+
+
+def _whole(body: Any, lost: Lost) -> Any:
+    """A body as it was logged; None for JSON that breaks off, which is no text of anybody's."""
+    if isinstance(body, str) and _BODY.match(body) and embedded(body) is None:
+        lost[CUT] += 1
+        return None
+    return body

@@ -72,8 +72,8 @@ _KONG = Layout(
     status="response.status",
 )
 _CLOUDFLARE = Layout(
-    prompt=("request", "RequestBody", "request_body"),
-    answer=("response", "ResponseBody", "response_body"),
+    prompt=("request", "RequestBody", "request_body", "request_head"),
+    answer=("response", "ResponseBody", "response_body", "response_head"),
     prompt_tokens=("tokens_in", "TokensIn"),
     completion_tokens=("tokens_out", "TokensOut"),
     start=("created_at", "Created"),

@@ -43,6 +43,13 @@ _LANGSMITH = Layout(
     answer="outputs",
     prompt_tokens=("prompt_tokens", "outputs.usage_metadata.input_tokens"),
     completion_tokens=("completion_tokens", "outputs.usage_metadata.output_tokens"),
+    usage=(
+        "outputs.llm_output.token_usage",
+        "outputs.llm_output.usage",
+        "outputs.generations[0][0].message.kwargs.usage_metadata",
+        "outputs.message.kwargs.usage_metadata",
+        "extra.metadata.usage_metadata",
+    ),
     start="start_time",
     end="end_time",
     first="first_token_time",
