@@ -13,7 +13,7 @@ except ImportError:  # one process then: nothing is scheduled
 
 ROOT = Path(__file__).parents[2]
 SLURM = re.compile(r"/test_slurm_(real|loop|command)\.py::|\[slurm\b")
-ENGINE = re.compile(r"/test_real_(vllm|engine|hot_swap)\.py::")
+ENGINE = re.compile(r"/test_real_(vllm|engine|hot_swap)\.py::|/test_engine_stories\.py::.*\[vllm\]")
 
 
 @cache

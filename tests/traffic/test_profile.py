@@ -92,7 +92,10 @@ def test_workers_and_one_process_say_the_same(write: Any, tokenizer: Path, monke
     monkeypatch.setattr(scan, "PARALLEL_FROM", 0)
     together = build_profile(source, tokenizer=tokenizer, workers=2)
     assert alone.sha256 == together.sha256
-    assert {one.reason: one.count for one in alone.skipped} == {"neither JSON nor a log line that is known": 1, "duplicate request id": 50}
+    assert {one.reason: one.count for one in alone.skipped} == {
+        "neither JSON nor a log line that is known": 1,
+        "duplicate request id": 50,
+    }
 
 
 def test_usage_of_the_engine_wins_over_counting(write: Any, tokenizer: Path) -> None:
