@@ -212,12 +212,6 @@ def test_a_flat_draft_of_vllms_is_known_by_its_manifest(tmp_path: Path) -> None:
     assert words(config)
 
 
-def test_layers_have_its_own_numbers() -> None:
-    assert command.layers_of((27, 2, 15)) == (1, 14, 26)
-    with pytest.raises(InputError, match="embedding"):
-        command.layers_of((0, 3))
-
-
 # -- what a server wrote ----------------------------------------------------------------------------------------------
 
 

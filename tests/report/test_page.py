@@ -15,7 +15,7 @@ from draftsmith.contract.measure import EngineFacts, Trial
 from draftsmith.report.numbers import base_context, milliseconds, percent, point_context, significant
 from draftsmith.report.page import render_report
 from draftsmith.report.parts import PhaseTiming, ReportParts
-from draftsmith.report.summary import summary_md, terminal_summary
+from draftsmith.report.summary import summary_md
 
 
 class Page(HTMLParser):
@@ -248,23 +248,6 @@ def test_the_summary_names_the_context_of_its_figures() -> None:
     assert "| tailored | c1 |" in text
     assert str(point_context(parts, "c1")) in text
     assert "- Gate: compare against standing at c1" in text
-
-
-def test_the_terminal_shows_outcome_reason_and_interval() -> None:
-    from rich.console import Console
-
-    parts = demo.parts(points=1)
-    assert parts.decision is not None
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(terminal_summary(parts.decision))
-    console.file.close()
-    text = console.export_text()
-    assert "WIN  tier verdict" in text
-    pair = parts.pair("tailored", "c1")
-    assert pair is not None
-    assert pair.speedup is not None
-    assert f"({pair.speedup.low:.3f}–{pair.speedup.high:.3f})" in text
-    assert "INCONCLUSIVE" not in text
 
 
 def test_a_given_context_wins_over_a_derived_one() -> None:

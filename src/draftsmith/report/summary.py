@@ -1,8 +1,6 @@
-"""The verdict in a few lines: summary.md, and what the terminal shows."""
+"""summary.md: the verdict in a few lines."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from draftsmith.contract.verdict import Decision
 from draftsmith.report.next_lever import next_levers
@@ -19,11 +17,7 @@ from draftsmith.report.parts import ReportParts
 from draftsmith.verdict.divergence import Divergence, divergences, sentence
 from draftsmith.verdict.schedule import schedule_sentence
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
 MOST_NOTES = 12
-_STYLE = {"WIN": "bold green", "LOSS": "bold red", "INCONCLUSIVE": "bold yellow"}
 
 
 def summary_md(parts: ReportParts) -> str:
@@ -95,31 +89,3 @@ def _table(parts: ReportParts, verdict: Decision, point: str) -> list[str]:
 
 def _divergences(parts: ReportParts) -> tuple[Divergence, ...]:
     return divergences(parts.plan, parts.good_trials) if parts.plan else ()
-
-
-def terminal_summary(decision: Decision) -> RenderableType:
-    """The verdict for a terminal. The context of its figures is in the report; the table names arm and point of each."""
-    from rich.console import Group
-    from rich.panel import Panel
-    from rich.table import Table
-    from rich.text import Text
-
-    head = Text.assemble((decision.outcome, _STYLE[decision.outcome]), f"  tier {decision.tier}\n", decision.reason)
-    for reason in decision.tier_reasons:
-        head.append(f"\n- {reason}", style="yellow")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("arm", "point", "median TPOT", "p99 TPOT", "AL", "speed-up", "outcome"):
-        table.add_column(title, justify="left" if title in ("arm", "point", "outcome") else "right")
-    for row in decision.arms:
-        pair = next((p for p in decision.pairs if (p.candidate, p.point) == (row.arm, row.point)), None)
-        speed = pair.speedup if pair else None
-        table.add_row(
-            Text(row.arm),
-            Text(row.point),
-            f"{milliseconds(row.median_tpot_s)} ms",
-            f"{milliseconds(row.p99_tpot_s)} ms",
-            f"{row.acceptance_length:.2f}" if row.acceptance_length else "–",
-            f"{ratio(speed.value)} ({speed.low:.3f}–{speed.high:.3f})" if speed else "–",
-            Text(pair.outcome, style=_STYLE[pair.outcome]) if pair else Text("baseline", style="dim"),
-        )
-    return Group(Panel(head, expand=False), table)

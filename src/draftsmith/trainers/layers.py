@@ -33,11 +33,6 @@ def to_specforge(ids: Iterable[int]) -> tuple[int, ...]:
     return tuple(layer - 1 for layer in ids)
 
 
-def from_specforge(ids: Iterable[int]) -> tuple[int, ...]:
-    """SpecForge ids in engine notation, sorted and unique as they are stored."""
-    return stored(layer + 1 for layer in ids)
-
-
 def stored(ids: Iterable[int]) -> tuple[int, ...]:
     """Ids as they are kept: sorted and unique, which is the order the engine concatenates them in."""
     return tuple(sorted(set(ids)))

@@ -169,13 +169,6 @@ def _trained_on(draft: Path) -> tuple[int, ...] | None:
         return None
 
 
-def layers_of(ids: tuple[int, ...]) -> tuple[int, ...]:
-    """Layer ids as SGLang's config has them, from Draftsmith's (k = residual stream after k layers): it adds one itself."""
-    if min(ids, default=1) < 1:
-        raise InputError("SGLang cannot name the embedding as a layer to read", "choose layers from 1 on")
-    return tuple(k - 1 for k in sorted(set(ids)))
-
-
 def _decided(flag: str) -> bool:
     name = re.split("=", flag, maxsplit=1)[0].replace("_", "-")
     return name in RESERVED or name.startswith("--speculative-")
