@@ -13,7 +13,8 @@ from pathlib import Path
 SITES = [str(Path(__file__).parent / name) for name in ("vllm_site", "sglang_site")]
 
 
-def main(argv: list[str]) -> None:
+def stands_in(argv: list[str]) -> bool:
+    """Prepare the environment for a program of the stand-ins. False: it was the probe, and that is answered."""
     if os.environ.get("FAKE_PROBE") and argv[:2] == ["-m", "draftsmith.work.inside.probe"]:
         report = argv[argv.index("--report") + 1] if "--report" in argv else argv[3]
         rows = json.loads(Path(argv[2]).read_text())["rows"]
@@ -22,11 +23,16 @@ def main(argv: list[str]) -> None:
             "told": sum(bool(row["prompt_logprobs"]) for row in rows),
         }
         Path(report).write_text(json.dumps({"passed": True, "checks": [], "figures": proofs}))
-        return
+        return False
     rest = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in SITES]
     os.environ["PYTHONPATH"] = os.pathsep.join([*SITES, *rest])
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
-    os.execv(sys.executable, [sys.executable, *argv])
+    return True
+
+
+def main(argv: list[str]) -> None:
+    if stands_in(argv):
+        os.execv(sys.executable, [sys.executable, *argv])
 
 
 if __name__ == "__main__":

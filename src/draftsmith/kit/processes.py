@@ -28,7 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -57,6 +57,15 @@ class ProcessRecord:
     pid: int | None = None
     pgid: int | None = None
     create_time: float | None = None
+
+
+class Child(Protocol):
+    """What is kept of a child that can be waited for."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
 
 
 class Process:
@@ -121,7 +130,7 @@ def start(
     parent = "0" if detached else str(os.getpid())
     command = [sys.executable, "-I", "-S", keeper.__file__, parent, f"{grace_s:g}", *argv]
     try:
-        popen = _spawner().submit(_spawn, command, log, environment, cwd).result()
+        popen = _spawner().submit(spawn, command, log, environment, cwd).result()
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -206,7 +215,8 @@ def members(record: ProcessRecord) -> list[psutil.Process]:
     return found
 
 
-def _spawn(command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path | None) -> subprocess.Popen[bytes]:
+def spawn(command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path | None) -> Child:
+    """Run a keeper's command line in a session of its own, with its output appended to `log`. Raises OSError."""
     private_dir(log.parent)
     handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
     try:
@@ -223,8 +233,9 @@ def _spawn(command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path 
         os.close(handle)
 
 
-_children: dict[str, subprocess.Popen[bytes]] = {}  # by token; only these can be waited for
+_children: dict[str, Child] = {}  # by token; only these can be waited for
 atexit.register(reap)
+os.register_at_fork(after_in_child=_children.clear)  # they are the parent's
 _spawner_lock = threading.Lock()
 _spawners: dict[int, ThreadPoolExecutor] = {}
 

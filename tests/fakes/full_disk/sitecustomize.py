@@ -4,12 +4,11 @@ import errno
 import os
 
 _fsync = os.fsync
-_full = os.environ.get("FULL_DISK", "")
 
 
 def fsync(handle: int) -> None:
-    path = os.readlink(f"/proc/self/fd/{handle}")
-    if _full and _full in path:
+    path, full = os.readlink(f"/proc/self/fd/{handle}"), os.environ.get("FULL_DISK", "")
+    if full and full in path:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     _fsync(handle)
 
