@@ -386,3 +386,19 @@ def test_training_in_the_recipe_goes_on_from_its_last_checkpoint(recipe: Path, m
         assert caught.value.code == 0
     assert told[0] == ["train", "--config", config, "training.num_epochs=2"]
     assert told[1][-1] == f"training.resume_from={recipe / 'output'}"
+
+
+@pytest.mark.parametrize("name", ["m$(touch PWN)x", "m`touch PWN`x", "m'; touch PWN; '", "m}x", 'm"x', "m x"])
+def test_a_folder_s_name_is_never_a_command(tmp_path: Path, name: str) -> None:
+    target = world.target(tmp_path / name)
+    out = tmp_path / "recipe"
+    result = CliRunner().invoke(app, ["scaffold", "--target", str(target), "--out", str(out)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    [script] = out.glob("run-*-offline.sh")
+    said = subprocess.run(
+        ["bash", "-c", 'head -11 "$0" > head.sh; . ./head.sh; printf %s "$TARGET_MODEL_PATH"', str(script)],
+        cwd=out, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout == str(target)
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+    assert not list(tmp_path.rglob("PWN"))

@@ -33,5 +33,10 @@ def test_a_number_below_every_meaning_is_refused(model: type[BaseModel], name: s
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_infinity_and_nan_are_no_settings(value: float) -> None:
-    with pytest.raises(ConfigError, match=r"no finite number: trainer\.learning_rate, compare\.rates\.1"):
+    with pytest.raises(ConfigError, match=r"no finite number, or a NUL: trainer\.learning_rate, compare\.rates\.1"):
         parse_config({"trainer": {"learning_rate": value}, "compare": {"rates": [1.0, value]}})
+
+
+def test_a_path_with_a_nul_is_refused_with_its_key() -> None:
+    with pytest.raises(ConfigError, match="workspace"):
+        parse_config({"workspace": "a\0b"})

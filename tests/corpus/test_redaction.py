@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -12,9 +14,10 @@ from draftsmith.contract.access import Answer
 from draftsmith.contract.config import CorpusConfig
 from draftsmith.contract.errors import RefusedError
 from draftsmith.corpus.build import iter_rows, needs_answers
-from draftsmith.corpus.redaction import Redactor
+from draftsmith.corpus.redaction import OVERLAP, PIECE, Redactor
 from draftsmith.corpus.target_tokens import TargetTokens
 from draftsmith.store.retention import purge
+from draftsmith.store.scrub import Scrubber
 
 pytest.importorskip("datafog_core")
 pytest.importorskip("detect_secrets")
@@ -168,3 +171,27 @@ def test_zero_retention_stores_no_text_and_purging_leaves_aggregates(service: Se
 def test_a_folder_that_cannot_be_a_run_is_not_purged(folder: str) -> None:
     with pytest.raises(RefusedError, match="not the folder of one run"):
         purge(Path(folder).expanduser())
+
+
+def test_a_long_text_is_read_in_pieces_and_nothing_is_lost_at_their_edges() -> None:
+    redactor = Redactor()
+    for place in (PIECE - 12, PIECE - OVERLAP - 3, 2 * (PIECE - OVERLAP) - 8, 3 * PIECE):
+        text = "word " * (place // 5) + "jane.doe@example.com " + "word " * 4000
+        cleaned, found = redactor.clean(text)
+        assert "jane.doe" not in cleaned, place
+        assert sum(found.values()) == 1, place
+
+
+def test_a_text_made_to_be_slow_is_not() -> None:
+    redactor, scrubber = Redactor(), Scrubber.of({}, {})
+
+    def seconds(work: Callable[[str], object], text: str) -> float:
+        began = time.process_time()
+        work(text)
+        return time.process_time() - began
+
+    for shape in ("sk-", "::", "/home/a/"):
+        short, long = (seconds(redactor.find, shape * (size // len(shape))) for size in (16_000, 64_000))
+        assert long < 12 * max(short, 0.02), f"{shape} grows as the square of its length: {short:.2f} s, {long:.2f} s"
+    for shape in ("a.", "a-", "sk-", "eyJa."):
+        assert seconds(scrubber.text, shape * (100_000 // len(shape))) < 2

@@ -6,10 +6,10 @@ RUN = r"""#!/usr/bin/env bash
 set -euo pipefail
 umask 077 # conversations and hidden states are as sensitive as the traffic
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-TARGET_MODEL_PATH=${TARGET_MODEL_PATH:-@target@} # the base checkpoint (BF16 or FP8), not a quantised serving copy
+[ -n "${TARGET_MODEL_PATH:-}" ] || TARGET_MODEL_PATH=@target_word@ # the base checkpoint (BF16 or FP8), not a quantised serving copy
 METHOD=${METHOD:-@method@}
 AUX_LAYERS=${AUX_LAYERS:-@layers@}        # output of layer k; vLLM calls the same layers @engine_layers@
-CHAT_TEMPLATE=${CHAT_TEMPLATE:-@chat_template@} # a name of specforge/data/template.py
+[ -n "${CHAT_TEMPLATE:-}" ] || CHAT_TEMPLATE=@chat_template_word@ # a name of specforge/data/template.py
 DRAFT_CONFIG=${DRAFT_CONFIG:-$HERE/@draft_config@}
 RUN_CONFIG=${RUN_CONFIG:-$HERE/configs/@slug@-$METHOD.yaml}
 DATA=${DATA:-}                            # JSON lines of your own traffic, answers included; shapes: see prepare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from draftsmith.serving.kubernetes.standing import read_standing
 from draftsmith.trainers.layers import to_specforge
 from draftsmith.trainers.specforge_config import dflash_config, eagle3_config, run_config, yaml_text
 from draftsmith.trainers.specforge_lists import lists
+from draftsmith.trainers.weights import shown
 
 MODELS = "/models"
 HOUR = 3600
@@ -193,15 +195,16 @@ def fill(text: str, recipe: Recipe) -> str:
     """A template with @name@ replaced by the recipe's values."""
     specforge = ",".join(map(str, to_specforge(recipe.layer_ids)))
     values = {
-        "slug": recipe.slug, "folder": recipe.folder, "target": recipe.target, "method": recipe.method,
+        "slug": recipe.slug, "folder": recipe.folder, "target": shown(recipe.target), "target_word": shlex.quote(recipe.target),
+        "chat_template_word": shlex.quote(recipe.chat_template), "method": recipe.method,
         "layers": specforge, "engine_layers": ", ".join(map(str, recipe.layer_ids)),
-        "chat_template": recipe.chat_template, "draft_config": recipe.draft_config, "gpus": str(recipe.gpus),
+        "chat_template": shown(recipe.chat_template), "draft_config": recipe.draft_config, "gpus": str(recipe.gpus),
         "max_length": str(recipe.max_length), "k": str(recipe.k), "epochs": str(recipe.epochs),
         "batch": str(ROWS_A_STEP[recipe.method]), "head_key": recipe.head_key, "tp": str(recipe.tp),
         "release": lists()["release"], "arms": _arms(recipe),
         "canaries": "what stands, without speculation, with the draft" if recipe.standing else "without speculation and with the draft",
         "baseline": "what stands" if recipe.standing else "serving without speculation",
     }  # fmt: skip
-    for key, value in values.items():
-        text = text.replace(f"@{key}@", value)
-    return text
+    return re.sub(
+        r"@([a-z_]+)@", lambda found: values.get(found[1], found[0]), text
+    )  # in one pass: values are not templates

@@ -400,8 +400,10 @@ def load_config(path: Path | None) -> Config:
 
 def parse_config(data: dict[str, Any], name: str = "draftsmith.toml") -> Config:
     """Validate parsed TOML. Raises ConfigError naming every wrong key or value."""
-    if endless := list(_not_finite(data)):  # JSON has no word for them, and no setting a meaning
-        raise ConfigError(f"{name}: no finite number: {', '.join(endless)}", "write a number, or leave the key out")
+    if endless := list(_unusable(data)):  # JSON has no word for infinity, and no path a NUL
+        raise ConfigError(
+            f"{name}: no finite number, or a NUL: {', '.join(endless)}", "write a number, or leave the key out"
+        )
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
@@ -412,13 +414,13 @@ def parse_config(data: dict[str, Any], name: str = "draftsmith.toml") -> Config:
     return config
 
 
-def _not_finite(value: Any, where: str = "") -> Iterator[str]:
-    """Where infinity or NaN stands in parsed TOML."""
-    if isinstance(value, float) and not math.isfinite(value):
+def _unusable(value: Any, where: str = "") -> Iterator[str]:
+    """Where infinity, NaN or a NUL character stands in parsed TOML."""
+    if (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, str) and "\0" in value):
         yield where
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
     for key, inner in items:
-        yield from _not_finite(inner, f"{where}.{key}" if where else str(key))
+        yield from _unusable(inner, f"{where}.{key}" if where else str(key))
 
 
 def _explain(item: Any) -> str:

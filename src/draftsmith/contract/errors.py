@@ -26,15 +26,20 @@ Each carries what happened (`message`) and what to do now (`next_step`). `exit_c
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+# An address may hold a password, and an error is printed, logged and kept in result.json.
+_USER_OF_ADDRESS = re.compile(r"(?<=://)[^/\s@\"']{1,512}@")
 
 
 class DraftsmithError(Exception):
-    """Base of all deliberate errors. `next_step` is one imperative sentence."""
+    """Base of all deliberate errors. `next_step` is one imperative sentence. User and password of an address are left out."""
 
     exit_code = 5
 
     def __init__(self, message: str, next_step: str = "") -> None:
+        message, next_step = (_USER_OF_ADDRESS.sub("***@", text) for text in (message, next_step))
         super().__init__(message)
         self.message = message
         self.next_step = next_step

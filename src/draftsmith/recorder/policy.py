@@ -105,5 +105,7 @@ def by_body(body: dict[str, Any]) -> bool:
     if body.get("store") not in (None, True):
         return False
     metadata = body.get("metadata")
+    if not isinstance(metadata, dict) and OPT_OUT_FIELD in str(metadata):
+        return False  # the request mentions it in a form that is not understood
     values = [place[OPT_OUT_FIELD] for place in (body, metadata) if isinstance(place, dict) and OPT_OUT_FIELD in place]
     return all(value is True or str(value).strip().lower().encode() in YES for value in values)

@@ -131,7 +131,10 @@ def _conversation(body: dict[str, Any]) -> str | None:
 
 
 def _prompt(body: dict[str, Any]) -> tuple[list[dict[str, Any]] | None, list[int] | None]:
-    """(messages, token ids) of the request. Raises UnusableError for media, several prompts, and echoed prompts."""
+    """(messages, token ids) of the request. Raises UnusableError for media, several prompts, echoed prompts, and for a prompt
+    that is more than its messages: it could not be asked again."""
+    if body.get("documents") or body.get("continue_final_message") or body.get("add_generation_prompt") is False:
+        raise UnusableError("unsupported")
     messages, prompt = body.get("messages"), body.get("prompt")
     if isinstance(messages, list) and messages:
         if not all(isinstance(one, dict) and isinstance(one.get("role"), str) for one in messages):
