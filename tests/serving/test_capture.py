@@ -123,6 +123,8 @@ def test_a_client_that_leaves_takes_its_half_answer_with_it(tmp_path: Path) -> N
         ({"draftsmith_capture": False}, {}),
         ({"draftsmith_capture": None}, {}),
         ({"metadata": {"draftsmith_capture": "off"}}, {}),
+        ({"metadata": '{"draftsmith_capture": false}'}, {}),
+        ({"metadata": [{"draftsmith_capture": True}]}, {}),
         ({"store": True, "draftsmith_capture": False}, {}),
         ({}, {"X_Draftsmith_Capture": "no"}),
         ({"store": True, "draftsmith_capture": True}, {"X_Draftsmith_Capture": ""}),
