@@ -392,7 +392,9 @@ def test_training_in_the_recipe_goes_on_from_its_last_checkpoint(recipe: Path, m
 def test_a_folder_s_name_is_never_a_command(tmp_path: Path, name: str) -> None:
     target = world.target(tmp_path / name)
     out = tmp_path / "recipe"
-    result = CliRunner().invoke(app, ["scaffold", "--target", str(target), "--out", str(out)], catch_exceptions=False)
+    result = CliRunner().invoke(
+        app, ["scaffold", "--target", str(target), "--out", str(out), "--chat-template", "qwen"], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     [script] = out.glob("run-*-offline.sh")
     said = subprocess.run(

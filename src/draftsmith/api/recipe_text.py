@@ -196,9 +196,9 @@ def fill(text: str, recipe: Recipe) -> str:
     specforge = ",".join(map(str, to_specforge(recipe.layer_ids)))
     values = {
         "slug": recipe.slug, "folder": recipe.folder, "target": shown(recipe.target), "target_word": shlex.quote(recipe.target),
-        "chat_template_word": shlex.quote(recipe.chat_template), "method": recipe.method,
+        "method": recipe.method,
         "layers": specforge, "engine_layers": ", ".join(map(str, recipe.layer_ids)),
-        "chat_template": shown(recipe.chat_template), "draft_config": recipe.draft_config, "gpus": str(recipe.gpus),
+        "chat_template": recipe.chat_template, "draft_config": recipe.draft_config, "gpus": str(recipe.gpus),
         "max_length": str(recipe.max_length), "k": str(recipe.k), "epochs": str(recipe.epochs),
         "batch": str(ROWS_A_STEP[recipe.method]), "head_key": recipe.head_key, "tp": str(recipe.tp),
         "release": lists()["release"], "arms": _arms(recipe),
