@@ -14,6 +14,7 @@ from draftsmith.traffic.importers import detect, keeps_record, read_records
 from draftsmith.traffic.importers.catalog import find
 from draftsmith.traffic.importers.parameters import CHECKS
 from draftsmith.traffic.importers.reading import shape_of
+from draftsmith.traffic.importers.wrappers import unwrapped
 
 from .mutating import MAX_BYTES
 from .written import Format, Talk
@@ -151,7 +152,8 @@ def _values(data: bytes) -> int:
             least += 1
             continue
         one = find("json", value) if isinstance(value, dict) else None
-        least += one is None or one.session is None
+        # What wraps other values may wrap some that hang together.
+        least += one.session is None if one is not None else not isinstance(value, dict) or unwrapped(value, None) is None
     return least
 
 

@@ -7,7 +7,7 @@ its answer already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,17 +49,22 @@ def made(read: Callable[[], Fields]) -> Fields | SkipError:
 
 def wrappers(rows: Iterable[Row]) -> set[Any]:
     """Ids of the calls of one trace that wrap another usable call."""
-    known = {row.id: row for row in rows if row.id is not None}
+    known = {_key(row.id): row for row in rows if _key(row.id) is not None}
     found: set[Any] = set()
     for row in known.values():
         if not isinstance(row.made, dict):
             continue
-        above, steps = known.get(row.parent), 0
+        above, steps = known.get(_key(row.parent)), 0
         while above is not None and above is not row and steps < _STEPS:
             if isinstance(above.made, dict) and not _follows(row, above):
                 found.add(above.id)
-            above, steps = known.get(above.parent), steps + 1
+            above, steps = known.get(_key(above.parent)), steps + 1
     return found
+
+
+def _key(name: Any) -> str | int | None:
+    """The name of a row, if it is one: anything may stand where it should."""
+    return name if isinstance(name, str | int) else None
 
 
 def _follows(row: Row, above: Row) -> bool:
@@ -86,7 +91,7 @@ class Nest:
 
     rows: Rows
     none: str
-    _open: dict[Hashable, list[tuple[int, int, Row]]] = field(default_factory=dict)
+    _open: dict[str | int | None, list[tuple[int, int, Row]]] = field(default_factory=dict)
     _held: int = 0
     _seen: int = 0
 
@@ -98,17 +103,17 @@ class Nest:
         for row in rows:
             self._seen += 1
             self._held += _weight(row)
-            trace = row.trace if isinstance(row.trace, Hashable) else None
+            trace = _key(row.trace)
             self._open.setdefault(trace, []).append((number, self._seen, row))
         while self._open and (self._held > OPEN_TEXT or len(self._open) > OPEN_TRACES):
             yield from _told(self._take(next(iter(self._open))))
 
-    def _take(self, trace: Hashable) -> list[tuple[int, int, Row]]:
+    def _take(self, trace: str | int | None) -> list[tuple[int, int, Row]]:
         taken = self._open.pop(trace)
         self._held -= sum(_weight(row) for _, _, row in taken)
         outer = wrappers(row for _, _, row in taken)
         return [
-            (number, seen, _wrapped(row) if row.id in outer and isinstance(row.made, dict) else row)
+            (number, seen, _wrapped(row) if _key(row.id) in outer and isinstance(row.made, dict) else row)
             for number, seen, row in taken
         ]
 
