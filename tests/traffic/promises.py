@@ -153,7 +153,9 @@ def _values(data: bytes) -> int:
             continue
         one = find("json", value) if isinstance(value, dict) else None
         # What wraps other values may wrap some that hang together.
-        least += one.session is None if one is not None else not isinstance(value, dict) or unwrapped(value, None) is None
+        least += (
+            one.session is None if one is not None else not isinstance(value, dict) or unwrapped(value, None) is None
+        )
     return least
 
 
