@@ -123,6 +123,8 @@ CASES: dict[str, tuple[str, list[dict[str, Any]]]] = {
         {"message": {"role": "assistant", "content": "Os"}, "done": False}, {"message": {"role": "assistant", "content": "lo."}, "done": True, "prompt_eval_count": 12, "eval_count": 9}))}),
                                            [{"said": "Oslo.", "counts": (12, 9, None), "params": {"temperature": 0.2, "max_tokens": 9}}]),
     "an adapter beside a pair": (lines({"adapter": "sql", "request": {**BODY, "extra_body": {"top_k": 5}}, "response": CHAT}), [{"adapter": "sql", "params": {"temperature": 0.2, "top_k": 5}}]),
+    "an answer that ends in the middle of JSON": (lines({"prompt": "x", "completion": '{"id": 7, "na'}, {"prompt": "x", "completion": '{"role": "user"} and so on'}),
+                                                  [{"said": '{"id": 7, "na'}, {"said": '{"role": "user"} and so on'}]),
     "vLLM's streamed outputs": ("".join(f"(APIServer pid=1) INFO 08-25 10:00:02 [logger.py:97] Generated response r {how}: output: '{said}', output_token_ids: {ids}, finish_reason: {end}\n" for how, said, ids, end in (
         ("(streaming delta)", "Os", "[1]", "None"), ("(streaming delta)", "lo", "[2]", "length"), ("(streaming complete)", "Oslo", "None", "streaming_complete"))),
                                 [{"said": "Oslo", "ids": (None, [1, 2]), "finish_reason": "length"}]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -15,9 +16,10 @@ __all__ = ["FAILED", "answer_fields", "both", "name_of", "request_fields"]
 MEDIA = "image, audio or file in the prompt"
 MEDIA_SAID = "image or audio in the answer (left out)"
 CUT = "body that the log cut off (kept for its counts)"
-# Keys that begin the bodies of every dialect. A text of a user's that begins like one is rare, a body cut by a gateway is not.
-_BODY = re.compile(
-    r'\s*[{\[][\s{]*"(?:messages|model|prompt|input|contents|choices|candidates|object|id|output|role|anthropic_version|created)"\s*:'
+# Models and users write much JSON, and an answer may end in the middle of it: only what begins a body beyond doubt is taken for one.
+_ASKED = re.compile(r'\s*\{\s*"(?:messages|model|contents|anthropic_version)"\s*:')
+_SAID = re.compile(
+    r'\s*\{\s*"(?:(?:choices|candidates)"\s*:\s*\[|object"\s*:\s*"(?:chat\.|text_|resp)|id"\s*:\s*"(?:chatcmpl|cmpl|resp|msg)[-_])'
 )
 
 
@@ -62,7 +64,7 @@ def answer_fields(said: Said) -> Fields:
 
 def both(request: Any, response: Any, lost: Lost) -> Fields:
     """The fields of a request and its answer, each in any dialect."""
-    request, response = _whole(request, lost), _whole(response, lost)
+    request, response = _whole(request, _ASKED, lost), _whole(response, _SAID, lost)
     fields = request_fields(prompt_of(request, lost))
     asked_model, prompt_ids = fields.get("model"), fields.get("prompt_token_ids")
     said = answer_of(response, lost)
@@ -76,9 +78,13 @@ def both(request: Any, response: Any, lost: Lost) -> Fields:
     return fields
 
 
-def _whole(body: Any, lost: Lost) -> Any:
+def _whole(body: Any, begins: re.Pattern[str], lost: Lost) -> Any:
     """A body as it was logged; None for JSON that breaks off, which is no text of anybody's."""
-    if isinstance(body, str) and _BODY.match(body) and embedded(body) is None:
+    if not isinstance(body, str) or not begins.match(body) or embedded(body) is not None:
+        return body
+    try:
+        json.JSONDecoder().raw_decode(body.lstrip())
+    except (ValueError, RecursionError):
         lost[CUT] += 1
         return None
-    return body
+    return body  # whole JSON with text behind it was written by somebody
