@@ -59,8 +59,12 @@ class Table:
             yield from self._close()
 
     def _close(self) -> Iterator[tuple[int, dict[str, Any] | bytes]]:
-        text, number = "\n".join(self._held), self._from
+        text, number, cut = "\n".join(self._held), self._from, self._open
         self._held, self._size, self._open = [], 0, False
+        if self.header is None and cut:
+            # A header with a cell that is never closed would swallow the whole file.
+            yield number, text.encode("utf-8", "replace")
+            return
         if self.header is None:
             self._separator = separator(text)
         try:
