@@ -146,6 +146,8 @@ def _arena(row: Any) -> Iterator[Fields | SkipError]:
     name = name_of(row.get("question_id") or row.get("conversation_id") or row.get("id"))
     for side in ("a", "b"):
         talk = row.get(f"conversation_{side}")
+        if talk is None and row.get(f"response_{side}") is None:
+            continue  # a table of one side
         if not isinstance(talk, list):
             asked_, said = (embedded(row.get(key)) for key in ("prompt", f"response_{side}"))
             asked_ = asked_ if isinstance(asked_, list) else [row.get("prompt")]
