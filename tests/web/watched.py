@@ -63,10 +63,21 @@ def under_way(workspace: Path, run_id: str = "tiny-now", **changed: Any) -> Run:
 
 
 def moment(**live: Any) -> c.Moment:
-    seen = {"requests": 400, "failed": 2, "acceptance_length": 2.6, "tpot_s": 0.02, "ttft_s": 0.2, "busy_share": 0.8}
+    seen = {
+        "requests": 400,
+        "failed": 2,
+        "acceptance_length": 2.6,
+        "tpot_s": 0.02,
+        "ttft_s": 0.2,
+        "busy_share": 0.8,
+        "acceptance_by_position": (0.81, 0.52, 0.27),
+    }
     return c.Moment(
         now_unix_s=time.time(), free_gib=50.0, standing=EAGLE, live=c.LiveSeen(**{**seen, **live}),
-        traffic=c.TrafficSeen(identity="x", new=120, windows=5, moved=1, drift="no drift"),
+        traffic=c.TrafficSeen(identity="x", new=120, windows=5, moved=1, drift="no drift", history=(
+            c.WindowSeen(at_unix_s=1_772_355_600.0, requests=410, drifted=False, sentence="lengths as before"),
+            c.WindowSeen(at_unix_s=1_772_359_200.0, requests=388, drifted=True, sentence="outputs are longer"),
+        )),
     )  # fmt: skip
 
 

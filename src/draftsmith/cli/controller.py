@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,6 +47,12 @@ def controller(
     because: Annotated[str, typer.Option("--because", help="reason to record in the journal")] = "",
     everything: Annotated[bool, typer.Option("--all", help="log: show intents too")] = False,
     understood: o.Understood = False,
+    listen: Annotated[
+        str | None, typer.Option("--listen", help="run: HOST:PORT at which it also shows its page, as `draftsmith web`")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="of the page: the token that lets an operator act")
+    ] = None,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     settings: o.Settings = None,
@@ -62,7 +70,7 @@ def controller(
     settled = o.configuration(config, target=target, sources=profile, workspace=workspace, settings=settings)
     match action:
         case Action.RUN:
-            serve(settled, understood)
+            serve(settled, understood, listen, token_file)
         case Action.STATUS | Action.WHY:
             view = api.controller_view(settled)
             show(view, _why(view) if action is Action.WHY else _status(view))
@@ -92,9 +100,11 @@ def controller(
             show(event, event.sentence)
 
 
-def serve(config: Config, understood: bool) -> None:
-    """Run the controller until SIGINT or SIGTERM."""
+def serve(config: Config, understood: bool, listen: str | None = None, token_file: Path | None = None) -> None:
+    """Run the controller until SIGINT or SIGTERM; with `listen` its page is served as long."""
     from draftsmith import api
+    from draftsmith.api.watch import watch
+    from draftsmith.cli.watching import address, page
 
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -102,7 +112,10 @@ def serve(config: Config, understood: bool) -> None:
     say(
         f"controller in {config.workspace}: a look every {config.controller.every_s:g} s, mode {config.controller.mode}"
     )
-    view = api.control(config, console=RunConsole(ask=False), allow_cluster=understood, stopped=lambda: bool(signals))
+    with contextlib.ExitStack() as stack:
+        if listen is not None:
+            stack.enter_context(page().beside(watch(config), *address(listen), token_file, say))
+        view = api.control(config, console=RunConsole(ask=False), allow_cluster=understood, stopped=lambda: bool(signals))
     show(view, _status(view))
 
 

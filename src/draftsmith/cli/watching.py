@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -66,33 +67,21 @@ def web(
 ) -> None:
     """The page: served models, their controller, runs and verdicts, live. It only shows, unless --token-file is given."""
     from draftsmith.api.watch import watch
+
+    host, port = address(listen)
+    page().serve(watch(o.configuration(config), workspace or ()), host, port, token_file, say)
+
+
+def page() -> ModuleType:
+    """The module that runs the page. Raises PrerequisiteError without its libraries."""
+    from importlib import import_module
+
     from draftsmith.contract.errors import PrerequisiteError
 
     try:
-        import uvicorn
-
-        from draftsmith.web.app import make_app
-        from draftsmith.web.session import read_token
+        return import_module("draftsmith.web.running")
     except ImportError as error:
         raise PrerequisiteError(f"the page needs {error.name}", "pip install 'draftsmith[web]'") from None
-    host, port = address(listen)
-    here = host in ("127.0.0.1", "localhost", "::1")
-    token = read_token(token_file) if token_file else None
-    app = make_app(
-        watch(o.configuration(config), workspace or ()), token, ("127.0.0.1", "localhost", "::1") if here else ("*",)
-    )
-    found = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=2
-    )
-    server = uvicorn.Server(found)
-    with found.bind_socket() as socket:
-        name = f"[{host}]" if ":" in host else host
-        say(
-            f"the page is at http://{name}:{socket.getsockname()[1]}/, {'with' if token else 'without'} acts; Ctrl-C ends it"
-        )
-        if not here:
-            say("others on the network can read it; put a proxy with TLS before it if they may sign in")
-        server.run(sockets=[socket])
 
 
 def top(

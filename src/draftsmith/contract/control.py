@@ -182,6 +182,15 @@ Act = Annotated[
 # -- what is seen: None always means "could not look", never "it is bad" -----------------------------------------------
 
 
+class WindowSeen(Frozen):
+    """One window of traffic beside the traffic that the champion knows. `drifted` None: it could not be told."""
+
+    at_unix_s: float
+    requests: int
+    drifted: bool | None
+    sentence: str
+
+
 class TrafficSeen(Frozen):
     """New traffic. `identity` names exactly what was read so far; `new` requests came since the last run began.
 
@@ -194,6 +203,9 @@ class TrafficSeen(Frozen):
     moved: int = 0
     drift: str = ""
     trouble: str | None = Field(None, description="why the reader could not read something, such as a file that shrank")
+    history: tuple[WindowSeen, ...] = Field(
+        (), description="the last windows that were set beside the reference, oldest first"
+    )
 
 
 class LiveSeen(Frozen):
@@ -206,6 +218,9 @@ class LiveSeen(Frozen):
     requests: int
     failed: int = 0
     acceptance_length: float | None = None
+    acceptance_by_position: tuple[float, ...] = Field(
+        (), description="share of drafts accepted at each position, first to last"
+    )
     tpot_s: float | None = None
     ttft_s: float | None = None
     below_s: float = 0.0

@@ -6,8 +6,9 @@ series: what was counted across the break is left out, and nothing is concluded 
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from draftsmith.contract.base import Frozen
@@ -130,6 +131,7 @@ class LiveReader:
         return LiveSeen(
             requests=total.requests,
             acceptance_length=total.acceptance_length,
+            acceptance_by_position=total.by_position,
             tpot_s=total.tpot_s,
             ttft_s=total.ttft_s,
             below=below,
@@ -190,6 +192,7 @@ class _Sum:
         self.requests = sum(one.requests for one in counted)
         drafts, accepted = sum(one.drafts for one in counted), sum(one.accepted_tokens for one in counted)
         self.acceptance_length = 1 + accepted / drafts if drafts else None
+        self.by_position = _by_position(counted, drafts)
         times: list[Any] = [one for one in counted if one.server_tpot_sum_s is not None and one.server_tpot_count]
         count = sum(one.server_tpot_count for one in times)
         self.tpot_s = sum(one.server_tpot_sum_s for one in times) / count if count else None
@@ -199,6 +202,14 @@ class _Sum:
         made = sum(one.generation_tokens for one in counted)
         in_flight = made * self.tpot_s / seconds if self.tpot_s is not None and seconds > 0 else None
         self.busy_share = None if in_flight is None else min(1.0, in_flight)
+
+
+def _by_position(counted: Sequence[SpecCounters], drafts: int) -> tuple[float, ...]:
+    """Empty where the engine does not count positions, or counts them in part of the time only."""
+    rows = [one.accepted_per_position for one in counted if one.drafts]
+    if not drafts or not rows or not all(rows):
+        return ()
+    return tuple(min(1.0, sum(place) / drafts) for place in itertools.zip_longest(*rows, fillvalue=0))
 
 
 def _total(reading: Snapshot, ending: str) -> float:

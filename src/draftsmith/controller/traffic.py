@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import Field
 
 from draftsmith.contract.base import Frozen
-from draftsmith.contract.control import TrafficSeen
+from draftsmith.contract.control import TrafficSeen, WindowSeen
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.policy import Policy
 from draftsmith.contract.profile import WorkloadProfile
@@ -26,6 +26,7 @@ from draftsmith.profiling.drift import MIN_RECORDS, compare
 
 STATE = "traffic.json"
 MIB = 1 << 20
+KEPT_WINDOWS = 12
 Profiler = Callable[[Path], WorkloadProfile]
 
 
@@ -50,6 +51,7 @@ class State(Frozen):
     moved: int = 0
     drift: str = ""
     trouble: str | None = None
+    history: tuple[WindowSeen, ...] = ()
 
 
 class TrafficReader:
@@ -86,6 +88,7 @@ class TrafficReader:
             identity=f"{state.lines}:{state.bytes}",
             new=state.lines - state.marked,
             windows=state.windows,
+            history=state.history,
             moved=state.moved,
             drift=state.drift,
             trouble=state.trouble,
@@ -142,7 +145,9 @@ class TrafficReader:
             return
         report = compare(WorkloadProfile.model_validate(read_json(self.reference)), profile)
         moved = self._state.moved if report.drifted is None else self._state.moved + 1 if report.drifted else 0
-        self._set(windows=self._state.windows + 1, moved=moved, drift=report.sentence)
+        one = WindowSeen(at_unix_s=now, requests=window.seen, drifted=report.drifted, sentence=report.sentence)
+        history = (*self._state.history, one)[-KEPT_WINDOWS:]
+        self._set(windows=self._state.windows + 1, moved=moved, drift=report.sentence, history=history)
 
     def _profile(self, window: Window) -> WorkloadProfile | None:
         """The profile of a window's sample; its text is on disk for that long, in a private file."""

@@ -1,0 +1,64 @@
+"""The page on a port: alone, or beside a controller in its process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from draftsmith.api.watch import Watch
+from draftsmith.contract.errors import PrerequisiteError
+from draftsmith.web.app import make_app
+from draftsmith.web.session import read_token
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+GRACE_S = 2
+END_S = 10.0
+
+
+def serve(watches: Sequence[Watch], host: str, port: int, token_file: Path | None, say: Callable[[str], None]) -> None:
+    """Answer until interrupted; `say` is told the address."""
+    server, listening = _bound(watches, host, port, token_file, say)
+    with listening:
+        server.run(sockets=[listening])
+
+
+@contextmanager
+def beside(
+    watches: Sequence[Watch], host: str, port: int, token_file: Path | None, say: Callable[[str], None]
+) -> Iterator[None]:
+    """The same in a thread, for as long as the block runs: what ends the page does not end what it shows."""
+    server, listening = _bound(watches, host, port, token_file, say)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="page", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(END_S)
+        listening.close()
+
+
+def _bound(
+    watches: Sequence[Watch], host: str, port: int, token_file: Path | None, say: Callable[[str], None]
+) -> tuple[uvicorn.Server, Any]:
+    here = host in LOOPBACK
+    token = read_token(token_file) if token_file else None
+    app = make_app(watches, token, LOOPBACK if here else ("*",))
+    found = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S
+    )
+    try:
+        listening = found.bind_socket()
+    except SystemExit:  # uvicorn's word for a port that is taken; its log line says which
+        raise PrerequisiteError(f"{host}:{port} cannot be listened on", "give --listen another port") from None
+    name = f"[{host}]" if ":" in host else host
+    acts = "with" if token else "without"
+    say(f"the page is at http://{name}:{listening.getsockname()[1]}/, {acts} acts; Ctrl-C ends it")
+    if not here:
+        say("others on the network can read it; put a proxy with TLS before it if they may sign in")
+    return uvicorn.Server(found), listening
