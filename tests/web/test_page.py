@@ -14,7 +14,7 @@ from draftsmith.api.watch import Watch, watch
 from draftsmith.contract.errors import InputError
 from draftsmith.controller.journal import Journal
 from draftsmith.web.app import make_app
-from draftsmith.web.session import read_token
+from draftsmith.web.session import SESSION_S, read_token
 
 TOKEN = "a-token-for-tests-only"
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{7*7}}\u202e"
@@ -186,6 +186,15 @@ def test_a_session_and_its_forms_are_needed(place: Path) -> None:
     assert other.post("/models/tiny/acts/pause", data={"csrf": word}).status_code == 403
     page.cookies.set("draftsmith", cookie[:-3] + "abc", domain="testserver.local")
     assert page.post("/models/tiny/acts/pause", data={"csrf": word}).status_code == 403
+
+
+def test_a_session_that_expired_acts_no_more(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = signed_in(place)
+    word = csrf(page)
+    now = time.time()
+    monkeypatch.setattr("itsdangerous.timed.time.time", lambda: now + SESSION_S + 60)
+    assert page.post("/models/tiny/acts/pause", data={"csrf": word}).status_code == 403
+    assert Journal(place).memory().paused is None
 
 
 def test_few_attempts_a_minute(place: Path) -> None:

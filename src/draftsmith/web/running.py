@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 
@@ -45,7 +45,7 @@ def beside(
 
 def _bound(
     watches: Sequence[Watch], host: str, port: int, token_file: Path | None, say: Callable[[str], None]
-) -> tuple[uvicorn.Server, Any]:
+) -> tuple[uvicorn.Server, socket.socket]:
     here = host in LOOPBACK
     token = read_token(token_file) if token_file else None
     app = make_app(watches, token, LOOPBACK if here else ("*",))
@@ -53,9 +53,12 @@ def _bound(
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S
     )
     try:
-        listening = found.bind_socket()
-    except SystemExit:  # uvicorn's word for a port that is taken; its log line says which
-        raise PrerequisiteError(f"{host}:{port} cannot be listened on", "give --listen another port") from None
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise PrerequisiteError(
+            f"{host}:{port} cannot be listened on: {error.strerror or error}", "give --listen another address or port"
+        ) from None
     name = f"[{host}]" if ":" in host else host
     acts = "with" if token else "without"
     say(f"the page is at http://{name}:{listening.getsockname()[1]}/, {acts} acts; Ctrl-C ends it")
