@@ -12,10 +12,16 @@ import pytest
 from comparison_world import Bench
 
 from draftsmith import api
+from draftsmith.api.arms import parse_arms
 from draftsmith.contract.campaign import CampaignCell
 from draftsmith.contract.errors import EvidenceError, InputError
+from draftsmith.contract.jobs import ComparePlan
+from draftsmith.contract.measure import Arm, ComparisonPlan, OperatingPoint
 from draftsmith.corpus.cell_prompts import prompts_of
 from draftsmith.corpus.prompts import Prompt
+from draftsmith.kit.files import write_json
+from draftsmith.profiling.shapes import parse_shapes, shapes_profile
+from draftsmith.store.runs import RunRecord, Store
 
 SHAPES = "24:6,60:8"
 CELLS = ["isl24-osl6", "isl60-osl8"]
@@ -189,3 +195,38 @@ def test_prompts_of_a_length_end_as_real_ones_do() -> None:
     assert len(prompts_of(cell.model_copy(update={"isl": 400}), pool, 2)) == 2
     with pytest.raises(InputError, match="no prompt has token ids"):
         prompts_of(cell, [Prompt(prompt_id="t", content_class="c", messages=[], max_tokens=1)], 3)
+
+
+def test_after_a_run_its_id_is_enough(tmp_path: Path) -> None:
+    """Arms with the places of their drafts, the length that was chosen, the run's profile and its held-out prompts."""
+    draft = {"method": "eagle3", "model": "/drafts/one", "num_speculative_tokens": 3}
+    arms = [
+        Arm(name="standing", role="standing", spec_config={"method": "mtp", "num_speculative_tokens": 3}),
+        Arm(name="no-spec", role="no_spec"),
+        *(
+            Arm(name=f"eagle3-k{k}", role="candidate", spec_config=draft | {"num_speculative_tokens": k})
+            for k in (2, 3)
+        ),
+    ]
+    record = RunRecord(run_id="tiny-0001", key="k", target="/m", profile=(), config={}, created_unix_s=1.0)
+    run = Store(tmp_path / "w").create(record)
+    compare = run.phase_dir("compare")
+    plan = ComparePlan(config=api.Config(), target="/m", registry="r", arms=tuple(arms), baseline="standing", points=())
+    write_json(compare / "plan.json", plan)
+    point = OperatingPoint(name="c1", concurrency=1)
+    kept = tuple(arm for arm in arms if arm.name != "eagle3-k2")
+    frozen = ComparisonPlan(arms=kept, baseline="standing", points=(point,), prompts_sha256="0", n_prompts=1)
+    write_json(compare / "plan-frozen.json", frozen)
+    (compare / "prompts-own.jsonl").write_text("{}\n")
+    write_json(run.phase_dir("profile") / "workload-profile.json", shapes_profile(parse_shapes("24:6,60:8"), None))
+    config = api.Config(workspace=str(tmp_path / "w"))
+    found = api.campaign_init(config, api.CampaignRequest(experiment_id="tiny-0001", focus="throughput"))
+    assert (found.record.standing, found.record.candidates) == ("standing", ("eagle3-k3",))
+    assert [cell.concurrency for cell in found.record.cells] == [(8,), (8,)]
+    assert found.record.prompts == str(compare / "prompts-own.jsonl")
+    again = parse_arms(list(found.record.arms), [], config, standing="standing", candidates=["eagle3-k3"])
+    assert [(arm.name, arm.role, arm.spec_config) for arm in again] == [(a.name, a.role, a.spec_config) for a in kept]
+    (compare / "prompts-own.jsonl").unlink()  # zero retention
+    with pytest.raises(InputError, match="holds no prompts") as gone:
+        api.campaign_init(config, api.CampaignRequest(experiment_id="tiny-0001"))
+    assert "--prompts" in gone.value.next_step
