@@ -115,7 +115,9 @@ def serve(config: Config, understood: bool, listen: str | None = None, token_fil
     with contextlib.ExitStack() as stack:
         if listen is not None:
             stack.enter_context(page().beside(watch(config), *address(listen), token_file, say))
-        view = api.control(config, console=RunConsole(ask=False), allow_cluster=understood, stopped=lambda: bool(signals))
+        view = api.control(
+            config, console=RunConsole(ask=False), allow_cluster=understood, stopped=lambda: bool(signals)
+        )
     show(view, _status(view))
 
 
