@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import demo
 import pytest
+from published import published
 
 from draftsmith.contract.measure import Arm
 from draftsmith.report.numbers import point_context, sol_shares
-from draftsmith.report.sol import Bandwidth, SolInputs, ceiling_for, ceilings, draft_passes
+from draftsmith.report.sol import Bandwidth, SolInputs, ceiling_for, ceilings, draft_passes, sol_share
+from draftsmith.trainers.model_size import model_size
 
 
 @pytest.mark.parametrize(
@@ -17,6 +19,7 @@ from draftsmith.report.sol import Bandwidth, SolInputs, ceiling_for, ceilings, d
         ("NVIDIA H100 PCIe", "NVIDIA H100 PCIe", 2.0),
         ("NVIDIA H100 NVL", "NVIDIA H100 NVL", 3.9),
         ("NVIDIA H200", "NVIDIA H200 SXM", 4.8),
+        ("NVIDIA H20", "NVIDIA H20", 4.0),
         ("NVIDIA B200", "NVIDIA B200", 8.0),
         ("NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB SXM", 2.039),
         ("NVIDIA A100-SXM4-40GB", "NVIDIA A100 40GB", 1.555),
@@ -93,3 +96,43 @@ def test_without_a_measurement_a_cpu_has_no_share_and_says_so() -> None:
     assert point_context(parts, "c1").sol_share == "%SoL not computed (no memory bandwidth known)"
     on_gpu = demo.parts(points=1, sol=SolInputs(2_000_000), hardware={"gpu": "NVIDIA H100 80GB HBM3"})
     assert "NVIDIA H100 SXM" in (point_context(on_gpu, "c1").sol_share or "")
+
+
+# As the makers of Qwen3 published them (docs/targets.md): tokens/s at batch 1 on H20, 1 token in and 2,048 out, SGLang 0.4.6.post1.
+# By hand: parameters that a step reads (attention, MLPs or chosen experts, head), and elements of cache that a token adds.
+PUBLISHED = [
+    ("Qwen3-8B", None, 1, 81.73, 36 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 12288) + 151936 * 4096, 36 * 2 * 8 * 128, 0.312),
+    ("Qwen3-32B-FP8-Static-PerTensor", "fp8", 1, 46.17,
+     64 * (2 * 5120 * 8192 + 2 * 5120 * 1024 + 3 * 5120 * 25600) + 151936 * 5120, 64 * 2 * 8 * 128, 0.372),
+    ("Qwen3-30B-A3B", None, 1, 137.18,
+     48 * (2 * 2048 * 4096 + 2 * 2048 * 512 + 128 * 2048 + 8 * 3 * 2048 * 768) + 151936 * 2048, 48 * 2 * 4 * 128, 0.212),
+    ("Qwen3-235B-A22B-FP8", "fp8", 4, 71.65,
+     94 * (2 * 4096 * 8192 + 2 * 4096 * 512 + 128 * 4096 + 8 * 3 * 4096 * 1536) + 151936 * 4096, 94 * 2 * 4 * 128, 0.098),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "precision", "gpus", "speed", "read", "cache", "share"), PUBLISHED)
+def test_the_share_of_a_published_result_is_that_of_a_hand_calculation(
+    name: str, precision: str | None, gpus: int, speed: float, read: int, cache: int, share: float
+) -> None:
+    size, ceiling = model_size(published(name)), ceiling_for("NVIDIA H20")
+    assert size is not None
+    assert ceiling is not None
+    width = {None: 2, "fp8": 1}[precision]
+    hand = (read * width + (1 + 2048 / 2) * cache * 2) / (4.0e12 * gpus) * speed
+    assert hand == pytest.approx(share, abs=0.001), "as the document prints it"
+    parts = demo.parts(points=1)
+    arm = next(arm for arm in parts.plan.arms if arm.spec_config is None)
+    summary = parts.summary(arm.name, "c1")
+    assert summary is not None
+    trial = next(t for t in demo.trials(demo.plan()) if (t.arm, t.point) == (arm.name, "c1"))
+    sample = trial.samples[0].model_copy(update={"prompt_tokens": 1, "output_tokens": 2048})
+    found = sol_share(
+        arm,
+        next(point for point in parts.plan.points if point.name == "c1"),
+        summary.model_copy(update={"median_tpot_s": 1 / speed, "tokens_per_step": 1.0}),
+        (trial.model_copy(update={"samples": (sample,)}),),
+        SolInputs(width * size.dense, ceiling, routed_bytes=width * size.routed, size=size, devices=gpus),
+    )
+    assert found is not None
+    assert found.share == pytest.approx(hand, rel=0.02)
