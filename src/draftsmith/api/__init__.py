@@ -32,6 +32,7 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     runs.py          opening a run: the same request finds its run again, a new one gets a folder of its own
     service.py       runs and the standing configuration: the acts of the loop as functions of values
     service_checks.py  what a service needs of this machine beside what the loop needs
+    shapes.py        a profile of bench shapes as the input of a run: prompts are made to its lengths
     shipping.py      publishing that remembers: what is in the lake, what waits, what was refused
     settings.py      the request of a command or a notebook
     traffic.py       traffic: measured, compared, replayed against a server, and stood in for by public prompts

@@ -29,7 +29,7 @@ def read_profile(sources: list[str], target: TargetFacts, folder: Path) -> Workl
 
     if not sources:
         raise InputError("no traffic is given", "give --profile with workload-profile.json or an access log")
-    found = _as_profile(Path(sources[0])) if len(sources) == 1 else None
+    found = as_profile(Path(sources[0])) if len(sources) == 1 else None
     if found is None:
         model = Path(target.path)
         found = build_profile(
@@ -39,7 +39,7 @@ def read_profile(sources: list[str], target: TargetFacts, folder: Path) -> Workl
     return found
 
 
-def _as_profile(path: Path) -> WorkloadProfile | None:
+def as_profile(path: Path) -> WorkloadProfile | None:
     """The profile in a file; None if it holds something else (a log, for instance)."""
     if path.suffix != ".json" or not path.is_file():
         return None

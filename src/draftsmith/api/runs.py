@@ -12,6 +12,7 @@ from draftsmith import wiring
 from draftsmith.api.drafts import require_clean_drafts
 from draftsmith.api.places import backend_here, run_backend
 from draftsmith.api.settings import absolute, require_target, resolve_sources, source_id
+from draftsmith.api.shapes import prompts_of_shapes
 from draftsmith.contract.base import digest
 from draftsmith.contract.config import Config, parse_config
 from draftsmith.contract.errors import ConfigError, InputError, PrerequisiteError
@@ -63,8 +64,9 @@ def open_loop(request: RunRequest, console: Console, words_of_backend: dict[str,
     paths = resolve_sources(list(request.sources))
     config, further = absolute(config)
     require_clean_drafts(config, target)
-    sources_sha = digest({path: source_id(path) for path in paths} | further | {"options": {}})
     workspace = private_dir(Path(config.workspace).resolve())
+    paths = prompts_of_shapes(paths, config, target, workspace, console)
+    sources_sha = digest({path: source_id(path) for path in paths} | further | {"options": {}})
     words = config.model_dump(mode="json", exclude_defaults=True, exclude={"controller", "lake"})  # no part of a run
     words |= {"backend": words_of_backend} if words_of_backend else {}
     key = digest({"target": target.sha256, "sources": sources_sha, "config": words})

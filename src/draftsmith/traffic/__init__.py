@@ -7,6 +7,7 @@ languages.py  a light guess of the language of a text: by script first, then by 
 messages.py   messages as they exist in logs: text, reasoning, tool calls and results, media, refusals
 phrases.py    what the words of a request ask for
 pieces.py     counting the tokens of many texts exactly, without encoding what was counted before
+shaped.py     prompts made to bench shapes, for a profile that has lengths and no text
 tokens.py     the served model's tokenizer and chat template: counts, ids, prompts as the engine would see them
 importers/    importers: any known traffic log becomes a stream of access records
 """

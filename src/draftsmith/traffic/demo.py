@@ -107,10 +107,14 @@ def _booking(chance: random.Random) -> list[dict[str, str]]:
     return [*messages, {"role": "user", "content": text[0].upper() + text[1:]}]
 
 
-def _math(chance: random.Random) -> list[dict[str, str]]:
+def word_problem(chance: random.Random) -> str:
+    """One problem for school, with small whole numbers."""
     a, b = chance.sample(PEOPLE, 2)
     x, y = chance.randint(2, 30), chance.randint(2, 20)
-    problem = chance.choice(PROBLEMS).format(
+    return chance.choice(PROBLEMS).format(
         a=a, b=b, x=x, y=y, z=y + chance.randint(1, 40), even=2 * x, thing=chance.choice(THINGS)
     )
-    return [{"role": "system", "content": MATH_SYSTEM}, {"role": "user", "content": problem}]
+
+
+def _math(chance: random.Random) -> list[dict[str, str]]:
+    return [{"role": "system", "content": MATH_SYSTEM}, {"role": "user", "content": word_problem(chance)}]

@@ -27,6 +27,7 @@ from draftsmith.verdict.break_even import CostModel
 from draftsmith.verdict.learning_curve import expect
 from draftsmith.work.job import Job
 from draftsmith.work.plan.bench import PLAIN, Bench, Effort, MeasuredArm
+from draftsmith.work.plan.prompts import sent_lengths
 
 WORKER = ("--worker-extension-cls", "draftsmith.work.inside.synthetic_worker.Extension")
 SHARES = (0.6, 0.3)  # of the drafted tokens accepted, in turn, so that AL and K do not rise together
@@ -142,7 +143,7 @@ def assemble(
         target_sha256=target.sha256,
         profile_sha256=profile.sha256,
         measured_sha256=request.measured_sha256,
-        context=_context(target, profile, samples, bench.facts, request.repeats, config.engine.kind),
+        context=_context(request, config, target, profile, samples, bench.facts),
         min_gain=at.min_gain,
         samples=tuple(samples),
         fit=model.summary(),
@@ -152,7 +153,10 @@ def assemble(
         budget=budget,
         advice=chosen.advice,
         reason=chosen.sentence,
-        notes=tuple(_notes(request, target, samples, bench.facts)),
+        notes=(
+            *cut_shapes(profile_shapes(profile), request.tokens, config.engine.max_model_len),
+            *_notes(request, target, samples, bench.facts),
+        ),
         starts=len(starts),
         wall_s=trial_s + sum(starts),
         created_unix_s=time.time(),
@@ -199,16 +203,30 @@ def _compare_s(config: Config, fit: Fit, answer_tokens: float, start_s: float) -
     return starts * start_s * ((arms + 1) // 2) + settings.blocks * (arms + 1) * trial
 
 
+def cut_shapes(shapes: Sequence[BenchShape], tokens: int, context: int) -> list[str]:
+    """Of shapes whose prompt does not fit the context, a sentence each: what was sent in its place."""
+    sentences = []
+    for shape in shapes:
+        length, _ = sent_lengths(shape, tokens, context)
+        if length < shape.isl:
+            sentences.append(
+                f"shape {shape.isl}:{shape.osl} does not fit engine.max_model_len {context}: it was measured with prompts of "
+                f"{length} tokens"
+            )
+    return sentences
+
+
 def _context(
+    request: ForecastPlan,
+    config: Config,
     target: TargetFacts,
     profile: WorkloadProfile,
     samples: Sequence[StepSample],
     facts: dict[str, EngineFacts],
-    repeats: int,
-    kind: str,
 ) -> Context:
-    plain_facts = facts.get(PLAIN)
-    shapes = ", ".join(f"{s.isl}:{s.osl}" for s in profile_shapes(profile))
+    plain_facts, kind, repeats = facts.get(PLAIN), config.engine.kind, request.repeats
+    sent = [sent_lengths(shape, request.tokens, config.engine.max_model_len) for shape in profile_shapes(profile)]
+    shapes = ", ".join(dict.fromkeys(f"{isl}:{osl}" for isl, osl in sent))
     loads = sorted({s.concurrency for s in samples})
     return Context(
         model=Path(target.path).name,
@@ -218,7 +236,7 @@ def _context(
         serving=f"max-num-seqs {plain_facts.max_num_seqs}, prefix caching off"
         if plain_facts and plain_facts.max_num_seqs
         else None,
-        workload=f"random token ids of the profile's lengths (ISL:OSL {shapes}), greedy",
+        workload=f"random token ids, as sent (ISL:OSL {shapes}; answers are cut at {request.tokens}), greedy",
         regime=f"cold cache; concurrency {', '.join(map(str, loads))}",
         trials=repeats,
         baseline="no speculation",

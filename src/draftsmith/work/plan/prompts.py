@@ -10,6 +10,12 @@ from draftsmith.corpus.prompts import Prompt
 PERIOD = 24  # prompts repeat a random phrase of this many tokens, so that n-gram lookup has matches
 
 
+def sent_lengths(shape: BenchShape, tokens: int, context: int) -> tuple[int, int]:
+    """(tokens of the prompt, tokens of the answer) that are really sent for a shape, where an answer is cut at `tokens`."""
+    wanted = max(8, min(shape.osl, tokens))
+    return max(2, min(shape.isl, context - wanted - 1)), wanted
+
+
 def plan_prompts(
     shapes: Sequence[BenchShape], concurrency: int, tokens: int, vocab: int, context: int
 ) -> tuple[Prompt, ...]:
@@ -26,8 +32,7 @@ def plan_prompts(
     prompts = []
     for number in range(count):
         shape = _shape(shapes, (number + 0.5) / count)
-        wanted = max(8, min(shape.osl, tokens))
-        length = max(2, min(shape.isl, context - wanted - 1))
+        length, wanted = sent_lengths(shape, tokens, context)
         phrase = chance.integers(low, max(low + 1, vocab - low), PERIOD)
         prompts.append(
             Prompt(
