@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from draftsmith.api import checks, fitting
+from draftsmith.api import fitting, machine_checks
 from draftsmith.contract.config import BackendConfig, Config, EngineConfig, parse_config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import ConfigError, PrerequisiteError
@@ -43,7 +43,7 @@ def facts(folder: Path) -> TargetFacts:
 
 
 def said(config: Config, folder: Path) -> list[tuple[str, str]]:
-    return [(found.level, found.sentence) for found in checks.check_fit(config, facts(folder))]
+    return [(found.level, found.sentence) for found in machine_checks.check_fit(config, facts(folder))]
 
 
 def test_the_fewest_gpus_that_hold_it_are_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ def test_elsewhere_a_card_of_80_gb_is_assumed_and_said(folder: Path, monkeypatch
 def test_a_cpu_without_the_memory_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "_device", lambda config: "cpu")
     large = facts(folder).model_copy(update={"weight_bytes": 10**13})
-    [check] = checks.check_fit(Config(), large)
+    [check] = machine_checks.check_fit(Config(), large)
     assert check.level == "missing"
     assert "9313 of weights" in check.sentence
 

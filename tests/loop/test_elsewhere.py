@@ -79,7 +79,7 @@ def test_what_the_nodes_share_with_this_machine_has_to_be_here(cuda: str) -> Non
 
 def test_a_full_disk_here_is_found_wherever_jobs_run(cuda: str, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr("draftsmith.api.checks.shutil.disk_usage", lambda _: usage._replace(free=2**20))
+    monkeypatch.setattr("draftsmith.api.machine_checks.shutil.disk_usage", lambda _: usage._replace(free=2**20))
 
     assert {"disk"} == {c.name for c in examine(configured(cuda, "slurm")) if c.level == "missing"}
 
