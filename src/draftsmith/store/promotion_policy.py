@@ -68,7 +68,8 @@ def unsigned(
 def _other(said: Mapping[str, Any], decision: Decision, draft_sha256: str | None) -> str | None:
     """What the signed statement says otherwise than the decision."""
     told: dict[str, Any] = said.get("predicate") or {}
-    fields = ("outcome", "tier", "winner", "plan_sha256", "samples_sha256")
+    # Not the tier: it follows from plan and samples, and a signature names looser thresholds, which the operator may allow.
+    fields = ("outcome", "winner", "plan_sha256", "samples_sha256")
     differs = [name for name in fields if told.get(name) != getattr(decision, name)]
     drafts = {
         s.get("digest", {}).get("sha256") for s in said.get("subject", ()) if str(s.get("name")).startswith("draft")
