@@ -185,7 +185,7 @@ def test_the_same_words_are_the_same_request_whatever_is_seen(cluster: FakeClust
     after = choose("kubernetes", None, ("local", "auto"), lambda: look({}, {"kubeconfig": path}))
 
     assert before.scheduler != after.scheduler
-    assert before.asked == after.asked == ("kubernetes", "auto")
+    assert before.requested == after.requested == ("kubernetes", "auto")
 
 
 def test_a_node_of_the_bridge_takes_its_pods_and_no_others(world: ClusterWorld) -> None:
