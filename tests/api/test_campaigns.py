@@ -45,7 +45,7 @@ def settings(bench: Bench) -> list[str]:
     kept = [(a, b) for a, b in itertools.pairwise(words) if a == "--set"]
     return [word for pair in kept for word in pair] + [
         "--set",
-        "compare.blocks=1",
+        "compare.blocks=2",
         "--workspace",
         str(bench.base / "w"),
     ]

@@ -156,8 +156,10 @@ def _weighted(views: tuple[CellView, ...]) -> dict[str, float | None]:
     for view in views:
         first = f"c{view.cell.concurrency[0]}"
         for pair in view.pairs:
-            if pair.point == first and pair.speedup is not None:
-                speeds.setdefault(pair.candidate, {})[view.cell.name] = pair.speedup.value
+            if pair.point == first:
+                known = speeds.setdefault(pair.candidate, {})  # a candidate without a figure yet is named all the same
+                if pair.speedup is not None:
+                    known[view.cell.name] = pair.speedup.value
     total = sum(view.cell.weight for view in views)
     found: dict[str, float | None] = {}
     for name, by_cell in speeds.items():
