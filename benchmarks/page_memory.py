@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "web"))
 
 from watched import add_run, config, controlled, moment, served, under_way
 
-from draftsmith.api.watch import watch
+from draftsmith.api.watching import watch
 from draftsmith.contract.job import JobProgress
 from draftsmith.kit.files import write_json
 from draftsmith.web.app import make_app

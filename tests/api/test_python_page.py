@@ -78,6 +78,14 @@ def test_the_examples_run_in_the_order_they_stand(tmp_path: Path, monkeypatch: p
     assert not world.alive()
 
 
+def test_no_file_hides_a_function_of_its_name() -> None:
+    from draftsmith import api
+
+    files = {path.stem for path in Path(api.__file__).parent.glob("*.py")}
+    hidden = {name for name in dir(api) if name in files}
+    assert hidden == set(), "importing the file would put it in the function's place"
+
+
 def test_the_page_names_every_function_and_no_other() -> None:
     from draftsmith import api
 

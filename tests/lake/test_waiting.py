@@ -34,17 +34,17 @@ def said(folder: Path) -> list[str]:
 
 def test_what_could_not_be_sent_waits_and_is_sent_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [finished(tmp_path / "w", f"000{n}") for n in (1, 2)]
-    write, full = put._write, OSError(28, "No space left on device")
+    write, full = put.write_table, OSError(28, "No space left on device")
 
     def refuses(*_: object) -> None:
         raise full
 
-    monkeypatch.setattr(put, "_write", refuses)
+    monkeypatch.setattr(put, "write_table", refuses)
     first = api.ship_waiting(config(tmp_path))
     assert [(one.state, "is full" in str(one.why)) for one in first] == [("waiting", True)]
     assert said(folders[0]) == ["waiting"]
     assert not (folders[1] / "shipped.json").exists(), "one is enough to know that it is full"
-    monkeypatch.setattr(put, "_write", write)
+    monkeypatch.setattr(put, "write_table", write)
     assert [one.state for one in api.ship_waiting(config(tmp_path))] == ["published", "published"]
     assert said(folders[0]) == ["published"]
     assert api.ship_waiting(config(tmp_path)) == (), "nothing waits any more"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from watched import config, controlled, served
 
-from draftsmith.api.watch import watch
+from draftsmith.api.watching import watch
 from draftsmith.contract.errors import PrerequisiteError
 from draftsmith.web.running import beside
 

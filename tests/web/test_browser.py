@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 from watched import FIGURES, add_run, config, controlled, served, under_way
 
-from draftsmith.api.watch import watch
+from draftsmith.api.watching import watch
 from draftsmith.contract.job import JobProgress
 from draftsmith.controller.journal import Journal
 from draftsmith.kit.files import write_json

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 from watched import add_run, config, controlled, served, under_way
 
-from draftsmith.api.watch import watch
+from draftsmith.api.watching import watch
 from draftsmith.cli.app import app
 from draftsmith.cli.output import Mode
 from draftsmith.web.metrics import exposition

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from watched import FIGURES, add_run, config, controlled, served, under_way
 
-from draftsmith.api.watch import Watch, watch
+from draftsmith.api.watching import Watch, watch
 from draftsmith.contract.errors import InputError
 from draftsmith.controller.journal import Journal
 from draftsmith.web.app import make_app
@@ -280,8 +280,8 @@ def test_runs_are_paged_and_a_second_look_reads_nothing_again(tmp_path: Path, mo
     one = Watch(config(place), "tiny")
     one.model(shown=25)
     read: list[str] = []
-    monkeypatch.setattr("draftsmith.api.watch.run_view", lambda run: read.append(run.folder.name))
-    monkeypatch.setattr("draftsmith.api.watch.head_of", lambda folder: read.append(folder.name))
+    monkeypatch.setattr("draftsmith.api.watching.run_view", lambda run: read.append(run.folder.name))
+    monkeypatch.setattr("draftsmith.api.watching.head_of", lambda folder: read.append(folder.name))
     began = time.perf_counter()
     assert one.model(shown=25).runs_total == 60
     assert read == []

@@ -22,7 +22,7 @@ from prometheus_client import start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 from watched import add_run, config, controlled, served, under_way
 
-from draftsmith.api.watch import watch
+from draftsmith.api.watching import watch
 from draftsmith.engines.base import free_port
 from draftsmith.web.metrics import exposition, registry
 

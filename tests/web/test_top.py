@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 from watched import add_run, config, controlled, served, under_way
 
-from draftsmith.api.watch import watch
+from draftsmith.api.watching import watch
 from draftsmith.cli.app import app
 from draftsmith.cli.output import Mode
 from draftsmith.cli.top import screen

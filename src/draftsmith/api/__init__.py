@@ -7,7 +7,7 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     nodes.py         a Slurm node taken out of service for a quiet window, and given back
     campaigns.py     arms measured at the shapes of a profile, a cell each
     canaries.py      canaries in Kubernetes: planned, up, down, swept; and the patch that a promotion would be
-    check.py         one finding about this machine
+    findings.py      one finding about this machine
     checks.py        what this machine has and lacks, before work starts
     cluster.py       what commands say about a cluster, and what they show of it before anything is done there
     comparisons.py   `compare` without the rest of the loop, and `decide` on what it left
@@ -37,7 +37,7 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     shipping.py      publishing that remembers: what is in the lake, what waits, what was refused
     settings.py      the request of a command or a notebook
     traffic.py       traffic: measured, compared, replayed against a server, and stood in for by public prompts
-    watch.py         reading workspaces again and again, cheaply: what a page, a scrape and a terminal ask for
+    watching.py      reading workspaces again and again, cheaply: what a page, a scrape and a terminal ask for
 """
 
 from __future__ import annotations
@@ -75,7 +75,6 @@ if TYPE_CHECKING:
     from draftsmith.api.canaries import (
         sweep_canaries as sweep_canaries,
     )
-    from draftsmith.api.check import Check as Check
     from draftsmith.api.checks import check as check
     from draftsmith.api.cluster import DryRun as DryRun
     from draftsmith.api.comparisons import (
@@ -142,6 +141,7 @@ if TYPE_CHECKING:
     from draftsmith.api.explanations import (
         report as report,
     )
+    from draftsmith.api.findings import Check as Check
     from draftsmith.api.frontiers import frontier as frontier
     from draftsmith.api.frontiers import refute_lever as refute_lever
     from draftsmith.api.frontiers import reopen_lever as reopen_lever
@@ -202,7 +202,7 @@ if TYPE_CHECKING:
     from draftsmith.api.traffic import (
         replay as replay,
     )
-    from draftsmith.api.watch import watch as watch
+    from draftsmith.api.watching import watch as watch
     from draftsmith.contract.config import Config as Config
     from draftsmith.contract.control import ControlView as ControlView
     from draftsmith.contract.errors import DraftsmithError as DraftsmithError
@@ -333,7 +333,7 @@ _PLACES = {
         "profile",
         "replay",
     ),
-    "watch": ("watch",),
+    "watching": ("watch",),
 }
 _MODULES = {name: f"draftsmith.api.{module}" for module, names in _PLACES.items() for name in names} | {
     "Answer": "draftsmith.lake.query",

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from draftsmith import wiring
-from draftsmith.api.check import Check
+from draftsmith.api.findings import Check
 from draftsmith.api.machine_checks import check_disk, check_fit, check_gpu, check_memory, check_port
 from draftsmith.contract.config import TRAINLESS, Config
 from draftsmith.contract.errors import DraftsmithError, PrerequisiteError

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from draftsmith import wiring
-from draftsmith.api.check import Check
+from draftsmith.api.findings import Check
 from draftsmith.contract.config import TRAINLESS, Config
 from draftsmith.contract.draft import TargetFacts
 from draftsmith.contract.errors import PrerequisiteError

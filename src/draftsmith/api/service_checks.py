@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from draftsmith.api.check import Check
+from draftsmith.api.findings import Check
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import ConfigError
 from draftsmith.serving.managed.options import parse_managed

@@ -103,7 +103,7 @@ def controller(
 def serve(config: Config, understood: bool, listen: str | None = None, token_file: Path | None = None) -> None:
     """Run the controller until SIGINT or SIGTERM; with `listen` its page is served as long."""
     from draftsmith import api
-    from draftsmith.api.watch import watch
+    from draftsmith.api.watching import watch
     from draftsmith.cli.watching import address, page
 
     signals: list[int] = []

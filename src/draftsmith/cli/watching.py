@@ -30,7 +30,7 @@ def metrics(
     json: o.Json = False,
 ) -> None:
     """Metrics of the served models in the text format of Prometheus: once, or with --listen for Prometheus to fetch."""
-    from draftsmith.api.watch import watch
+    from draftsmith.api.watching import watch
     from draftsmith.web.metrics import exposition, registry
 
     watches = watch(o.configuration(config), workspace or ())
@@ -66,7 +66,7 @@ def web(
     json: o.Json = False,
 ) -> None:
     """The page: served models, their controller, runs and verdicts, live. It only shows, unless --token-file is given."""
-    from draftsmith.api.watch import watch
+    from draftsmith.api.watching import watch
 
     host, port = address(listen)
     page().serve(watch(o.configuration(config), workspace or ()), host, port, token_file, say)
@@ -97,7 +97,7 @@ def top(
     from rich.console import Console
     from rich.live import Live
 
-    from draftsmith.api.watch import watch
+    from draftsmith.api.watching import watch
     from draftsmith.cli.output import Mode
     from draftsmith.cli.top import screen
 
@@ -133,7 +133,7 @@ def traces(
     Sent again, or while the run goes on, they are the same spans. Names, times and outcomes only.
     """
     from draftsmith.api.runs import get_run
-    from draftsmith.api.watch import watch
+    from draftsmith.api.watching import watch
     from draftsmith.web.traces import export, spans_of_acts, spans_of_run
 
     settled = o.configuration(config, workspace=workspace)

@@ -34,6 +34,11 @@ def notation(folder: Path) -> EngineName:
     return "sglang"
 
 
+def is_trainers_notation(folder: Path) -> bool:
+    """Whether a trainer can start from a draft's folder as it stands. Raises InputError for no draft."""
+    return notation(folder) == "vllm"
+
+
 def convert_draft(folder: Path, out: Path, to: Literal["vllm", "sglang"]) -> Draft:
     """Write the draft in `folder` to the new folder `out` in the notation of `to`, and return it as that engine reads it.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from draftsmith.contract.draft import DraftManifest, TargetFacts
 from draftsmith.contract.errors import InputError
 from draftsmith.kit.files import private_dir, read_json, write_atomic, write_json
-from draftsmith.trainers.convert import notation
+from draftsmith.trainers.convert import is_trainers_notation
 from draftsmith.trainers.draft_card import draft_card
 from draftsmith.trainers.draft_config import clean_config
 from draftsmith.trainers.draft_folder import Draft, read_draft
@@ -102,12 +102,12 @@ def trainers_form(draft: Path) -> Path:
 def for_training(packaged: Path, out: Path, target_path: Path) -> Path:
     """A copy of a packaged draft that the trainer can start from: it looks for the target at verifier.name_or_path.
 
-    Weights are linked where the file system allows. Raises InputError if `packaged` is no draft, or one in SGLang's notation.
+    Weights are linked where the file system allows. Raises InputError if `packaged` is no draft, or one in another notation.
     """
     config = read_draft(packaged).config
-    if notation(packaged) == "sglang":
+    if not is_trainers_notation(packaged):
         raise InputError(
-            f"{packaged} is in SGLang's notation, and the trainer starts from its own",
+            f"{packaged} is in another notation than the trainer's",
             "give the folder that it was converted from",
         )
     private_dir(out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from draftsmith import api
-from draftsmith.api.watch import Watch
+from draftsmith.api.watching import Watch
 from draftsmith.contract.errors import RefusedError
 
 REASON_CUT = 300

@@ -24,7 +24,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import draftsmith
-from draftsmith.api.watch import Watch
+from draftsmith.api.watching import Watch
 from draftsmith.contract.errors import DraftsmithError, InputError
 from draftsmith.contract.view import ModelView
 from draftsmith.web.acts import ACTS, carry_out

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 import draftsmith
-from draftsmith.api.watch import Watch, age_s
+from draftsmith.api.watching import Watch, age_s
 from draftsmith.contract.control import Act, ControllerState
 from draftsmith.contract.verdict import Outcome
 from draftsmith.contract.view import ModelView, PhaseState

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 
-from draftsmith.api.watch import Watch
+from draftsmith.api.watching import Watch
 
 EVERY_S = 1.0
 MOST = 64  # open pages

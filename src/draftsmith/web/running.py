@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
-from draftsmith.api.watch import Watch
+from draftsmith.api.watching import Watch
 from draftsmith.contract.errors import PrerequisiteError
 from draftsmith.web.app import make_app
 from draftsmith.web.session import read_token
