@@ -10,12 +10,12 @@ import typer
 
 from draftsmith.cli import options as o
 from draftsmith.cli.output import show
+from draftsmith.kit.addresses import LOOPBACK_NAMES
 
 NEXT = (
     "next     keep this as the baseline, and measure again when engine, draft or traffic changes\n"
     "  expected unlock: none; it guards the gain that is there\n  gate: draftsmith baseline diff ends with 0"
 )
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def mcp(
@@ -38,7 +38,7 @@ def mcp(
 
     if transport not in ("stdio", "http"):
         raise ConfigError(f"no transport {transport!r}", "stdio or http")
-    if host not in LOOPBACK:
+    if host not in LOOPBACK_NAMES:
         raise ConfigError(f"{host} is no loopback address", "reach it through an SSH tunnel: these tools have no keys")
     try:
         from draftsmith.mcp.server import build

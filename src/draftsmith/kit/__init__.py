@@ -1,5 +1,6 @@
 """Files, processes, locks, clock, hardware, a cluster's API: the only place that touches the world outside directly.
 
+addresses.py     names of this machine's loopback address
 bandwidth.py     how fast this machine reads its memory: the ceiling of decoding on a CPU
 certificates.py  the certificates that a client trusts, loaded once
 clock.py         time as a value that can be handed in, so that nothing under test waits on the wall

@@ -12,10 +12,10 @@ import uvicorn
 
 from draftsmith.api.watching import Watch
 from draftsmith.contract.errors import PrerequisiteError
+from draftsmith.kit.addresses import LOOPBACK_NAMES
 from draftsmith.web.app import make_app
 from draftsmith.web.session import read_token
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 GRACE_S = 2
 END_S = 10.0
 
@@ -46,9 +46,9 @@ def beside(
 def _bound(
     watches: Sequence[Watch], host: str, port: int, token_file: Path | None, say: Callable[[str], None]
 ) -> tuple[uvicorn.Server, socket.socket]:
-    here = host in LOOPBACK
+    here = host in LOOPBACK_NAMES
     token = read_token(token_file) if token_file else None
-    app = make_app(watches, token, LOOPBACK if here else ("*",))
+    app = make_app(watches, token, LOOPBACK_NAMES if here else ("*",))
     found = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S
     )

@@ -21,6 +21,7 @@ from draftsmith.contract.measure import Arm, EngineFacts
 from draftsmith.engines.base import Engine, Server, ServerSpec, free_port
 from draftsmith.engines.catalog import ENGINES
 from draftsmith.kit import gpu, hardware, load, processes
+from draftsmith.kit.addresses import LOOPBACK_NAMES
 from draftsmith.trainers.fit import fit
 from draftsmith.trainers.target_config import read_config
 from draftsmith.work.compare import commands
@@ -245,7 +246,7 @@ def api_key(config: Config) -> str | None:
 def _listening(url: str) -> tuple[psutil.Process, ...] | None:
     """The processes behind a server of the user on this machine, so that they do not count as others; None if unknown."""
     parts = urlsplit(url)
-    if parts.hostname not in ("127.0.0.1", "localhost", "::1") or parts.port is None:
+    if parts.hostname not in LOOPBACK_NAMES or parts.port is None:
         return None
     found = load.listening(parts.port)
     return tuple(found) if found else None
