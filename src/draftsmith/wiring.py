@@ -196,7 +196,8 @@ def versions(config: Config, *, inside: bool = False) -> dict[str, str]:
     known = {"draftsmith": draftsmith.__version__}
     if not inside and (apart := environment_of_jobs(config)):
         return known | {ENVIRONMENT: Path(apart).name if apart.startswith("/") else apart}
-    for own in (config, capturing(config)):
+    able = capturing(config)
+    for own in (config,) if able is config else (config, able):
         try:
             found = engine(own).installation(own.engine.python, elsewhere=config.backend.kind != "local")
             known = {found.engine: found.version, "device": found.device} | known
