@@ -11,19 +11,18 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
 from draftsmith.contract.base import Frozen
 from draftsmith.contract.errors import PrerequisiteError
 from draftsmith.contract.measure import EngineFacts, SpecCounters
-from draftsmith.contract.speculation import SpecConfig
+from draftsmith.engines.container_command import ContainerCommand
 from draftsmith.engines.models import KnownModels
 from draftsmith.kit.clock import Clock
 from draftsmith.kit.processes import Process
 
-NO_ENGINE = "give the name of a Deployment whose container runs the OpenAI server of a supported engine"
 LOOPBACK = "127.0.0.1"
 Device = Literal["cpu", "cuda"]
 EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - recognised, not bound
@@ -137,86 +136,6 @@ class Snapshot:
 
 OnStage = Callable[[str, float], None]
 """Called with a phrase ("loading weights") and seconds since the start, whenever the stage changes."""
-
-
-class CommandWord(Protocol):
-    """One word of a command, as the program sees it."""
-
-    @property
-    def value(self) -> str:
-        """The text without quotes."""
-        ...
-
-
-class ServerCommand(Protocol):
-    """The command of a served container: what it says, and how it is written with another speculative config.
-
-    `command` and `args` are those of the container. `words` are the words of the server's own command.
-    """
-
-    @property
-    def command(self) -> tuple[str, ...]:
-        """`command` of the container."""
-        ...
-
-    @property
-    def args(self) -> tuple[str, ...]:
-        """`args` of the container."""
-        ...
-
-    @property
-    def words(self) -> Sequence[CommandWord]:
-        """The words of the server's command."""
-        ...
-
-    @property
-    def script(self) -> int | None:
-        """Index of a shell script in `command + args`; None if the words stand there as they are."""
-        ...
-
-    @property
-    def engine(self) -> str:
-        """The engine's key in the catalog."""
-        ...
-
-    @property
-    def model(self) -> str | None:
-        """The served model, as it is written."""
-        ...
-
-    @property
-    def port(self) -> int:
-        """The port it listens on. Raises InputError if it is not a number."""
-        ...
-
-    @property
-    def spec_config(self) -> SpecConfig:
-        """The speculative config; None = off. Raises InputError if it cannot be known."""
-        ...
-
-    def values(self, name: str) -> list[str | None]:
-        """What is given for a flag, each time it is; None for one without a value."""
-        ...
-
-    def spec_words(self, config: SpecConfig) -> list[str]:
-        """The words that say `config`; empty for None."""
-        ...
-
-    def with_spec(self, config: SpecConfig) -> Self:
-        """The same command with another speculative config, everything else as it is. Raises InputError."""
-        ...
-
-    def without_flags(self, names: tuple[str, ...]) -> Self:
-        """The same command without these flags and their values."""
-        ...
-
-    def counted(self) -> Self:
-        """The same command, publishing its counters."""
-        ...
-
-    def with_flags(self, flags: tuple[str, ...]) -> Self:
-        """The same command with further flags at its end."""
-        ...
 
 
 class Engine(Protocol):
@@ -346,7 +265,7 @@ class Engine(Protocol):
 
     # -- its command in a container -------------------------------------------------------------------------------
 
-    def read_words(self, command: list[str], args: list[str], *, image: bool) -> ServerCommand:
+    def read_words(self, command: list[str], args: list[str], *, image: bool) -> ContainerCommand:
         """Parse the command of a container. `image`: the image is known to start the engine without a command.
 
         Raises InputError for a container that does not run the engine, or whose command is not understood.

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from draftsmith.contract.errors import InputError
-from draftsmith.engines.base import NO_ENGINE as NO_ENGINE
-from draftsmith.engines.base import Engine, ServerCommand
+from draftsmith.engines.base import Engine
+from draftsmith.engines.container_command import ContainerCommand
 from draftsmith.engines.counters import SETTLE_POLL_S
 from draftsmith.kit.clock import Clock
 
@@ -46,7 +46,7 @@ def engine_of(words: Sequence[str]) -> Engine | None:
     return next((each for each in engines() if each.runs(words)), None)
 
 
-def read_words(command: list[str], args: list[str], *, image: str, known: bool = False) -> ServerCommand:
+def read_words(command: list[str], args: list[str], *, image: str, known: bool = False) -> ContainerCommand:
     """Parse the command of a container of any engine. `image`: its name. `known`: the image surely starts an engine.
 
     Raises InputError for a container that runs none, or whose command is not understood.

@@ -16,9 +16,9 @@ from typing import Protocol
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.speculation import SpecConfig
 from draftsmith.engines import shell_words
-from draftsmith.engines.base import NO_ENGINE
 from draftsmith.engines.shell_words import NotUnderstoodError, Word
 
+NO_ENGINE = "give the name of a Deployment whose container runs the OpenAI server of a supported engine"
 HIDING = "--config"  # a file with further flags, which cannot be seen from here
 SHELLS = frozenset({"sh", "bash", "dash", "ash"})
 

@@ -15,11 +15,11 @@ from draftsmith.engines.base import (
     Features,
     Installation,
     Server,
-    ServerCommand,
     ServerIdentity,
     ServerSpec,
     Snapshot,
 )
+from draftsmith.engines.container_command import ContainerCommand
 from draftsmith.engines.diagnosis import Diagnosis
 from draftsmith.engines.models import KnownModels
 from draftsmith.engines.process import ServerProcess, read_head
@@ -124,6 +124,6 @@ class SglangEngine(ServerProcess):
         """See Engine."""
         return sglang_metrics.speculates(reading)
 
-    def read_words(self, command: list[str], args: list[str], *, image: bool) -> ServerCommand:
+    def read_words(self, command: list[str], args: list[str], *, image: bool) -> ContainerCommand:
         """See Engine. SGLang's images start no server by themselves: the words have to."""
         return sglang_words.read_command(command, args)

@@ -14,11 +14,11 @@ from draftsmith.engines.base import (
     Features,
     Installation,
     Server,
-    ServerCommand,
     ServerIdentity,
     ServerSpec,
     Snapshot,
 )
+from draftsmith.engines.container_command import ContainerCommand
 from draftsmith.engines.diagnosis import Diagnosis
 from draftsmith.engines.models import KnownModels
 from draftsmith.engines.process import ServerProcess, read_head
@@ -120,7 +120,7 @@ class VllmEngine(ServerProcess):
         """See Engine."""
         return vllm_metrics.speculates(reading)
 
-    def read_words(self, command: list[str], args: list[str], *, image: bool) -> ServerCommand:
+    def read_words(self, command: list[str], args: list[str], *, image: bool) -> ContainerCommand:
         """See Engine."""
         return vllm_words.read_command(command, args, vllm_image=image)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from draftsmith.engines.base import ServerCommand
+from draftsmith.engines.container_command import ContainerCommand
 from draftsmith.kit.kube import Object
 from draftsmith.serving.kubernetes.manifests import to_yaml
 from draftsmith.serving.kubernetes.standing import PRESETS, Standing
@@ -20,7 +20,7 @@ def words_of(container: Object) -> Words:
     return {key: list(container[key]) for key in ("command", "args") if container.get(key) is not None}
 
 
-def wanted_words(container: Object, command: ServerCommand) -> Words:
+def wanted_words(container: Object, command: ContainerCommand) -> Words:
     """`command` and `args` for a rewritten command. A key that was not there stays away while it would be empty."""
     wanted = {"command": list(command.command), "args": list(command.args)}
     return {key: value for key, value in wanted.items() if value or container.get(key) is not None}
@@ -50,7 +50,7 @@ def patch_text(standing: Standing, operations: Sequence[Object]) -> str:
     return f"# JSON patch of {kind} {meta.get('namespace', '')}/{meta['name']}\n" + to_yaml([list(operations)])
 
 
-def values_text(standing: Standing, command: ServerCommand, who: str) -> str:
+def values_text(standing: Standing, command: ContainerCommand, who: str) -> str:
     """What to change where the object comes from, for a deployment that a patch would not outlive."""
     name, container = standing.name, str(standing.container.get("name", ""))
     config = command.spec_config

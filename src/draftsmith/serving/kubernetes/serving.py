@@ -28,7 +28,7 @@ from draftsmith.contract.cluster import (
 )
 from draftsmith.contract.errors import BackendError, PrerequisiteError, RefusedError
 from draftsmith.contract.speculation import SpecConfig
-from draftsmith.engines.base import ServerCommand
+from draftsmith.engines.container_command import ContainerCommand
 from draftsmith.kit.files import read_json, write_atomic, write_json
 from draftsmith.kit.kube import DEPLOYMENTS, EVENTS, NODES, PODS, ApiError, KubeApi, Object
 from draftsmith.serving.kubernetes.nodes import fits_pod, free_on, is_usable
@@ -148,10 +148,10 @@ class KubernetesServing:
         if canonical(self._seen(standing)) != canonical(expected):
             raise RefusedError(f"{self._deploy} serves another configuration than the one that was compared", CHANGED)
 
-    def _wanted(self, standing: Standing, new: SpecConfig) -> ServerCommand:
+    def _wanted(self, standing: Standing, new: SpecConfig) -> ContainerCommand:
         return standing.command.with_spec(in_containers(new, self._options.paths))
 
-    def _words(self, standing: Standing, command: ServerCommand) -> Words:
+    def _words(self, standing: Standing, command: ContainerCommand) -> Words:
         """The words of the new command; on the way back, exactly those that were there before."""
         note = self._note()
         if note is not None and note.new == words_of(standing.container) and note.state == "done":
@@ -172,7 +172,7 @@ class KubernetesServing:
     def _may_patch(self, owner: Owner) -> bool:
         return self._options.patch_managed and not owner.reverts
 
-    def _leave_to(self, owner: Owner, standing: Standing, command: ServerCommand) -> None:
+    def _leave_to(self, owner: Owner, standing: Standing, command: ContainerCommand) -> None:
         """Write down the values that the owner has to apply; return once they serve, if that is waited for.
 
         Raises RefusedError with the values if they are not there in time, BackendError if their rollout fails.

@@ -8,8 +8,8 @@ from typing import Any
 
 from draftsmith.contract.base import digest
 from draftsmith.contract.errors import InputError, RefusedError
-from draftsmith.engines.base import ServerCommand
-from draftsmith.engines.catalog import NO_ENGINE, read_words
+from draftsmith.engines.catalog import read_words
+from draftsmith.engines.container_command import NO_ENGINE, ContainerCommand
 from draftsmith.kit.kube import DEPLOYMENTS, INFERENCE_SERVICES, Object, Resource
 from draftsmith.serving.kubernetes.options import PresetName, ServingOptions
 from draftsmith.serving.kubernetes.placement import accelerator
@@ -49,7 +49,7 @@ class Standing:
     pod_spec: Object
     container: Object
     path: tuple[str | int, ...]
-    command: ServerCommand
+    command: ContainerCommand
 
     @property
     def name(self) -> str:
