@@ -8,8 +8,9 @@ import demo
 import pytest
 
 from draftsmith.contract.corpus import DraftVocabulary
+from draftsmith.contract.frontier import Lever
 from draftsmith.contract.verdict import ArmSummary, Decision
-from draftsmith.report.next_lever import Lever, next_levers
+from draftsmith.report.next_lever import next_levers
 from draftsmith.report.parts import ReportParts
 
 

@@ -24,11 +24,10 @@ class Evidence(Frozen):
     at_unix_s: float
 
 
-class FrontierLever(Frozen):
-    """`gain`: the expected TPOT ratio (1.05 = 5 % faster), None where it buys knowledge. `cost_s`: what it takes, by the times of
-    the run that speaks for it; None if nothing like it was timed. `tried`: the settings that it would change, as they stood.
+class Lever(Frozen):
+    """`gain` is the expected TPOT ratio (1.05 = 5 % faster); None where the lever buys knowledge, not speed.
 
-    `because`: why it was refuted or settled, by `refuted_by`.
+    `urgent` levers come first: while they are open, other numbers may not mean what they say.
     """
 
     key: str
@@ -38,6 +37,13 @@ class FrontierLever(Frozen):
     gate: str
     gain: float | None = None
     urgent: bool = False
+
+
+class FrontierLever(Lever):
+    """A lever as it is kept. `cost_s`: what it takes, by the times of the run that speaks for it; None if nothing like it was timed.
+    `tried`: the settings that it would change, as they stood. `because`: why it was refuted or settled, by `refuted_by`.
+    """
+
     cost_s: float | None = None
     state: LeverState = "open"
     evidence: Evidence

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from draftsmith.contract.config import Config
-from draftsmith.contract.frontier import LEVER_STATE, Evidence, Frontier, FrontierLever
-from draftsmith.report.next_lever import Lever, next_levers
+from draftsmith.contract.frontier import LEVER_STATE, Evidence, Frontier, FrontierLever, Lever
+from draftsmith.report.next_lever import next_levers
 from draftsmith.report.numbers import duration, percent, ratio, sol_shares
 from draftsmith.report.parts import ReportParts
 
@@ -117,13 +117,7 @@ def cost(lever: FrontierLever) -> str:
 
 def _made(lever: Lever, parts: ReportParts, evidence: Evidence, config: Config | None) -> FrontierLever:
     return FrontierLever(
-        key=lever.key,
-        title=lever.title,
-        why=lever.why,
-        expected=lever.expected,
-        gate=lever.gate,
-        gain=lever.gain,
-        urgent=lever.urgent,
+        **dict(lever),
         cost_s=_cost_s(lever.key, parts),
         evidence=evidence,
         tried=_settings(lever.key, config),

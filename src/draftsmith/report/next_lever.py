@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from draftsmith.contract.frontier import Lever
 from draftsmith.contract.measure import Arm
 from draftsmith.contract.verdict import ArmSummary
 from draftsmith.report.numbers import count, milliseconds, percent, ratio
@@ -27,22 +28,6 @@ CLASS_GAP = 0.25
 CLASS_SHARE = 0.08
 SMALL_CORPUS_TOKENS = 2_000_000
 STILL_RISING = 0.01
-
-
-@dataclass(frozen=True)
-class Lever:
-    """`gain` is the expected TPOT ratio (1.05 = 5 % faster); None where the lever buys knowledge, not speed.
-
-    `urgent` levers come first: while they are open, other numbers may not mean what they say.
-    """
-
-    key: str
-    title: str
-    why: str
-    expected: str
-    gate: str
-    gain: float | None = None
-    urgent: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,14 +75,14 @@ def _wiring(parts: ReportParts) -> Lever | None:
         return None
     gain = length_of(seen[: len(served)]) / length_of(served)
     return Lever(
-        "wiring",
-        "Find out why serving accepts less than validation",
-        f"position 1 is accepted in {percent(served[0])} of drafts while serving, {percent(seen[0])} on validation rows: "
+        key="wiring",
+        title="Find out why serving accepts less than validation",
+        why=f"position 1 is accepted in {percent(served[0])} of drafts while serving, {percent(seen[0])} on validation rows: "
         "layer ids, vocabulary map, rotary settings or the chat template differ between training and serving",
-        f"up to {ratio(gain)} if serving reaches what validation shows (AL "
+        expected=f"up to {ratio(gain)} if serving reaches what validation shows (AL "
         f"{length_of(served):.2f} to {length_of(seen[: len(served)]):.2f})",
-        _gate(parts, "first the probe of captured states, at no cost"),
-        gain,
+        gate=_gate(parts, "first the probe of captured states, at no cost"),
+        gain=gain,
         urgent=True,
     )
 
@@ -108,11 +93,11 @@ def _tier(parts: ReportParts) -> Lever | None:
         return None
     first = decision.tier_reasons[0] if decision.tier_reasons else "its reasons are not recorded"
     return Lever(
-        "tier",
-        "Raise the tier from draft to verdict",
-        f"the gain is there, the proof is not: {first}",
-        "no speed; only a verdict of tier verdict may be promoted",
-        _gate(parts, "the same arms, with the reason above removed"),
+        key="tier",
+        title="Raise the tier from draft to verdict",
+        why=f"the gain is there, the proof is not: {first}",
+        expected="no speed; only a verdict of tier verdict may be promoted",
+        gate=_gate(parts, "the same arms, with the reason above removed"),
         urgent=True,
     )
 
@@ -124,11 +109,11 @@ def _blocks(parts: ReportParts) -> Lever | None:
         return None
     width = f", now {ratio(pair.speedup.low)} to {ratio(pair.speedup.high)}" if pair.speedup else ""
     return Lever(
-        "blocks",
-        "Measure more blocks",
-        f"{pair.blocks} blocks leave the question open{width}",
-        f"no speed; {2 * pair.blocks} blocks shrink the interval to about 0.7 of its width",
-        _gate(parts),
+        key="blocks",
+        title="Measure more blocks",
+        why=f"{pair.blocks} blocks leave the question open{width}",
+        expected=f"no speed; {2 * pair.blocks} blocks shrink the interval to about 0.7 of its width",
+        gate=_gate(parts),
         urgent=True,
     )
 
@@ -151,12 +136,12 @@ def _better_arm(parts: ReportParts) -> Lever | None:
     gain = mine.median_tpot_s / time
     what = "Turn speculation off" if other.role == "no_spec" else f"Serve {other.name}, which needs no training"
     return Lever(
-        "better_arm",
-        what,
-        f"{other.name} needs {milliseconds(time)} ms a token, {arm.name} {milliseconds(mine.median_tpot_s)} ms",
-        f"{ratio(gain)} against {arm.name}, as measured",
-        _gate(parts, f"with {other.name} as the arm to promote"),
-        gain,
+        key="better_arm",
+        title=what,
+        why=f"{other.name} needs {milliseconds(time)} ms a token, {arm.name} {milliseconds(mine.median_tpot_s)} ms",
+        expected=f"{ratio(gain)} against {arm.name}, as measured",
+        gate=_gate(parts, f"with {other.name} as the arm to promote"),
+        gain=gain,
     )
 
 
@@ -166,11 +151,11 @@ def _forgetting(parts: ReportParts) -> Lever | None:
     if guard is None:
         return None
     return Lever(
-        "forgetting",
-        "Mix general traffic into the corpus",
-        guard.sentence,
-        "none on the own traffic; it makes the draft fit to be promoted",
-        _gate(parts, "guard forgetting above all"),
+        key="forgetting",
+        title="Mix general traffic into the corpus",
+        why=guard.sentence,
+        expected="none on the own traffic; it makes the draft fit to be promoted",
+        gate=_gate(parts, "guard forgetting above all"),
         urgent=True,
     )
 
@@ -193,13 +178,13 @@ def _late_positions(parts: ReportParts) -> Lever | None:
         raised.append(product)
     gain = length_of(raised) / length_of(shares)
     return Lever(
-        "late_positions",
-        f"Train position {k + 1} longer: more epochs or rows, and at least {k + 1} training steps ahead",
-        f"given that position {k} was accepted, position {k + 1} is accepted in {percent(steps[k])} of drafts, against "
+        key="late_positions",
+        title=f"Train position {k + 1} longer: more epochs or rows, and at least {k + 1} training steps ahead",
+        why=f"given that position {k} was accepted, position {k + 1} is accepted in {percent(steps[k])} of drafts, against "
         f"{percent(steps[0])} at position 1",
-        f"about {ratio(gain)}: AL {length_of(shares):.2f} to {length_of(raised):.2f} if it reached {percent(steps[k - 1])}",
-        _gate(parts),
-        gain,
+        expected=f"about {ratio(gain)}: AL {length_of(shares):.2f} to {length_of(raised):.2f} if it reached {percent(steps[k - 1])}",
+        gate=_gate(parts),
+        gain=gain,
     )
 
 
@@ -222,15 +207,15 @@ def _vocabulary(parts: ReportParts) -> Lever | None:
         lift = min(ENOUGH_COVERAGE / coverage, 1 / max(shares[0], 1e-9))
         gain = length_of([share * lift ** (k + 1) for k, share in enumerate(shares)]) / length_of(shares)
     return Lever(
-        "vocabulary",
-        "Enlarge the draft vocabulary",
-        f"its {count(vocabulary.size)} tokens hold {percent(coverage, 4)} of the {split} answer tokens; what it lacks it "
+        key="vocabulary",
+        title="Enlarge the draft vocabulary",
+        why=f"its {count(vocabulary.size)} tokens hold {percent(coverage, 4)} of the {split} answer tokens; what it lacks it "
         "can never propose",
-        f"at most {ratio(gain)} at a coverage of {percent(ENOUGH_COVERAGE)}, less the price of a larger output head"
+        expected=f"at most {ratio(gain)} at a coverage of {percent(ENOUGH_COVERAGE)}, less the price of a larger output head"
         if gain
         else "more acceptance at the price of a larger output head",
-        _gate(parts),
-        gain,
+        gate=_gate(parts),
+        gain=gain,
     )
 
 
@@ -258,13 +243,13 @@ def _price(parts: ReportParts) -> Lever | None:
         gain, what = halved, "Make the draft cheaper: fewer layers, a smaller vocabulary, or a lighter method"
         how = f"up to {ratio(gain)} if the price is halved at equal acceptance"
     return Lever(
-        "price",
-        what,
-        f"AL is {lead.summary.acceptance_length:.2f}, the speed-up over no speculation {ratio(speed)}: drafting and verifying "
+        key="price",
+        title=what,
+        why=f"AL is {lead.summary.acceptance_length:.2f}, the speed-up over no speculation {ratio(speed)}: drafting and verifying "
         f"make a step {percent(price)} longer",
-        how,
-        _gate(parts),
-        gain,
+        expected=how,
+        gate=_gate(parts),
+        gain=gain,
     )
 
 
@@ -284,13 +269,13 @@ def _load(parts: ReportParts) -> Lever | None:
     schedule = propose(parts.plan, parts.decision)
     tiers = f" ({', '.join(f'{low} to {high}: K={k}' for low, high, k in schedule)})" if schedule else ""
     return Lever(
-        "load",
-        f"Schedule K by batch size{tiers}",
-        f"{arm.name} is {ratio(speeds[faster[-1].name].value)} at {faster[-1].name} but {ratio(speeds[worst.name].value)} at "
+        key="load",
+        title=f"Schedule K by batch size{tiers}",
+        why=f"{arm.name} is {ratio(speeds[faster[-1].name].value)} at {faster[-1].name} but {ratio(speeds[worst.name].value)} at "
         f"{worst.name}: verifying costs more as the batch grows",
-        f"{ratio(gain)} at {worst.name} by giving up speculation there, nothing lost below it",
-        f"compare at every operating point: no point under 1.000×, and {parts.primary} keeps its gain",
-        gain,
+        expected=f"{ratio(gain)} at {worst.name} by giving up speculation there, nothing lost below it",
+        gate=f"compare at every operating point: no point under 1.000×, and {parts.primary} keeps its gain",
+        gain=gain,
     )
 
 
@@ -312,12 +297,12 @@ def _classes(parts: ReportParts) -> Lever | None:
     name, length = max(weak, key=lambda item: mix[item[0]] * (1 / item[1] - 1 / mean))
     gain = 1 / (1 - mix[name] * (1 - length / mean))
     return Lever(
-        "class",
-        f"Give {name} more weight in the corpus, or a draft of its own",
-        f"{name} is {percent(mix[name])} of the requests and has AL {length:.2f}, all requests together {mean:.2f}",
-        f"about {ratio(gain)} over all traffic if it reached the mean",
-        _gate(parts, f"AL of {name} reported beside it"),
-        gain,
+        key="class",
+        title=f"Give {name} more weight in the corpus, or a draft of its own",
+        why=f"{name} is {percent(mix[name])} of the requests and has AL {length:.2f}, all requests together {mean:.2f}",
+        expected=f"about {ratio(gain)} over all traffic if it reached the mean",
+        gate=_gate(parts, f"AL of {name} reported beside it"),
+        gain=gain,
     )
 
 
@@ -331,20 +316,20 @@ def _corpus(parts: ReportParts) -> Lever | None:
             # Halving at every further epoch, the rise sums to once the last one.
             gain = 1 + (after - before) / after
             return Lever(
-                "epochs",
-                "Train longer: acceptance was still rising when training ended",
-                f"validation AL rose from {before:.2f} to {after:.2f} in the last of {len(epochs)} epochs",
-                f"about {ratio(gain)} if every further epoch brings half of the one before",
-                _gate(parts),
-                gain,
+                key="epochs",
+                title="Train longer: acceptance was still rising when training ended",
+                why=f"validation AL rose from {before:.2f} to {after:.2f} in the last of {len(epochs)} epochs",
+                expected=f"about {ratio(gain)} if every further epoch brings half of the one before",
+                gate=_gate(parts),
+                gain=gain,
             )
     if train is not None and train.answer_tokens < SMALL_CORPUS_TOKENS:
         return Lever(
-            "corpus",
-            "Draw a learning curve: train on a quarter, a half and all of the corpus",
-            f"the draft saw {count(train.answer_tokens)} answer tokens in {count(train.rows)} rows",
-            "not to be told from one size; if AL rises from half to all, twice the rows should bring about as much again",
-            _gate(parts, "validation AL at each size first, without a server"),
+            key="corpus",
+            title="Draw a learning curve: train on a quarter, a half and all of the corpus",
+            why=f"the draft saw {count(train.answer_tokens)} answer tokens in {count(train.rows)} rows",
+            expected="not to be told from one size; if AL rises from half to all, twice the rows should bring about as much again",
+            gate=_gate(parts, "validation AL at each size first, without a server"),
         )
     return None
 
@@ -364,16 +349,23 @@ def _profile_only(parts: ReportParts) -> Lever | None:
         else "unknown until it is measured"
     )
     what = "Keep speculation off" if recommended.method == "none" else f"Try {recommended.method}"
-    return Lever("profile", what, recommended.rationale, known, _gate(parts), best.tokens_per_step if best else None)
+    return Lever(
+        key="profile",
+        title=what,
+        why=recommended.rationale,
+        expected=known,
+        gate=_gate(parts),
+        gain=best.tokens_per_step if best else None,
+    )
 
 
 def _watch(parts: ReportParts) -> Lever:
     return Lever(
-        "watch",
-        "Keep it and watch for drift",
-        "nothing in this evidence points at a larger gain",
-        "none; it guards the gain that is there",
-        _gate(parts, "run again when the traffic's profile drifts"),
+        key="watch",
+        title="Keep it and watch for drift",
+        why="nothing in this evidence points at a larger gain",
+        expected="none; it guards the gain that is there",
+        gate=_gate(parts, "run again when the traffic's profile drifts"),
     )
 
 
