@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from draftsmith.cli import options as o
-from draftsmith.cli.frontier import last_words, levers, of_workspace
+from draftsmith.cli.frontier import of_workspace, show_measured
 from draftsmith.cli.output import RunConsole, say, show
 
 Place = Annotated[str | None, typer.Option("--campaign", help="its id or folder; default: the newest of the workspace")]
@@ -108,9 +108,8 @@ def cell(
             break
         say(f"cell     {found.decision.outcome} (tier {found.decision.tier}); {len(still)} to go")
     api.ship_waiting(settled, console=console)
-    after = of_workspace(Path(settled.workspace).resolve())
     goes_on = f"to measure still: {', '.join(still)}" if still else "all measured: draftsmith atlas aggregate"
-    show(found.value() | {"next_levers": levers(after)}, f"{found.text()}\ncells    {goes_on}{last_words(after)}")
+    show_measured(found.value(), f"{found.text()}\ncells    {goes_on}", of_workspace(settled.workspace))
 
 
 def atlas(
@@ -127,9 +126,8 @@ def atlas(
     _action(action, "aggregate")
     settled = o.configuration(config, workspace=workspace)
     found = api.atlas_aggregate(settled, campaign)
-    after = of_workspace(Path(settled.workspace).resolve())
-    value = found.model_dump(mode="json", by_alias=True) | {"next_levers": levers(after)}
-    show(value, atlas_text(found) + last_words(after))
+    value = found.model_dump(mode="json", by_alias=True)
+    show_measured(value, atlas_text(found), of_workspace(settled.workspace))
 
 
 def dcgm(
@@ -160,6 +158,5 @@ def dcgm(
     _action(action, "correlate")
     settled = o.configuration(config, workspace=workspace)
     found = api.dcgm_correlate(settled, place, cell=cell, text=text, prometheus=prometheus, host=host)
-    after = of_workspace(Path(settled.workspace).resolve())
-    value = found.model_dump(mode="json", by_alias=True) | {"next_levers": levers(after)}
-    show(value, found.text() + last_words(after))
+    value = found.model_dump(mode="json", by_alias=True)
+    show_measured(value, found.text(), of_workspace(settled.workspace))

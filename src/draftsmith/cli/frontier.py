@@ -50,6 +50,11 @@ def frontier(
     show(found, handoff(found).rstrip())
 
 
+def show_measured(value: dict[str, Any], text: str, found: Frontier | None) -> None:
+    """Print what a measuring command gives, and the next levers after it."""
+    show(value | {"next_levers": levers(found)}, text + last_words(found))
+
+
 def last_words(found: Frontier | None) -> str:
     """With the newline before them; empty where there is no frontier."""
     from draftsmith.report.frontier import lines_of
@@ -62,13 +67,13 @@ def levers(found: Frontier | None) -> list[dict[str, Any]]:
     return [lever.model_dump(mode="json") for lever in found.open[:SHOWN]] if found is not None else []
 
 
-def of_workspace(workspace: Path) -> Frontier | None:
+def of_workspace(workspace: str | Path) -> Frontier | None:
     """As it stands there; None if there is none yet, or it cannot be read."""
     from draftsmith.api.frontiers import FILE, quietly
     from draftsmith.api.frontiers import frontier as read
     from draftsmith.contract.config import Config
 
-    if not (workspace / FILE).is_file():
+    if not (Path(workspace) / FILE).is_file():
         return None
     return quietly(lambda: read(Config(workspace=str(workspace))))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from draftsmith.cli import options as o
-from draftsmith.cli.frontier import last_words, levers, of_comparison, of_evidence
+from draftsmith.cli.frontier import of_comparison, of_evidence, show_measured
 from draftsmith.cli.output import RunConsole, show
 
 if TYPE_CHECKING:
@@ -185,4 +185,4 @@ def _print(found: Comparison, after: Frontier | None, report: str | None = None)
     if found.recorded_differs:
         differs = "; ".join(found.recorded_differs)
         text += f"\nwarning  the verdict recorded beside these samples is another one: {differs}"
-    show(found.value() | {"report": report, "next_levers": levers(after)}, text + last_words(after))
+    show_measured(found.value() | {"report": report}, text, after)

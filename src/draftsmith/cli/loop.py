@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from draftsmith.cli import options as o
-from draftsmith.cli.frontier import last_words, levers, of_workspace
+from draftsmith.cli.frontier import of_workspace, show_measured
 from draftsmith.cli.output import RunConsole, say, show
 from draftsmith.kit.clock import duration
 
@@ -189,9 +189,8 @@ def finish(run: RunView) -> None:
     from draftsmith.api.explanations import closing
     from draftsmith.contract.errors import StoppedAtGateError
 
-    found = of_workspace(Path(run.folder).parent.parent)
-    value = run.model_dump(mode="json", by_alias=True) | {"next_levers": levers(found)}
-    show(value, closing(run) + last_words(found))
+    value = run.model_dump(mode="json", by_alias=True)
+    show_measured(value, closing(run), of_workspace(Path(run.folder).parent.parent))
     if run.stopped is not None:
         raise typer.Exit(StoppedAtGateError.exit_code)
 
@@ -247,9 +246,8 @@ def explain(
     settled = o.configuration(config, workspace=workspace)
     found = api.explain(settled, run_id)
     left_out = set() if found.decision else {"schedule", "divergence"}
-    after = of_workspace(Path(settled.workspace).resolve())
-    value = found.model_dump(mode="json", by_alias=True, exclude=left_out) | {"next_levers": levers(after)}
-    show(value, found.text + last_words(after))
+    value = found.model_dump(mode="json", by_alias=True, exclude=left_out)
+    show_measured(value, found.text, of_workspace(settled.workspace))
 
 
 def report(
@@ -281,11 +279,7 @@ def report(
     found = api.report(settled, words[0] if words else None)
     missing = ", ".join(found.missing)
     note = f"\nnot included, because not done: {missing}" if missing else ""
-    after = of_workspace(Path(settled.workspace).resolve())
-    show(
-        found.model_dump(mode="json") | {"next_levers": levers(after)},
-        f"report: {found.report}{note}{last_words(after)}",
-    )
+    show_measured(found.model_dump(mode="json"), f"report: {found.report}{note}", of_workspace(settled.workspace))
     if strict and (lacking := found.lacking):
         from draftsmith.contract.errors import StoppedAtGateError
 
