@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from draftsmith.api.campaigns import FOLDER, RECORD, Campaign, find_campaign, open_campaign
+from draftsmith.api.campaigns import Campaign, find_campaign, known_campaign
 from draftsmith.api.comparisons import read_comparison
 from draftsmith.api.shipping import addresses_of
 from draftsmith.contract.base import Frozen
@@ -15,7 +15,7 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.counters import GpuCounters
 from draftsmith.contract.errors import EvidenceError, InputError
 from draftsmith.kit.files import read_json, write_atomic, write_json
-from draftsmith.store.bundle_check import verify_bundle
+from draftsmith.store.bundle_check import bundle_of, verify_bundle
 from draftsmith.store.counters import write_counters
 from draftsmith.store.runs import Store
 
@@ -125,7 +125,7 @@ def _view(found: Campaign, cell: CampaignCell) -> CellView:
     from draftsmith.work.compare.evidence import comparison_parts
 
     place = found.place(cell)
-    bundle = next((path.parent for path in sorted(place.glob("bundle/*/*/MANIFEST.json"))), None)
+    bundle = bundle_of(place)
     if bundle is None:
         return CellView(cell=cell, state="begun" if (place / "plan.json").exists() else "open")
     report = verify_bundle(bundle)
@@ -171,16 +171,9 @@ def _weighted(views: tuple[CellView, ...]) -> dict[str, float | None]:
 
 def _measured(config: Config, place: str | Path | None, cell: str | None) -> tuple[Path, Path]:
     """(folder that keeps the counters, folder with the samples)."""
-    workspace = Path(config.workspace).resolve()
     if place is not None and (Path(place) / "samples.jsonl").is_file():
         return Path(place).resolve(), Path(place).resolve()
-    campaign = None
-    if place is not None and (Path(place) / RECORD).is_file():
-        campaign = open_campaign(Path(place).resolve())
-    elif place is None and list((workspace / FOLDER).glob(f"*/{RECORD}")):
-        campaign = find_campaign(config)
-    elif place is not None and (workspace / FOLDER / str(place) / RECORD).is_file():
-        campaign = find_campaign(config, place)
+    campaign = known_campaign(config, place)
     if campaign is not None:
         measured = [one for one in campaign.record.cells if (campaign.place(one) / "samples.jsonl").is_file()]
         chosen = next((one for one in measured if cell in (None, one.name)), None)
@@ -193,7 +186,7 @@ def _measured(config: Config, place: str | Path | None, cell: str | None) -> tup
                 "several cells are measured", f"name one with --cell: {', '.join(c.name for c in measured)}"
             )
         return campaign.place(chosen), campaign.place(chosen)
-    run = Store(workspace).get(str(place) if place is not None else None)
+    run = Store(Path(config.workspace).resolve()).get(str(place) if place is not None else None)
     if not (run.folder / "phases" / "compare" / "samples.jsonl").is_file():
         raise InputError(f"{run.record.run_id} has no comparison", "let it go on: `draftsmith run`")
     return run.folder, run.folder / "phases" / "compare"

@@ -130,21 +130,33 @@ def open_campaign(place: Path) -> Campaign:
         ) from None
 
 
-def find_campaign(config: Config, campaign: str | Path | None = None) -> Campaign:
-    """By folder or id; the newest without one. Raises InputError that lists the ids."""
+def known_campaign(config: Config, campaign: str | Path | None = None) -> Campaign | None:
+    """By folder or id; the newest without one; None if there is no such. Raises InputError for one that cannot be read."""
     if campaign is not None and (Path(campaign) / RECORD).is_file():
         return open_campaign(Path(campaign).resolve())
-    root = Path(config.workspace).resolve() / FOLDER
-    known = sorted(root.glob(f"*/{RECORD}"), key=lambda path: path.stat().st_mtime)
-    if campaign is None and known:
-        return open_campaign(known[-1].parent)
-    if campaign is not None and NAME.fullmatch(str(campaign)) and root / str(campaign) / RECORD in known:
-        return open_campaign(root / str(campaign))
-    names = ", ".join(path.parent.name for path in known[-5:]) or "none"
+    known = _records(config)
+    if campaign is None:
+        return open_campaign(known[-1].parent) if known else None
+    named = [path for path in known if path.parent.name == str(campaign)]
+    return open_campaign(named[0].parent) if named else None
+
+
+def find_campaign(config: Config, campaign: str | Path | None = None) -> Campaign:
+    """The same. Raises InputError that lists the ids where there is none."""
+    found = known_campaign(config, campaign)
+    if found is not None:
+        return found
+    names = ", ".join(path.parent.name for path in _records(config)[-5:]) or "none"
     raise InputError(
         f"no campaign {str(campaign)!r} in this workspace" if campaign else "this workspace has no campaign",
         f"known: {names}; `draftsmith campaign init` begins one",
     )
+
+
+def _records(config: Config) -> list[Path]:
+    """The records of the workspace's campaigns, the newest last."""
+    root = Path(config.workspace).resolve() / FOLDER
+    return sorted(root.glob(f"*/{RECORD}"), key=lambda path: path.stat().st_mtime)
 
 
 def cell_run(

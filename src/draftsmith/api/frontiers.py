@@ -10,11 +10,11 @@ from draftsmith.contract.config import Config, parse_config
 from draftsmith.contract.errors import DraftsmithError, InputError
 from draftsmith.contract.frontier import Evidence, Frontier, FrontierLever
 from draftsmith.contract.job import JobResult
-from draftsmith.kit.files import read_json, sha256_file, write_atomic, write_json
+from draftsmith.kit.files import read_json, write_atomic, write_json
 from draftsmith.kit.lock import LockHeldError, held
 from draftsmith.report.frontier import handoff, updated
 from draftsmith.report.parts import ReportParts
-from draftsmith.store.bundle_check import MANIFEST
+from draftsmith.store.bundle_check import manifest_sha256_of
 from draftsmith.store.runs import Run
 
 FILE, PAGE, LOCK = "frontier.json", "HANDOFF.md", ".frontier.lock"
@@ -52,7 +52,6 @@ def reopen_lever(config: Config, key: str) -> Frontier:
 def learn_from_run(run: Run) -> Frontier:
     """Take what a run measured into its workspace's frontier; returns it."""
     from draftsmith.api.runs import context_of
-    from draftsmith.api.shipping import bundle_of
     from draftsmith.loop.driver import results
     from draftsmith.phases.pipeline import JOBS
     from draftsmith.work.publish import report_parts
@@ -60,8 +59,7 @@ def learn_from_run(run: Run) -> Frontier:
     done: dict[str, JobResult] = results(run)
     plan = JOBS["publish"].plan(context_of(run, done)).plan
     parts = report_parts(plan, plan.target, done)
-    bundle = bundle_of(run.folder)
-    sha256 = sha256_file(bundle / MANIFEST) if bundle and "publish" in done else None
+    sha256 = manifest_sha256_of(run.folder) if "publish" in done else None
     by = Evidence(run_id=run.record.run_id, manifest_sha256=sha256, at_unix_s=time.time())
     settings = parse_config(run.record.config, "run.json")
     return _change(run.folder.parent.parent, lambda found: updated(found, parts, by, settings))
@@ -69,14 +67,10 @@ def learn_from_run(run: Run) -> Frontier:
 
 def learn_from_comparison(config: Config, folder: Path) -> Frontier:
     """Take a comparison, or a cell, into the workspace's frontier. Without a workspace it is that of this evidence alone."""
-    from draftsmith.api.shipping import bundle_of
     from draftsmith.work.compare.evidence import comparison_parts
 
     parts = comparison_parts(folder, read_json(folder / "plan.json") if (folder / "plan.json").is_file() else {})
-    bundle = bundle_of(folder)
-    by = Evidence(
-        run_id=parts.run_id, manifest_sha256=sha256_file(bundle / MANIFEST) if bundle else None, at_unix_s=time.time()
-    )
+    by = Evidence(run_id=parts.run_id, manifest_sha256=manifest_sha256_of(folder), at_unix_s=time.time())
     workspace = Path(config.workspace).resolve()
     if not workspace.is_dir():
         return updated(Frontier(), parts, by, config)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from draftsmith.api.campaigns import find_campaign
 from draftsmith.api.runs import get_run
-from draftsmith.api.shipping import bundle_of, remember
+from draftsmith.api.shipping import remember
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
 from draftsmith.lake.places import open_place
 from draftsmith.lake.put import Shipped, put
 from draftsmith.lake.query import Answer, ask
 from draftsmith.lake.rows import rows_of
+from draftsmith.store.bundle_check import bundle_of
 
 
 def ship(bundle: str | Path, to: str, *, strict: bool = False) -> Shipped:
@@ -52,7 +53,7 @@ def bundle_in(path: Path) -> Path:
     """The bundle at a path, or in the folder of a run or comparison. Raises InputError if there is none."""
     if (path / "MANIFEST.json").is_file():
         return path
-    inside = sorted(path.glob("bundle/*/*/MANIFEST.json"))
-    if not inside:
+    inside = bundle_of(path)
+    if inside is None:
         raise InputError(f"{path} holds no finished bundle", "`draftsmith report` writes one")
-    return inside[-1].parent
+    return inside

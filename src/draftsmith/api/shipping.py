@@ -16,7 +16,7 @@ from draftsmith.lake.places import open_place
 from draftsmith.lake.put import Shipped, put
 from draftsmith.lake.rows import rows_of
 from draftsmith.loop.base import QUIET, Console
-from draftsmith.store.bundle_check import MANIFEST
+from draftsmith.store.bundle_check import MANIFEST, bundle_of, manifest_sha256_of
 from draftsmith.store.runs import Store
 
 NOTE = "shipped.json"
@@ -50,14 +50,8 @@ def shipments(folder: Path) -> tuple[Shipment, ...]:
 
 def addresses_of(folder: Path) -> tuple[str, ...]:
     """Where the present bundle of a run or a cell is published."""
-    bundle = bundle_of(folder)
-    sha256 = sha256_file(bundle / MANIFEST) if bundle else None
+    sha256 = manifest_sha256_of(folder)
     return tuple(one.address for one in shipments(folder) if one.address and one.manifest_sha256 == sha256)
-
-
-def bundle_of(folder: Path) -> Path | None:
-    """The finished bundle in the folder of a run, a cell or a comparison."""
-    return next((path.parent for path in sorted(folder.glob(f"bundle/*/*/{MANIFEST}"), reverse=True)), None)
 
 
 def remember(bundle: Path, to: str, sent: Shipped) -> None:

@@ -143,14 +143,13 @@ def _resources(server: MCPServer[Any], config: Config) -> None:
 
 
 def _text(config: Config, run_id: str, name: str) -> str:
-    from draftsmith.store.bundle_check import read_manifest
+    from draftsmith.store.bundle_check import bundle_of, read_manifest
 
     try:
         folder = Path(api.find_run(config, run_id).folder)
-        bundles = sorted(folder.glob("bundle/*/*/MANIFEST.json"))
-        if not bundles:
+        bundle = bundle_of(folder)
+        if bundle is None:
             raise InputError(f"{run_id} has no bundle yet")
-        bundle = bundles[-1].parent
         path = bundle / name
         if (name != "MANIFEST.json" and name not in read_manifest(bundle)) or path.is_symlink():
             raise InputError(f"the bundle of {run_id} has no file of this name")

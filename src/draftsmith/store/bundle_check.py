@@ -120,13 +120,23 @@ def verify_bundle(path: Path, recompute: Recompute = recompute) -> VerifyReport:
     return _with_verdict(report, recompute)
 
 
+def bundle_of(folder: Path) -> Path | None:
+    """The finished bundle in the folder of a run, a cell or a comparison; None if there is none."""
+    return max((path.parent for path in folder.glob(f"bundle/*/*/{MANIFEST}")), default=None)
+
+
+def manifest_sha256_of(folder: Path) -> str | None:
+    """The identity of that bundle."""
+    bundle = bundle_of(folder)
+    return sha256_file(bundle / MANIFEST) if bundle else None
+
+
 def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
     """File name -> {"sha256", "bytes"}. Raises EvidenceError if there is none, or if it is not of this schema."""
     file = path / MANIFEST
     if not file.is_file():
-        inside = sorted(path.glob(f"bundle/*/*/{MANIFEST}"))
-        if inside:  # the folder of a run or of a comparison
-            raise EvidenceError(f"{path} is no bundle, but holds one", f"draftsmith verify {inside[-1].parent}")
+        if inside := bundle_of(path):
+            raise EvidenceError(f"{path} is no bundle, but holds one", f"draftsmith verify {inside}")
         what = "is no folder" if not path.is_dir() else f"has no {MANIFEST}: the bundle was never finished"
         raise EvidenceError(f"{path} {what}", "name the folder <family>/<run-id> of a finished run")
     data = _json(file)
