@@ -123,6 +123,20 @@ def test_a_refused_request_is_recorded_once_and_without_its_text() -> None:
     assert record.usage.completion_tokens is None
 
 
+def test_a_server_that_refuses_token_ids_is_asked_without_them() -> None:
+    """SGLang: in a streamed chat. All requests that were under way are sent again, the later ones are right at once."""
+
+    def script(body: dict[str, Any], times: int) -> tuple[int, list[bytes]]:
+        if body.get("return_token_ids"):
+            return 400, [b'{"object": "error", "message": "return_token_ids is not supported with streaming"}']
+        return 200, [streamed("x")]
+
+    with serving(script) as server:
+        replies = send(server, [ask(n) for n in range(6)], concurrency=2)
+    assert [reply.record.error for reply in replies.values()] == [None] * 6
+    assert 7 <= len(server.seen) <= 8
+
+
 @pytest.mark.parametrize(
     ("body", "error"),
     [

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import httpx
@@ -26,6 +26,7 @@ BACKOFF_S = 1.0  # before the first retry, doubled for each further one
 UNLESS_SAID: dict[str, Any] = {"temperature": 0}  # a request that says nothing of its sampling is answered greedily
 RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 LAG_EVERY_S = 0.02  # how often the client looks whether its own timer comes late
+TOKEN_IDS = "return_token_ids"
 FATAL_AFTER = 8  # connection failures in a row before the server counts as gone
 
 
@@ -45,8 +46,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Target:
-    """Where requests go. `extra` is merged into each body (for example `kv_transfer_params`).
+    """Where requests go. `extra` is merged into each body (for example `kv_transfer_params`), and wins.
 
+    `token_ids`: ask for the ids of answers; a server that refuses that for a streamed answer is asked without.
     `again`: a request that was refused or cut off is sent again. Off where that is part of what is measured.
     """
 
@@ -176,6 +178,7 @@ class _State:
     peak: int = 0
     refused: int = 0
     lag_s: float = 0.0
+    no_ids: bool = False  # the server hands out no token ids of streamed answers
 
     def late(self, due: float) -> None:
         """It should have been `due` (monotonic) at this moment."""
@@ -195,7 +198,7 @@ async def _send(client: httpx.AsyncClient, request: Request, target: Target, sta
         if attempt:
             await asyncio.sleep(BACKOFF_S * 2 ** (attempt - 1))
         try:
-            reply = await _stream(client, request, target)
+            reply = await _once(client, request, target, state)
             state.refused = 0
             return reply
         except _HttpError as failure:
@@ -233,9 +236,21 @@ async def _send(client: httpx.AsyncClient, request: Request, target: Target, sta
 
 
 class _HttpError(Exception):
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, text: str = "") -> None:
         super().__init__(str(status))
-        self.status = status
+        self.status, self.text = status, text
+
+
+async def _once(client: httpx.AsyncClient, request: Request, target: Target, state: _State) -> Reply:
+    """One attempt. SGLang refuses a streamed chat request that asks for token ids: it is then sent without, and so are the next."""
+    asks = target.token_ids and not state.no_ids
+    try:
+        return await _stream(client, request, replace(target, token_ids=asks))
+    except _HttpError as failure:
+        if not asks or failure.status != httpx.codes.BAD_REQUEST or TOKEN_IDS not in failure.text:
+            raise
+    state.no_ids = True
+    return await _stream(client, request, replace(target, token_ids=False))
 
 
 async def _stream(client: httpx.AsyncClient, request: Request, target: Target) -> Reply:
@@ -244,8 +259,7 @@ async def _stream(client: httpx.AsyncClient, request: Request, target: Target) -
     answer = StreamedAnswer()
     async with client.stream("POST", target.url(path), content=orjson.dumps(body)) as response:
         if response.status_code != httpx.codes.OK:
-            await response.aread()
-            raise _HttpError(response.status_code)
+            raise _HttpError(response.status_code, (await response.aread()).decode(errors="replace"))
         if target.stream:
             async for payload in _payloads(response):
                 seconds = time.monotonic() - start
@@ -295,13 +309,12 @@ async def _payloads(response: httpx.Response) -> AsyncIterator[bytes]:
 
 def _body(request: Request, target: Target) -> tuple[str, dict[str, Any]]:
     body: dict[str, Any] = UNLESS_SAID | request.params
-    body |= {"model": target.model, "stream": target.stream} | target.extra
+    body |= {"model": target.model, "stream": target.stream} | ({TOKEN_IDS: True} if target.token_ids else {})
+    body |= target.extra
     if target.stream:
         body["stream_options"] = {"include_usage": True}
     if request.max_tokens is not None:
         body["max_tokens"] = request.max_tokens
-    if target.token_ids:
-        body["return_token_ids"] = True
     if request.messages is not None:
         return "chat/completions", body | {"messages": request.messages}
     if request.prompt_token_ids is None:

@@ -100,9 +100,9 @@ class SglangEngine(ServerProcess):
         return sglang_metrics.published(url)
 
     def asks(self, version: str | None) -> dict[str, Any]:
-        """See Engine."""
+        """See Engine. Token ids of a streamed chat answer it does not hand out: a request that asks for them is refused."""
         known = version is not None and features(version).per_request_metrics
-        return {"return_spec_tokens_details": True} if known else {}
+        return {"return_token_ids": False} | ({"return_spec_tokens_details": True} if known else {})
 
     def identify(self, url: str) -> ServerIdentity:
         """See Engine."""

@@ -124,6 +124,9 @@ class Api(shared.Api):
             tokens = sum(len(text.split()) for text in body.get("documents", ()))
             told = {"success": known, "corpus_id": body.get("corpus_id"), "message": "", "loaded_token_count": tokens}
             return self._answer(told, 200 if known else 400)
+        if "messages" in body and body.get("stream") and body.get("return_token_ids"):
+            text = "return_token_ids is not supported with streaming on /v1/chat/completions."
+            return self._answer({"object": "error", "message": text, "type": "BadRequest", "param": None, "code": 400}, 400)
         prompt = self.server.model.prompt(body)
         limit = body.get("max_tokens") or 16
         if len(prompt) + limit > self.server.options.context_length:
