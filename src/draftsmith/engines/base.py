@@ -259,6 +259,13 @@ class Engine(Protocol):
         """What happened between two snapshots. Raises EngineLostError across a restart."""
         ...
 
+    def forget(self, url: str, method: str | None) -> bool:
+        """Make a server that drafts by `method` from the answers it gave forget them, and its prefixes with them.
+
+        False: it keeps none, or cannot be told to forget. Raises as `reading`.
+        """
+        ...
+
     def speculates(self, reading: Snapshot) -> bool:
         """Whether the server speculates, as far as its counters tell."""
         ...

@@ -120,6 +120,12 @@ class SglangEngine(ServerProcess):
         """See Engine."""
         return sglang_metrics.diff(before, after)
 
+    def forget(self, url: str, method: str | None) -> bool:
+        """See Engine. Its n-gram trie holds every answer; a corpus that was loaded stays."""
+        if method == "ngram":
+            sglang_metrics.flush(url)
+        return method == "ngram"
+
     def speculates(self, reading: Snapshot) -> bool:
         """See Engine."""
         return sglang_metrics.speculates(reading)

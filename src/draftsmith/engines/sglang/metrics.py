@@ -30,6 +30,7 @@ RETRACTED = "sglang:num_retracted_requests_total"
 GAUGES = frozenset({DRAFT_TOKENS, STEPS})
 WANTED = dict.fromkeys((VERIFY_CALLS, GENERATED, PROMPT, REQUESTS, TOKEN_SUM, TOKEN_COUNT, RETRACTED), "")
 SIZES = {"kv_tokens": "sglang:max_total_num_tokens", "length": "sglang:context_len"}
+FLUSH_S = 5  # how long the server may wait until its last request has ended
 STARTED = re.compile(r"^sglang:startup_time_seconds\{[^\n]*\} (\S+)$", re.MULTILINE)
 
 
@@ -114,6 +115,11 @@ def server_info(url: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise EngineError(f"{url}/server_info is no object", "check that this is a server of SGLang")
     return found
+
+
+def flush(url: str) -> None:
+    """Empty the prefix cache and the n-gram trie. Raises EngineError if requests are still under way."""
+    _get(url, f"/flush_cache?timeout={FLUSH_S}")
 
 
 def published(url: str) -> EngineFacts:

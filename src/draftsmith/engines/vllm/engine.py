@@ -116,6 +116,10 @@ class VllmEngine(ServerProcess):
         """See Engine."""
         return vllm_metrics.read(url)
 
+    def forget(self, url: str, method: str | None) -> bool:
+        """See Engine. What suffix decoding keeps of earlier answers cannot be emptied from outside."""
+        return False
+
     def speculates(self, reading: Snapshot) -> bool:
         """See Engine."""
         return vllm_metrics.speculates(reading)

@@ -186,6 +186,7 @@ class Fleet:
             processes=ours,
             engine=engine,
             asks=engine.asks(facts.version),
+            method=facts.spec_method,
         )
 
     def _external(self, arm: Arm) -> Endpoint:

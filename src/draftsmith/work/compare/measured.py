@@ -16,6 +16,7 @@ from draftsmith.verdict.validate import inspect_trials
 from draftsmith.verdict.visits import General, Visit, is_second, prompts_of_block, visits
 from draftsmith.work.compare import warm
 from draftsmith.work.compare.ledger import Ledger
+from draftsmith.work.compare.memory import Memory
 from draftsmith.work.compare.reach import Reach
 from draftsmith.work.compare.spoiled import Repeats
 from draftsmith.work.compare.trial import Answers, Endpoint, Slot, Visitor, with_divergence
@@ -42,6 +43,7 @@ class Measured:
         self.prompts, self.general = prompts, general
         self._points = {point.name: point for point in plan.points}
         self._sha = digest(plan)
+        self._memory = Memory(visitor.engine)
 
     def block(self, reach: Reach, *, first_of_start: bool) -> None:
         """Measure one block whole, then write it down. General traffic goes with the first block of a start, twice in all."""
@@ -111,6 +113,7 @@ class Measured:
         tried = self.ledger.attempts(visit)
         attempt = 0
         while True:
+            self._memory.before(endpoint, prompts, lambda: self._fill_cache(endpoint, visit))
             trial, answers = self._measure(endpoint, visit, prompts, point, tried + attempt)
             busy = self.repeats.look(trial.contention)
             why = trial.invalid or self._fault(trial) or busy

@@ -33,7 +33,8 @@ class Endpoint:
 
     `counted`: it publishes the engine's counters. `process_start`: the start time that they carry, where another one
     would mean another server. `node`: where it runs, if that is not this machine. `engine`: what it is read with, where that
-    is not the comparison's own. `asks`: what its requests ask for beside the answer.
+    is not the comparison's own. `asks`: what its requests ask for beside the answer. `method`: by which it speculates, of a server
+    that was started here.
     """
 
     url: str
@@ -46,6 +47,7 @@ class Endpoint:
     node: str | None = None
     engine: Engine | None = field(default=None, repr=False)
     asks: Mapping[str, Any] = field(default_factory=dict)
+    method: str | None = None
     processes: tuple[psutil.Process, ...] | None = field(default=None, repr=False)
 
 

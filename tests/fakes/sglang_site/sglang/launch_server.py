@@ -107,7 +107,7 @@ class Api(shared.Api):
     def do_GET(self) -> None:  # noqa: N802 - named by the base class
         options, settings = self.server.options, self.server.settings
         model = {"id": options.served_model_name, "object": "model", "max_model_len": options.context_length}
-        answers: dict[str, Any] = {"/health": "", "/v1/models": {"object": "list", "data": [model]}}
+        answers: dict[str, Any] = {"/health": "", "/flush_cache?timeout=5": "Cache flushed.\n", "/v1/models": {"object": "list", "data": [model]}}
         answers["/server_info"] = {
             **arguments(options, settings),
             "version": VERSION,
