@@ -18,8 +18,7 @@ from draftsmith.engines.catalog import engine
 from draftsmith.engines.catalog import read_words as read_command
 from draftsmith.engines.diagnosis import clean
 from draftsmith.engines.printed import top_level
-from draftsmith.engines.sglang import causes, command, features, log, metrics
-from draftsmith.engines.tracebacks import read_line
+from draftsmith.engines.sglang import command, features, log, metrics
 from draftsmith.verdict.arms import has_draft, says_speculation
 from draftsmith.verdict.modes import mode_mismatch, settings_mismatch
 from draftsmith.wiring import server_spec
@@ -328,40 +327,6 @@ def test_ranks_and_replicas_are_one_server() -> None:
 def test_the_method_has_draftsmiths_word(arguments: str, method: str | None) -> None:
     line = f"[2026-11-26 17:35:51] server_args=ServerArgs({arguments}, speculative_num_draft_tokens=4)"
     assert log.facts(line, "a").spec_method == method
-
-
-# -- causes -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        ("RuntimeError: Not enough memory. Please try to increase --mem-fraction-static.", "KV cache"),
-        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "GPU ran out of memory"),
-        ("RuntimeError: size mismatch for fc.weight", "shape mismatch"),
-    ],
-)
-def test_a_scheduler_that_failed_is_named_by_its_own_error(error: str, said: str) -> None:
-    text = (
-        "[2026-11-26 17:36:11 TP0] Scheduler hit an exception: Traceback (most recent call last):\n"
-        f'  File "/x/scheduler.py", line 1, in run\n    go()\n{error}\n\n'
-        "[2026-11-26 17:36:12] Rank 0 scheduler is dead. Please check if there are relevant logs.\n"
-        "Traceback (most recent call last):\n"
-        '  File "/x/engine.py", line 1, in launch\n    raise EOFError\n'
-        "EOFError\n"
-    )
-    found = causes.diagnose(text, 1)
-    assert found.recognised
-    assert said in found.cause
-
-
-def test_a_flag_that_it_does_not_know_is_named() -> None:
-    assert "--no-such" in causes.diagnose("launch_server.py: error: unrecognized arguments: --no-such\n", 2).cause
-
-
-def test_a_living_servers_log_names_no_cause() -> None:
-    assert not causes.diagnose(recording("base.log"), None).recognised
-    assert read_line("[2026-11-26 17:36:52 TP1] Load weight begin.").process == "TP1"
 
 
 # -- as an engine -----------------------------------------------------------------------------------------------------

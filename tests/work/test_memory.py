@@ -45,7 +45,10 @@ def server() -> Iterator[Server]:
 
 
 def prompts(*names: str) -> list[Prompt]:
-    return [Prompt(prompt_id=name, content_class="chat", messages=[{"role": "user", "content": name}], max_tokens=4) for name in names]
+    return [
+        Prompt(prompt_id=name, content_class="chat", messages=[{"role": "user", "content": name}], max_tokens=4)
+        for name in names
+    ]
 
 
 def at(server: Server, start: str, method: str | None, kind: str = "sglang") -> Endpoint:

@@ -107,7 +107,11 @@ class Api(shared.Api):
     def do_GET(self) -> None:  # noqa: N802 - named by the base class
         options, settings = self.server.options, self.server.settings
         model = {"id": options.served_model_name, "object": "model", "max_model_len": options.context_length}
-        answers: dict[str, Any] = {"/health": "", "/flush_cache?timeout=5": "Cache flushed.\n", "/v1/models": {"object": "list", "data": [model]}}
+        answers: dict[str, Any] = {
+            "/health": "",
+            "/flush_cache?timeout=5": "Cache flushed.\n",
+            "/v1/models": {"object": "list", "data": [model]},
+        }
         answers["/server_info"] = {
             **arguments(options, settings),
             "version": VERSION,
@@ -126,7 +130,9 @@ class Api(shared.Api):
             return self._answer(told, 200 if known else 400)
         if "messages" in body and body.get("stream") and body.get("return_token_ids"):
             text = "return_token_ids is not supported with streaming on /v1/chat/completions."
-            return self._answer({"object": "error", "message": text, "type": "BadRequest", "param": None, "code": 400}, 400)
+            return self._answer(
+                {"object": "error", "message": text, "type": "BadRequest", "param": None, "code": 400}, 400
+            )
         prompt = self.server.model.prompt(body)
         limit = body.get("max_tokens") or 16
         if len(prompt) + limit > self.server.options.context_length:
