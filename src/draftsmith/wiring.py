@@ -56,6 +56,19 @@ def capturing(config: Config) -> Config:
     return config if config.engine.kind in able else of_engine(config, able[0])
 
 
+def normed_residual(config: Config) -> bool:
+    """Whether a draft is trained with `norm_before_residual`: as said, else as the serving engine's own classes read it."""
+    said = config.trainer.norm_before_residual
+    return engine(config).normed_residual if said is None else said
+
+
+def trained_config(config: Config) -> dict[str, Any]:
+    """What config.json of the draft will say that this configuration trains, as far as an engine may read it wrongly."""
+    if config.method in TRAINLESS or (config.trainer.kind, config.trainer.method) != ("speculators", "eagle3"):
+        return {}
+    return {} if config.trainer.warm_start else {"norm_before_residual": normed_residual(config)}
+
+
 def known_models(config: Config) -> KnownModels:
     """What the configured engine knows; the list of a known release where it is not installed here."""
     from draftsmith.engines.models import shipped

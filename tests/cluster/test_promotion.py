@@ -12,6 +12,7 @@ from fake_cluster import Fault, Object
 from world import ARMS, DEPLOY, DRAFT, NGRAM, ClusterWorld, busy_pod, deployment, node
 
 from draftsmith.contract.errors import BackendError, InputError, PrerequisiteError, RefusedError
+from draftsmith.serving.canary.text import ArmPlan
 
 
 @pytest.fixture
@@ -61,6 +62,54 @@ def test_a_rollback_puts_back_the_very_words(tmp_path: Path) -> None:
 
     assert world.args() == odd
     world.unchanged()
+    world.close()
+
+
+def normed_draft(folder: Path, says: bool) -> dict[str, Any]:
+    folder.mkdir()
+    (folder / "config.json").write_text(
+        json.dumps({"architectures": ["LlamaForCausalLMEagle3"], "norm_before_residual": says})
+    )
+    return {"method": "eagle3", "model": str(folder), "num_speculative_tokens": 3}
+
+
+def test_a_draft_that_sglang_reads_wrongly_is_refused_before_it_is_trained_copied_or_promoted(tmp_path: Path) -> None:
+    words = ["python3", "-m", "sglang.launch_server", "--model-path", "/models/base", "--port", "8000"]
+    world = ClusterWorld(tmp_path / "state", deployment(words, image="lmsysorg/sglang:v0.5.17"))
+    draft, plain = normed_draft(tmp_path / "d", True), normed_draft(tmp_path / "p", False)
+    arms = [ArmPlan("standing", None), ArmPlan("draft", draft)]
+    for refused in (
+        lambda: world.serving().check({"norm_before_residual": True}),
+        lambda: world.serving().switch(None, draft),
+        lambda: world.serving().plan_text(None, draft),
+        lambda: world.canaries().plan("r1", arms, check=False),
+    ):
+        with pytest.raises(RefusedError, match="SGLANG_EXTERNAL_MODEL_PACKAGE") as told:
+            refused()
+        assert "trainer.norm_before_residual = false" in (told.value.next_step or "")
+    world.unchanged()
+    world.serving().check({"norm_before_residual": False})
+    assert "/p" in world.serving().plan_text(None, plain)
+    world.close()
+
+
+@pytest.mark.parametrize("how", ["env", "script", "vllm"])
+def test_a_deployment_that_names_a_model_class_may_have_such_a_draft(tmp_path: Path, how: str) -> None:
+    server = "python3 -m sglang.launch_server --model-path /models/base --port 8000"
+    words = {
+        "env": server.split(),
+        "script": [f"SGLANG_EXTERNAL_MODEL_PACKAGE=ours {server}"],
+        "vllm": ["vllm", "serve", "/models/base", "--port", "8000"],
+    }[how]
+    item = deployment(words, image="lmsysorg/sglang:v0.5.17")
+    container = item["spec"]["template"]["spec"]["containers"][0]
+    if how == "script":
+        container["command"] = ["sh", "-c"]
+    if how == "env":
+        container["env"] = [*(container.get("env") or []), {"name": "SGLANG_EXTERNAL_MODEL_PACKAGE", "value": "ours"}]
+    world = ClusterWorld(tmp_path / "state", item)
+    world.serving().check({"norm_before_residual": True})
+    assert str(tmp_path / "d") in world.serving().plan_text(None, normed_draft(tmp_path / "d", True))
     world.close()
 
 

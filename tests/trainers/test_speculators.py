@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from model_folders import write_target
 
-from draftsmith.contract.config import TrainerConfig
+from draftsmith import wiring
+from draftsmith.contract.config import Config, TrainerConfig
 from draftsmith.trainers.base import TrainingTask
 from draftsmith.trainers.choice import best, scores
 from draftsmith.trainers.mask_token import choose_mask
@@ -58,6 +59,24 @@ def test_a_block_draft_attends_in_full_and_both_ways(tmp_path: Path) -> None:
     assert (values(flags, "block-size"), values(flags, "mask-token-id")) == (["8"], ["7"])
     assert values(flags, "max-anchors") == ["320"], "a quarter of 1,000 packed tokens are answers, and a margin"
     assert "--ttt-steps" not in flags
+
+
+def test_a_residual_is_not_normalised_for_an_engine_that_would_read_past_it(tmp_path: Path) -> None:
+    """SGLang. The trainer's own parser understands the flag; a warm start keeps what its parent has."""
+    off = "--no-norm-before-residual"
+    assert off not in told()[1]
+    assert off in told({"normed_residual": False})[1]
+    assert off not in told({"normed_residual": False, "warm_start": "/d"})[1]
+    assert off not in told({"normed_residual": False}, method="dflash")[1]
+    for kind, said, wanted in (
+        ("vllm", None, True),
+        ("sglang", None, False),
+        ("sglang", True, True),
+        ("vllm", False, False),
+    ):
+        config = Config.model_validate({"engine": {"kind": kind}, "trainer": {"norm_before_residual": said}})
+        assert wiring.normed_residual(config) is wanted
+        assert wiring.trained_config(config) == {"norm_before_residual": wanted}
 
 
 def test_an_eagle3_draft_is_one_llama_layer(tmp_path: Path) -> None:

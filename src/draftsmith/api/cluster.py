@@ -75,17 +75,21 @@ def check_serving(loop: Loop) -> None:
     from draftsmith.loop.driver import results
     from draftsmith.phases.compare import on_canaries
     from draftsmith.serving.canary.text import ArmPlan
+    from draftsmith.serving.kubernetes.drafts import require_config_read
 
     context = loop.context
+    trained = wiring.trained_config(context.config) if "train" not in results(loop.run) else {}
     done, promotes = results(loop.run), loop.stop_after in (None, "promote", "publish")
     if context.config.serving.kind == "kubernetes" and promotes and "promote" not in done:
-        wiring.kubernetes_serving(context.config, context.workspace).check()
+        wiring.kubernetes_serving(context.config, context.workspace).check(trained)
     if not on_canaries(context.config) or loop.stop_after not in AFTER_COMPARE or "compare" in done:
         return
     draft = {"method": context.config.trainer.method, "model": str(context.phase_dir("train") / "draft")}
     arms = [ArmPlan("standing", context.standing), ArmPlan("draft", draft)]
     canaries = wiring.canaries(context.config, context.workspace)
-    canaries.check(canaries.plan(context.run_id, arms, check=False))
+    plan = canaries.plan(context.run_id, arms, check=False)
+    require_config_read(plan.standing, trained, "a draft as it would be trained")
+    canaries.check(plan)
 
 
 def stop_cluster_jobs(run: Run, understood: bool) -> list[str]:

@@ -138,6 +138,11 @@ class TrainerConfig(Frozen):
     layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None, description="target layers that the draft reads, as engine layer ids; default: [2, L//2, L-3]"
     )
+    norm_before_residual: bool | None = Field(
+        None,
+        description="eagle3 of speculators: whether the draft carries its features on normalised; default: as the serving engine "
+        "reads it by itself (true; false for SGLang); a warm start keeps its parent's",
+    )
     warm_start: str | None = Field(None, description="folder of an earlier draft whose weights training starts from")
     min_position0: float = Field(
         0.15,

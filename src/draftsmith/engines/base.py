@@ -163,6 +163,11 @@ class Engine(Protocol):
         """Whether it hands out the hidden states of what it serves."""
         ...
 
+    @property
+    def normed_residual(self) -> bool:
+        """Whether its own model classes read `norm_before_residual` of an EAGLE3 draft."""
+        ...
+
     # -- what is installed ----------------------------------------------------------------------------------------
 
     def installation(self, python: str | None, *, elsewhere: bool = False) -> Installation:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.speculation import SpecConfig
@@ -89,6 +89,10 @@ class Dialect(Protocol):
 
     def spec_words(self, config: SpecConfig) -> list[str]:
         """The words that say `config`; empty for None. Raises InputError or ConfigError."""
+        ...
+
+    def variable_for(self, draft: Mapping[str, Any]) -> str | None:
+        """The variable without which it would serve a draft with this config.json wrongly; None if it reads all of it."""
         ...
 
 

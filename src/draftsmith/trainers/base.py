@@ -34,6 +34,7 @@ class TrainingTask(Frozen):
     answer_tokens: int = Field(0, description="of `train_tokens`; 0 = not known")
     target_layers: int = Field(0, description="decoder layers of the target; 0 = not known")
     mask_token: int | None = Field(None, description="token that stands for what a block draft has to fill in")
+    normed_residual: bool = Field(True, description="eagle3: carry the features on normalised (norm_before_residual)")
     warm_start: str | None = None
     free_gib: float | None = Field(None, description="free memory of the accelerator; None on a CPU or where unknown")
     predicted_a_token: int = Field(3, description="predictions that training makes at once for one token of the batch")

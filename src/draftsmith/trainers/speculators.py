@@ -91,6 +91,8 @@ class SpeculatorsTrainer:
         flags += ["--target-layer-ids", *map(str, task.layer_ids)]
         if not task.warm_start:
             flags += ["--draft-config", str(self._draft_config(task))]
+        if not (block or task.warm_start or task.normed_residual):
+            flags.append("--no-norm-before-residual")
         if self.config.method in BLOCK_METHODS and not task.warm_start:
             # All layers attend in full: the engine knows one causality for all layers of a draft.
             flags.append("--sliding-window-non-causal")

@@ -68,6 +68,7 @@ def body(job: Job[TrainPlan]) -> TrainResult | HelperResult:
         mask_token=_mask_token(corpus, target, config),
         free_gib=gpu.free_gib(),
         predicted_a_token=config.trainer.block_size if block else config.trainer.ttt_steps,
+        normed_residual=wiring.normed_residual(config),
         warm_start=_parent(config, stand_in or Path(target.path), job.own),
         stand_in=str(stand_in) if stand_in else None,
     )

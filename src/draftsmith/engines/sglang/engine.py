@@ -37,6 +37,7 @@ class SglangEngine(ServerProcess):
     name = "sglang"
     title = "SGLang"
     captures = False  # its way to return states excludes drafting, and holds no layer ids
+    normed_residual = False  # see command.own_models
     not_inherited = frozenset({"SGLANG_API_KEY"})
 
     def installation(self, python: str | None, *, elsewhere: bool = False) -> Installation:

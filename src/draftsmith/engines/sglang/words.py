@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.speculation import DRAFT, METHOD, K, SpecConfig, read
 from draftsmith.engines import container_command
 from draftsmith.engines.container_command import ContainerCommand, Flag, python_runs, refused
-from draftsmith.engines.sglang.command import MODULE
+from draftsmith.engines.sglang.command import MODULE, OWN_MODELS
 from draftsmith.engines.sglang.flags import ALGORITHMS, STEPPED, speculation_flags
 
 SPECULATIVE = "--speculative-"
@@ -83,6 +83,10 @@ class SglangDialect:
         if any("$(" in word for word in words):
             raise InputError("the speculative config holds '$(', which Kubernetes expands", "rename the draft's folder")
         return words
+
+    def variable_for(self, draft: Mapping[str, Any]) -> str | None:
+        """See Dialect: its own class of EAGLE3 drafts does not read one key."""
+        return OWN_MODELS if draft.get("norm_before_residual") else None
 
 
 DIALECT = SglangDialect()

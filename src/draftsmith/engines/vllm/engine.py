@@ -38,6 +38,7 @@ class VllmEngine(ServerProcess):
     name = "vllm"
     title = "vLLM"
     captures = True
+    normed_residual = True
     not_inherited = frozenset(
         {"VLLM_API_KEY"}
     )  # started servers are private to this machine and are queried without a key

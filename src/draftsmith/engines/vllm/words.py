@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from draftsmith.contract.errors import InputError
@@ -80,6 +80,10 @@ class VllmDialect:
     def spec_words(self, config: SpecConfig) -> list[str]:
         """See Dialect: the flag and its JSON."""
         return [] if config is None else ["--speculative-config", compact(config)]
+
+    def variable_for(self, draft: Mapping[str, Any]) -> str | None:
+        """See Dialect."""
+        return None
 
 
 DIALECT = VllmDialect()

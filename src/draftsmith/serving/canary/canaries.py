@@ -56,6 +56,7 @@ from draftsmith.serving.canary.text import (
     render_arm,
     render_staging,
 )
+from draftsmith.serving.kubernetes.drafts import require_read
 from draftsmith.serving.kubernetes.manifests import to_yaml
 from draftsmith.serving.kubernetes.options import ServingOptions
 from draftsmith.serving.kubernetes.paths import in_containers
@@ -126,10 +127,12 @@ class Canaries:
         looks = check and options.check_node and not standing.claims_devices
         place = self._node(standing, len(arms), node) if looks else options.node or node
         now, whose = self._api.clock.unix(), self._ledger.workspace()
+        for arm in arms:
+            require_read(standing, arm.spec_config)
         mapped = [ArmPlan(arm.name, in_containers(arm.spec_config, options.paths), arm.flags) for arm in arms]
         objects = tuple(render_arm(standing, arm, options, experiment, place, now, whose) for arm in mapped)
-        for arm in objects:
-            require_unrouted(pod_of(arm)["metadata"]["labels"], services, deployments)
+        for rendered in objects:
+            require_unrouted(pod_of(rendered)["metadata"]["labels"], services, deployments)
         return CanaryPlan(experiment, standing, objects, render_staging(options, experiment), place)
 
     def check(self, plan: CanaryPlan) -> None:

@@ -10,10 +10,11 @@ Laws:
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -31,6 +32,7 @@ from draftsmith.contract.speculation import SpecConfig
 from draftsmith.engines.container_command import ContainerCommand
 from draftsmith.kit.files import read_json, write_atomic, write_json
 from draftsmith.kit.kube import DEPLOYMENTS, EVENTS, NODES, PODS, ApiError, KubeApi, Object
+from draftsmith.serving.kubernetes.drafts import require_config_read, require_read
 from draftsmith.serving.kubernetes.nodes import fits_pod, free_on, is_usable
 from draftsmith.serving.kubernetes.options import ServingOptions
 from draftsmith.serving.kubernetes.owners import Owner, owner_of
@@ -88,13 +90,16 @@ class KubernetesServing:
             return values_text(standing, command, owner.name)
         return patch_text(standing, json_patch(standing, self._words(standing, command)))
 
-    def check(self) -> None:
+    def check(self, trained: Mapping[str, Any] | None = None) -> None:
         """Whether a promotion could be made here, asked long before there is one. Changes nothing.
 
+        `trained`: what config.json of the draft will say that is going to be trained.
+
         Raises PrerequisiteError if these credentials may not; where a patch is never made they need not. RefusedError if the
-        object is paused or scaled to zero.
+        object is paused or scaled to zero, or its engine would read that draft wrongly.
         """
         standing = self._read()
+        require_config_read(standing, trained or {}, "a draft as it would be trained")
         owner = owner_of(standing.item)
         if owner is None or self._may_patch(owner):
             self._require_rights()
@@ -149,6 +154,7 @@ class KubernetesServing:
             raise RefusedError(f"{self._deploy} serves another configuration than the one that was compared", CHANGED)
 
     def _wanted(self, standing: Standing, new: SpecConfig) -> ContainerCommand:
+        require_read(standing, new)
         return standing.command.with_spec(in_containers(new, self._options.paths))
 
     def _words(self, standing: Standing, command: ContainerCommand) -> Words:
