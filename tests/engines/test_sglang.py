@@ -329,6 +329,14 @@ def test_the_method_has_draftsmiths_word(arguments: str, method: str | None) -> 
     assert log.facts(line, "a").spec_method == method
 
 
+def test_a_chosen_acceptance_is_a_variable_and_no_flag() -> None:
+    """A plan measures what a step costs with drafts that are accepted at a chosen rate."""
+    config = {**CHAIN, "rejection_sample_method": "synthetic", "synthetic_acceptance_length": 2.8}
+    assert environment(config, {})["SGLANG_SIMULATE_ACC_LEN"] == "2.8"
+    assert not [word for word in words(config) if "synthetic" in word or "rejection" in word]
+    assert "SGLANG_SIMULATE_ACC_LEN" not in environment(CHAIN, {})
+
+
 # -- as an engine -----------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loop_world import Travelled, World, wait_for
+from loop_world import Travelled, World, interpreter, wait_for
 
 from draftsmith.api.plan_request import checked_ks, operating_points, require_synthetic
 from draftsmith.contract.config import Config
@@ -76,6 +76,38 @@ def test_costs_are_found_and_the_same_command_starts_nothing_again(world: World)
     told = json.loads(refused.stdout)
     assert "another measurement" in told["error"]
     assert "--out" in told["next_step"]
+
+
+def test_engines_are_planned_by_one_command_and_set_side_by_side(world: World) -> None:
+    both = interpreter(world.base, "fake_engine_python")
+    world.configure(engine={"python": both}, **{"engines.sglang": {"python": both}})
+    costs = json.dumps({"step_ms": 8, "step_cost": {"eagle3": 1.0}, "token_cost": {"eagle3": 0.1}})
+    asked = (
+        "--profile",
+        str(world.log),
+        "--out",
+        str(world.base / "plan"),
+        "--k",
+        "3",
+        "--repeats",
+        "1",
+        "--concurrency",
+        "1",
+    )
+    asked += ("--engine", "vllm", "--engine", "sglang", "--set", "compare.ngram=false", "--json")
+    ahead = json.loads(world.call("plan", *asked, "--dry-run", FAKE_VLLM=costs).stdout)
+    assert {name: effort["starts"] for name, effort in ahead.items()} == {"vllm": 2, "sglang": 2}
+    found = json.loads(world.call("plan", *asked, FAKE_VLLM=costs).stdout)
+    assert found["engines"]["sglang"] == "sglang 0.5.17"
+    assert {option["engine"] for option in found["points"][0]["options"]} == {"vllm", "sglang"}
+    assert [bar["k"] for bar in found["points"][0]["bars"]] == [3, 3]
+    [sample] = json.loads((world.base / "plan" / "sglang" / "plan.json").read_text())["samples"]
+    assert sample["tokens_per_step"] == pytest.approx(sample["asked_al"], rel=0.3), (
+        "accepted at the rate that was asked for"
+    )
+    assert json.loads((world.base / "plan" / "across.json").read_text()) == found
+    refused = world.call("plan", *asked, "--engine", "nothing", code=2)
+    assert "no engine is called nothing" in json.loads(refused.stdout)["error"]
 
 
 def test_stopped_by_ctrl_c_it_leaves_nothing_running_and_goes_on(world: World) -> None:

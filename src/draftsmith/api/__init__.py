@@ -153,6 +153,7 @@ if TYPE_CHECKING:
     from draftsmith.api.nodes import resume_node as resume_node
     from draftsmith.api.plans import check_plan as check_plan
     from draftsmith.api.plans import plan as plan
+    from draftsmith.api.plans import plan_across as plan_across
     from draftsmith.api.runbooks import Runbook as Runbook
     from draftsmith.api.runbooks import search_runbooks as search_runbooks
     from draftsmith.api.runs import RunRequest as RunRequest
@@ -301,6 +302,7 @@ _PLACES = {
     "plans": (
         "check_plan",
         "plan",
+        "plan_across",
     ),
     "runbooks": (
         "Runbook",

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from draftsmith import wiring
 from draftsmith.api.fitting import fit_of, room, sized
 from draftsmith.api.local_jobs import run_here
 from draftsmith.api.plan_request import read_profile, require_synthetic, settle
 from draftsmith.api.settings import require_target, sources_of
-from draftsmith.contract.config import Config
+from draftsmith.contract.config import ENGINE_KINDS, Config
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.jobs import ForecastPlan
-from draftsmith.contract.plan import ACTION_MEANING, Plan, PlanCheck
+from draftsmith.contract.plan import ACTION_MEANING, Across, Plan, PlanCheck
 from draftsmith.kit.clock import duration
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.loop.base import QUIET, Console
+from draftsmith.verdict.across import across
 from draftsmith.work.plan.bench import Effort
 
 
@@ -62,6 +64,68 @@ def plan(
         return effort
     run_here("plan", write_json(folder / "request.json", request), console)
     return Plan.model_validate(read_json(folder / "plan.json"))
+
+
+def plan_across(
+    config: Config,
+    engines: Sequence[str],
+    sources: Sequence[str] | str | None = None,
+    *,
+    concurrencies: Sequence[int] = (),
+    ks: Sequence[int] = (),
+    draft: Path | None = None,
+    repeats: int = 2,
+    out: Path | str = "plan",
+    console: Console = QUIET,
+    dry_run: bool = False,
+) -> Across | dict[str, Effort]:
+    """One plan for each engine, in `out`/ENGINE, and what to serve with; for a dry run, what each would take. See `plan`.
+
+    Settings of an engine that is not `engine.kind` are those of `[engines.NAME]`.
+    """
+    unknown = [kind for kind in engines if kind not in ENGINE_KINDS]
+    if unknown or len(set(engines)) < 2:
+        what = f"no engine is called {', '.join(unknown)}" if unknown else "one engine is nothing to choose from"
+        raise InputError(what, f"name at least two of {', '.join(ENGINE_KINDS)}")
+    plans: dict[str, Plan] = {}
+    efforts: dict[str, Effort] = {}
+    for kind in dict.fromkeys(engines):
+        console.note(f"engine   {kind}")
+        folder = Path(out) / kind
+        found = plan(wiring.of_engine(config, kind), sources, concurrencies=concurrencies, ks=ks, draft=draft,
+                     repeats=repeats, out=folder, console=console, dry_run=dry_run)  # fmt: skip
+        if isinstance(found, Plan):
+            plans[kind] = found
+        else:
+            efforts[kind] = found
+        sources = [str(folder / "workload-profile.json")]  # made once, and the same for all
+    if dry_run:
+        return efforts
+    result = across(plans)
+    write_json(Path(out) / "across.json", result)
+    return result
+
+
+def across_text(found: Across) -> str:
+    """Engines side by side, for the terminal."""
+    lines = [found.sentence, *(f"  {name}: {release}" for name, release in found.engines.items())]
+    for point in found.points:
+        lines.append(
+            f"  concurrency {point.concurrency}: {'' if point.concurrency == found.primary else point.sentence}".rstrip(
+                ": "
+            )
+        )
+        for option in point.options:
+            k = f" K {option.k}" if option.k else ""
+            span = f"[{option.low_s * 1000:.2f}, {option.high_s * 1000:.2f}]"
+            lines.append(
+                f"    {option.engine} {option.method}{k}: {option.tpot_s * 1000:.2f} ms/token {span} ({option.basis})"
+            )
+        for bar in point.bars:
+            chance = f"{bar.per_token:.0%} of next tokens" if bar.per_token is not None else "out of reach"
+            lines.append(f"    {bar.engine} draft K {bar.k}: ahead from AL {bar.acceptance_length:.2f} ({chance})")
+    lines.append("next     one comparison of both decides: draftsmith compare --arm NAME=ENGINE:...")
+    return "\n".join(lines)
 
 
 def _require_same(folder: Path, request: ForecastPlan) -> None:

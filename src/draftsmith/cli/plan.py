@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +33,13 @@ def plan(
         Path | None,
         typer.Option("--draft", help="measure with this EAGLE3 folder; default: an untrained one, made here"),
     ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--engine",
+            help="plan with each of these engines and say which one, method and K is expected to be fastest; default: engine.kind alone",
+        ),
+    ] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="pairs of trials at each point")] = 2,
     check: Annotated[
         str | None,
@@ -57,7 +65,7 @@ def plan(
     engine accepts at a chosen rate. Measured points are kept: the same command continues where it stopped.
     """
     from draftsmith import api
-    from draftsmith.api.plans import plan_text
+    from draftsmith.api.plans import across_text, plan_text
     from draftsmith.contract.plan import Plan
 
     settled = o.configuration(config, target=target, workspace=workspace, settings=settings)
@@ -66,17 +74,23 @@ def plan(
         left = [f"  left out: {reason}" for reason in result.left_out]
         show(result, "\n".join([result.sentence, *(f"  {row.sentence}" for row in result.rows), *left]))
         return
-    found = api.plan(
-        settled,
-        profile,
-        concurrencies=concurrency or (),
-        ks=k or (),
-        draft=draft,
-        repeats=repeats,
-        out=out,
-        console=RunConsole(ask=False),
-        dry_run=dry_run,
-    )
+    asked: dict[str, Any] = {
+        "concurrencies": concurrency or (),
+        "ks": k or (),
+        "draft": draft,
+        "repeats": repeats,
+        "out": out,
+        "console": RunConsole(ask=False),
+        "dry_run": dry_run,
+    }
+    if engine:
+        several = api.plan_across(settled, engine, profile, **asked)
+        if isinstance(several, dict):
+            show({name: asdict(effort) for name, effort in several.items()})
+        else:
+            show(several, across_text(several))
+        return
+    found = api.plan(settled, profile, **asked)
     if not isinstance(found, Plan):
         show({"starts": found.starts, "trials": found.trials, "seconds": found.seconds})
         return

@@ -86,6 +86,7 @@ class Forecast(Frozen):
     low: float | None = None
     high: float | None = None
     basis: str
+    usable: bool = Field(True, description="false: what it needs is not installed with this engine")
 
 
 class PointPlan(Frozen):
@@ -185,6 +186,52 @@ class Plan(Frozen):
     wall_s: float
     created_unix_s: float = 0.0
     draftsmith_version: str = ""
+
+    model_config = Frozen.model_config | {"populate_by_name": True, "serialize_by_alias": True}
+
+
+class Option(Frozen):
+    """One way to serve at one concurrency, and the time per token expected of it. `k` None: nothing is drafted."""
+
+    engine: str
+    method: str = Field(description="none, ngram, suffix or draft")
+    k: int | None = None
+    tpot_s: float
+    low_s: float
+    high_s: float
+    basis: str
+
+
+class Bar(Frozen):
+    """The acceptance length at which a draft on this engine is as fast as the fastest known option of all engines."""
+
+    engine: str
+    k: int
+    acceptance_length: float
+    per_token: float | None = Field(None, description="chance of each next token that gives it; None: out of reach")
+
+
+class AcrossPoint(Frozen):
+    """All engines at one concurrency. `options`: the fastest first. `chosen` None: no engine stands out."""
+
+    concurrency: int
+    options: tuple[Option, ...]
+    bars: tuple[Bar, ...] = Field((), description="of engines on which nothing is known of a draft")
+    chosen: Option | None = None
+    sentence: str
+
+
+class Across(Frozen):
+    """across.json: the plans of several engines for one target, traffic and machine, side by side."""
+
+    schema_: Literal["draftsmith_across_v1"] = Field("draftsmith_across_v1", alias="schema")
+    target_sha256: str
+    profile_sha256: str
+    engines: dict[str, str] = Field(description="engine -> its release, as the plan's context names it")
+    min_gain: float
+    primary: int
+    points: tuple[AcrossPoint, ...]
+    sentence: str
 
     model_config = Frozen.model_config | {"populate_by_name": True, "serialize_by_alias": True}
 

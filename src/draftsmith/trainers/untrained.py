@@ -26,15 +26,17 @@ SPREAD = 0.02
 
 
 def write_untrained(
-    target: TargetFacts, out: Path, layer_ids: tuple[int, ...], draft_vocab: int, seed: int = 0
+    target: TargetFacts, out: Path, layer_ids: tuple[int, ...], draft_vocab: int, seed: int = 0, *, normed: bool = True
 ) -> Path:
     """An EAGLE3 folder for `target`: one Llama layer of the target's own widths, as the trainer makes it. Returns `out`.
+
+    `normed`: its norm_before_residual.
 
     Written under another name and renamed when whole. Raises InputError if the target's config.json lacks a width.
     """
     if out.exists():
         return out
-    draft = _draft(target, out, layer_ids, min(draft_vocab, target.vocab_size))
+    draft = _draft(target, out, layer_ids, min(draft_vocab, target.vocab_size), normed)
     shaped = expected_tensors(draft)
     if shaped is None:  # pragma: no cover - the layer is written as `llama` above
         raise InputError("a draft of this layer type cannot be made here", "give --draft FOLDER of an existing draft")
@@ -55,7 +57,7 @@ def default_draft_vocab(target: TargetFacts) -> int:
     return max(1, target.vocab_size // 4)
 
 
-def _draft(target: TargetFacts, out: Path, layer_ids: tuple[int, ...], draft_vocab: int) -> Draft:
+def _draft(target: TargetFacts, out: Path, layer_ids: tuple[int, ...], draft_vocab: int, normed: bool) -> Draft:
     try:
         layer = draft_shape(read_config(Path(target.path))).layer_config()
     except InputError as error:
@@ -66,7 +68,7 @@ def _draft(target: TargetFacts, out: Path, layer_ids: tuple[int, ...], draft_voc
         "dtype": target.dtype,
         AUX: list(layer_ids),
         "norm_before_fc": True,
-        "norm_before_residual": True,
+        "norm_before_residual": normed,
         "norm_output": True,
         "fc_norm": False,
         "speculators_config": {"algorithm": "eagle3", "verifier": {"architectures": [target.architecture]}},

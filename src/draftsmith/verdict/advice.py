@@ -155,6 +155,7 @@ def _trainless(model: CostModel, samples: Sequence[StepSample], concurrency: int
                 low=value * math.exp(-half),
                 high=value * math.exp(half),
                 basis=basis,
+                usable=row.method != "suffix" or at.suffix_installed,
             )
         )
     return forecasts
@@ -198,7 +199,7 @@ def _decide(
             f"{where} a draft would need AL {least.to_win.value:.2f} with K = {least.k}, and even full acceptance "
             f"gives {least.k + 1}: the batch leaves no room"
         )
-    usable = [f for f in trainless if f.speedup is not None and (f.method != "suffix" or at.suffix_installed)]
+    usable = [f for f in trainless if f.speedup is not None and f.usable]
     free = max(usable, key=lambda f: f.speedup or 0.0, default=None)
     free_speed = (free.speedup or 0.0) if free else 0.0
     spread = "" if at.acceptance.relative_error is not None else ", its spread not known"

@@ -15,7 +15,7 @@ import draftsmith
 from draftsmith.contract.errors import ConfigError, InputError, PrerequisiteError
 from draftsmith.contract.speculation import read
 from draftsmith.engines.base import Command, Features, Installation, ServerSpec
-from draftsmith.engines.sglang.flags import speculation_flags
+from draftsmith.engines.sglang.flags import speculation_flags, variables
 
 MODULE = "sglang.launch_server"
 # Decided by ServerSpec's own fields: given twice, the server would not be what its specification says.
@@ -79,7 +79,8 @@ def render(spec: ServerSpec, installed: Installation, known: Features) -> Comman
     if (speculation := read(spec.spec_config)) is not None:
         argv += speculation_flags(speculation)
     own = own_models(spec) if speculation is not None and speculation.draft else {}
-    return Command(argv=(*argv, *spec.flags), env={**PRIVACY, **own, **spec.env} | _path(spec, own))
+    said = variables(speculation) if speculation is not None else {}
+    return Command(argv=(*argv, *spec.flags), env={**PRIVACY, **own, **said, **spec.env} | _path(spec, own))
 
 
 def own_models(spec: ServerSpec) -> dict[str, str]:

@@ -26,8 +26,8 @@ METHODS = frozenset({"eagle", "eagle3", "mtp", "nextn", "draft_model", "standalo
 
 # Read from each release's own source; 0.5.17 is the one that the recordings are of. Ascending.
 KNOWN: dict[tuple[int, int, int], Features] = {
-    (0, 5, 17): Features(release="0.5.17", methods=METHODS, per_request_metrics=False),
-    (0, 5, 23): Features(release="0.5.23", methods=METHODS, per_request_metrics=True),
+    (0, 5, 17): Features(release="0.5.17", methods=METHODS, per_request_metrics=False, synthetic="engine"),
+    (0, 5, 23): Features(release="0.5.23", methods=METHODS, per_request_metrics=True, synthetic="engine"),
 }
 OLDEST = (0, 5)
 

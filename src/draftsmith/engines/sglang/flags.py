@@ -32,7 +32,10 @@ ALGORITHMS = {
 STEPPED = frozenset({"EAGLE", "EAGLE3", "NEXTN", "STANDALONE"})  # they draft in steps of `topk` branches
 NEEDS_MODEL = frozenset({"EAGLE", "EAGLE3", "STANDALONE", "DFLASH"})
 ADAPTS = frozenset({"EAGLE", "EAGLE3", "NEXTN"})
-ELSEWHERE = frozenset({"prompt_lookup_max", "prompt_lookup_min"})  # vLLM's n-gram lookup; SGLang keeps a trie instead
+SYNTHETIC, LENGTH = "rejection_sample_method", "synthetic_acceptance_length"
+# vLLM's n-gram lookup, where SGLang keeps a trie instead; and what a variable says here.
+ELSEWHERE = frozenset({"prompt_lookup_max", "prompt_lookup_min", SYNTHETIC, LENGTH})
+ACCEPTED = "SGLANG_SIMULATE_ACC_LEN"  # tokens of a verify call, the certain one included, on average
 CORPUS, BUDGET = "ngram_external_corpus_path", "ngram_external_sam_budget"
 DEFAULT_BUDGET_SHARE = 2  # a corpus without a budget gets half of the drafted tokens
 
@@ -56,6 +59,12 @@ def speculation_flags(speculation: Speculation) -> list[str]:
         if value is not False:
             flags += [name] if value is True else [name, value if isinstance(value, str) else json.dumps(value)]
     return flags
+
+
+def variables(speculation: Speculation) -> dict[str, str]:
+    """What a speculative config says by variables: drafts are accepted at a chosen rate, and answers are no answers then."""
+    length = speculation.rest.get(LENGTH)
+    return {ACCEPTED: f"{length:g}"} if speculation.rest.get(SYNTHETIC) == "synthetic" and length else {}
 
 
 def _steps(speculation: Speculation, rest: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from draftsmith import __version__
+from draftsmith import __version__, wiring
 from draftsmith.contract.config import Config
 from draftsmith.contract.context import Context
 from draftsmith.contract.draft import TargetFacts
@@ -21,6 +21,7 @@ from draftsmith.contract.profile import BenchShape, WorkloadProfile
 from draftsmith.kit import hardware
 from draftsmith.kit.files import read_json, write_atomic, write_json
 from draftsmith.report.plan_page import render_plan
+from draftsmith.trainers.convert import convert_draft
 from draftsmith.trainers.untrained import write_untrained
 from draftsmith.verdict.advice import Situation, point_plan
 from draftsmith.verdict.break_even import CostModel
@@ -45,7 +46,7 @@ def body(job: Job[ForecastPlan]) -> ForecastResult:
     bench = make_bench(job, config, target, profile, draft)
     if not request.draft and any(bench.missing(arm) for arm in bench.arms):
         job.progress("writing an untrained draft of the right shape")
-        write_untrained(target, draft, request.layer_ids, request.draft_vocab)
+        _untrained(request, config, target, draft)
     samples = bench.run(request.start_s, request.plain_tpot_s)
     plan = assemble(request, config, target, profile, samples, bench)
     write_json(job.workdir / "plan.json", plan)
@@ -58,6 +59,18 @@ def body(job: Job[ForecastPlan]) -> ForecastResult:
         advice=plan.advice,
         reason=plan.reason,
     )
+
+
+def _untrained(request: ForecastPlan, config: Config, target: TargetFacts, out: Path) -> None:
+    """In the notation of the engine that is measured: it is written as the trainer writes one."""
+    normed, own = wiring.normed_residual(config), wiring.capturing(config).engine.kind
+    if config.engine.kind == own:
+        write_untrained(target, out, request.layer_ids, request.draft_vocab, normed=normed)
+    elif not out.exists():
+        written = out.with_name(f"{out.name}-{own}")
+        write_untrained(target, written, request.layer_ids, request.draft_vocab, normed=normed)
+        convert_draft(written, out, config.engine.kind)
+        shutil.rmtree(written)
 
 
 def make_bench(

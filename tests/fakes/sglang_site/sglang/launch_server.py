@@ -50,9 +50,12 @@ class Settings:
         self.k = (options.speculative_num_draft_tokens or 4) - 1 if self.method else 0
         self.role = self.method or "plain"
         cost = given.get("step_cost", {}).get(self.method, 1.2) if self.method else 1
+        cost *= 1 + self.k * given.get("token_cost", {}).get(self.method, 0)
         self.step_s = given.get("step_ms", 8) / 1000 * cost
         self.first_s = given.get("first_ms", 25) / 1000
         self.acceptance = given.get("acceptance", {}).get(self.method, 0.2 if self.method == "ngram" else 0.9)
+        if self.method and (length := os.environ.get("SGLANG_SIMULATE_ACC_LEN")):
+            self.acceptance = shared._chance(float(length), self.k)
         self.fail: str | None = given.get("fail", {}).get(self.role)
         self.silent = bool(given.get("no_metrics")) or not options.enable_metrics
 
