@@ -58,7 +58,7 @@ Error details from previous import attempts:
         ("AttributeError: 'Qwen2ForCausalLM' object has no attribute 'set_embed'", "no EAGLE3 draft"),
         ("AttributeError: 'LlamaForCausalLM' object has no attribute 'hot_token_id'", "no EAGLE3 draft"),
         ("AttributeError: 'LlamaConfig' object has no attribute 'draft_vocab_size'", "no EAGLE3 draft"),
-        ("ValueError: Model architectures ['Eagle3DraftModel'] are not supported for now. Supported architectures: dict_keys(['LlamaForCausalLM'])", "vLLM's notation"),
+        ("ValueError: Model architectures ['Eagle3DraftModel'] are not supported for now. Supported architectures: dict_keys(['LlamaForCausalLM'])", "another engine's notation"),
         ("ValueError: Model architectures ['NoSuchForCausalLM'] are not supported for now. Supported architectures: dict_keys(['LlamaForCausalLM'])", "does not support the architecture 'NoSuchForCausalLM'"),
         ("KeyError: 'midlayer.self_attn.qkv_proj.weight'", "does not have: midlayer.self_attn.qkv_proj.weight"),
         ("RuntimeError: mat1 and mat2 shapes cannot be multiplied (112x151552 and 12288x4096)", "another number or width of hidden states"),

@@ -1,5 +1,6 @@
 """Statistics and the decision. Pure: no clock, no files, no randomness beyond a seeded generator.
 
+across.py          the plans of several engines side by side: which engine, method and K
 advice.py          what to do at each concurrency, in one sentence with its numbers
 agreement.py       how well a few starts have to agree before they may carry a claim
 arms.py            what an arm says of itself, in its configuration or in the words of its command

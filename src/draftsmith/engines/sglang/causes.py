@@ -90,7 +90,7 @@ OWN: tuple[Cause, ...] = (
     ),
     (
         r"[Mm]odel architectures \[[^\]]*(?:Eagle3DraftModel|Eagle3Speculator|DFlashSpeculator|DFlashDraft)[^\]]*\] are not supported",
-        "the draft is in vLLM's notation, which SGLang does not read",
+        "the draft is in another engine's notation, which SGLang does not read",
         "convert it: draftsmith convert DRAFT OUT --to sglang",
     ),
     (

@@ -1,6 +1,7 @@
 """The standing configuration of a Kubernetes deployment: read from its arguments, switched by a patch with the old value as its
 precondition, taken back if the rollout fails.
 
+    drafts.py         whether the engine of a served container reads a draft as it was trained
     manifests.py      objects as text that `kubectl apply` takes
     nodes.py          whether a node takes a pod: its state, its taints, its labels, and what is free on it
     options.py        `[serving.options]` of draftsmith.toml when `serving.kind = "kubernetes"`

@@ -28,8 +28,7 @@ def require_config_read(standing: Standing, draft: Mapping[str, Any], what: str)
     raise RefusedError(
         f"{what} has norm_before_residual, which {standing.command.dialect.title} in {standing.name} reads past: it would accept little, "
         f"and say nothing. A promotion changes arguments, and this needs the variable {variable}",
-        "train with trainer.norm_before_residual = false; or set the variable in the object, with an image that has the package it names "
-        "(such as sglang_models of draftsmith/work/inside)",
+        "train with trainer.norm_before_residual = false; or set the variable in the object, with an image that has the package it names",
     )
 
 

@@ -10,6 +10,7 @@ job.py           the comparison as a job: a typed plan in, a typed result out
 ledger.py        what a comparison leaves in its folder, and what of it a later start may go on with
 loaded.py        what the engine made of a draft, by its own log
 measured.py      the frozen plan carried out: one block after the other, visit by visit
+memory.py        what a server remembers of its answers, and when it has to forget
 meter.py         what the machine did during a visit
 pinning.py       what a comparison fixes once and keeps: its prompts, when they are sent, and how they are sampled
 preparing.py     before a plan is frozen: warm up, choose K, look at the noise
