@@ -115,6 +115,17 @@ def test_a_prompt_without_text_and_ids_is_named(tmp_path: Path) -> None:
         record(path, tmp_path / "log.jsonl", endpoint=server.url)
 
 
+def test_prompts_with_media_are_counted_and_never_sent(prompts: Path, tmp_path: Path) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest"}}
+    for number, part in enumerate((picture, {"type": "image"}, {"type": "text", "text": "words"})):
+        line = {"id": f"m{number}", "messages": [{"role": "user", "content": [part]}]}
+        prompts.write_text(prompts.read_text() + json.dumps(line) + "\n")
+    with serving(lambda body, times: (200, [streamed("x")])) as server:
+        figures = record(prompts, tmp_path / "log.jsonl", endpoint=server.url)
+    assert (figures["answered"], figures["media"]) == (7, 2)
+    assert "image" not in json.dumps(server.seen)
+
+
 def test_another_file_is_not_mistaken_for_a_log(prompts: Path, tmp_path: Path) -> None:
     log = tmp_path / "notes.txt"
     log.write_text("dear diary\n")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.errors import InputError
 
 RAW_SHOWN = 4096
@@ -39,10 +40,11 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
     """The records of a log as lines of a native log, or with `skipped` the rest: `{where, reason, kept, raw}`.
 
-    `kept`: the record is there, and the reason names what was lost of it. Fills `counts` on the way. Raises InputError for sources
+    `kept`: the record is there, and the reason names what was lost of it. A request with media is no record of text: it is among the
+    rest, with what was read of it as `record` instead of `raw`. Fills `counts` on the way. Raises InputError for sources
     that do not exist or a format that is not known; a log without one usable record is an error unless `skipped` is asked for.
     """
-    from draftsmith.traffic.importers import keeps_record, read_records
+    from draftsmith.traffic.importers import MEDIA, keeps_record, read_records
 
     waiting: list[dict[str, Any]] = []
 
@@ -53,17 +55,25 @@ def rows(
             shown = raw[:RAW_SHOWN].decode("utf-8", "replace")
             waiting.append({"where": where, "reason": reason, "kept": kept, **({"raw": shown} if shown else {})})
 
+    def media(record: AccessRecord, where: str) -> None:
+        counts.skipped[MEDIA] += 1
+        if skipped:
+            waiting.append({"where": where, "reason": MEDIA, "kept": False, "record": _line(record)})
+
     try:
-        for record in read_records(sources, format, skip):
+        for record in read_records(sources, format, skip, media):
             counts.records += 1
             if not skipped:
-                yield record.model_dump(mode="json", by_alias=True, exclude_none=True)
+                yield _line(record)
             yield from waiting
             waiting.clear()
             if limit is not None and counts.records >= limit:
                 return
     except InputError:
-        yield from waiting
         if not (skipped and counts.skipped):
             raise
     yield from waiting
+
+
+def _line(record: AccessRecord) -> dict[str, Any]:
+    return record.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -23,11 +23,12 @@ OnProgress = Callable[[JobProgress], None]
 
 
 class Replayed(Frozen):
-    """What a replay did, in requests, tokens and seconds. `skipped`: the log answered them before."""
+    """What a replay did, in requests, tokens and seconds. `skipped`: the log answered them before. `media`: left out, not sent."""
 
     answered: int
     failed: int
     skipped: int
+    media: int = 0
     prompt_tokens: int
     output_tokens: int
     wall_s: float

@@ -127,7 +127,8 @@ def replay(
     )
     line.clear()
     text = (
-        f"{found.answered} answered, {found.failed} failed, {found.skipped} already there; "
+        f"{found.answered} answered, {found.failed} failed, {found.skipped} already there"
+        f"{f', {found.media} with media left out' if found.media else ''}; "
         f"{found.output_tokens:,} output tokens in {found.wall_s:.1f} s at concurrency {concurrency}\nwritten to {out}"
         f"\nnext     see what this traffic would accept without a draft: draftsmith profile {out}\n"
         "  expected unlock: not to be told from a replay; the profile's simulation gives it by method\n"

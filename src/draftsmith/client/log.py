@@ -13,6 +13,7 @@ import orjson
 from draftsmith.client.replay import Pacing, Reply, Request, Target, replay, served_model
 from draftsmith.contract.errors import InputError, PrerequisiteError
 from draftsmith.contract.job import JobProgress
+from draftsmith.contract.wire import has_media
 from draftsmith.kit.files import LineLog, cut_torn_line, read_lines
 
 RECORD_START = b'{"schema":"draftsmith_access_v1"'
@@ -36,6 +37,8 @@ def record(
 ) -> dict[str, Any]:
     """Replay the prompts that `out` has no answer for; append each record as it comes. Returns figures.
 
+    Prompts with media are left out and counted: an address in them would be fetched by the server.
+
     Raises InputError for an unreadable prompts file, EngineLostError if the server goes away: what was answered stays.
     """
     key = os.environ.get(api_key_env) if api_key_env else None
@@ -47,13 +50,15 @@ def record(
     count = sum(1 for _ in read_requests(prompts, limit, max_tokens))
     target = Target(endpoint, model or served_model(endpoint, key), api_key=key)
     _mend_last_line(out)
-    figures = {"answered": 0, "failed": 0, "skipped": 0, "prompt_tokens": 0, "output_tokens": 0}
+    figures = {"answered": 0, "failed": 0, "skipped": 0, "media": 0, "prompt_tokens": 0, "output_tokens": 0}
     began = time.time()
 
     def pending() -> Iterator[Request]:
         for request in read_requests(prompts, limit, max_tokens):
             if request.id in done:
                 figures["skipped"] += 1
+            elif has_media(request.messages):
+                figures["media"] += 1
             else:
                 yield request
 
@@ -63,7 +68,7 @@ def record(
         figures["prompt_tokens"] += reply.record.usage.prompt_tokens or 0
         figures["output_tokens"] += reply.record.usage.completion_tokens or 0
         if on_progress:
-            finished = figures["answered"] + figures["failed"] + figures["skipped"]
+            finished = figures["answered"] + figures["failed"] + figures["skipped"] + figures["media"]
             rate = figures["output_tokens"] / max(time.time() - began, 1e-9)
             on_progress(
                 JobProgress(

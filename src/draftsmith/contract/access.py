@@ -68,6 +68,10 @@ class AccessRecord(Frozen):
     timing: Timing | None = None
     finish_reason: str | None = None
     adapter: str | None = Field(None, description="LoRA adapter that answered")
+    media: dict[str, int] | None = Field(
+        None,
+        description="kind (image, audio, video, file) -> parts of the prompt that are no text: flags, without their content",
+    )
     spec: SpecStats | None = None
     error: str | None = Field(None, description="kind of failure; no text of the prompt or the answer")
 

@@ -122,6 +122,10 @@ class WorkloadProfile(Frozen):
     adapters: dict[str, int] = Field(
         default_factory=dict, description="LoRA adapters that answered -> requests; a draft is trained for one target"
     )
+    media: dict[str, int] = Field(
+        default_factory=dict,
+        description="kind -> requests with pictures, audio, video or files in the prompt; they count as load, and in nothing else",
+    )
     isl_buckets: tuple[LengthBucket, ...] = ()
     osl_buckets: tuple[LengthBucket, ...] = ()
     bench_shapes: tuple[BenchShape, ...] = ()

@@ -26,6 +26,14 @@ SAMPLING_PARAMETERS = (
     "guided_grammar", "reasoning_effort", "include_reasoning", "chat_template_kwargs", "prediction", "stream",
 )  # fmt: skip
 DONE = b"[DONE]"
+TEXT_PARTS = ("text", "input_text", "output_text", "refusal", "thinking")
+
+
+def has_media(messages: Any) -> bool:
+    """Whether a prompt is more than text: a part of a message that is of no kind of text, known or not."""
+    contents = (one.get("content") for one in messages or () if isinstance(one, dict))
+    parts = (part for content in contents if isinstance(content, list) for part in content)
+    return any(isinstance(part, dict) and part.get("type") not in TEXT_PARTS for part in parts)
 
 
 class EventStream:

@@ -16,6 +16,7 @@ from draftsmith.profiling.fingerprint import Fingerprint
 from draftsmith.profiling.lengths import Lengths, fit, guess
 from draftsmith.profiling.observe import Batch, Sample
 from draftsmith.traffic.classes import CLASSES
+from draftsmith.traffic.importers import MEDIA
 from draftsmith.traffic.tokens import IdCheck
 
 KINDS = ("in", "out")
@@ -26,17 +27,17 @@ _HOLD = 24  # batches that may wait for the fit; a log without countable records
 _FIT = 1500  # counted records that the guess is fitted on
 
 Columns = dict[str, NDArray[Any]]
-OnDuplicate = Callable[[int, int, bytes], None]
-"""Hears the file, the line, and the bytes (where they are kept) of a request whose id came before."""
+OnSkip = Callable[[str, int, int, bytes], None]
+"""Hears the reason, the file, the line, and the bytes (where they are kept) of a request that is left out or has a flaw."""
+DUPLICATE = "duplicate request id"
 
 
 @dataclass
 class Gathered:
     """All aggregates of a log. `lengths[kind, class code]`, `routes[name][kind]`."""
 
-    on_duplicate: OnDuplicate
+    on_skip: OnSkip
     can_guess: bool
-    on_flaw: Callable[[str, int, int], None] = lambda reason, file, line: None
     n: int = 0
     classes: Tally[int] = field(default_factory=Tally)
     lengths: dict[tuple[str, int], Lengths] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class Gathered:
     ids: IdCheck = field(default_factory=IdCheck)
     models: Tally[str] = field(default_factory=Tally)
     adapters: Tally[str] = field(default_factory=Tally)
+    media: Tally[str] = field(default_factory=Tally)
     no_counts: int = 0
     sample_tokens: int = 0
     _ids: Seen = field(default_factory=Seen)
@@ -106,14 +108,16 @@ class Gathered:
         _add_names(self.models, batch.models)
         _add_names(self.adapters, batch.adapters)
         for reason, file, line in batch.flawed:
-            self.on_flaw(reason, file, line)
+            self.on_skip(reason, file, line, b"")
+        # Requests with media were load, and are counted by what is in them. All else is of text alone.
+        self.clock.add(batch.columns["start"][keep], batch.columns["latency"][keep])
+        keep &= ~self._with_media(batch, keep)
         columns = {name: values[keep] for name, values in batch.columns.items()}
         self.parameters.update(batch.parameters)
         self.languages.update(batch.languages)
         self._turns(columns)
         self._reuse(batch, keep)
         self._marks(columns)
-        self.clock.add(columns["start"], columns["latency"])
         # Four parts that take turns, 16 records each: their differences are the noise that drift is compared with.
         parts = (np.arange(self.n, self.n + len(columns["code"])) // 16) % 4
         self.n += len(columns["code"])
@@ -128,12 +132,23 @@ class Gathered:
                 self.samples.append(sample)
             self.fingerprint.add_tokens(sample)
 
+    def _with_media(self, batch: Batch, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        flags = np.where(keep, batch.columns["flags"], 0)
+        found: NDArray[np.bool_] = flags >= min(observe.MEDIA.values())
+        if found.any():
+            self.media.update({kind: int(((flags & flag) > 0).sum()) for kind, flag in observe.MEDIA.items()})
+            self._skip(batch, found, MEDIA)
+        return found
+
     def _first_of_id(self, batch: Batch) -> NDArray[np.bool_]:
         again = self._ids.check_and_add(batch.columns["id"])
-        for row in np.flatnonzero(again).tolist():
-            file, line = int(batch.columns["file"][row]), int(batch.columns["line"][row])
-            self.on_duplicate(file, line, batch.raw[row] if batch.raw else b"")
+        self._skip(batch, again, DUPLICATE)
         return ~again
+
+    def _skip(self, batch: Batch, rows: NDArray[np.bool_], reason: str) -> None:
+        for row in np.flatnonzero(rows).tolist():
+            file, line = int(batch.columns["file"][row]), int(batch.columns["line"][row])
+            self.on_skip(reason, file, line, batch.raw[row] if batch.raw else b"")
 
     def _turns(self, columns: Columns) -> None:
         """Requests that continue an earlier one, by conversation or because their earlier turns were a prompt of this log."""

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from draftsmith.profiling.parameters import shown_parameters, structured
 from draftsmith.traffic.classes import CLASSES, classify_shown, copy_rate, shown
 from draftsmith.traffic.importers.base import Fields
+from draftsmith.traffic.importers.counts import NONE
 from draftsmith.traffic.languages import language
+from draftsmith.traffic.messages import MEDIA_KINDS
 from draftsmith.traffic.tokens import Counter, IdCheck, content
 
 SHORT = 256
@@ -27,6 +29,8 @@ SHORT = 256
 TOGETHER = 8 << 20
 """Characters that wait at most to be counted together."""
 TOOL, STRUCTURED, LOOP, TURNS, TEXT, ANSWER, IDS = (1 << bit for bit in range(7))
+MEDIA = {kind: 1 << bit for bit, kind in enumerate(sorted(MEDIA_KINDS), 7)}
+"""Flags of a request whose prompt is more than text."""
 _CLASS_CODE = {name: code for code, name in enumerate(CLASSES)}
 _EMPTY = np.empty(0, np.int32)
 BLOCK_TOKENS = 16
@@ -103,13 +107,16 @@ class Observer:
 
     def add(self, fields: Fields, file: int, line: int, *, early: bool = False) -> None:
         """Observe one normalised record. Raises InputError if the tokenizer is not the log's."""
+        media = sum(MEDIA[kind] for kind in fields.get("media") or ())
+        if media:
+            fields = _load_alone(fields)
         messages, answer_text = fields.get("messages") or (), fields.get("completion") or ""
         prompt_ids, output_ids = fields.get("prompt_token_ids"), fields.get("output_token_ids")
         params = fields["params"]
         luck = _luck(file, line)
         # Short-circuit: the parts of a prompt are walked once.
         size, spaces, wide, turns = _sizes(messages)
-        flags = self._flags(fields, answer_text, turns)
+        flags = self._flags(fields, answer_text, turns) | media
         code, copied = self._judge(fields, messages, answer_text)
         weight_share = max(self._sampling.count_share, self._sampling.early_share if early else 0.0)
         row = len(self._rows)
@@ -117,7 +124,7 @@ class Observer:
         if luck < self._sampling.ids_share:
             self._sample(fields, messages, answer_text, code, file, line)
         self._parameters.update(shown_parameters(params))
-        self._raw.append(fields.get("raw", b""))
+        self._raw.append(fields.get("raw") or b"")
         if fields.get("model"):
             self._models[fields["model"]] += 1
         if fields.get("adapter"):
@@ -319,6 +326,11 @@ _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("line", np.int64),
     ("file", np.int32),
 )
+
+
+def _load_alone(fields: Fields) -> Fields:
+    """What counts of a request with media: that it came, and how long it took."""
+    return {key: fields.get(key) for key in ("id", "timing", "raw")} | {"params": {}, "usage": dict(NONE)}
 
 
 def loops(answer_text: str) -> bool:

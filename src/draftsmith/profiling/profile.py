@@ -70,9 +70,8 @@ def build_profile(
     sampling = _sampling(files, exact)
     skips = Skips()
     gathered = Gathered(
-        on_duplicate=lambda file, line, raw: skips("duplicate request id", f"{files[file].file.name}:{line}", raw),
+        on_skip=lambda reason, file, line, raw: skips(reason, f"{files[file].file.name}:{line}", raw),
         can_guess=counter is not None and not sampling.exact,
-        on_flaw=lambda reason, file, line: skips(reason, f"{files[file].file.name}:{line}", b""),
     )
     job = Job(tokenizer, sampling, keep_raw=rejects is not None, format=format)
     with _aside(rejects) as aside:
@@ -180,6 +179,7 @@ def _assemble(
         routes=_routes(gathered, replay.by_route),
         models=dict(gathered.models.most_common()),
         adapters=dict(gathered.adapters.most_common()),
+        media={kind: times for kind, times in gathered.media.most_common() if times},
         isl_buckets=dist.buckets(*histograms.all("in")),
         osl_buckets=dist.buckets(*histograms.all("out")),
         bench_shapes=shapes,

@@ -46,6 +46,9 @@ def lines(profile: WorkloadProfile) -> list[str]:
         )
     if len(profile.models) > 1:
         found.append(f"models: {_counted(profile.models)}")
+    if profile.media:
+        kinds = ", ".join(f"{kind} in {times}" for kind, times in profile.media.items())
+        found.append(f"requests with media: {kinds}; they count as load, and not as text")
     found += [
         f"{'noted' if keeps_record(one.reason) else 'skipped'} {one.count}: {one.reason} ({', '.join(one.lines[:3])})"
         for one in profile.skipped[:SKIPS_SHOWN]

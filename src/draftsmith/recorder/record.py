@@ -14,13 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from draftsmith.contract.access import AccessRecord, Timing
-from draftsmith.contract.wire import SAMPLING_PARAMETERS, EventStream, StreamedAnswer
+from draftsmith.contract.wire import SAMPLING_PARAMETERS, EventStream, StreamedAnswer, has_media
 from draftsmith.recorder.policy import by_body
 
 EVENTS_AT_ONCE = 16
 CONVERSATION_FIELDS = ("conversation", "conversation_id", "session_id", "thread_id")
-
-TEXT_PARTS = ("text", "input_text", "refusal", "thinking")
 
 Rest = Callable[[], None]
 
@@ -139,7 +137,7 @@ def _prompt(body: dict[str, Any]) -> tuple[list[dict[str, Any]] | None, list[int
     if isinstance(messages, list) and messages:
         if not all(isinstance(one, dict) and isinstance(one.get("role"), str) for one in messages):
             raise UnusableError("unreadable")
-        if any(_media(one.get("content")) for one in messages):
+        if has_media(messages):
             raise UnusableError("unsupported")
         return messages, None
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
@@ -151,12 +149,6 @@ def _prompt(body: dict[str, Any]) -> tuple[list[dict[str, Any]] | None, list[int
     if isinstance(prompt, list) and prompt and all(type(one) is int for one in prompt):
         return None, prompt
     raise UnusableError("unsupported")
-
-
-def _media(content: Any) -> bool:
-    return isinstance(content, list) and any(
-        isinstance(part, dict) and part.get("type") not in TEXT_PARTS for part in content
-    )
 
 
 def _object(raw: bytes) -> dict[str, Any]:

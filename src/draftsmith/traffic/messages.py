@@ -1,12 +1,13 @@
 """Messages as they exist in logs: text, reasoning, tool calls and results, media, refusals.
 
 Every importer translates into these values. `Message.wire` is the one way out: a dictionary that an OpenAI-compatible engine
-accepts. Pictures, audio and files are known by their kind alone: their bytes and addresses are not kept, so that no address
-that a client wrote can be fetched later.
+accepts, unless media stand in it. Pictures, audio and files are known by their kind alone: their bytes and addresses are not kept, so
+that no address that a client wrote can be fetched later.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import orjson
 
 Kind = Literal["text", "image", "audio", "video", "file"]
+MEDIA_KINDS = frozenset({"image", "audio", "video", "file"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,11 @@ class Message:
         return not (self.parts or self.calls or self.reasoning or self.refusal)
 
     def wire(self) -> dict[str, Any]:
-        """The message as a request to an engine holds it. Media are left out: callers count them first."""
-        texts = [part.text for part in self.parts if part.kind == "text"]
-        if self.refusal:
-            texts.append(self.refusal)
-        content: Any = texts[0] if len(texts) == 1 else [{"type": "text", "text": one} for one in texts] or ""
+        """The message as a request to an engine holds it. A medium is `{"type": kind}`, a flag that no engine takes."""
+        parts = [*self.parts, *([Part("text", self.refusal)] if self.refusal else [])]
+        shown = [{"type": "text", "text": one.text} if one.kind == "text" else {"type": one.kind} for one in parts]
+        plain = len(parts) == 1 and parts[0].kind == "text"
+        content: Any = parts[0].text if plain else shown or ""
         made: dict[str, Any] = {"role": self.role, "content": content}
         if self.reasoning:
             made["reasoning_content"] = self.reasoning
@@ -92,6 +94,12 @@ class Message:
         """All that was generated: reasoning, text, refusal, and calls as JSON; None if nothing was."""
         parts = [self.reasoning, self.text, self.refusal, calls_text(self.calls)]
         return "\n".join(part for part in parts if part) or None
+
+
+def media_in(content: Any) -> Counter[str]:
+    """The media in the content of a message as `Message.wire` writes it: how many of each kind."""
+    listed = content if isinstance(content, list) else ()
+    return Counter(part["type"] for part in listed if isinstance(part, dict) and part.get("type") in MEDIA_KINDS)
 
 
 def calls_text(calls: Sequence[Call]) -> str:

@@ -6,10 +6,12 @@ base.py         what every importer shares: the seam, the skip, and careful read
 benches.py      results of benchmark tools, a request each
 bodies.py       a request and its answer, each in any dialect, as the fields of one record
 catalog.py      the one list of formats
+conversations.py conversations, a request for every answer in them: data sets and agents' trajectories
 counts.py       token counts in every spelling: OpenAI, Responses, Anthropic, Gemini, Bedrock, Ollama, Langfuse, SGLang
 engine_logs.py  request logs of vLLM and SGLang in all their versions, and of TGI's router
 folding.py      streams as logs hold them: server-sent events as text, lists of chunks, or a chunk a line
 gateways.py     gateways and observability stores: LiteLLM, Envoy AI gateway, Langfuse, TensorZero
+kinds.py        what the types of parts mean, in every dialect
 layout.py       formats as data: where in a record the prompt, the answer, the counts and the times are
 nesting.py      calls inside calls: an SDK and the library under it both log the same request
 normalise.py    the one place that decides whether a record can be used
@@ -18,7 +20,7 @@ otel.py         calls of models among spans
 pairing.py      batch prompts and batch answers live in two files
 parameters.py   sampling parameters at the border
 parts.py        messages of any dialect become `Message`s
-plain.py        native access logs, the plain shapes that people write by hand, and data sets of conversations
+plain.py        native access logs, and the plain shapes that people write by hand
 pyrepr.py       values as Python prints them in logs, read in linear time
 reading.py      from blocks of bytes to records: which shape a file has, one value at a time, every failure counted
 servers.py      what servers send: streamed chunks of any API, and TGI's own answers
@@ -43,12 +45,13 @@ import orjson
 from draftsmith.contract.access import AccessRecord
 from draftsmith.contract.errors import InputError
 from draftsmith.traffic.importers.base import Fields, Importer, SkipError
+from draftsmith.traffic.importers.bodies import MEDIA
 from draftsmith.traffic.importers.catalog import CATALOG, find, nearest
 from draftsmith.traffic.importers.stream import Located, open_files, read_files, stream
 from draftsmith.traffic.importers.tables import looks_like_table
 from draftsmith.traffic.importers.unknown import starting_map
 
-__all__ = ["CATALOG", "Importer", "Located", "SkipError", "detect", "keeps_record", "read_records", "stream"]
+__all__ = ["CATALOG", "MEDIA", "Importer", "Located", "SkipError", "detect", "keeps_record", "read_records", "stream"]
 
 _FIELDS = frozenset(AccessRecord.model_fields) - {"schema_"}
 
@@ -74,10 +77,12 @@ def read_records(
     sources: Sequence[str],
     format: str | None = None,
     on_skip: Callable[[str, str, bytes], None] | None = None,
+    on_media: Callable[[AccessRecord, str], None] | None = None,
 ) -> Iterator[AccessRecord]:
-    """Stream the records of files, globs, folders, '-' or URLs, in bounded memory.
+    """Stream the records of files, globs, folders, '-' or URLs, in bounded memory. All of them are text.
 
-    `on_skip(reason, "file:line", raw bytes)` hears of every value that gave no record, and of records kept with a flaw.
+    `on_skip(reason, "file:line", raw bytes)` hears of every value that gave no record, and of records kept with a flaw. Requests
+    with media are left out under the reason MEDIA; `on_media(record, "file:line")`, where it is given, hears of them instead.
     Raises InputError if a source does not exist, or if it gave no usable record at all.
     """
     reasons: dict[str, int] = {}
@@ -88,11 +93,21 @@ def read_records(
         if on_skip:
             on_skip(reason, where, raw)
 
+    def with_media(record: AccessRecord, where: str) -> None:
+        if on_media is None:
+            skip(MEDIA, where, b"")
+            return
+        reasons[MEDIA] = reasons.get(MEDIA, 0) + 1
+        on_media(record, where)
+
     files = open_files(sources, format)
     for item in read_files(files, skip):
         record = to_record(item.fields, item.where)
         if record is None:
             skip("record does not fit the schema", item.where, b"")
+            continue
+        if record.media:
+            with_media(record, item.where)
             continue
         made += 1
         yield record

@@ -8,12 +8,13 @@ from typing import Any
 
 from draftsmith.traffic.importers.answering import FAILED, Said, answer_of
 from draftsmith.traffic.importers.asking import Asked, name_of, prompt_of
-from draftsmith.traffic.importers.base import Fields, SkipError, embedded, timing
+from draftsmith.traffic.importers.base import Fields, embedded, timing
 from draftsmith.traffic.importers.parts import Lost, noted
 
 __all__ = ["FAILED", "answer_fields", "both", "name_of", "request_fields"]
 
 MEDIA = "image, audio or file in the prompt"
+"""Why a record is no text: it is read and flagged (`media`), and left out of everything that counts or posts text."""
 MEDIA_SAID = "image or audio in the answer (left out)"
 CUT = "body that the log cut off (kept for its counts)"
 # Models and users write much JSON, and an answer may end in the middle of it: only what begins a body beyond doubt is taken for one.
@@ -25,8 +26,6 @@ _SAID = re.compile(
 
 def request_fields(asked_: Asked) -> Fields:
     """The fields of a record that come from its request."""
-    if any(message.media for message in asked_.messages):
-        raise SkipError(MEDIA)
     fields: Fields = {"params": asked_.params, "model": asked_.model}
     if asked_.ids is not None:
         fields["prompt_token_ids"] = asked_.ids

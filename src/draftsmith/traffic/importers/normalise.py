@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 from draftsmith.traffic.importers import parts
 from draftsmith.traffic.importers.base import Fields, SkipError, count, said_of
-from draftsmith.traffic.importers.bodies import MEDIA
 from draftsmith.traffic.importers.parameters import checked
+from draftsmith.traffic.messages import MEDIA_KINDS, media_in
 
 BACKWARDS = "clock ran backwards (kept without that time)"
 UNREADABLE = "time that cannot be read (kept without it)"
@@ -18,7 +19,7 @@ NAMES = ("id", "conversation", "model", "route", "finish_reason", "content_class
 
 
 def normalise(fields: Fields) -> tuple[str, ...]:
-    """Check and clean the fields in place, so that the request could be posted to an engine.
+    """Check and clean the fields in place, so that the request could be posted to an engine, unless `media` says what else is in it.
 
     Returns what was lost of a record that is kept, to be counted. Raises SkipError if the record cannot be used.
     """
@@ -57,11 +58,14 @@ def _check_messages(fields: Fields, notes: list[str]) -> None:
     if messages is not None:
         if not isinstance(messages, list):
             raise SkipError("messages are not a list")
+        media: Counter[str] = Counter()
         for at, message in enumerate(messages):
             if not isinstance(message, dict) or not isinstance(message.get("role"), str):
                 raise SkipError("message without a role")
             if type(message.get("content")) is not str:
                 messages[at] = _message(message, notes)
+                media += media_in(messages[at]["content"])
+        fields["media"] = dict(media) or None
     said = fields.get("completion")
     if said is not None and not isinstance(said, str):
         said = fields["completion"] = said_of(said) or None
@@ -76,8 +80,7 @@ def _message(message: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     """A message whose content is no plain text, as an engine takes it."""
     content = message.get("content")
     if isinstance(content, list):
-        kinds = {part.get("type") if isinstance(part, dict) else "text" for part in content}
-        if kinds == {"text"} and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
+        if content and all(map(_settled, content)):
             return message
     elif content is None:
         if not any(
@@ -90,11 +93,18 @@ def _message(message: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     lost = parts.Lost()
     made = parts.read_message(message, lost)
     notes += [name for name, times in lost.items() if times]
-    if any(one.media for one in made):
-        raise SkipError(MEDIA)
     if len(made) != 1:
         raise SkipError("message of several speakers")
     return {**{key: one for key, one in message.items() if key != "content"}, **made[0].wire()}
+
+
+def _settled(part: Any) -> bool:
+    """Whether a part stands as `Message.wire` writes it."""
+    if not isinstance(part, dict):
+        return False
+    return (part.get("type") == "text" and isinstance(part.get("text"), str)) or (
+        len(part) == 1 and part.get("type") in MEDIA_KINDS
+    )
 
 
 def _check_ids(fields: Fields, key: str) -> None:

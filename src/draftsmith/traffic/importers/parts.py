@@ -15,7 +15,8 @@ from typing import Any, cast
 import orjson
 
 from draftsmith.traffic.importers.base import SkipError, embedded, said_of
-from draftsmith.traffic.messages import Call, Kind, Message, Part, role_of
+from draftsmith.traffic.importers.kinds import CALL, CONTENT_TYPES, MEDIA, MEDIA_KEYS, RESULT, TEXT, THOUGHT
+from draftsmith.traffic.messages import MEDIA_KINDS, Call, Kind, Message, Part, role_of
 
 Lost = Counter[str]
 """What could not be kept of one record: a short name (closed vocabulary, no text of the record) and how often."""
@@ -31,49 +32,6 @@ def noted(fields: dict[str, Any], lost: Lost) -> None:
 UNKNOWN_PART = "part of an unknown kind (left out)"
 HIDDEN_REASONING = "encrypted reasoning (left out)"
 SUMMARY = "summary of reasoning that is there in full (left out)"
-
-_TEXT = frozenset({"text", "input_text", "output_text", "summary_text", "reasoning_text", "plain_text", "string"})
-_THOUGHT = frozenset({"thinking", "reasoning", "thought", "think"})
-_CALL = frozenset({"tool_use", "tool_call", "tool-call", "function_call", "function", "server_tool_use", "mcp_tool_use",
-                   "custom_tool_call", "mcp_call", "toolcall", "local_shell_call", "web_search_call", "file_search_call",
-                   "code_interpreter_call", "computer_call", "tool-invocation", "dynamic-tool"})  # fmt: skip
-_RESULT = frozenset({"tool_result", "tool-result", "tool_call_response", "tool_response", "function_call_output", "mcp_tool_result",
-                     "custom_tool_call_output", "local_shell_call_output", "computer_call_output", "web_search_tool_result",
-                     "code_execution_tool_result", "function_response", "toolresult", "tool_call_result"})  # fmt: skip
-_MEDIA: dict[str, Kind] = {
-    "image": "image",
-    "image_url": "image",
-    "input_image": "image",
-    "image-url": "image",
-    "image_asset_pointer": "image",
-    "audio": "audio",
-    "input_audio": "audio",
-    "audio_url": "audio",
-    "video": "video",
-    "video_url": "video",
-    "input_video": "video",
-    "file": "file",
-    "input_file": "file",
-    "document": "file",
-    "blob": "file",
-    "uri": "file",
-    "media": "file",
-    "file_url": "file",
-    "computer_screenshot": "image",
-}
-_MEDIA_KEYS: dict[str, Kind] = {
-    "image_url": "image",
-    "input_audio": "audio",
-    "audio_url": "audio",
-    "video_url": "video",
-    "inlineData": "file",
-    "inline_data": "file",
-    "fileData": "file",
-    "file_data": "file",
-    "image": "image",
-    "video": "video",
-    "document": "file",
-}
 
 
 def read_messages(value: Any, lost: Lost) -> list[Message]:
@@ -122,9 +80,9 @@ def read_message(item: dict[str, Any], lost: Lost, before: Iterable[Message] = (
     """One entry of a conversation: usually one message; Anthropic's user turns may hold tool results as well."""
     item = _unwrapped(item)
     kind = str(item.get("type") or "").lower().replace(" ", "")
-    if kind in _RESULT and "role" not in item:
+    if kind in RESULT and "role" not in item:
         return [_result(item, lost)]
-    if (kind in _CALL or kind in _THOUGHT) and "role" not in item:
+    if (kind in CALL or kind in THOUGHT) and "role" not in item:
         return [_Content("assistant", lost).add(item).message()]
     role = item.get("role", item.get("from", item.get("author", item.get("sender"))))
     if isinstance(role, dict):
@@ -249,23 +207,30 @@ class _Content:
     def add(self, part: dict[str, Any]) -> _Content:
         """One part or block."""
         kind = str(part.get("type") or "").lower()
-        if kind in _CALL or (kind.startswith("tool-") and kind not in _RESULT):
+        if kind in CALL or (kind.startswith("tool-") and kind not in RESULT):
             self.call(part)
-        elif kind in _RESULT:
+        elif kind in RESULT:
             self._tool(_result(part, self.lost))
-        elif kind in _THOUGHT or (part.get("thought") is True and isinstance(part.get("text"), str)):
+        elif kind in THOUGHT or (part.get("thought") is True and isinstance(part.get("text"), str)):
             self._reason(part)
         elif kind == "redacted_thinking":
             self.lost[HIDDEN_REASONING] += 1
         elif kind == "refusal":
             self.refusals.append(str(part.get("refusal") or part.get("text") or ""))
-        elif kind in _MEDIA:
-            self.parts.append(Part(_MEDIA[kind]))
-        elif kind in _TEXT or kind == "":
+        elif kind in MEDIA:
+            self._medium(part, MEDIA[kind])
+        elif kind in TEXT or kind == "":
             self._plain(part)
         else:
             self._other(part)
         return self
+
+    def _medium(self, part: dict[str, Any], kind: Kind) -> None:
+        """A picture, audio or a file. What is called a file may say by its type of content what it is."""
+        inner = next((one for one in part.values() if isinstance(one, dict)), {})
+        named = [one.get(key) for one in (part, inner) for key in CONTENT_TYPES]
+        said = next((one.partition("/")[0].lower() for one in named if isinstance(one, str)), "")
+        self.parts.append(Part(cast("Kind", said) if kind == "file" and said in MEDIA_KINDS else kind))
 
     def _plain(self, part: dict[str, Any]) -> None:
         """A part without a type: Gemini, Bedrock, or plain text."""
@@ -293,9 +258,9 @@ class _Content:
                 else:
                     self.parts.append(Part("text", said))
                 return
-        found = next((kind for key, kind in _MEDIA_KEYS.items() if key in part), None)
+        found = next((kind for key, kind in MEDIA_KEYS.items() if key in part), None)
         if found:
-            self.parts.append(Part(found))
+            self._medium(part, found)
         elif set(part) - {"cachePoint", "cache_control", "thoughtSignature", "type"}:
             self.lost[UNKNOWN_PART] += 1
 
@@ -305,9 +270,9 @@ class _Content:
             if isinstance(part.get(key), str):
                 self.parts.append(Part("text", part[key]))
                 return
-        found = next((kind for key, kind in _MEDIA_KEYS.items() if key in part), None)
+        found = next((kind for key, kind in MEDIA_KEYS.items() if key in part), None)
         if found:
-            self.parts.append(Part(found))
+            self._medium(part, found)
         elif role_of(str(part.get("type"))) and isinstance(part.get("content"), list):
             self.content(part["content"])
         else:
@@ -346,7 +311,7 @@ class _Content:
         name = inner.get("name") or inner.get("toolName") or inner.get("tool_name") or value.get("name")
         if not isinstance(name, str) or not name:
             kind = str(value.get("type") or "")
-            name = kind.removesuffix("_call").removeprefix("tool-") if kind in _CALL or kind.startswith("tool-") else ""
+            name = kind.removesuffix("_call").removeprefix("tool-") if kind in CALL or kind.startswith("tool-") else ""
         arguments = None
         for key in ("arguments", "args", "input", "parameters", "action", "queries", "code"):
             if inner.get(key) is not None:
@@ -384,7 +349,7 @@ def _result(part: dict[str, Any], lost: Lost) -> Message:
 
 
 def _is_part(value: dict[str, Any]) -> bool:
-    return isinstance(value.get("text"), str) or str(value.get("type") or "").lower() in _MEDIA or "json" in value
+    return isinstance(value.get("text"), str) or str(value.get("type") or "").lower() in MEDIA or "json" in value
 
 
 def _dumped(value: Any) -> str:
@@ -419,4 +384,4 @@ def messages_like(value: Any) -> bool:
     if isinstance(role, str):
         return bool(said)
     kind = str(item.get("type") or "").lower()
-    return (kind in _CALL | _RESULT | _THOUGHT and len(item) > 1) or (role_of(kind) is not None and bool(said))
+    return (kind in CALL | RESULT | THOUGHT and len(item) > 1) or (role_of(kind) is not None and bool(said))

@@ -9,7 +9,7 @@ from typing import Any
 from draftsmith.traffic.importers import parts
 from draftsmith.traffic.importers.answering import Said, finish_of
 from draftsmith.traffic.importers.base import Fields, Importer, SkipError, mapping, timing
-from draftsmith.traffic.importers.bodies import MEDIA, answer_fields, name_of
+from draftsmith.traffic.importers.bodies import answer_fields, name_of
 from draftsmith.traffic.importers.counts import usage_of
 from draftsmith.traffic.messages import Message, merged
 
@@ -24,7 +24,6 @@ class Talk:
 
     name: str | None
     before: list[dict[str, Any]] = field(default_factory=list)
-    media: bool = False
     answer: list[Message] = field(default_factory=list)
     said: Said = field(default_factory=Said)
     key: Any = None
@@ -37,7 +36,6 @@ class Talk:
 
     def hear(self, messages: list[Message], when: Any) -> None:
         """What was said to the model."""
-        self.media = self.media or any(one.media for one in messages)
         self.before += [one.wire() for one in messages if not one.empty]
         self.asked_at = when
 
@@ -58,7 +56,7 @@ class Talk:
             return
         message, said, lost = merged(self.answer), self.said, self.lost
         line = self.line
-        prompt, media = list(self.before), self.media
+        prompt = list(self.before)
         self.before.append(message.wire())
         for name, place in self.marks.items():
             if place is None:
@@ -66,9 +64,6 @@ class Talk:
         self.answer, self.said, self.lost, self.key = [], Said(), parts.Lost(), None
         begin, end = self.asked_at, self.answered_at
         self.asked_at = end
-        if media:
-            yield line, SkipError(MEDIA)
-            return
         said.message = message
         fields = answer_fields(said)
         fields.setdefault("id", f"{self.name}/{self.made}" if self.name else None)

@@ -1,0 +1,242 @@
+"""Conversations, a request for every answer in them: data sets (ShareGPT, LMSYS, UltraChat, MT-bench) and agents' trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from draftsmith.traffic.importers import parts
+from draftsmith.traffic.importers.answering import Said
+from draftsmith.traffic.importers.asking import name_of
+from draftsmith.traffic.importers.base import Fields, Importer, SkipError, embedded, timing
+from draftsmith.traffic.importers.bodies import answer_fields, both
+from draftsmith.traffic.importers.counts import usage_of
+from draftsmith.traffic.importers.parts import read_messages
+from draftsmith.traffic.messages import Message, Part, role_of
+
+FURTHER_TURNS = "later turns that nobody answered (kept the first)"
+
+
+def every_answer(turns: list[Message], about: Fields, lost: parts.Lost) -> Iterator[Fields | SkipError]:
+    """One request for every assistant turn, as the server saw them: earlier turns are its prompt."""
+    spoken = [at for at, one in enumerate(turns) if one.role == "assistant" and at]
+    if not spoken:
+        raise SkipError("conversation without an answer")
+    alone = len(spoken) == 1
+    name = about.get("id")
+    for number, at in enumerate(spoken):
+        before = turns[:at]
+        fields = {**answer_fields(Said(turns[at])), **{key: one for key, one in about.items() if one is not None}}
+        fields["messages"] = [one.wire() for one in before]
+        if not alone:
+            # Counts and times of the whole are not those of one answer.
+            fields |= {
+                "id": f"{name}/{number}" if name else None,
+                "usage": {},
+                "conversation": about.get("conversation") or name,
+            }
+        if number == 0:
+            parts.noted(fields, lost)
+        yield fields
+
+
+def _arena(row: Any) -> Iterator[Fields | SkipError]:
+    """LMSYS Arena: one prompt, the answers of two models; as conversations, or as lists of turns."""
+    name = name_of(row.get("question_id") or row.get("conversation_id") or row.get("id"))
+    for side in ("a", "b"):
+        talk = row.get(f"conversation_{side}")
+        if talk is None and row.get(f"response_{side}") is None:
+            continue  # a table of one side
+        if not isinstance(talk, list):
+            asked_, said = (embedded(row.get(key)) for key in ("prompt", f"response_{side}"))
+            asked_ = asked_ if isinstance(asked_, list) else [row.get("prompt")]
+            said = said if isinstance(said, list) else [row.get(f"response_{side}")]
+            talk = [
+                {"role": role, "content": one}
+                for turn in zip(asked_, said, strict=False)
+                for role, one in zip(("user", "assistant"), turn, strict=True)
+            ]
+        whole = {"id": f"{name}/{side}" if name else None, "model": row.get(f"model_{side}"), "conversation": talk}
+        try:
+            yield from _sharegpt(whole)
+        except SkipError as skip:
+            yield skip
+
+
+_TALKS = ("conversations", "conversation", "dialog", "dialogue", "chat", "turns_list", "items")
+
+
+def _talk(row: dict[str, Any]) -> list[Any] | None:
+    return next((row[key] for key in _TALKS if isinstance(row.get(key), list) and row[key]), None)
+
+
+def _sharegpt(row: Any) -> Iterator[Fields | SkipError]:
+    lost = parts.Lost()
+    turns: list[Message] = []
+    talk = _talk(row) or []
+    for turn in talk:
+        if not isinstance(turn, dict):
+            raise SkipError("conversation turn is not an object")
+        who = str(turn.get("from") or turn.get("role") or turn.get("speaker") or turn.get("user") or "").lower()
+        said = turn.get("value", turn.get("content", turn.get("text")))
+        if who in ("function_call", "tool_call"):
+            turns += read_messages([{"role": "assistant", "tool_calls": _called(said)}], lost)
+            continue
+        role = role_of(who)
+        if role is None or (said is None and not turn.get("tool_calls")):
+            raise SkipError("conversation turn without speaker or text")
+        turns += read_messages([{**turn, "role": role, "content": said}], lost)
+    name = name_of(row.get("id") or row.get("conversation_id") or row.get("conversation_hash"))
+    system = row.get("system") or row.get("system_prompt")
+    if isinstance(system, str) and system and (not turns or turns[0].role != "system"):
+        turns.insert(0, Message("system", (Part("text", system),)))
+    answers = [
+        at for at, one in enumerate(turns) if one.role == "assistant" and at and not (one.calls and not one.parts)
+    ]
+    if not answers:
+        raise SkipError("conversation without an answer")
+    for number, at in enumerate(answers):
+        fields = answer_fields(Said(turns[at]))
+        fields |= {"id": f"{name}/{number}" if name else None, "conversation": name, "model": name_of(row.get("model"))}
+        fields["messages"] = [one.wire() for one in turns[:at]]
+        if number == 0:
+            parts.noted(fields, lost)
+        yield fields
+
+
+def _called(said: Any) -> list[Any]:
+    """The calls of a turn that holds nothing else."""
+    found = embedded(said) if isinstance(said, str) else said
+    if isinstance(found, dict):
+        return [found]
+    return found if isinstance(found, list) else [{"name": "unknown", "arguments": said}]
+
+
+def _is_sharegpt(row: Any) -> bool:
+    talk = _talk(row)
+    if talk is None or not isinstance(talk[0], dict):
+        return "conversations" in row and isinstance(row["conversations"], list)
+    return bool({"from", "role", "speaker", "user"} & talk[0].keys())
+
+
+def _turns(row: Any) -> Iterator[Fields]:
+    """MT-bench questions: what a user says turn by turn. Only the first can be asked before the others are answered."""
+    turns = row["turns"]
+    lost = parts.Lost()
+    lost[FURTHER_TURNS] += len(turns) > 1
+    fields = both(turns[0], None, lost)
+    yield {**fields, "id": name_of(row.get("question_id") or row.get("id")), "route": name_of(row.get("category"))}
+
+
+def _alternating(row: Any) -> Iterator[Fields | SkipError]:
+    """UltraChat: user and assistant by turns."""
+    turns = [Message("assistant" if at % 2 else "user", (Part("text", said),)) for at, said in enumerate(row["data"])]
+    yield from every_answer(turns, {"id": name_of(row.get("id")), "conversation": None}, parts.Lost())
+
+
+def _atif(row: Any) -> Iterator[Fields | SkipError]:
+    """Trajectories of agents: steps of a user, an agent, and what its calls gave."""
+    lost = parts.Lost()
+    turns: list[Message] = []
+    name = name_of(row.get("session_id"))
+    agent = row.get("agent")
+    model = name_of(agent.get("model_name")) if isinstance(agent, dict) else None
+    made, before = 0, None
+    for step in row["steps"]:
+        source = str(step.get("source") or "")
+        if source == "agent":
+            calls = [
+                {"id": one.get("tool_call_id"), "name": one.get("function_name"), "arguments": one.get("arguments")}
+                for one in step.get("tool_calls") or ()
+            ]
+            said = read_messages(
+                [
+                    {
+                        "role": "assistant",
+                        "content": step.get("message") or "",
+                        "reasoning_content": step.get("reasoning_content"),
+                        "tool_calls": calls,
+                    }
+                ],
+                lost,
+            )[0]
+            if turns:
+                metrics = step.get("metrics")
+                fields = answer_fields(Said(said, usage=usage_of(metrics)))
+                fields |= {
+                    "id": f"{name}/{made}" if name else None,
+                    "conversation": name,
+                    "model": name_of(step.get("model_name")) or model,
+                }
+                fields |= {
+                    "messages": [one.wire() for one in turns],
+                    "timing": timing(before, end=step.get("timestamp")),
+                }
+                made += 1
+                yield fields
+            turns.append(said)
+            results = step.get("observation")
+            for one in (results.get("results") or ()) if isinstance(results, dict) else ():
+                turns += read_messages(
+                    [{"role": "tool", "tool_call_id": one.get("source_call_id"), "content": one.get("content") or ""}],
+                    lost,
+                )
+        elif role_of(source):
+            turns += read_messages([{"role": source, "content": step.get("message") or ""}], lost)
+        before = step.get("timestamp")
+    if not made:
+        raise SkipError("conversation without an answer")
+
+
+ARENA = Importer(
+    "arena",
+    lambda row: "conversation_a" in row or ("response_a" in row and "response_b" in row and "prompt" in row),
+    _arena,
+    lacks=("arrivals", "latency", "parameters"),
+    what="LMSYS Arena: the answers of two models to one prompt, each a request",
+    marks=("model_a", "model_b", "conversation_a", "conversation_b", "winner"),
+)
+
+
+SHAREGPT = Importer(
+    "sharegpt",
+    _is_sharegpt,
+    _sharegpt,
+    lacks=("arrivals", "latency", "parameters"),
+    what="`{conversations}` or `{conversation}` (ShareGPT, WildChat, LMSYS): a request for every answer",
+    marks=("conversations", "conversation", "from", "value", "conversation_id"),
+)
+
+
+MT_BENCH = Importer(
+    "mt-bench",
+    lambda row: (
+        isinstance(row.get("turns"), list) and bool(row["turns"]) and all(isinstance(one, str) for one in row["turns"])
+    ),
+    _turns,
+    lacks=("answers", "arrivals", "latency", "parameters"),
+    what="questions with `turns`; only the first turn can be asked",
+    marks=("question_id", "category", "turns"),
+)
+
+
+ULTRACHAT = Importer(
+    "ultrachat",
+    lambda row: (
+        isinstance(row.get("data"), list) and len(row["data"]) > 1 and all(isinstance(one, str) for one in row["data"])
+    ),
+    _alternating,
+    lacks=("arrivals", "latency", "parameters"),
+    what="`{data: [user, assistant, ...]}`",
+    marks=("data",),
+)
+
+
+ATIF = Importer(
+    "atif",
+    lambda row: isinstance(row.get("steps"), list) and str(row.get("schema_version") or "").startswith("ATIF"),
+    _atif,
+    lacks=("parameters", "tools"),
+    what="trajectories of agents (ATIF): a request for every step of the agent",
+    marks=("schema_version", "session_id", "agent", "steps"),
+)
