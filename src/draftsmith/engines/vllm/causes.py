@@ -28,7 +28,7 @@ OWN: tuple[Cause, ...] = (
         "correct the speculative config",
     ),
     (
-        r"[Ww]orld size \(?(\d+)\)? is larger than the number of available GPUs \((\d+)\)|(?:CUDA error: )?invalid device ordinal",
+        r"[Ww]orld size \(?(\d+)\)? is larger than the number of available GPUs \((\d+)\)",
         "the server wants more GPUs than there are {1} {2}",
         "lower --tensor-parallel-size, or use a machine with more GPUs",
     ),
@@ -36,6 +36,16 @@ OWN: tuple[Cause, ...] = (
         r"User-specified max_model_len \((\d+)\) is greater than the derived max_model_len",
         "the context length {1} is longer than the model's own",
         "lower engine.max_model_len to the model's max_position_embeddings",
+    ),
+    (
+        r"max_num_batched_tokens \((\d+)\) is smaller than max_model_len",
+        "one pass takes fewer tokens ({1}) than a prompt may have",
+        "raise --max-num-batched-tokens, or leave chunked prefill on",
+    ),
+    (
+        r"(?:ValueError|AssertionError): [^\n]*(num_speculative_tokens must be provided|drafting layers should belong to the same kv cache group)",
+        "the speculative config is not valid: {1}",
+        "correct the speculative config of this arm",
     ),
 )
 
