@@ -12,8 +12,9 @@ import pytest
 from bundle_world import parts, plan, trial
 from test_evidence import reseal
 
+from draftsmith.cli.gate import verify
 from draftsmith.contract.base import digest
-from draftsmith.contract.errors import EvidenceError
+from draftsmith.contract.errors import EvidenceError, NoVerdictError
 from draftsmith.contract.measure import Thresholds, Trial
 from draftsmith.store import chain
 from draftsmith.store.evidence import recompute, verify_bundle, write_bundle
@@ -127,3 +128,23 @@ def test_json_without_a_bottom_is_named(tmp_path: Path, name: str) -> None:
     (bundle / name).write_text("[" * 200_000 + "]" * 200_000 + "\n")
     with pytest.raises(EvidenceError, match=name):
         verify_bundle(bundle)
+
+
+def test_a_bundle_that_lost_its_verdict_proves_nothing_and_has_a_code_of_its_own(tmp_path: Path) -> None:
+    bundle = chained(tmp_path)
+    (bundle / "verdict.json").unlink()
+    reseal(bundle)
+    with pytest.raises(NoVerdictError) as proved:
+        verify(bundle)
+    assert proved.value.exit_code == 8
+
+
+@pytest.mark.parametrize("name", ["report.html", "summary.md", "SOURCE.md"])
+def test_what_no_sample_can_prove_is_said_to_be_unchecked(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = chained(tmp_path)
+    (bundle / name).write_text("10x faster, promise")
+    reseal(bundle)
+    verify(bundle)
+    assert name in capsys.readouterr().out.partition("not checked:")[2]

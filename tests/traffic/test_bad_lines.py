@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from draftsmith.contract.errors import InputError
 from draftsmith.profiling import scan
 from draftsmith.profiling.profile import build_profile
+from draftsmith.profiling.summary import lines
 from draftsmith.traffic.importers import CATALOG, detect, read_records
 from draftsmith.traffic.importers import sources as sources_module
 from draftsmith.traffic.importers.base import SkipError
@@ -377,3 +378,13 @@ def test_detecting_needs_one_line_it_knows() -> None:
     assert detect(["# a comment", json.dumps(GOOD)]) == "native"
     with pytest.raises(InputError, match="format of the traffic is not known"):
         detect(["nothing", "{}"])
+
+
+@pytest.mark.parametrize("start", [-62_135_647_200, -1e9, 1e291, 1e30, "9999-12-31T23:59:59.999999Z", "0001-01-01", 0, 1.0])
+def test_dates_out_of_this_world_cost_no_more_than_the_date(start: Any, write: Any) -> None:  # fmt: skip
+    usual = [{"prompt_tokens": 5, "completion_tokens": 6, "timestamp": 1.7e9 + n, "latency_s": 1.0} for n in range(3)]
+    odd = {"prompt_tokens": 5, "completion_tokens": 6, "timestamp": start, "latency_s": 1.0}
+    found = build_profile([str(write("log.jsonl", [odd, *usual]))])
+    lines(found)
+    assert found.n_requests == 4
+    assert all(one.requests_per_s >= 0 for one in found.load_over_time)

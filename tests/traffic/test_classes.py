@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -73,3 +74,16 @@ def test_the_copy_rate_tells_a_copy_from_prose() -> None:
 )
 def test_languages_are_guessed_by_script_and_common_words(code: str, text: str) -> None:
     assert language(text) == code
+
+
+def test_fences_without_an_end_cost_no_more_than_their_length() -> None:
+    began = time.process_time()
+    assert classify(record("Write it.", "```py " * 20_000)) == "code"
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("said", "name"), [("```sql\nSELECT 1\n```", "sql"), ("x ```\n{\"a\": 1}\n``` y", "json"), ("```Bash x\nls -l", "shell")]
+)  # fmt: skip
+def test_what_a_fence_says_is_in_it(said: str, name: str) -> None:
+    assert classify(record("Write it.", said)) == name

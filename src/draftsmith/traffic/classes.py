@@ -35,7 +35,8 @@ CLASSES = (
 )
 """Closed list. `other` means that there was nothing to judge by."""
 
-_FENCE = re.compile(r"```[ \t]*([A-Za-z0-9_+#-]*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_FENCE = "```"
+_LANGUAGE = re.compile(r"[ \t]*([A-Za-z0-9_+#-]*)")
 _SQL = re.compile(
     r"\s*(?:SELECT\b.{1,2000}?\bFROM\b|INSERT\s+INTO\b|UPDATE\b.{1,200}?\bSET\b|DELETE\s+FROM\b"
     r"|CREATE\s+(?:OR\s+REPLACE\s+)?(?:TABLE|VIEW|INDEX)\b|ALTER\s+TABLE\b|WITH\s+\w+\s+AS\s*\()",
@@ -130,7 +131,7 @@ def _by_form(answer: str, shown: Shown) -> str | None:
         found = _json_class(body)
         if found:
             return found
-    if "```" in body:
+    if _FENCE in body:
         return _fenced(body)
     if shown.tools and body.startswith(("<tool_call>", "<|python_tag|>")):
         return "tools"
@@ -155,10 +156,11 @@ def _json_class(body: str) -> str | None:
 
 
 def _fenced(body: str) -> str | None:
-    match = _FENCE.search(body)
-    if match is None:
+    head, opened, text = body.partition(_FENCE)[2].partition("\n")
+    if not opened:
         return "code"
-    name, inside = match[1].lower(), match[2].strip()
+    language = _LANGUAGE.match(head)
+    name, inside = language[1].lower() if language else "", text.partition(_FENCE)[0].strip()
     if len(inside) < 0.15 * len(body):
         return None
     if name == "sql" or (not name and _SQL.match(inside)):

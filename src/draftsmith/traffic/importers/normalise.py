@@ -14,6 +14,8 @@ from draftsmith.traffic.messages import MEDIA_KINDS, media_in
 BACKWARDS = "clock ran backwards (kept without that time)"
 UNREADABLE = "time that cannot be read (kept without it)"
 """Of times: they cost the time, not the record."""
+LATEST = 253_402_300_800.0
+"""The end of the year 9999. Later starts, and those before 1970, are no moments of a log. Traces count from zero."""
 WITHOUT = "message without content (kept as an empty one)"
 NAMES = ("id", "conversation", "model", "route", "finish_reason", "content_class", "adapter")
 
@@ -125,7 +127,7 @@ def _check_timing(fields: Fields) -> str | None:
         fields["timing"] = None
         return None
     start, latency, first = (_number(raw.get(key)) for key in ("start_unix_s", "latency_s", "ttft_s"))
-    if start is None:
+    if start is None or not 0 <= start < LATEST:
         fields["timing"] = None
         return UNREADABLE if raw.get("start_unix_s") is not None else None
     note = None
