@@ -380,7 +380,9 @@ def test_detecting_needs_one_line_it_knows() -> None:
         detect(["nothing", "{}"])
 
 
-@pytest.mark.parametrize("start", [-62_135_647_200, -1e9, 1e291, 1e30, "9999-12-31T23:59:59.999999Z", "0001-01-01", 0, 1.0])
+@pytest.mark.parametrize(
+    "start", [-62_135_647_200, -1e9, 1e291, 1e30, "9999-12-31T23:59:59.999999Z", "0001-01-01", 0, 1.0]
+)
 def test_dates_out_of_this_world_cost_no_more_than_the_date(start: Any, write: Any) -> None:  # fmt: skip
     usual = [{"prompt_tokens": 5, "completion_tokens": 6, "timestamp": 1.7e9 + n, "latency_s": 1.0} for n in range(3)]
     odd = {"prompt_tokens": 5, "completion_tokens": 6, "timestamp": start, "latency_s": 1.0}

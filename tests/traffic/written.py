@@ -626,6 +626,8 @@ FORMATS: dict[str, Format] = {
     "arena": Format(each(lambda t: {"question_id": t.id, "model_a": "m", "conversation_a": [*t.messages(), {"role": "assistant", "content": t.answer}]}), frozenset({"system"})),
     "sharegpt": Format(each(sharegpt), frozenset({"system"})),
     "mt-bench": Format(each(lambda t: {"question_id": t.number, "category": "c", "turns": [t.user]}), NOTHING, answer=False, single=True),
+    "mt-bench-answers": Format(each(lambda t: {"question_id": t.number, "answer_id": t.id, "model_id": "m", "choices": [{"index": 0, "turns": [t.answer]}], "tstamp": 1.0}),
+                               NOTHING, prompt=False),
     "ultrachat": Format(each(lambda t: {"id": t.id, "data": [t.user, t.answer]}), NOTHING, single=True),
     "mooncake-trace": Format(each(lambda t: {"timestamp": 500 * t.number, "input_length": 7, "output_length": 3, "hash_ids": [1]}), NOTHING, prompt=False, answer=False),
     "burstgpt-replay": Format(lambda talks: json.dumps({str(t.number): {"in_len": 7, "out_len": 3, "record_time": 5.0, "total_chunk_time": 1.0} for t in talks}) + "\n",

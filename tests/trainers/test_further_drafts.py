@@ -19,7 +19,11 @@ def test_a_run_refuses_a_named_draft_that_does_not_pass_lint(name: str, tmp_path
     log.write_text('{"prompt_tokens": 5, "completion_tokens": 6}\n')
     more = {"auto_map": {"AutoModel": "evil.Model"}} if name == "auto_map" else {"auto_map": None}
     write_checkpoint(draft, tensors=draft_tensors(), **more)
-    for made in ("config.py", "optimizer_state_dict.pt", "train_command.txt"):  # what a trainer leaves is refused as well
+    for made in (
+        "config.py",
+        "optimizer_state_dict.pt",
+        "train_command.txt",
+    ):  # what a trainer leaves is refused as well
         (draft / made).unlink()
     if name != "auto_map":
         (draft / name).write_bytes(b"\x80\x04cos\nsystem\n")

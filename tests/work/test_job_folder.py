@@ -54,6 +54,6 @@ def test_a_module_that_lies_in_the_folder_of_a_job_is_not_run(made, tmp_path: Pa
     ran = tmp_path / "ran"
     for name in ("orjson", "json", "pydantic", "sitecustomize"):
         (folder / f"{name}.py").write_text(f"open({str(ran)!r}, 'w')\n")
-    done = subprocess.run(spec.argv, cwd=folder, env={**os.environ, **spec.env}, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603  # fmt: skip
+    done = subprocess.run(spec.argv, cwd=folder, env={**os.environ, **spec.env}, capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
     assert "plan.json" in done.stderr, "it got as far as its plan, which is not there"
     assert not ran.exists()

@@ -21,7 +21,8 @@ _NOT_NOTHING = r"(?!(?:None|null|True|False|true|false|\[\]|\[hidden\])(?:[\s,;)
 
 # A flag and everything up to the next flag: `--api-key` takes several values. A line of dashes begins once, not at every dash.
 _FLAG = re.compile(
-    rf"((?<!-)--(?:[\w-]{{0,64}}-)?{_KEY})(=|[ \t]+|[\"'],\s*[\"'])(?!-){_NOT_NOTHING}([^\n-](?:(?![\s\"']-)[^\n])*)", re.IGNORECASE
+    rf"((?<!-)--(?:[\w-]{{0,64}}-)?{_KEY})(=|[ \t]+|[\"'],\s*[\"'])(?!-){_NOT_NOTHING}([^\n-](?:(?![\s\"']-)[^\n])*)",
+    re.IGNORECASE,
 )
 _ENVIRONMENT = re.compile(
     r"\b([A-Z][A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIALS?))([\"']?\s*[:=]\s*)"

@@ -50,6 +50,10 @@ def prompt_of(value: Any, lost: Lost, depth: int = 0) -> Asked:
 
 
 def _listed(value: list[Any], lost: Lost) -> Asked:
+    offered = [one for one in value if _is_offer(one)]
+    if offered:
+        found = _listed([one for one in value if not _is_offer(one)], lost)
+        return Asked(found.messages, found.ids, {"tools": [one["content"] for one in offered], **found.params})
     if value and all(type(item) is int for item in value):
         return Asked(ids=value)
     if len(value) == 1 and isinstance(value[0], list) and value[0]:
@@ -92,10 +96,19 @@ def _request(body: dict[str, Any], lost: Lost, depth: int) -> Asked:
         found.model = found.model or inner.model
         if key == "chat_history" and isinstance(body.get("message"), str):  # Cohere
             found.messages = [*found.messages, Message("user", (Part("text", body["message"]),))]
-    system = [one for name in _SYSTEM if name in body for one in _system(body[name], lost)]
+    held = [body, *(body[key] for key in ("config", "generationConfig") if isinstance(body.get(key), dict))]
+    system = [one for place in held for name in _SYSTEM if name in place for one in _system(place[name], lost)]
     if system and (found.messages or found.ids is None):
         found.messages = [*system, *found.messages]
     return found
+
+
+def _is_offer(value: Any) -> bool:
+    """Whether a message is the definition of a tool, which LangChain's callbacks log behind the messages."""
+    if not isinstance(value, dict) or value.get("role") != "tool" or not isinstance(value.get("content"), dict):
+        return False
+    function = value["content"].get("function")
+    return isinstance(function, dict) and "name" in function and "arguments" not in function
 
 
 def _from(value: Any, lost: Lost, depth: int) -> Asked:

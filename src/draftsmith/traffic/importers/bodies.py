@@ -9,6 +9,7 @@ from typing import Any
 from draftsmith.traffic.importers.answering import FAILED, Said, answer_of
 from draftsmith.traffic.importers.asking import Asked, name_of, prompt_of
 from draftsmith.traffic.importers.base import Fields, embedded, timing
+from draftsmith.traffic.importers.parameters import asked
 from draftsmith.traffic.importers.parts import Lost, noted
 
 __all__ = ["FAILED", "answer_fields", "both", "name_of", "request_fields"]
@@ -70,11 +71,21 @@ def both(request: Any, response: Any, lost: Lost) -> Fields:
     if said.message is not None and said.message.media:
         lost[MEDIA_SAID] += 1
     fields |= answer_fields(said)
+    _repeated(fields, response)
     fields["model"] = fields.get("model") or asked_model
     if prompt_ids is not None:
         fields["prompt_token_ids"] = prompt_ids
     noted(fields, lost)
     return fields
+
+
+def _repeated(fields: Fields, response: Any) -> None:
+    """The tools that an answer of the Responses API repeats, where its request was logged without them."""
+    body = embedded(response) if isinstance(response, str) and response.lstrip()[:1] == "{" else response
+    if not isinstance(body, dict) or body.get("object") != "response":
+        return
+    asked_ = asked(body)
+    fields["params"] = {key: asked_[key] for key in ("tools", "tool_choice") if key in asked_} | fields["params"]
 
 
 def _whole(body: Any, begins: re.Pattern[str], lost: Lost) -> Any:

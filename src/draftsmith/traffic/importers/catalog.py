@@ -51,6 +51,7 @@ CATALOG: dict[str, Importer] = {
         conversations.ARENA,
         conversations.SHAREGPT,
         conversations.MT_BENCH,
+        conversations.MT_ANSWERS,
         conversations.ULTRACHAT,
         traces.MOONCAKE,
         traces.BURST,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from draftsmith.traffic.importers import parts
-from draftsmith.traffic.importers.answering import Said
+from draftsmith.traffic.importers.answering import FURTHER_CHOICES, Said, answer_of
 from draftsmith.traffic.importers.asking import name_of
 from draftsmith.traffic.importers.base import Fields, Importer, SkipError, embedded, timing
 from draftsmith.traffic.importers.bodies import answer_fields, both
@@ -208,6 +208,38 @@ SHAREGPT = Importer(
 )
 
 
+def _bench_answers(row: Any) -> Iterator[Fields]:
+    """Answers to MT-bench: those of all turns, an answer each."""
+    name = name_of(row.get("question_id"))
+    for choice in row["choices"][:1]:
+        for at, said in enumerate(choice["turns"]):
+            lost = parts.Lost()
+            lost[FURTHER_CHOICES] += len(row["choices"]) > 1 and at == 0
+            fields = answer_fields(answer_of(said, lost))
+            parts.noted(fields, lost)
+            model = name_of(row.get("model_id"))
+            yield {
+                **fields,
+                "id": f"{name_of(row.get('answer_id')) or name}/{at}",
+                "conversation": name,
+                "model": model,
+            }
+
+
+def _is_bench_answer(row: dict[str, Any]) -> bool:
+    choices = row.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return "question_id" in row and isinstance(first, dict) and isinstance(first.get("turns"), list)
+
+
+MT_ANSWERS = Importer(
+    "mt-bench-answers",
+    _is_bench_answer,
+    _bench_answers,
+    lacks=("prompts", "parameters", "arrivals", "latency", "counts"),
+    what="answers to MT-bench: the text of every turn",
+    marks=("question_id", "answer_id", "model_id", "choices"),
+)
 MT_BENCH = Importer(
     "mt-bench",
     lambda row: (

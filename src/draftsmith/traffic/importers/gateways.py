@@ -14,6 +14,7 @@ from draftsmith.traffic.importers.bodies import both, name_of
 from draftsmith.traffic.importers.counts import or_else, usage_of
 from draftsmith.traffic.importers.nesting import Nest, Row, made
 from draftsmith.traffic.importers.parameters import asked
+from draftsmith.traffic.importers.spans import tools_in
 
 _GENERATIONS = ("completion", "acompletion", "text_completion", "atext_completion", "responses", "aresponses", "anthropic_messages",
                 "generate_content", "agenerate_content", "generate_content_stream", "agenerate_content_stream", "pass_through_endpoint",
@@ -129,6 +130,9 @@ def _langfuse_generation(row: dict[str, Any], trace: dict[str, Any]) -> Fields:
     usage = or_else(counted, {key: count(value) for key, value in beside.items()})
     parameters = mapping(_one(row, "modelParameters", "model_parameters"))
     start, end = _one(row, "startTime", "start_time"), _one(row, "endTime", "end_time")
+    about = mapping(row.get("metadata"))
+    tools = tools_in(mapping(about.get("attributes"))) or about.get("tools")
+    offered = {"tools": tools} if isinstance(tools, list) and tools else {}
     return {
         **fields,
         "id": name_of(row.get("id")),
@@ -139,7 +143,7 @@ def _langfuse_generation(row: dict[str, Any], trace: dict[str, Any]) -> Fields:
         ),
         "model": name_of(_one(row, "model", "providedModelName", "provided_model_name", "internalModelId")),
         "route": name_of(_one(trace, "name") or _one(row, "traceName", "trace_name", "name")),
-        "params": {**asked(parameters), **fields["params"]},
+        "params": {**offered, **asked(parameters), **fields["params"]},
         "usage": or_else(usage, fields.get("usage") or {}),
         "timing": timing(start, end=end, first=_one(row, "completionStartTime", "completion_start_time")),
     }

@@ -33,6 +33,7 @@ from draftsmith.traffic.importers.spans import (
     span_id,
     spans_of,
     times,
+    tools_in,
     trace_id,
 )
 from draftsmith.traffic.messages import Message, merged
@@ -307,18 +308,9 @@ def _params(at: Attributes) -> dict[str, Any]:
         | mapping(at.get("model_request_parameters"))
     )
     settings = {key.removeprefix("ai.settings."): value for key, value in at.items() if key.startswith("ai.settings.")}
-    tools: Any = [mapping(row.get("tool")).get("json_schema", row) for row in nested(at, "llm.tools.")]
-    tools = (
-        tools
-        or nested(at, "llm.request.functions.")
-        or embedded(at.get("gen_ai.tool.definitions"))
-        or at.get("ai.prompt.tools")
-    )
     made = asked({**settings, **written, **found})
-    tools = embedded(tools) if isinstance(tools, str) else tools
-    if isinstance(tools, list) and tools and "tools" not in made:
-        made["tools"] = tools
-    return made
+    tools = tools_in(at)
+    return {"tools": tools, **made} if tools else made
 
 
 def _usage(at: Attributes) -> dict[str, int | None]:

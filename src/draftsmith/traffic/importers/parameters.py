@@ -149,6 +149,9 @@ def _told_apart(value: Any) -> tuple[list[dict[str, Any]], int]:
     return found, others
 
 
+_SCHEMAS = ("input_schema", "inputSchema", "parametersJsonSchema", "parameters_json_schema")
+
+
 def _functions(item: Any) -> list[dict[str, Any]]:
     item = _parsed(item)
     if not isinstance(item, dict):
@@ -163,7 +166,8 @@ def _functions(item: Any) -> list[dict[str, Any]]:
         return [item]
     function = {key: inner[key] for key in ("name", "description", "strict") if inner.get(key) is not None}
     schema = inner.get(
-        "parameters", inner.get("input_schema", inner.get("inputSchema", inner.get("parametersJsonSchema")))
+        "parameters",
+        next((inner[key] for key in _SCHEMAS if key in inner), None),
     )
     schema = _parsed(schema) if isinstance(schema, str) and schema else schema
     if schema is None and item.get("type") not in (None, "function", "custom") and "description" not in inner:
@@ -292,7 +296,9 @@ def checked(params: dict[str, Any], notes: list[str]) -> dict[str, Any]:
         check = CHECKS.get(name)
         if check is None:
             kept[name] = value
-        elif value is not None and not (isinstance(value, str) and value.strip().lower() in _ABSENT and name != "stop"):
+        elif value not in (None, []) and not (
+            isinstance(value, str) and value.strip().lower() in _ABSENT and name != "stop"
+        ):
             try:
                 kept[name] = check(value)
             except (ValueError, TypeError, OverflowError, RecursionError):

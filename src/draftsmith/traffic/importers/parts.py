@@ -266,6 +266,12 @@ class _Content:
 
     def _other(self, part: dict[str, Any]) -> None:
         """A part of a kind that is not known: its text is kept where it has one."""
+        if "reasoning" in str(part.get("type")).lower():  # as frameworks name it: `...AI.TextReasoningContent`
+            if said := said_of(part):
+                self.thoughts.append(said)
+            else:
+                self.lost[HIDDEN_REASONING] += 1
+            return
         for key in ("text", "content", "value", "output_text"):
             if isinstance(part.get(key), str):
                 self.parts.append(Part("text", part[key]))

@@ -16,6 +16,7 @@ from draftsmith.traffic.messages import Message, merged
 Found = Iterator[tuple[int, Fields | SkipError]]
 OPEN_SESSIONS = 512
 _NO_MESSAGE = "session entry that is no message"
+UNANSWERED = "prompt that nobody answered"
 
 
 @dataclass
@@ -28,14 +29,16 @@ class Talk:
     said: Said = field(default_factory=Said)
     key: Any = None
     line: int = 0
+    waiting: int | None = None
     asked_at: Any = None
     answered_at: Any = None
     made: int = 0
     marks: dict[str, int | None] = field(default_factory=dict)
     lost: parts.Lost = field(default_factory=parts.Lost)
 
-    def hear(self, messages: list[Message], when: Any) -> None:
-        """What was said to the model."""
+    def hear(self, messages: list[Message], when: Any, line: int) -> None:
+        """What was said to the model in a line, and waits for its answer."""
+        self.waiting = line
         self.before += [one.wire() for one in messages if not one.empty]
         self.asked_at = when
 
@@ -54,6 +57,7 @@ class Talk:
         """The request that the pending answer belongs to."""
         if not self.answer:
             return
+        self.waiting = None
         message, said, lost = merged(self.answer), self.said, self.lost
         line = self.line
         prompt = list(self.before)
@@ -72,6 +76,12 @@ class Talk:
         parts.noted(fields, lost)
         yield line, fields
 
+    def end(self) -> Found:
+        """The request at the end; or that nobody answered what was said last."""
+        yield from self.close()
+        if self.waiting is not None:
+            yield self.waiting, SkipError(UNANSWERED)
+
 
 class Talks:
     """Conversations by name; of too many the one that was silent longest is closed."""
@@ -88,12 +98,12 @@ class Talks:
     def overflow(self) -> Found:
         """What the closed one left."""
         if len(self._open) > OPEN_SESSIONS:
-            yield from self._open.pop(next(iter(self._open))).close()
+            yield from self._open.pop(next(iter(self._open))).end()
 
     def end(self) -> Found:
         """What all of them left."""
         for talk in self._open.values():
-            yield from talk.close()
+            yield from talk.end()
 
 
 class ClaudeCode:
@@ -104,8 +114,9 @@ class ClaudeCode:
 
     def add(self, number: int, value: Any) -> Found:
         """One entry."""
-        kind, message = value.get("type"), value.get("message")
-        name = name_of(value.get("sessionId"))
+        message = value.get("message")
+        kind = value.get("type") or mapping(message).get("role")  # the first versions wrote no type
+        name = name_of(value.get("sessionId") or value.get("session_id"))
         talk = self._talks.get((name, value.get("isSidechain") is True, value.get("agentId")), name)
         if kind == "system" and value.get("subtype") == "compact_boundary":
             yield from talk.close()
@@ -123,7 +134,7 @@ class ClaudeCode:
             heard = parts.read_messages([message], talk.lost)
             if not any(one.role == "tool" for one in heard):
                 talk.rewind(value.get("parentUuid"))
-            talk.hear(heard, when)
+            talk.hear(heard, when, number)
             talk.mark(value.get("uuid"))
             yield from self._talks.overflow()
             return
@@ -160,15 +171,17 @@ class Codex:
     def __init__(self) -> None:
         self._talk = Talk(None)
         self._model: str | None = None
+        self._first = self._answers = 0
 
     def add(self, number: int, value: Any) -> Found:
         """One entry."""
+        self._first = self._first or number
         kind, payload, talk = value.get("type"), mapping(value.get("payload")), self._talk
         if "payload" not in value:  # up to 0.30: the items themselves, behind a line about the session
             about = "instructions" in value and kind is None
             kind, payload = ("session_meta" if about else "response_item"), value
         if kind == "session_meta":
-            yield from talk.close()
+            yield from talk.end()
             self._talk = talk = Talk(name_of(payload.get("id")))
             told = payload.get("instructions") or mapping(payload.get("base_instructions")).get("text")
             if isinstance(told, str) and told:
@@ -197,17 +210,32 @@ class Codex:
                 if message.parts and any(one.parts for one in talk.answer) and talk.answer[-1].calls:
                     yield from talk.close()
                 talk.answer.append(message)
+                self._answers += 1
                 talk.line, talk.answered_at, talk.said.model = number, when, self._model
             else:
                 yield from talk.close()
-                talk.hear([message], when)
+                talk.hear([message], when, number)
 
     def end(self) -> Found:
         """The last answer."""
-        yield from self._talk.close()
+        if not self._answers and self._talk.waiting is None:
+            yield self._first, SkipError("session without an answer")
+        yield from self._talk.end()
 
 
 _CLAUDE = frozenset({"user", "assistant", "summary", "system", "file-history-snapshot", "progress", "queue-operation"})
+
+
+def _is_entry(row: dict[str, Any]) -> bool:
+    """A line of Claude Code, of its stream (`--output-format stream-json`), or of a session that was exported."""
+    kind, message = row.get("type"), row.get("message")
+    if kind in _CLAUDE and ("sessionId" in row or "leafUuid" in row or "isSnapshotUpdate" in row):
+        return True
+    if not isinstance(message, dict) or kind not in (None, "user", "assistant"):
+        return False
+    if kind is None:
+        return "sessionId" in row and message.get("role") in ("user", "assistant")
+    return message.get("role") == kind or ("usage" in message and kind == "assistant")
 
 
 def _is_item(row: dict[str, Any]) -> bool:
@@ -225,7 +253,7 @@ _CODEX = frozenset({"session_meta", "response_item", "event_msg", "turn_context"
 
 CLAUDE_CODE = Importer(
     "claude-code",
-    lambda row: row.get("type") in _CLAUDE and ("sessionId" in row or "leafUuid" in row or "isSnapshotUpdate" in row),
+    lambda row: _is_entry(row),
     lacks=("system prompts", "tools", "parameters"),
     what="sessions of Claude Code (`~/.claude/projects`): a request for every answer",
     marks=("sessionId", "uuid", "parentUuid", "message", "type"),

@@ -168,6 +168,19 @@ def nested(at: Attributes, prefix: str) -> list[dict[str, Any]]:
     return [_lists(rows[number]) for number in sorted(rows)]
 
 
+def tools_in(at: Attributes) -> list[Any]:
+    """The tools that a model was offered, as the attributes of its call hold them."""
+    asked = mapping(at.get("model_request_parameters"))
+    found: Any = (
+        [mapping(row.get("tool")).get("json_schema", row) for row in nested(at, "llm.tools.")]
+        or nested(at, "llm.request.functions.")
+        or embedded(at.get("gen_ai.tool.definitions"))
+        or embedded(at.get("ai.prompt.tools"))
+        or [*(asked.get("function_tools") or ()), *(asked.get("output_tools") or ())]
+    )
+    return found if isinstance(found, list) else []
+
+
 def _put(row: dict[str, Any], steps: list[str], value: Any) -> None:
     for step in steps[:-1]:
         inner = row.setdefault(step, {})

@@ -9,7 +9,7 @@ from draftsmith.traffic.importers.gateways import is_observation
 from draftsmith.traffic.importers.otel import is_span
 
 _LISTS = ("data", "items", "results", "records", "logs", "rows", "entries", "requests", "traces", "value", "events", "logEvents", "generations", "runs",
-          "calls", "objects", "messages_list", "spend_logs", "list", "content", "samples", "examples", "conversations")  # fmt: skip
+          "calls", "objects", "messages_list", "spend_logs", "list", "content", "samples", "examples", "conversations", "loglines")  # fmt: skip
 _ENVELOPES = ("_source", "fields", "attributes", "log", "message", "jsonPayload", "json_payload", "record", "event", "data", "doc", "payload", "properties",
               "row", "node")  # fmt: skip
 # What these read may be no more than the envelope of something that another format knows better.
@@ -32,12 +32,7 @@ def unwrapped(value: dict[str, Any], known: Importer | None) -> list[dict[str, A
             rows = value[key]
             break
     if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
-        rows = [row["node"] if isinstance(row.get("node"), dict) and len(row) <= 2 else row for row in rows]
-        if all(is_observation(row) for row in rows):
-            return [{"observations": rows}]
-        if all(is_span(row) and "span_kind" not in row.get("attributes", {}) for row in rows):
-            return [{"spans": rows}]
-        return rows
+        return _together([row["node"] if isinstance(row.get("node"), dict) and len(row) <= 2 else row for row in rows])
     if known is not None:
         return None
     for key in _ENVELOPES:
@@ -45,7 +40,19 @@ def unwrapped(value: dict[str, Any], known: Importer | None) -> list[dict[str, A
         inner = embedded(inner) if isinstance(inner, str) and inner.lstrip()[:1] == "{" else inner
         if isinstance(inner, dict) and inner:
             return [inner]
+    groups = list(value.values())
+    if groups and all(isinstance(one, list) and one and all(isinstance(row, dict) for row in one) for one in groups):
+        return [row for one in groups for row in _together(one)]  # lists of records by name
     return None
+
+
+def _together(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records, those of one trace as one value."""
+    if all(is_observation(row) for row in rows):
+        return [{"observations": rows}]
+    if all(is_span(row) and "span_kind" not in row.get("attributes", {}) for row in rows):
+        return [{"spans": rows}]
+    return rows
 
 
 def _table(table: dict[str, Any]) -> list[dict[str, Any]]:
