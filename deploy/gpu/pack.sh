@@ -35,7 +35,7 @@ work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 arch=${platform#manylinux_*_*_}
 # Wheels alone: nothing is built for another machine. vLLM 0.24 needs one that asks for glibc 2.31.
 resolve=(uv pip compile --quiet --no-header --no-annotate --only-binary :all: --python-version "$python"
-  --python-platform "$arch-${platform%_"$arch"}" "$requirements" -o "$work/all.txt")
+  --python-platform "$arch-${platform%_"$arch"}" "$(realpath "$requirements")" -o "$work/all.txt")
 # pip takes a platform literally: an older glibc's wheels have to be asked for one by one.
 minor=${platform#manylinux_2_}; minor=${minor%%_*}; tags=()
 for n in $(seq "$minor" -1 5); do tags+=(--platform "manylinux_2_${n}_$arch"); done
@@ -49,7 +49,7 @@ if [ -n "$dry" ]; then
 fi
 
 mkdir -p "$work/pack/wheels"
-"${resolve[@]}"
+(cd "$work" && "${resolve[@]}")  # elsewhere: the project's own uv settings are for its CPU environment
 # names compare without case, and - _ . are the same
 names() { tr 'A-Z_.' 'a-z--' < "$1" | sed 's/[ ;=<>[].*//' | grep -v '^#' | sed '/^$/d' | sort -u; }
 if [ -n "$without" ]; then

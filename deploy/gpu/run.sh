@@ -28,6 +28,20 @@ if [ ! -d "$home" ]; then install; fi
 export PYTHONPATH="$home/draftsmith/src:$home/site${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1
 export VLLM_CACHE_ROOT=${VLLM_CACHE_ROOT:-$home/cache} PYTHONUNBUFFERED=1
 "$python" -c 'import flashinfer' 2> /dev/null || export VLLM_USE_FLASHINFER_SAMPLER=0
+# SGLang compiles kernels at start. Its compiler has to be the real toolkit, not a link to it, and the linker wants libcudart.so, of
+# which torch carries only the versioned name.
+if [ -d "$home/site/sglang" ]; then
+  nvcc=$(command -v nvcc || ls /usr/local/cuda*/bin/nvcc 2> /dev/null | head -1 || true)
+  for toolkit in /usr/local/cuda-13* /usr/local/cuda "$(dirname "$(dirname "$(realpath "${nvcc:-/none}")")")"; do
+    [ -n "${CUDA_HOME:-}" ] || [ ! -x "$toolkit/bin/nvcc" ] || export CUDA_HOME=$toolkit
+  done
+  runtime=$("$python" -c 'import importlib.util as u, pathlib
+for base in (u.find_spec("nvidia").submodule_search_locations if u.find_spec("nvidia") else []):
+    print(*pathlib.Path(base).glob("*/lib/libcudart.so.1*"), sep="\n")' | sed '/^$/d' | head -1)
+  mkdir -p "$home/cudalib"; [ -z "$runtime" ] || ln -sfn "$runtime" "$home/cudalib/libcudart.so"
+  export LIBRARY_PATH="$home/cudalib${CUDA_HOME:+:$CUDA_HOME/lib64}${LIBRARY_PATH:+:$LIBRARY_PATH}"
+  export TVM_FFI_CACHE_DIR=${TVM_FFI_CACHE_DIR:-$home/tvm-ffi} PATH="$home/site/bin:$PATH"
+fi
 [ ! -d "$home/model" ] || export DRAFTSMITH_TARGET=${DRAFTSMITH_TARGET:-$home/model}
 if [ "${1:-}" = --shell ]; then shift; exec "$@"; fi
 [ $# -gt 0 ] || set -- doctor

@@ -7,7 +7,8 @@
 # PROMPTS  JSONL with `messages`         OUT      where everything goes (results/sglang)
 # SGLANG   command of a Python with SGLang, on one line: the host's way to set paths and CUDA may stand before it
 # VLLM     the same of vLLM; with it both engines are in a second comparison     DRAFTSMITH  command of Draftsmith
-# ATTENTION fa3    BLOCKS 3    K 3    MEM 0.4 (of the GPU, for one of three servers)    EXTRA  more settings, as --set words
+# ATTENTION fa3    BLOCKS 3    K 3    EXTRA  more settings, as --set words    ONLY  alone or both
+# KV_GIB   2, the KV cache of one server; all arms are up together    VLLM_MEM 0.2, what one vLLM server may take of the GPU
 set -euo pipefail
 : "${MODEL:?}" "${DRAFT:?}" "${PROMPTS:?}" "${SGLANG:?}"
 out=$(realpath -m "${OUT:-results/sglang}"); draftsmith=${DRAFTSMITH:-draftsmith}; k=${K:-3}; mkdir -p "$out"
@@ -17,21 +18,24 @@ sglang=$(python_of sglang-python "$SGLANG"); vllm=''
 
 [ -d "$out/draft" ] || $draftsmith convert "$DRAFT" "$out/draft" --to sglang
 flags="[\"--attention-backend\", \"${ATTENTION:-fa3}\", \"--sampling-backend\", \"pytorch\", \"--disable-prefill-cuda-graph\", \"--cuda-graph-max-bs-decode\", \"32\"]"
-common=(--target "$MODEL" --prompts "$PROMPTS" --blocks "${BLOCKS:-3}" --set compare.resident='"no"' --set engine.prefix_caching=false)
+common=(--target "$MODEL" --prompts "$PROMPTS" --blocks "${BLOCKS:-3}" --set compare.resident='"yes"' --set engine.prefix_caching=false
+  --set engine.gpu_kv_gib="${KV_GIB:-2}")
 # shellcheck disable=SC2206
 common+=(${EXTRA:-})
 drafted() { printf '{"method": "eagle3", "model": "%s", "num_speculative_tokens": %s}' "$1" "$k"; }
 ngram="{\"method\": \"ngram\", \"num_speculative_tokens\": $k}"
 
+if [ "${ONLY:-alone}" = alone ]; then
 echo "== SGLang alone"
 $draftsmith compare "${common[@]}" --out "$out/alone" --set engine.kind='"sglang"' --set engine.python="\"$sglang\"" \
-  --set engine.flags="$flags" --set engine.gpu_memory_share="${MEM:-0.4}" \
+  --set engine.flags="$flags" \
   --arm plain=none --arm "ngram=$ngram" --arm "eagle3=$(drafted "$out/draft")" | tee "$out/alone.txt"
+fi
 
-if [ -n "$vllm" ]; then
+if [ -n "$vllm" ] && [ "${ONLY:-both}" = both ]; then
   echo "== both engines"
   $draftsmith compare "${common[@]}" --out "$out/both" --set engine.python="\"$vllm\"" --set engines.sglang.python="\"$sglang\"" \
-    --set engines.sglang.flags="$flags" --set engines.sglang.gpu_memory_share="${MEM:-0.4}" --set engine.gpu_memory_share="${MEM:-0.4}" \
+    --set engines.sglang.flags="$flags" --set engine.gpu_memory_share="${VLLM_MEM:-0.2}" \
     --arm standing=none --arm "vllm-eagle3=$(drafted "$(realpath "$DRAFT")")" --arm sglang=sglang:none \
     --arm "sglang-eagle3=sglang:$(drafted "$out/draft")" | tee "$out/both.txt"
 fi

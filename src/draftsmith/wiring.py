@@ -140,22 +140,29 @@ def _kv_flags(config: Config, target: str, residents: int) -> tuple[str, ...]:
         return ()
     if engine(config).installation(config.engine.python).device == "cpu":
         return ()
-    return engine(config).kv_flags(config.engine.gpu_kv_gib or shared_kv_gib(config, target, residents))
+    each = token_bytes(config, target)
+    return engine(config).kv_flags(config.engine.gpu_kv_gib or shared_kv_gib(config, target, residents), each)
+
+
+def token_bytes(config: Config, target: str) -> float:
+    """Bytes of one token of the target's KV cache on one GPU; 0 where its config.json does not tell."""
+    from draftsmith.contract.errors import InputError
+    from draftsmith.trainers.fit import token_bytes as bytes_of
+    from draftsmith.trainers.target_config import read_config
+
+    try:
+        return bytes_of(read_config(Path(target)), config.engine.gpus_a_server)
+    except InputError:
+        return 0.0
 
 
 def shared_kv_gib(config: Config, target: str, residents: int) -> int:
     """KV cache in GiB, on each GPU, of one of `residents` servers of the target in this folder."""
-    from draftsmith.contract.errors import InputError
     from draftsmith.engines import gpu_memory
     from draftsmith.kit import gpu
-    from draftsmith.trainers.fit import token_bytes
-    from draftsmith.trainers.target_config import read_config
 
     settings, gpus = config.engine, config.engine.gpus_a_server
-    try:
-        each = token_bytes(read_config(Path(target)), gpus)
-    except InputError:
-        each = 0.0
+    each = token_bytes(config, target)
     weights = sum(file.stat().st_size for file in Path(target).glob("*.safetensors")) / 2**30 / gpus
     return gpu_memory.shared_kv_gib(
         each, weights, residents, settings.max_num_seqs * settings.max_model_len, gpu.free_gib()

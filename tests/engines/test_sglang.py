@@ -419,3 +419,14 @@ NOT_READ = {
 def test_a_command_that_cannot_be_known_is_refused(case: str) -> None:
     with pytest.raises(InputError, match="not understood"):
         _ = read_command(["sglang", "serve"], ["--model-path", "/m", *NOT_READ[case]], image="").spec_config
+
+
+def test_servers_that_share_a_gpu_have_a_cache_of_their_own_size() -> None:
+    """Its fraction is of what is free when it starts: three servers that start together would each find too little."""
+    fixed = engine("sglang").kv_flags(2, 61_440)
+    assert fixed == ("--max-total-tokens", "34952")
+    assert engine("sglang").kv_flags(2, 0) == (), "the target does not say how large a token is"
+    said = words(gpu_memory_share=0.293, flags=fixed)
+    assert said[said.index("--mem-fraction-static") + 1] == "0.88"
+    said = words(gpu_memory_share=0.293)
+    assert said[said.index("--mem-fraction-static") + 1] == "0.293", "the fraction alone bounds the cache"

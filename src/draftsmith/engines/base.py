@@ -195,8 +195,11 @@ class Engine(Protocol):
         """The command line and environment, as text."""
         ...
 
-    def kv_flags(self, gib: float) -> tuple[str, ...]:
-        """Flags that fix the size of the KV cache, for servers that share a GPU; none where the engine has none."""
+    def kv_flags(self, gib: float, token_bytes: float) -> tuple[str, ...]:
+        """Flags that fix the size of the KV cache, for servers that share a GPU.
+
+        `token_bytes`: of one token on one GPU, for an engine that counts its cache in tokens; 0 where the target does not say.
+        """
         ...
 
     def runs(self, words: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ import draftsmith
 from draftsmith.contract.errors import ConfigError, InputError, PrerequisiteError
 from draftsmith.contract.speculation import read
 from draftsmith.engines.base import Command, Features, Installation, ServerSpec
+from draftsmith.engines.gpu_memory import USABLE
 from draftsmith.engines.sglang.flags import speculation_flags, variables
 
 MODULE = "sglang.launch_server"
@@ -37,6 +38,7 @@ RESERVED = frozenset(
     }
 )
 PRIVACY = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+KV_TOKENS = "--max-total-tokens"
 MODELS = Path(draftsmith.__file__).resolve().parent / "work" / "inside" / "sglang_models"
 LAYERS, MANIFEST = "eagle_aux_hidden_state_layer_ids", "draft-manifest.json"
 OWN_MODELS = "SGLANG_EXTERNAL_MODEL_PACKAGE"  # model classes of the user's, which may read what SGLang's own ignore
@@ -73,7 +75,10 @@ def render(spec: ServerSpec, installed: Installation, known: Features) -> Comman
     if spec.enforce_eager:
         argv.append("--disable-cuda-graph")
     if spec.gpu_memory_share is not None:
-        argv += ["--mem-fraction-static", f"{spec.gpu_memory_share:g}"]
+        # A fraction of what is free when this server starts. Servers that start beside it take theirs meanwhile: where the cache
+        # has a size of its own, the fraction must not bound it.
+        share = max(spec.gpu_memory_share, USABLE) if KV_TOKENS in spec.flags else spec.gpu_memory_share
+        argv += ["--mem-fraction-static", f"{share:g}"]
     if spec.tensor_parallel > 1:
         argv += ["--tp-size", str(spec.tensor_parallel)]
     if (speculation := read(spec.spec_config)) is not None:

@@ -64,9 +64,9 @@ class SglangEngine(ServerProcess):
         found, known = self.installed(spec)
         return sglang_command.render(spec, found, known)
 
-    def kv_flags(self, gib: float) -> tuple[str, ...]:
-        """See Engine. Its share of the memory bounds the cache: --mem-fraction-static, from engine.gpu_memory_share."""
-        return ()
+    def kv_flags(self, gib: float, token_bytes: float) -> tuple[str, ...]:
+        """See Engine. Its cache is counted in tokens, draft's and target's alike."""
+        return (sglang_command.KV_TOKENS, str(int(gib * 2**30 / token_bytes))) if token_bytes else ()
 
     def runs(self, words: Sequence[str]) -> bool:
         """See Engine."""

@@ -67,7 +67,7 @@ class VllmEngine(ServerProcess):
         threads = spec.cpu_threads or vllm_command.cores(os.sched_getaffinity(0))
         return vllm_command.render(spec, found, known, threads=threads, pythonpath=os.environ.get("PYTHONPATH", ""))
 
-    def kv_flags(self, gib: float) -> tuple[str, ...]:
+    def kv_flags(self, gib: float, token_bytes: float) -> tuple[str, ...]:
         """See Engine. With it vLLM does not profile the memory, which fails if another server starts beside it."""
         return ("--kv-cache-memory-bytes", str(int(gib * 2**30)))
 
