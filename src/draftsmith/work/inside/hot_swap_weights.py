@@ -78,7 +78,7 @@ def check(
         raise RefusedDraftError(f"values that are no numbers in {', '.join(bad[:4])}")
     _check_map(tensors, vocab)
     for name, weight in shared.items():
-        if name in tensors and not torch.equal(tensors[name].to(weight.dtype), weight):
+        if name in tensors and not torch.equal(tensors[name].to(weight.dtype), weight.cpu()):
             raise RefusedDraftError(f"{name} is shared with the target, and the draft brings another one")
 
 
