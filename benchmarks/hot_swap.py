@@ -129,14 +129,16 @@ def main() -> int:
     parser.add_argument("--in-flight", type=int, default=32)
     parser.add_argument("--k", type=int, default=3)
     parser.add_argument("--kv-gib", type=float, help="the server's KV cache on a GPU; default: what is free")
+    parser.add_argument("--gpu-memory-share", type=float, help="what it may take of a GPU that other work shares")
     options = parser.parse_args()
     out = private_dir(options.out.resolve())
     drafts = private_dir(out / "drafts")
     good = shutil.copytree(options.draft, drafts / "good", dirs_exist_ok=True)
     poor = shuffled(good, drafts / "poor")
-    config = Config(
-        target=str(options.target), engine=EngineConfig(max_num_seqs=options.in_flight, gpu_kv_gib=options.kv_gib)
+    settings = EngineConfig(
+        max_num_seqs=options.in_flight, gpu_kv_gib=options.kv_gib, gpu_memory_share=options.gpu_memory_share
     )
+    config = Config(target=str(options.target), engine=settings)
     engine = VllmEngine(private_dir(out / "processes"))
     method = {"method": "eagle3", "model": str(good), "num_speculative_tokens": options.k}
     spec = wiring.server_spec(config, str(options.target), spec_config=method)

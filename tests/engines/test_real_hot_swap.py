@@ -42,10 +42,6 @@ def drafts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 @pytest.fixture(scope="module")
 def server(drafts: tuple[Path, Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if FLAGS:
-        pytest.skip(
-            "in float32 the live layers cannot be read back to the bit: a swap is refused there, see the controller's page"
-        )
     target, one, _ = drafts
     folder = tmp_path_factory.mktemp("served")
     engine = VllmEngine(folder / "processes")
@@ -76,6 +72,8 @@ def test_a_draft_is_swapped_under_load_there_and_back_and_bad_ones_are_refused(
     wanted = [ask(server.url, n) for n in range(2)]
     first = httpx.get(f"{server.url}/v1/draft", timeout=600, trust_env=False).json()
     assert first["file_sha256"] == sha256_file(one / "model.safetensors")
+    if FLAGS and first["live_sha256"] != first["expected_live_sha256"]:
+        pytest.skip("this processor's float32 kernels do not give weights back to the bit: a swap is refused there")
     assert first["live_sha256"] == first["expected_live_sha256"]
     answers: list[tuple[int, str]] = []
     ended = threading.Event()

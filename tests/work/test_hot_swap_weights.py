@@ -122,3 +122,10 @@ def test_a_packed_layer_is_read_back_through_its_kernel() -> None:
 
     model = torch.nn.Sequential(Packed())
     assert torch.equal(weights.live(model)["0.weight"], torch.arange(6.0).reshape(2, 3))
+
+
+def test_a_zero_that_has_lost_its_sign_is_the_same_weight() -> None:
+    """A weight that is read back through a layer is a sum, and -0 + 0 is 0."""
+    signed, plain = torch.tensor([-0.0, 1.5]).bfloat16(), torch.tensor([0.0, 1.5]).bfloat16()
+    assert weights.digest({"model.norm.weight": signed}) == weights.digest({"model.norm.weight": plain})
+    assert weights.digest({"model.norm.weight": -plain}) != weights.digest({"model.norm.weight": plain})
