@@ -58,18 +58,19 @@ def _marks(item: pytest.Item) -> set[str]:
 
 
 def _rank(item: pytest.Item) -> int:
-    """One worker takes the engine, one Slurm, which is mostly waited for; meanwhile the others compute. Then the stories."""
+    """One worker takes the engine, one Slurm, which is mostly waited for; meanwhile the others take the stories, then what
+    only computes. What measures times comes last: by then the engine has ended, and nobody waits for it."""
     marks = _marks(item)
-    return next(
-        (place for place, name in enumerate(("engine", "slurm")) if name in marks), 3 if "story" in marks else 2
-    )
+    if "timed" in marks:
+        return 4
+    return next((place for place, name in enumerate(("engine", "slurm", "story")) if name in marks), 3)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """A real engine takes all cores, and a story measures times: no story runs beside an engine."""
+    """A real engine takes all cores, and some stories judge by the times they measure: none of those runs beside an engine."""
     marks = _marks(item)
-    if "PYTEST_XDIST_WORKER" not in os.environ or not marks & {"engine", "story"}:
+    if "PYTEST_XDIST_WORKER" not in os.environ or not marks & {"engine", "timed"}:
         return (yield)
     with _machine(alone="engine" in marks):
         return (yield)
@@ -77,7 +78,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @contextmanager
 def _machine(alone: bool) -> Iterator[None]:
-    """Shared with other stories, or alone. Who waits holds the door, so that others cannot pass it for ever."""
+    """Shared with others that measure, or alone. Who waits holds the door, so that others cannot pass it for ever."""
     base = Path(tempfile.gettempdir()) / f"draftsmith-tests-{os.getuid()}"  # two empty files, for all runs of this user
     base.mkdir(mode=0o700, exist_ok=True)
     with (base / "door").open("w") as door, (base / "machine").open("w") as machine:

@@ -26,7 +26,7 @@ from draftsmith.serving.canary.canaries import Canaries
 from draftsmith.serving.canary.text import ArmObjects, ArmPlan
 from draftsmith.work.compare.trial import Endpoint, Slot, measure
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.timed]
 
 MTP = {"method": "mtp", "num_speculative_tokens": 3}
 POINT = OperatingPoint(name="c2", concurrency=2, primary=True)

@@ -23,7 +23,7 @@ from draftsmith.loop.promotion import rollback
 from draftsmith.phases.compare import Compare
 from draftsmith.work.compare import canary_fleet
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.timed]
 
 
 def test_a_win_on_canaries_is_a_verdict_and_is_promoted(world: ClusterWorld, begin: Begin) -> None:

@@ -29,7 +29,7 @@ from draftsmith.kit.files import read_json
 from draftsmith.loop.promotion import rollback
 from draftsmith.store.state import read_state
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.timed]
 
 READS = [
     ("get", "deployments"), ("list", "deployments"), ("list", "services"), ("list", "nodes"), ("list", "pods"),

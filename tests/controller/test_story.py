@@ -48,6 +48,7 @@ def stop(running: subprocess.Popen[str]) -> str:
     return running.communicate(timeout=60)[0]
 
 
+@pytest.mark.timed
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed here")
 def test_a_managed_service_gets_its_first_draft_share_by_share_and_nobody_notices(world: World) -> None:
     """From nothing: it serves, trains, proves and promotes under load, and its controller is killed in the middle."""

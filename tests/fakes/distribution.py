@@ -17,20 +17,21 @@ ENGINE = re.compile(r"/test_real_(vllm|engine|hot_swap)\.py::|/test_engine_stori
 
 
 @cache
-def _shares(path: str) -> bool:
-    """Whether the tests of a file share what is made once for all of them."""
+def _shared(path: str) -> str | None:
+    """What the tests of a file share that is made once for all of them: the travelled loop, or something of the file's own."""
     text = (ROOT / path).read_text(encoding="utf-8")
-    return 'scope="module"' in text or not ("mark.story" in text or "/loop/" in path)
+    if "travelled: Travelled" in text:  # in two halves, neither much longer than the engine's tests
+        return "travelled, then killed" if path.endswith("/test_killed.py") else "travelled"
+    return path if 'scope="module"' in text or not ("mark.story" in text or "/loop/" in path) else None
 
 
 def scope(nodeid: str) -> str:
-    """The name of what runs on one worker, in order: all tests of the one Slurm, all of the engine, a file, or a story."""
+    """The name of what runs on one worker, in order: all tests of the one Slurm, of the engine, of what is shared, or a story."""
     if SLURM.search(nodeid):
         return "slurm"
     if ENGINE.search(nodeid):
         return "engine"
-    path = nodeid.partition("::")[0]
-    return path if _shares(path) else nodeid
+    return _shared(nodeid.partition("::")[0]) or nodeid
 
 
 class Together(LoadScopeScheduling):

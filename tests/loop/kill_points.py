@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import itertools
 import json
 import os
@@ -161,8 +162,8 @@ def end_of(folder: Path) -> dict[str, Any]:
     }
 
 
-def attempt(act: Callable[[Path], None], folder: Path, kill_at: int | None) -> tuple[int, int]:
-    """Do the story in a fork. Returns how it ended, as os.waitstatus_to_exitcode has it, and its touches if it ended well."""
+def attempt(act: Callable[[Path], None], folder: Path, kill_at: int | None) -> tuple[int, int, list[str]]:
+    """Do the story in a fork. Returns its exit code, negative after a signal; if it ended well, its touches and its modules."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -179,15 +180,16 @@ def attempt(act: Callable[[Path], None], folder: Path, kill_at: int | None) -> t
         sys.addaudithook(hook)
         try:
             act(folder)
-            os.write(writing, str(last).encode())
+            os.write(writing, json.dumps([last, list(sys.modules)]).encode())
             os._exit(0)
         except BaseException as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             os._exit(1)
     os.close(writing)
-    _, status = os.waitpid(child, 0)
     with os.fdopen(reading) as pipe:
-        return os.waitstatus_to_exitcode(status), int(pipe.read() or 0)
+        touches, modules = json.loads(pipe.read() or "[0, []]")
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), touches, modules
 
 
 def main(base: Path, story: str, points: int) -> int:
@@ -195,8 +197,11 @@ def main(base: Path, story: str, points: int) -> int:
     kept, folder = base / "kept", base / "work"
     begin(folder)
     shutil.copytree(folder, kept, symlinks=True)
-    code, touches = attempt(act, folder, None)
+    code, touches, modules = attempt(act, folder, None)
     require(code == 0)
+    for name in modules:  # what each attempt would import anew
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     told: dict[str, Any] = {"touches": touches, "undisturbed": end_of(folder), "killed": {}}
     chosen = (
         range(1, touches + 1) if touches <= points else sorted(random.Random(1).sample(range(1, touches + 1), points))
@@ -204,10 +209,10 @@ def main(base: Path, story: str, points: int) -> int:
     for point in chosen:
         shutil.rmtree(folder)
         shutil.copytree(kept, folder, symlinks=True)
-        code, _ = attempt(act, folder, point)
+        code, *_ = attempt(act, folder, point)
         require(code == -signal.SIGKILL)
         evidence = [verify_bundle(path).ok for path in folder.glob("evidence/*/[!.]*")]
-        code, _ = attempt(act, folder, None)
+        code, *_ = attempt(act, folder, None)
         told["killed"][point] = {"code": code, "between": evidence, "end": end_of(folder)}
     print(json.dumps(told))
     return 0

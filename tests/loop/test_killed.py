@@ -22,7 +22,7 @@ MIDDLE = {
     "corpus": (None, {}),
     "capture": ("capturing hidden states", {"FAKE_VLLM": '{"first_ms": 400}'}),
     "train": ("training", {"FAKE_TRAINER": '{"epoch_s": 60}'}),
-    "compare": ("measuring", {"FAKE_VLLM": '{"step_ms": 40}'}),
+    "compare": ("measuring", {"FAKE_VLLM": '{"step_ms": 15}'}),
     "publish": (None, {}),
 }
 SAME = {  # outputs that must not depend on the interruption
@@ -140,7 +140,7 @@ def test_an_engine_killed_while_measuring_is_started_once_more_and_nothing_of_it
     travelled: Travelled,
 ) -> None:
     world = travelled.to("compare")
-    driver = world.start("run", "--yes", FAKE_VLLM='{"step_ms": 40}')
+    driver = world.start("run", "--yes", FAKE_VLLM='{"step_ms": 15}')
     wait_for(lambda: world.stage("compare") == "measuring" or driver.poll() is not None, "the measurement")
     kill_engine(world)
     said, _ = driver.communicate(timeout=120)

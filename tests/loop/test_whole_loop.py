@@ -24,6 +24,7 @@ def fake(**settings: Any) -> str:
     return json.dumps({"step_ms": 12, **settings})
 
 
+@pytest.mark.timed
 def test_a_win_is_promoted_recorded_proved_and_can_be_taken_back(world: World) -> None:
     world.configure(compare=VERDICT)
     said = world.run(FAKE_VLLM=fake()).stdout
@@ -63,6 +64,7 @@ def test_a_win_is_promoted_recorded_proved_and_can_be_taken_back(world: World) -
     assert "no promotion to roll back" in again.stderr
 
 
+@pytest.mark.timed
 def test_a_slow_draft_loses_and_the_standing_configuration_stays(world: World) -> None:
     standing = world.workspace / "standing.json"
     world.configure(compare=VERDICT | {"restart_every": 0}, serving={"config_file": str(standing)})

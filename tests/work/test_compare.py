@@ -16,13 +16,13 @@ from loop_world import wait_for
 
 from draftsmith.work.compare import trial as measure
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.timed]
 
 SPECULATING = """--speculative-config '{"method": "ngram", "num_speculative_tokens": 3}'"""
 CACHED = "--enable-prefix-caching"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shared")
 
@@ -172,7 +172,7 @@ def during(bench: Bench, note: str, act: Callable[[], object]) -> threading.Thre
 
 
 def test_a_server_that_dies_once_is_started_again_and_its_block_measured_again(bench: Bench) -> None:
-    bench.env["FAKE_VLLM"] = json.dumps({"step_ms": 30, "first_ms": 30})
+    bench.env["FAKE_VLLM"] = json.dumps({"step_ms": 10, "first_ms": 20})
     arms = ("off=none", "ngram=ngram")
     more = ("--target", str(bench.target))
     thread = during(bench, "off at c1, own", lambda: [kill(process) for process in bench.servers()])
@@ -187,7 +187,7 @@ def test_a_server_that_dies_once_is_started_again_and_its_block_measured_again(b
 
 
 def test_a_server_that_dies_again_ends_the_comparison_with_its_name(bench: Bench) -> None:
-    bench.env["FAKE_VLLM"] = json.dumps({"step_ms": 30, "first_ms": 30})
+    bench.env["FAKE_VLLM"] = json.dumps({"step_ms": 10, "first_ms": 20})
     arms = ("off=none", "ngram=ngram")
     more = ("--target", str(bench.target))
     over = threading.Event()
