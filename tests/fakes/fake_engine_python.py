@@ -1,6 +1,7 @@
 """A stand-in for the engine's interpreter: this Python with the stand-ins for vLLM and SGLang first on its path.
 
 FAKE_PROBE=1 answers the probe of captured states without loading torch: the stories about the loop do not ask about it.
+FAKE_PROBE=hold never answers: a story kills it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 SITES = [str(Path(__file__).parent / name) for name in ("vllm_site", "sglang_site")]
@@ -15,7 +17,9 @@ SITES = [str(Path(__file__).parent / name) for name in ("vllm_site", "sglang_sit
 
 def stands_in(argv: list[str]) -> bool:
     """Prepare the environment for a program of the stand-ins. False: it was the probe, and that is answered."""
-    if os.environ.get("FAKE_PROBE") and argv[:2] == ["-m", "draftsmith.work.inside.probe"]:
+    if (wanted := os.environ.get("FAKE_PROBE")) and argv[:2] == ["-m", "draftsmith.work.inside.probe"]:
+        if wanted == "hold":
+            time.sleep(600)
         report = argv[argv.index("--report") + 1] if "--report" in argv else argv[3]
         rows = json.loads(Path(argv[2]).read_text())["rows"]
         proofs = {

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
-from loop_world import World
+from loop_world import FAKES, World, wait_for
 from tokenizers import Tokenizer
+
+from draftsmith.kit import processes
 
 MAIL, TOKEN = "anna.kovacs@example.org", "ghp_a1B2c3D4e5F6g7H8i9J0a1B2c3D4e5F6g7H8"
 
@@ -49,7 +56,7 @@ def traces(world: World, text: str) -> list[bytes]:
     """`text` as it could lie in a file: itself, and its ids in JSON and in arrays of every usual width."""
     ids = encoded(world, text)
     arrays = [np.array(ids, kind).tobytes() for kind in ("<i2", "<i4", "<i8", "<f4")]
-    return [text.encode(), json.dumps(ids)[1:-1].encode(), ",".join(map(str, ids)).encode(), *arrays]
+    return [text.encode(), ",".join(map(str, ids)).encode(), *arrays]
 
 
 def found(world: World, folder: Path) -> list[str]:
@@ -58,6 +65,7 @@ def found(world: World, folder: Path) -> list[str]:
     hits = []
     for path in (path for path in folder.rglob("*") if path.is_file()):
         data = path.read_bytes()
+        data += data.translate(None, b" \n")  # JSON may be indented
         if path.suffix == ".parquet":
             frame = pl.read_parquet(path)
             data += "\n".join(str(row) for row in frame.rows()).encode()
@@ -92,16 +100,72 @@ def test_without_redaction_the_same_search_finds_it(world: World) -> None:
     assert {hit.rpartition(": ")[2] for hit in found(world, world.workspace)} == {MAIL, TOKEN}
 
 
+def probing(world: World, *arguments: str) -> tuple[Popen[str], psutil.Process]:
+    """A command that is in the middle of the capture's probe, and the probe."""
+    driver = world.start(*arguments, FAKE_PROBE="hold")
+
+    def probe() -> psutil.Process | None:
+        for registry in world.workspace.glob("runs/*/processes"):
+            for _, record in processes.records(registry):
+                for process in processes.members(record):
+                    words = process.cmdline()
+                    if words[1:2] == [str(FAKES / "fake_engine_python.py")] and "draftsmith.work.inside.probe" in words:
+                        return process
+        return None
+
+    found: psutil.Process = wait_for(probe, "the probe", 120)
+    return driver, found
+
+
+def ids_of_traffic(world: World, folder: Path) -> set[str]:
+    """Files in which the token ids of an answer stand, in JSON of any form or as an array. A few ids alone are just numbers."""
+    lines = world.log.read_text().rstrip("\n").split("\n")
+    answers = [ids for ids in (json.loads(line)["output_token_ids"] for line in lines) if len(ids) > 8]
+    listed = [json.dumps(ids, separators=(",", ":"))[1:-1].encode() for ids in answers]
+    arrays = [np.array(ids, kind).tobytes() for ids in answers for kind in ("<i2", "<i4", "<i8")]
+    hits = set()
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        data = path.read_bytes()
+        bare = data.translate(None, b" \n")
+        if any(ids in bare for ids in listed) or any(ids in data for ids in arrays):
+            hits.add(path.name)
+    return hits
+
+
 def test_after_a_run_with_zero_retention_no_byte_tells_of_the_traffic(world: World) -> None:
+    """Not even after kill -9 of everything while the probe was reading its request."""
     plant(world, routes=True)
     world.configure(corpus={"retention": "zero"})
+    driver, _ = probing(world, "run", "--yes")
+    everything = psutil.Process(driver.pid).children(recursive=True)
+    for process in everything:
+        process.suspend()  # a keeper whose parent dies gives the job the time to clear up
+    for process in everything:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it goes with its keeper
+            process.kill()
+    world.kill(driver)
+    assert "probe-request.json" in ids_of_traffic(world, world.workspace), "nobody was left to remove it"
     world.run()
     assert [e["kind"] for e in world.events()][-1] == "finished"
     assert found(world, world.workspace) == []
+    assert ids_of_traffic(world, world.workspace) == set()
     stored = b"".join(path.read_bytes() for path in world.workspace.rglob("*") if path.is_file())
     assert not [text for text in world.text_of_traffic() if text.encode() in stored]
     assert list(world.folder().glob("bundle/*/*/report.html"))
     assert list(world.folder().glob("phases/train/draft/*.safetensors"))
+
+
+def test_a_probe_that_is_killed_leaves_no_request_and_a_purge_leaves_no_ids(world: World) -> None:
+    world.configure(corpus={"retention": "zero"})
+    driver, probe = probing(world, "capture")
+    os.kill(probe.pid, signal.SIGKILL)
+    said, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 5, said
+    assert "the probe ended with exit code" in said
+    assert ids_of_traffic(world, world.folder() / "phases" / "capture" / "probe") == set()
+    world.call("teardown", "--purge")
+    assert ids_of_traffic(world, world.workspace) == set()
+    assert not list(world.workspace.rglob("*.parquet")), "rows are compressed: their bytes could not be searched"
 
 
 def test_a_missing_library_is_named_before_anything_starts(world: World, tmp_path: Path) -> None:
