@@ -310,6 +310,11 @@ def fleet(config: Config, workspace: Path) -> Fleet:
     folder = workspace / "managed"
     served_by = engine(config, folder / "engines")
     served_by.detached = True
+    if options.hot_swap and not served_by.swaps_drafts:
+        raise ConfigError(
+            f"serving.options.hot_swap: {served_by.title} replaces no draft in a running server",
+            "leave it out: a new draft gets a server of its own beside the old one",
+        )
 
     def spec_of(spec_config: dict[str, Any] | None) -> ServerSpec:
         spec = server_spec(config, str(config.target), spec_config=spec_config, served_name=options.served_name)

@@ -11,7 +11,8 @@ import pytest
 from live_service import NGRAM, OTHER, Clients, Service
 from loop_world import wait_for
 
-from draftsmith.contract.config import ServingConfig
+from draftsmith import wiring
+from draftsmith.contract.config import Config, ServingConfig
 from draftsmith.contract.errors import BackendError, ConfigError, EngineStartError, PrerequisiteError
 from draftsmith.kit import processes
 from draftsmith.serving.managed.fleet import Fleet
@@ -167,6 +168,13 @@ def test_options_and_address_say_what_is_wrong() -> None:
         with pytest.raises(ConfigError, match="endpoint"):
             address(ServingConfig(endpoint=endpoint))
     assert address(ServingConfig(endpoint="http://[::1]:8000/v1")) == ("::1", 8000)
+
+
+def test_a_hot_swap_is_refused_for_an_engine_that_replaces_no_draft(tmp_path: Path) -> None:
+    said = {"kind": "managed", "endpoint": "http://127.0.0.1:8000", "options": {"hot_swap": True}}
+    with pytest.raises(ConfigError, match="SGLang replaces no draft"):
+        wiring.fleet(Config.model_validate({"engine": {"kind": "sglang"}, "serving": said}), tmp_path)
+    assert wiring.fleet(Config.model_validate({"target": str(tmp_path), "serving": said}), tmp_path).options.hot_swap
 
 
 def test_a_side_is_known_by_its_draft_whatever_folder_it_lies_in(tmp_path: Path) -> None:

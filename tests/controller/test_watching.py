@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+from material import shared
 from moments import AUTO, CHAMPION, NOW
 
 from draftsmith.contract.control import LiveSeen
@@ -13,6 +14,8 @@ from draftsmith.contract.errors import EngineError, EngineLostError
 from draftsmith.controller.acceptance import over
 from draftsmith.controller.live import WINDOW_DRAFTS, LiveReader, promised_share
 from draftsmith.engines.base import ServerIdentity, Snapshot
+from draftsmith.engines.catalog import engine
+from draftsmith.engines.sglang import metrics as sglang_metrics
 from draftsmith.engines.vllm.engine import VllmEngine
 from draftsmith.engines.vllm.metrics import parse_metrics
 
@@ -189,3 +192,18 @@ def test_recorded_counters_of_real_engines_are_read(name: str, tmp_path: Path) -
     reader.look("http://one", NOW, CHAMPION)
     seen = reader.look("http://one", NOW + 10, CHAMPION)
     assert (seen.requests, seen.below_s) == (0, 0.0)
+
+
+def test_what_a_recorded_sglang_server_counted_is_read_by_the_controller() -> None:
+    """From the first look, when nothing was counted yet, to the recording's end."""
+    recorded = sglang_metrics.parse_metrics(shared("cases", "sglang", "eagle.metrics").read_text())
+    gauges = {key: value for key, value in recorded.values.items() if key[0] in sglang_metrics.GAUGES}
+    readings = iter([Snapshot(dict.fromkeys(recorded.values, 0.0) | gauges, recorded.start_id), recorded])
+    reader = LiveReader(engine("sglang"), AUTO, lambda _: next(readings))
+    reader.look("u", NOW, CHAMPION)
+    seen = reader.look("u", NOW + 60.0, CHAMPION)
+    assert seen.requests == 73
+    assert seen.acceptance_length == pytest.approx(3.23, abs=0.01)
+    assert seen.tpot_s == pytest.approx(10.5455 / 3119, rel=1e-3)
+    assert seen.ttft_s == pytest.approx((2.0718 + 2.8025) / 73, rel=1e-3)
+    assert seen.acceptance_by_position == ()

@@ -168,6 +168,11 @@ class Engine(Protocol):
         """Whether its own model classes read `norm_before_residual` of an EAGLE3 draft."""
         ...
 
+    @property
+    def swaps_drafts(self) -> bool:
+        """Whether a draft alone can be replaced in its running servers."""
+        ...
+
     # -- what is installed ----------------------------------------------------------------------------------------
 
     def installation(self, python: str | None, *, elsewhere: bool = False) -> Installation:

@@ -38,6 +38,7 @@ class SglangEngine(ServerProcess):
     title = "SGLang"
     captures = False  # its way to return states excludes drafting, and holds no layer ids
     normed_residual = False  # see command.own_models
+    swaps_drafts = False  # 0.5.17 loads what it is given into draft and target alike
     not_inherited = frozenset({"SGLANG_API_KEY"})
 
     def installation(self, python: str | None, *, elsewhere: bool = False) -> Installation:

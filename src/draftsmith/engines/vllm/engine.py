@@ -39,6 +39,7 @@ class VllmEngine(ServerProcess):
     title = "vLLM"
     captures = True
     normed_residual = True
+    swaps_drafts = True
     not_inherited = frozenset(
         {"VLLM_API_KEY"}
     )  # started servers are private to this machine and are queried without a key
