@@ -18,18 +18,22 @@ STARTS_AT_ONCE = max(2, (os.cpu_count() or 2) // 4)  # a start is mostly one thr
 @contextmanager
 def serving(
     job: Watched,
-    engine: Engine,
+    engine: Engine | Mapping[str, Engine],
     specs: Mapping[str, ServerSpec | Callable[[], Server]],
     timeout_s: float,
     at_once: int = STARTS_AT_ONCE,
 ) -> Iterator[dict[str, Server]]:
     """Start the named servers, at most `at_once` at a time, and stop all of them on the way out.
 
-    A server is a specification, or a function that starts it in the engine's registry and returns at once.
+    `engine`: of all of them, or of each name. A server is a specification, or a function that starts it in the engine's registry and returns at once.
 
     Raises EngineStartError as soon as one cannot start; the others are stopped. Where what is done with them ends in an
     EngineError because a server went away, EngineLostError names the cause.
     """
+    if not specs:
+        yield {}
+        return
+    engines = engine if isinstance(engine, Mapping) else dict.fromkeys(specs, engine)
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
         names = list(specs)
@@ -40,7 +44,7 @@ def serving(
             nonlocal ready
             if leaving.is_set():
                 return
-            wanted = specs[name]
+            wanted, engine = specs[name], engines[name]
             server = engine.start(wanted, job.workdir / "servers") if isinstance(wanted, ServerSpec) else wanted()
             stack.callback(engine.stop, server)
             servers[name] = server
@@ -66,14 +70,14 @@ def serving(
                 leaving.set()
                 for future in waiting:
                     future.cancel()
-                for server in list(servers.values()):
-                    engine.stop(server)
+                for name, server in list(servers.items()):
+                    engines[name].stop(server)
                 raise
         try:
             yield {name: servers[name] for name in names}
         except EngineError:
-            for server in servers.values():  # one that is gone says why, better than the request that failed
-                engine.require_alive(server)
+            for name, server in servers.items():  # one that is gone says why, better than the request that failed
+                engines[name].require_alive(server)
             raise
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -119,12 +119,8 @@ class Fleet:
             for name, arm in arms.items()
             if arm.endpoint is None
         }
-        with ExitStack() as stack:
-            servers: dict[str, Server] = {}
-            for kind in dict.fromkeys(arms[name].engine for name in own):
-                of_kind = {name: wanted for name, wanted in own.items() if arms[name].engine == kind}
-                limit = self.config.engine.start_timeout_s
-                servers |= stack.enter_context(serving(self.job, self._engine(kind), of_kind, limit))
+        engines = {name: self._engine(arms[name].engine) for name in own}
+        with serving(self.job, engines, own, self.config.engine.start_timeout_s) as servers:
             endpoints = {name: self._started(arms[name], server) for name, server in servers.items()}
             endpoints |= {name: self._external(arm) for name, arm in arms.items() if arm.endpoint is not None}
             yield {name: endpoints[name] for name in arms}

@@ -27,7 +27,7 @@ VERSION = "0.5.17"
 SWITCHES = ("disable-radix-cache", "disable-cuda-graph", "disable-overlap-schedule", "enable-metrics",
             "enable-cache-report", "speculative-adaptive")  # fmt: skip
 TEXTS = ("model-path", "served-model-name", "host", "speculative-algorithm", "speculative-draft-model-path",
-         "speculative-ngram-external-corpus-path", "mem-fraction-static", "dtype")  # fmt: skip
+         "speculative-ngram-external-corpus-path", "mem-fraction-static", "max-total-tokens", "dtype")  # fmt: skip
 NUMBERS = ("port", "context-length", "max-running-requests", "chunked-prefill-size", "speculative-num-steps",
            "speculative-eagle-topk", "speculative-num-draft-tokens", "speculative-ngram-external-sam-budget")  # fmt: skip
 
