@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +22,14 @@ from draftsmith.contract.errors import (
     PrerequisiteError,
     RefusedError,
 )
-from draftsmith.lake import places, put
+from draftsmith.lake import places, put, query
 from draftsmith.lake.questions import QUESTIONS
 from draftsmith.lake.rows import rows_of
+
+
+def lake_of_one(folder: Path) -> str:
+    api.ship(bundle(folder / "b"), str(folder / "one"))
+    return str(folder / "one")
 
 
 def objects(lake: Path) -> dict[str, bytes]:
@@ -120,6 +126,59 @@ def test_a_torn_object_is_named_and_written_again(tmp_path: Path) -> None:
     assert api.ask_lake(str(lake), "guards").rows
 
 
+@pytest.mark.parametrize("end", ["cut", "no footer"])
+def test_an_object_that_ends_in_any_way_is_named(end: str, tmp_path: Path) -> None:
+    made, lake = bundle(tmp_path / "b"), tmp_path / "lake"
+    torn = Path(api.ship(made, str(lake)).written[2])
+    torn.write_bytes(torn.read_bytes()[:-9] if end == "cut" else b"PAR1" + bytes(50) + b"PAR1")
+    with pytest.raises(EvidenceError, match="cannot be read"):
+        api.ask_lake(str(lake), "latest")
+
+
+def test_what_lies_beside_the_objects_is_nobodys_business(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    place = Path(api.ship(bundle(tmp_path / "b"), str(lake)).written[2]).parent
+    for name in ("README.txt", "part-x.parquet", f"part-{'a' * 64}.parquet.part", f".part-{'a' * 64}.parquet.1f"):
+        (place / name).write_bytes(b"something else")
+    assert api.ask_lake(str(lake), "SELECT count(*) FROM campaigns").rows == ((1,),)
+
+
+def test_many_publish_the_same_bundle_at_once(tmp_path: Path) -> None:
+    made, lake = bundle(tmp_path / "b"), tmp_path / "lake"
+    with ThreadPoolExecutor(8) as pool:
+        sent = list(pool.map(lambda _: api.ship(made, str(lake)), range(8)))
+    assert len({one.address for one in sent}) == 1
+    assert len(objects(lake)) == 3
+    assert api.ask_lake(str(lake), "SELECT count(*) FROM campaigns").rows == ((1,),)
+
+
+def test_a_lake_in_the_bundle_would_spoil_it(tmp_path: Path) -> None:
+    made = bundle(tmp_path / "b")
+    for to in (made, made / "lake", made / ".." / made.name / "x"):
+        with pytest.raises(ConfigError, match="lies in the bundle"):
+            api.ship(made, str(to))
+    assert api.verify(made).ok
+
+
+@pytest.mark.parametrize(("column", "value"), [("trials", 10**30), ("reason", 7), ("campaign", "\ud800")])
+def test_a_value_that_no_column_holds_is_refused(column: str, value: object, tmp_path: Path) -> None:
+    rows = rows_of(bundle(tmp_path / "b"))
+    tables = {
+        name: [row | {column: value} if column in row else row for row in some] for name, some in rows.tables.items()
+    }
+    with pytest.raises(EvidenceError, match="cannot hold"):
+        put.put(replace(rows, tables=tables), places.open_place(str(tmp_path / "lake")))
+    assert not list((tmp_path / "lake").glob("campaigns/**/*.parquet"))
+
+
+def test_a_question_without_an_end_is_ended(lake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "LONGEST_S", 0.2)
+    with pytest.raises(InputError, match="no answer within"):
+        api.ask_lake(
+            lake, "SELECT count(*) FROM range(1000000000) a, range(1000000000) b WHERE hash(a.range + b.range) = 1"
+        )
+
+
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("three")
@@ -147,6 +206,8 @@ def test_every_ready_question_is_answered(lake: str, name: str) -> None:
         "INSTALL httpfs; LOAD httpfs",
         "SELECT * FROM secret_frame",
         "SELEC 1",
+        "SELECT content FROM read_text('/etc/passwd')",
+        "SELECT * FROM glob('/etc/*')",
     ],
 )
 def test_sql_reaches_the_three_tables_and_nothing_else(tmp_path: Path, lake: str, sql: str) -> None:
@@ -183,6 +244,12 @@ def test_a_newer_version_of_the_tables_is_named_and_left_alone(tmp_path: Path) -
         ("s3://", ConfigError),
         ("file://elsewhere/x", ConfigError),
         ("file://", ConfigError),
+        ("s3://[", ConfigError),
+        ("file:///%00", ConfigError),
+        ("s3://bu cket/x", ConfigError),
+        ("s3://bucket/../x", ConfigError),
+        ("~nobody-of-this-name/x", ConfigError),
+        (" ", ConfigError),
     ],
 )
 def test_addresses_that_are_none(url: str, error: type[Exception]) -> None:
@@ -194,6 +261,8 @@ def test_addresses_that_are_none(url: str, error: type[Exception]) -> None:
 def test_a_lake_that_is_empty_or_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="holds no campaigns"):
         api.ask_lake(str(tmp_path / "none"), "latest")
+    with pytest.raises(InputError, match="no SQL"):
+        api.ask_lake(lake_of_one(tmp_path), "-- a remark")
     with pytest.raises(InputError, match="no ready question"):
         api.ask_lake(str(tmp_path / "none"), "lattest")
     with pytest.raises(PrerequisiteError, match="is full"), places.plainly("file:///x"):

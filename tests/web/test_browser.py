@@ -103,7 +103,7 @@ def test_an_open_page_is_live_and_sound_for_all_who_read_it(browser: Any, place:
         Journal(place).append("noted", "seen by nobody's reload")
         page.get_by_text("seen by nobody's reload").wait_for(timeout=10_000)
         picture(page, "web-model")
-        for address in ("/", "/models/tiny", "/models/tiny/runs/tiny-20260301-0900", "/login"):
+        for address in ("/", "/models/tiny", "/models/tiny/runs/tiny-20260301-0900", "/login", "/api"):
             for scheme in ("light", "dark"):
                 page.emulate_media(color_scheme=scheme)
                 page.goto(address)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from watched import FIGURES, add_run, config, controlled, served, under_way
 
+from draftsmith import api
 from draftsmith.api.watching import Watch, watch
-from draftsmith.contract.errors import InputError
+from draftsmith.contract.errors import InputError, RefusedError
 from draftsmith.controller.journal import Journal
 from draftsmith.web.app import make_app
 from draftsmith.web.session import SESSION_S, read_token
@@ -245,6 +248,110 @@ def test_a_damaged_file_is_named_and_the_page_stays(place: Path, damage: str) ->
         only_there = damage.startswith("runs/") and address == "/"  # of an older run the overview shows nothing
         assert "Could not be read" in answer.text or damage.endswith("look.json") or only_there
     assert client(place).get("/models/tiny/runs/tiny-1").status_code in (200, 404)
+
+
+STATE = '{"schema":"specdec_service_v1","experiment_id":"x","target":"/m","standing_config":%s,"history":[%s]}'
+PROGRESS = '{"stage":"x","done":%s,"total":%s,"started_unix_s":0,"updated_unix_s":%s}'
+FAR = '{"run_id":"far","key":"k","target":"/m","profile":[],"config":{},"created_unix_s":%s}'
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("service-state.json", STATE % ("null", '{"at_unix_s":1e300,"event":"x"}')),
+        ("service-state.json", STATE % ('{"method":["a"],"model":{"x":1}}', '{"at_unix_s":NaN,"event":"x"}')),
+        ("runs/far/run.json", FAR % "1e308"),
+        ("runs/far/run.json", FAR % "NaN"),
+        ("runs/tiny-now/phases/train/progress.json", PROGRESS % ("NaN", "NaN", "1e308")),
+        ("runs/tiny-now/phases/train/progress.json", PROGRESS % ("1e400", "1", "0")),
+    ],
+)
+def test_figures_that_are_none_are_shown_as_such(place: Path, file: str, text: str) -> None:
+    (place / file).parent.mkdir(exist_ok=True)
+    (place / file).write_text(text)
+    page = client(place)
+    for address in ("/", "/models/tiny", "/models/tiny/runs/tiny-now", "/metrics"):
+        assert page.get(address).status_code == 200, address
+    assert page.get("/api/models").json()[0]["slug"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("effect", {"act": {"kind": "of-the-future"}}),
+        ("effect", {"act": "words"}),
+        ("effect", {}),
+        ("state", {}),
+        ("state", {"state": "beyond"}),
+        ("approved", {}),
+        ("started", {"mode": 5}),
+        ("noted", {"act": [1]}),
+    ],
+)
+def test_an_event_of_a_newer_version_is_named_and_the_page_stays(
+    place: Path, kind: str, data: dict[str, object]
+) -> None:
+    number = len(list((place / "controller" / "journal").glob("*.json"))) + 1
+    event = {"number": number, "at_unix_s": 1e300, "kind": kind, "sentence": "x", "data": data}
+    (place / "controller" / "journal" / f"{number:06}.json").write_text(json.dumps(event))
+    page = client(place)
+    for address in ("/", "/models/tiny"):
+        shown = page.get(address)
+        assert shown.status_code == 200
+        assert ("this version does not understand" in shown.text) is (kind != "noted")
+    readable = 'draftsmith_workspace_readable{model="tiny"} ' + ("1.0" if kind == "noted" else "0.0")
+    assert readable in page.get("/metrics").text
+
+
+def test_what_nobody_foresaw_is_a_page_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise RuntimeError("secret-place")
+
+    monkeypatch.setattr(Watch, "model", breaks)
+    app = make_app(watch(config(place), [str(place)]), None, ("testserver",))
+    page = TestClient(app, raise_server_exceptions=False)
+    shown = page.get("/models/tiny")
+    assert (shown.status_code, "the log of the server says why" in shown.text) == (500, True)
+    assert "default-src 'none'" in shown.headers["content-security-policy"]
+    assert page.get("/api/models").json() == {
+        "error": "this could not be shown (RuntimeError); the log of the server says why"
+    }
+    assert "secret-place" not in shown.text
+
+
+def test_what_makes_no_sense_is_said_in_the_same_way(place: Path) -> None:
+    page = client(place)
+    asked = page.get("/models/tiny?page=many")
+    assert asked.status_code == 422
+    assert "page: Input should be a valid integer" in asked.text
+    assert page.get("/api/models/tiny?page=many").json()["error"].startswith("page: ")
+    assert page.post("/login", files={"token": ("x", b"abc")}).status_code == 422
+
+
+def test_two_who_answer_at_once_answer_once(place: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(lambda n: answered(place, n), range(8)))
+    assert sorted(told) == ["not proposed any more"] * 7 + ["said"]
+    assert [event.kind for event in Journal(place).events()].count("approved") == 1
+
+
+def answered(place: Path, number: int) -> str:
+    try:
+        api.answer_proposal(config(place), True, f"operator {number}", "k1")
+    except RefusedError as refused:
+        return "not proposed any more" if "not proposed any more" in refused.message else refused.message
+    return "said"
+
+
+def test_the_api_has_a_page_for_people(place: Path) -> None:
+    shown = client(place).get("/api").text
+    for words in (
+        "GET /api/models/{slug}/runs/{run_id}",
+        "Paths of the disk are left out",
+        'id="VerdictView"',
+        "integer, in the query, optional",
+    ):
+        assert words in shown, words
 
 
 def test_a_token_file_is_private_and_long(tmp_path: Path) -> None:

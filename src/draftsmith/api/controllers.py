@@ -13,7 +13,7 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.control import STATE_SENTENCE, Act, ControlEvent, ControlView, Wait
 from draftsmith.contract.errors import DraftsmithError, InputError, RefusedError
 from draftsmith.contract.view import ServiceOverview
-from draftsmith.controller.journal import Journal
+from draftsmith.controller.journal import ChangedMeanwhileError, Journal
 from draftsmith.controller.words import story as story_of
 from draftsmith.kit.clock import Clock, SystemClock
 from draftsmith.kit.files import private_dir
@@ -87,15 +87,23 @@ def request_run(config: Config, why: str = "") -> ControlEvent:
     return _journal(config).append("requested", f"an operator asked for a run{f': {why}' if why else ''}")
 
 
-def answer_proposal(config: Config, yes: bool, why: str = "") -> ControlEvent:
-    """Say yes or no to what is proposed. Raises RefusedError if nothing is."""
+def answer_proposal(config: Config, yes: bool, why: str = "", key: str | None = None) -> ControlEvent:
+    """Say yes or no to what is proposed, once. `key`: of the proposal that was seen; None takes the present one.
+
+    Raises RefusedError if nothing is proposed, or something else by then.
+    """
     journal = _journal(config)
-    proposal = journal.memory().proposal
-    if proposal is None:
-        raise RefusedError("nothing is proposed at the moment", "see `draftsmith controller status`")
-    word = "yes" if yes else "no"
-    sentence = f"an operator said {word} to {proposal.act.replace('_', ' ')}{f': {why}' if why else ''}"
-    return journal.append("approved" if yes else "declined", sentence, key=proposal.key)
+    while True:
+        memory = journal.memory()
+        proposal = memory.proposal
+        if proposal is None and key is None:
+            raise RefusedError("nothing is proposed at the moment", "see `draftsmith controller status`")
+        if proposal is None or key not in (None, proposal.key):
+            raise RefusedError("what you saw is not proposed any more", "look at what is proposed now")
+        word = "yes" if yes else "no"
+        sentence = f"an operator said {word} to {proposal.act.replace('_', ' ')}{f': {why}' if why else ''}"
+        with contextlib.suppress(ChangedMeanwhileError):  # then look again: the answer is to what is proposed now
+            return journal.append("approved" if yes else "declined", sentence, after=memory.last, key=proposal.key)
 
 
 def stop_service(config: Config) -> Stopped:

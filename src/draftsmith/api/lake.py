@@ -8,7 +8,7 @@ from draftsmith.api.campaigns import find_campaign
 from draftsmith.api.runs import get_run
 from draftsmith.api.shipping import remember
 from draftsmith.contract.config import Config
-from draftsmith.contract.errors import InputError
+from draftsmith.contract.errors import ConfigError, InputError
 from draftsmith.lake.places import open_place
 from draftsmith.lake.put import Shipped, put
 from draftsmith.lake.query import Answer, ask
@@ -22,8 +22,10 @@ def ship(bundle: str | Path, to: str, *, strict: bool = False) -> Shipped:
     `to`: `file:///path` or `s3://bucket/prefix`. The same bundle is published once; a broken upload goes on. `strict`
     refuses tier `draft`. Raises EvidenceError if it does not verify, BackendError if the place breaks off.
     """
-    found = bundle_in(Path(bundle))
-    sent = put(rows_of(found, strict=strict), open_place(to))
+    found, place = bundle_in(Path(bundle)), open_place(to)
+    if place.local and Path(place.root).is_relative_to(found.resolve()):
+        raise ConfigError("this lake lies in the bundle, which could not be verified any more", "name another folder")
+    sent = put(rows_of(found, strict=strict), place)
     remember(found, to, sent)
     return sent
 

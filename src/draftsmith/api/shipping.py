@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Literal
@@ -82,7 +83,8 @@ def ship_waiting(config: Config, *, console: Console = QUIET) -> tuple[Shipment,
         if any((s.lake, s.manifest_sha256) == (url, sha256) and s.state != "waiting" for s in shipments(folder)):
             continue
         one = _try(bundle, url, sha256, strict=config.lake.strict)
-        _note(folder, one)
+        with contextlib.suppress(OSError):  # a full disk fails no run; it is published again, which is harmless
+            _note(folder, one)
         done.append(one)
         console.note(f"lake     {bundle.name}: {one.state}{f', {one.address}' if one.address else f', {one.why}'}")
         if one.state == "waiting":

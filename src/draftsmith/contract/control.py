@@ -356,6 +356,18 @@ class ControlEvent(Frozen):
     sentence: str
     data: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def act_kind(self) -> str | None:
+        """The kind of the act that the event is about; None where it is about none, or about one of another version."""
+        act = self.data.get("act")
+        kind = act.get("kind") if isinstance(act, dict) else None
+        return kind if isinstance(kind, str) else None
+
+    @property
+    def name(self) -> str:
+        """The state that was entered, else the act, else the kind of the event, in words."""
+        return str(self.data.get("state") or self.act_kind or self.kind).replace("_", " ")
+
 
 class ControlView(Frozen):
     """The state of a controller as operators read it. `alive` False: no controller runs in the workspace."""

@@ -48,8 +48,16 @@ class Journal:
         return list(self._events)
 
     def memory(self) -> Memory:
-        """The journal folded up to now."""
-        self._memory = fold(self.events()[self._memory.last :], self._memory)
+        """The journal folded up to now. Raises InputError for an event that this version does not understand."""
+        found = self.events()
+        try:
+            if found[self._memory.last :]:
+                self._memory = Memory.model_validate(fold(found[self._memory.last :], self._memory).model_dump())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"the controller's journal holds an event that this version does not understand ({type(error).__name__})",
+                "use the version of draftsmith that wrote it, or a later one",
+            ) from None
         return self._memory
 
     def append(self, kind: EventKind, sentence: str, *, after: int | None = None, **data: Any) -> ControlEvent:

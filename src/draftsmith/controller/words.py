@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import Any
 
 from draftsmith.contract import control as c
+from draftsmith.kit.clock import utc
 
 
 def sentence(act: c.Act, data: dict[str, Any] | None = None) -> str:
@@ -52,7 +52,5 @@ def story(events: Iterable[c.ControlEvent], everything: bool = False) -> list[st
     for event in events:
         if not everything and event.kind not in STORY:
             continue
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(event.at_unix_s))
-        name = str(event.data.get("state") or (event.data.get("act") or {}).get("kind") or event.kind).replace("_", " ")
-        lines.append(f"{stamp}  {name:10} {event.sentence}")
+        lines.append(f"{utc(event.at_unix_s)}  {event.name:10} {event.sentence}")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Protocol
@@ -59,10 +60,20 @@ def pauses(longest_s: float) -> Iterator[float]:
 
 
 def duration(seconds: float) -> str:
-    """`45s`, `3m05s`, `2h10m`."""
+    """`45s`, `3m05s`, `2h10m`; `an unknown time` for what is no number."""
+    if not math.isfinite(seconds):
+        return "an unknown time"
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def utc(unix_s: float) -> str:
+    """`2026-03-01 12:30:05`, in UTC; `at no known time` for what no calendar holds."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(unix_s))
+    except (ValueError, OverflowError, OSError):  # a clock that was far off, or a file of somebody else's
+        return "at no known time"

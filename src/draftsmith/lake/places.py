@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 from draftsmith.contract.errors import BackendError, ConfigError, InputError, PrerequisiteError
 
+FORM = "write file:///data/lake or s3://bucket/prefix"
+BUCKET = re.compile(r"[A-Za-z0-9._-]{3,255}")
 INSTALL = "install the extra: pip install 'draftsmith[lake]'"
 CONNECT_S, REQUEST_S, ATTEMPTS = 5.0, 30.0, 3
 
@@ -32,8 +35,11 @@ def open_place(url: str) -> Place:
     S3 takes keys, region and endpoint from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION,
     AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL). Raises ConfigError for another address, PrerequisiteError without pyarrow.
     """
-    parts = urlsplit(url)
-    if parts.username or parts.password or parts.query or parts.fragment or "\x00" in url:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigError(f"{url!r} is no address of a lake", FORM) from None
+    if parts.username or parts.password or parts.query or parts.fragment or "\x00" in unquote(url):
         raise ConfigError(
             "a lake's address holds nothing but the bucket and a path",
             "keys belong in the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -46,11 +52,14 @@ def open_place(url: str) -> Place:
         if parts.scheme and parts.netloc not in ("", "localhost"):
             raise ConfigError(f"{url} names a host", "write three slashes: file:///data/lake")
         path = unquote(parts.path) if parts.scheme else url
-        if not path:
-            raise ConfigError("the address of the lake is empty", "write file:///data/lake or s3://bucket/prefix")
-        return Place(url, fs.LocalFileSystem(), str(Path(path).expanduser().resolve()), True)
-    if parts.scheme != "s3" or not parts.netloc:
-        raise ConfigError(f"{url} is no address of a lake", "write file:///data/lake or s3://bucket/prefix")
+        if not path.strip():
+            raise ConfigError("the address of the lake is empty", FORM)
+        try:
+            return Place(url, fs.LocalFileSystem(), str(Path(path).expanduser().resolve()), True)
+        except RuntimeError:
+            raise ConfigError(f"{url}: there is no such user", FORM) from None
+    if parts.scheme != "s3" or not BUCKET.fullmatch(parts.netloc) or {".", ".."} & set(unquote(parts.path).split("/")):
+        raise ConfigError(f"{url} is no address of a lake", FORM)
     endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "")
     options: dict[str, Any] = (
         {"scheme": endpoint.scheme, "endpoint_override": endpoint.netloc} if endpoint.netloc else {}

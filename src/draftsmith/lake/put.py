@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
 from draftsmith.contract.base import Frozen
-from draftsmith.contract.errors import PrerequisiteError
+from draftsmith.contract.errors import EvidenceError, PrerequisiteError
 from draftsmith.lake.places import INSTALL, Place, plainly
 from draftsmith.lake.rows import SCHEMA_VERSION, BundleRows
 
@@ -29,9 +30,9 @@ class Shipped(Frozen):
 def put(rows: BundleRows, place: Place) -> Shipped:
     """Write what is missing of a bundle. An object that is there and whole stays; a torn one is written again.
 
-    Raises BackendError if the place broke off (call again to go on), PrerequisiteError if it is full or forbidden.
+    Raises BackendError if the place broke off (call again to go on), PrerequisiteError if it is full or forbidden,
+    EvidenceError for a value that a column cannot hold.
     """
-    from draftsmith.lake.schema import table_of
 
     written: list[str] = []
     kept: list[str] = []
@@ -41,7 +42,7 @@ def put(rows: BundleRows, place: Place) -> Shipped:
             if _whole(place, path, rows.manifest_sha256):
                 kept.append(path)
                 continue
-            write_table(place, path, table_of(name, rows.tables[name], rows.manifest_sha256))
+            write_table(place, path, _table(name, rows))
         written.append(path)
     return Shipped(
         campaign=rows.campaign,
@@ -53,9 +54,24 @@ def put(rows: BundleRows, place: Place) -> Shipped:
     )
 
 
+def _table(name: str, rows: BundleRows) -> Any:
+    import pyarrow as pa
+
+    from draftsmith.lake.schema import table_of
+
+    try:
+        return table_of(name, rows.tables[name], rows.manifest_sha256)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError) as problem:
+        said = f"{type(problem).__name__}: {str(problem)[:200]}"
+        raise EvidenceError(
+            f"the bundle holds a value that the table {name} cannot hold ({said})",
+            "measure again: it was made by other means",
+        ) from None
+
+
 def part_path(table: str, rows: BundleRows) -> str:
     """`<table>/schema=1/family=F/date=D/part-<manifest sha256>.parquet`: the same for the same bundle, on every machine."""
-    family = quote(rows.family, safe="")
+    family = quote(rows.family.encode(errors="replace"), safe="")
     return f"{table}/schema={SCHEMA_VERSION}/family={family}/date={rows.date}/part-{rows.manifest_sha256}.parquet"
 
 
@@ -88,7 +104,8 @@ def write_table(place: Place, path: str, table: Any) -> None:
             out.write(buffer.getvalue())
         return
     place.files.create_dir(str(PurePosixPath(path).parent), recursive=True)
-    beside = f"{path}.part"
+    folder, _, name = path.rpartition("/")
+    beside = f"{folder}/.{name}.{secrets.token_hex(4)}"  # two may publish the same bundle at once
     with place.files.open_output_stream(beside) as out:
         out.write(buffer.getvalue())
     place.files.move(beside, path)

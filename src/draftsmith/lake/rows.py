@@ -69,7 +69,10 @@ def _rows(bundle: Path, report: VerifyReport, decision: Decision, tier: str) -> 
     if not trials:
         raise NoVerdictError("there is no trial in this bundle, so there is nothing to publish", "name another bundle")
     started = min(trial.started_unix_s for trial in trials)
-    date = datetime.datetime.fromtimestamp(started, tz=datetime.UTC).date().isoformat()
+    try:
+        date = datetime.datetime.fromtimestamp(started, tz=datetime.UTC).date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        raise EvidenceError("its first trial began at no time that a calendar holds", "measure again") from None
     campaign = said.get("campaign", campaign)
     key = {"manifest_sha256": report.manifest_sha256, "campaign": campaign}
     arms = {arm.name: arm for arm in plan.arms}

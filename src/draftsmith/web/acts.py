@@ -6,18 +6,13 @@ from collections.abc import Callable
 
 from draftsmith import api
 from draftsmith.api.watching import Watch
-from draftsmith.contract.errors import RefusedError
 
 REASON_CUT = 300
 
 
 def _answer(yes: bool) -> Callable[[Watch, str, str], str]:
     def act(watch: Watch, why: str, key: str) -> str:
-        controller = watch.model(shown=0, events=0).controller
-        proposal = controller.memory.proposal if controller else None
-        if proposal is None or proposal.key != key:
-            raise RefusedError("what you saw is not proposed any more", "look at what is proposed now")
-        return api.answer_proposal(watch.config, yes, why).sentence
+        return api.answer_proposal(watch.config, yes, why, key).sentence
 
     return act
 

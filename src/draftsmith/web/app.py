@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Form, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import (
     HTMLResponse,
     JSONResponse,
@@ -26,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import draftsmith
 from draftsmith.api.watching import Watch
 from draftsmith.contract.errors import DraftsmithError, InputError
-from draftsmith.contract.view import ModelView
+from draftsmith.contract.view import ModelView, RunView
 from draftsmith.web.acts import ACTS, carry_out
 from draftsmith.web.metrics import CONTENT_TYPE, Workspaces
 from draftsmith.web.pages import render
@@ -38,6 +39,11 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+}
 # A report is a file of a run: it may style itself, and it runs nothing.
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'none'"
 HIDDEN: dict[str, Any] = {
@@ -76,16 +82,21 @@ def make_app(
         "/login": page.login_form,
         "/events": page.events,
         "/metrics": page.metrics,
+        "/api": page.api,
     }
     for address, function in shown.items():
         app.add_api_route(address, function, include_in_schema=False)
-    app.get("/api/models", tags=["read"])(page.models_json)
-    app.get("/api/models/{slug}", tags=["read"])(page.model_json)
-    app.get("/api/models/{slug}/runs/{run_id}", tags=["read"])(page.run_json)
+    for address, function, kind in (
+        ("/api/models", page.models_json, list[ModelView]),
+        ("/api/models/{slug}", page.model_json, ModelView),
+        ("/api/models/{slug}/runs/{run_id}", page.run_json, RunView),
+    ):
+        app.add_api_route(address, function, tags=["read"], responses={200: {"model": kind}})
     app.post("/login", include_in_schema=False)(page.login)
     app.post("/logout", include_in_schema=False)(page.logout)
     app.post("/models/{slug}/acts/{act}", include_in_schema=False)(page.act)
-    app.exception_handler(AnyHTTPException)(page.refused)
+    for error in (AnyHTTPException, RequestValidationError, Exception):
+        app.exception_handler(error)(page.refused)
     return app
 
 
@@ -101,9 +112,8 @@ class Headers:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.setdefault("content-security-policy", POLICY)
-                headers["x-content-type-options"] = "nosniff"
-                headers["referrer-policy"] = "same-origin"
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
                 if not scope["path"].startswith("/static/"):
                     headers["cache-control"] = "no-store"
             await send(message)
@@ -207,18 +217,24 @@ class Page:
 
     # -- for programs ------------------------------------------------------------------------------------------------
 
-    def models_json(self) -> JSONResponse:
-        """Every served model with its newest run."""
-        return JSONResponse([_plain(watch.model(shown=1, events=1)) for watch in self.watches.values()])
+    def models_json(self) -> Response:
+        """Every served model with its newest run. Paths of the disk are left out."""
+        models = [watch.model(shown=1, events=1) for watch in self.watches.values()]
+        return _json(f"[{','.join(_plain(model) for model in models)}]")
 
-    def model_json(self, slug: str, page: int = 1) -> JSONResponse:
-        """One served model with a page of its runs, newest first."""
+    def model_json(self, slug: str, page: int = 1) -> Response:
+        """One served model with a page of its runs, newest first. Paths of the disk are left out."""
         offset = (max(1, min(page, 1_000_000)) - 1) * RUNS_SHOWN
-        return JSONResponse(_plain(self._watch(slug).model(shown=RUNS_SHOWN, offset=offset)))
+        return _json(_plain(self._watch(slug).model(shown=RUNS_SHOWN, offset=offset)))
 
-    def run_json(self, slug: str, run_id: str) -> JSONResponse:
-        """One run."""
-        return JSONResponse(self._run(self._watch(slug), run_id).model_dump(mode="json", exclude={"folder", "report"}))
+    def run_json(self, slug: str, run_id: str) -> Response:
+        """One run. Paths of the disk are left out."""
+        return _json(self._run(self._watch(slug), run_id).model_dump_json(exclude={"folder", "report"}))
+
+    def api(self, request: Request) -> Response:
+        """What programs can ask here, for people: the pages of /openapi.json without a script."""
+        told = request.app.openapi()
+        return self._page(request, "api", paths=told["paths"], schemas=told["components"]["schemas"])
 
     def metrics(self) -> Response:
         """For Prometheus."""
@@ -237,11 +253,19 @@ class Page:
     # -- in common ---------------------------------------------------------------------------------------------------
 
     async def refused(self, request: Request, error: Exception) -> Response:
-        """An error as a page, or as JSON under /api."""
-        status, why = (error.status_code, str(error.detail)) if isinstance(error, AnyHTTPException) else (500, "")
+        """An error as a page, or as JSON under /api. What nobody foresaw is a page too, and its cause goes to the log."""
+        match error:
+            case AnyHTTPException():
+                status, why = error.status_code, str(error.detail)
+            case RequestValidationError():
+                status, why = 422, f"{error.errors()[0]['loc'][-1]}: {error.errors()[0]['msg']}"
+            case _:
+                status, why = 500, f"this could not be shown ({type(error).__name__}); the log of the server says why"
         if request.url.path.startswith("/api/"):
-            return JSONResponse({"error": why}, status)
-        return self._page(request, "error", status=status, why=why)
+            return JSONResponse({"error": why}, status, headers=HEADERS)
+        answer = self._page(request, "error", status=status, why=why)
+        answer.headers.update(HEADERS)
+        return answer
 
     def _page(self, request: Request, name: str, status: int = 200, **values: Any) -> Response:
         session = request.session
@@ -266,5 +290,10 @@ def _same_origin(request: Request) -> bool:
     return request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
 
 
-def _plain(model: ModelView) -> dict[str, Any]:
-    return model.model_dump(mode="json", by_alias=True, exclude=HIDDEN)
+def _plain(model: ModelView) -> str:
+    return model.model_dump_json(by_alias=True, exclude=HIDDEN)
+
+
+def _json(text: str) -> Response:
+    """JSON as the contract writes it: a figure that is no number is null."""
+    return Response(text, media_type="application/json")

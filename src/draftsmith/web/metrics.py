@@ -61,7 +61,7 @@ class Workspaces(Collector):
                 events = []
             counts = self._acts[watch.slug]
             for event in events[self._read[watch.slug] :]:
-                kind = (event.data.get("act") or {}).get("kind") if event.kind == "effect" else None
+                kind = event.act_kind if event.kind == "effect" else None
                 if kind in counts:
                     counts[kind] += 1
             self._read[watch.slug] = max(self._read[watch.slug], len(events))

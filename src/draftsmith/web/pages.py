@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
+import math
 from functools import cache
 from typing import Any
 
-from draftsmith.contract.control import Act, ControlEvent
+from draftsmith.contract.control import ControlEvent
+from draftsmith.kit import clock
 from draftsmith.kit.clock import duration
 
 NAMES_CUT = 200
@@ -30,6 +31,7 @@ def _environment() -> Any:
         "figure": figure,
         "speculation": speculation,
         "act": act_name,
+        "kind": kind,
     }
     return made
 
@@ -41,7 +43,7 @@ def render(name: str, **values: Any) -> str:
 
 def utc(unix_s: float | None) -> str:
     """`2026-03-01 12:30:05`, in UTC."""
-    return "" if unix_s is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(unix_s))
+    return "" if unix_s is None else clock.utc(unix_s)
 
 
 def span(seconds: float | None) -> str:
@@ -57,7 +59,7 @@ def cut(text: object, most: int = NAMES_CUT) -> str:
 
 def figure(value: float | None, digits: int = 2, unit: str = "") -> str:
     """A figure with its unit, or `not known`."""
-    return "not known" if value is None else f"{value:.{digits}f}{unit}"
+    return "not known" if value is None or not math.isfinite(value) else f"{value:.{digits}f}{unit}"
 
 
 def speculation(config: dict[str, Any] | None) -> str:
@@ -75,6 +77,15 @@ def speculation(config: dict[str, Any] | None) -> str:
 
 def act_name(event: ControlEvent) -> str:
     """What an event of the controller is about, in one or two words."""
-    act: dict[str, Any] | Act = event.data.get("act") or {}
-    kind = act.get("kind") if isinstance(act, dict) else act.kind
-    return cut(str(event.data.get("state") or kind or event.kind).replace("_", " "), 30)
+    return cut(event.name, 30)
+
+
+def kind(schema: dict[str, Any]) -> str:
+    """What a value of an OpenAPI schema is, in a few words."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(kind(one) for one in schema["anyOf"]))
+    if schema.get("type") == "array" and "items" in schema:
+        return f"list of {kind(schema['items'])}"
+    return " or ".join(map(str, schema.get("enum", ()))) or str(schema.get("type", "one of several"))

@@ -72,10 +72,10 @@ def spans_of_acts(model: str, events: Iterable[ControlEvent]) -> list[Span]:
             began = event
         if event.kind not in ("effect", "failed"):
             continue
-        act = (event.data.get("act") or (began.data.get("act") if began else None) or {}).get("kind", "act")
+        act = event.act_kind or (began.act_kind if began else None) or "act"
         start = began.at_unix_s if began else event.at_unix_s
         key = f"{model}/{event.number}"
-        attributes: dict[str, Value] = {"draftsmith.model": model, "draftsmith.act": str(act)}
+        attributes: dict[str, Value] = {"draftsmith.model": model, "draftsmith.act": act}
         found.append(Span(key, key, f"act {act}", start, event.at_unix_s, None, event.kind == "failed", attributes))
         began = None
     return found
