@@ -110,7 +110,8 @@ def test_an_agents_session_without_a_document(service: Service) -> None:
     assert found["verify"]["ok"] is True
     assert found["runbooks"]["result"][0]["name"] == "fallback"
     assert "<html" in found["report"]
-    assert heard[:2] == ["reading the traffic", "profiled"]
+    assert heard[0] == "reading the traffic"
+    assert {"reading the traffic: done", "planning: done", "verifying the bundle: done"} <= set(heard)
 
 
 def test_a_client_without_the_sdk(service: Service) -> None:

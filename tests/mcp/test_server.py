@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,52 @@ def test_progress_is_told_while_a_profile_is_measured(tmp_path: Path) -> None:
     found = ask(server, "profile", {"sources": [str(log)]}, progress_callback=told)
     assert not found.is_error, found.content
     assert heard[0] == "reading the traffic"
+    assert any(str(one).startswith("profile: reading") for one in heard)
+
+
+LONG: dict[str, dict[str, Any]] = {
+    "doctor": {}, "profile": {"sources": ["none"]}, "plan_dry_run": {"sources": ["none"]}, "verify": {"bundle": "none"},
+    "decide": {"samples": "none"}, "perf_baseline_diff": {"before": "none", "after": "none"},
+    "lake_query": {"at": "none", "question": "latest"}, "evidence_init": {"sources": ["none"]}, "run": {"sources": ["none"]},
+    "perf_tune_report_campaign_init": {"experiment_id": "none"}, "perf_tune_report_cell_run": {},
+    "perf_tune_report_atlas_aggregate": {}, "perf_tune_report_dcgm_correlate": {}, "perf_tune_report_report_render": {},
+    "perf_tune_report_publish_to_lake": {"to": "none"}, "rollback": {}, "teardown": {},
+}  # fmt: skip
+
+
+def test_every_long_tool_tells_that_it_began_and_none_that_is_quick(tmp_path: Path) -> None:
+    server = ours.build(Config(workspace=str(tmp_path)), allow_acts=True)
+    quick = {"drift", "status", "list_runs", "explain", "frontier", "search_runbooks", "slurm_drain", "slurm_resume"}
+    assert set(LONG) | quick == LOOKS | ACTS
+
+    async def body() -> dict[str, list[str | None]]:
+        heard: dict[str, list[str | None]] = {}
+        async with sdk.Client(server) as client:
+            for name, arguments in LONG.items():
+                here = heard.setdefault(name, [])
+
+                async def told(progress: float, total: float | None, message: str | None, here: Any = here) -> None:
+                    here.append(message)
+
+                await client.call_tool(name, arguments, progress_callback=told)
+        return heard
+
+    assert [name for name, said in anyio.run(body).items() if not said] == []
+
+
+def test_a_tool_that_lasts_says_so_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("draftsmith.mcp.answers.BEAT_S", 0.05)
+    monkeypatch.setattr("draftsmith.api.check", lambda config: time.sleep(0.3) or [])
+    heard: list[str | None] = []
+
+    async def told(progress: float, total: float | None, message: str | None) -> None:
+        heard.append(message)
+
+    found = ask(ours.build(Config(workspace=str(tmp_path))), "doctor", {}, progress_callback=told)
+    assert found.structured_content == {"result": []}
+    assert heard[0] == "looking at this machine"
+    assert heard[-1] == "looking at this machine: done"
+    assert heard.count("looking at this machine, for 0s") >= 2
 
 
 def test_resources_are_runs_and_nothing_else_of_the_disk(tmp_path: Path) -> None:

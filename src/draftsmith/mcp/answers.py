@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -16,11 +18,14 @@ from pydantic import BaseModel
 
 from draftsmith.contract.errors import DraftsmithError
 from draftsmith.contract.job import JobProgress
+from draftsmith.kit.clock import duration
 from draftsmith.phases.base import Gate
 
 LOOKS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 ACTS = ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=True)
+EVERY_S, BEAT_S = 1.0, 5.0
 Value = TypeVar("Value")
+Told = Context[Any, Any]  # a tool that takes it tells its caller how far it is
 
 
 async def carried_out(work: Callable[[], Value]) -> dict[str, Any]:
@@ -49,15 +54,51 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-class ProgressConsole:
-    """The driver's console as progress notifications: messages for people, and a number that only grows."""
+async def told_on_the_way(context: Told, doing: str, work: Callable[[ProgressConsole], Value]) -> dict[str, Any]:
+    """The same for long work: `doing` is told when it begins and again while it lasts, and whatever it tells its console."""
+    console, error = ProgressConsole(context), None
+    found: dict[str, Any] = {}
+    await console.tell(doing)
+    async with anyio.create_task_group() as group:
+        group.start_soon(console.beat, doing)
+        try:
+            found = await carried_out(lambda: work(console))
+        except ToolError as refused:  # out of the group, which would wrap it
+            error = refused
+        group.cancel_scope.cancel()
+    if error is not None:
+        raise error
+    await console.tell(f"{doing}: done")
+    return found
 
-    def __init__(self, context: Context[Any, Any]) -> None:
-        self.context, self.count = context, 0
+
+class ProgressConsole:
+    """The driver's console as progress notifications: messages for people, and a number that only grows.
+
+    A client that went away is told nothing more; what it asked for goes on to its end.
+    """
+
+    def __init__(self, context: Told) -> None:
+        self.context, self.count, self.stage = context, 0, ""
+        self.told_s = time.monotonic()
+
+    async def tell(self, text: str) -> None:
+        """One notification."""
+        self.count += 1
+        self.told_s = time.monotonic()
+        with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            await self.context.report_progress(float(self.count), None, text)
+
+    async def beat(self, doing: str) -> None:
+        """Say that it still lasts, whenever nothing else was said for a while. Ends when it is cancelled."""
+        began = time.monotonic()
+        while True:
+            await anyio.sleep(BEAT_S / 5)
+            if time.monotonic() - self.told_s >= BEAT_S:
+                await self.tell(f"{doing}, for {duration(time.monotonic() - began)}")
 
     def _send(self, text: str) -> None:
-        self.count += 1
-        anyio.from_thread.run(self.context.report_progress, float(self.count), None, text)
+        anyio.from_thread.run(self.tell, text)
 
     def note(self, text: str) -> None:
         """See loop.base.Console."""
@@ -68,7 +109,10 @@ class ProgressConsole:
         self._send(f"{phase}: {title}{f', taken over from {reused_from}' if reused_from else ''}")
 
     def progress(self, phase: str, progress: JobProgress) -> None:
-        """See loop.base.Console."""
+        """See loop.base.Console. Not oftener than a person reads."""
+        if progress.stage == self.stage and time.monotonic() - self.told_s < EVERY_S:
+            return
+        self.stage = progress.stage
         total = f"/{progress.total:g}" if progress.total else ""
         self._send(f"{phase}: {progress.stage} {progress.done:g}{total} {progress.unit}".rstrip())
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
 import draftsmith
@@ -18,7 +18,7 @@ from draftsmith import api
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import DraftsmithError, InputError
 from draftsmith.mcp.acts import add_acts
-from draftsmith.mcp.answers import LOOKS, carried_out, plain
+from draftsmith.mcp.answers import LOOKS, ProgressConsole, Told, carried_out, plain, told_on_the_way
 
 NAME = "profile_and_optimize"
 INSTRUCTIONS = (
@@ -44,25 +44,28 @@ def _looks(server: MCPServer[Any], config: Config) -> None:
     def look(function: Callable[..., Any]) -> None:
         server.tool(annotations=LOOKS)(function)
 
-    async def doctor() -> dict[str, Any]:
+    async def doctor(context: Told) -> dict[str, Any]:
         """What this machine has and lacks for the configuration. Nothing is started."""
-        return await carried_out(lambda: api.check(config))
+        return await told_on_the_way(context, "looking at this machine", lambda _: api.check(config))
 
-    async def profile(sources: list[str], context: Context[Any, Any]) -> dict[str, Any]:
+    async def profile(sources: list[str], context: Told) -> dict[str, Any]:
         """Measure traffic (access logs: files, folders, globs) into a workload profile: aggregates only, no text."""
-        await context.report_progress(0, 1, "reading the traffic")
-        found = await carried_out(lambda: api.profile(config, sources))
-        await context.report_progress(1, 1, "profiled")
-        return found
+        return await told_on_the_way(
+            context,
+            "reading the traffic",
+            lambda console: api.profile(config, sources, on_progress=lambda seen: console.progress("profile", seen)),
+        )
 
     async def drift(before: str, after: str) -> dict[str, Any]:
         """Whether traffic moved between two workload profiles (paths), and in what."""
         return await carried_out(lambda: api.drift(before, after))
 
-    async def plan_dry_run(sources: list[str]) -> dict[str, Any]:
+    async def plan_dry_run(sources: list[str], context: Told) -> dict[str, Any]:
         """What a plan (the acceptance length a draft needs to win) would take: server starts, trials, seconds."""
         out = Path(config.workspace) / "plan"
-        return await carried_out(lambda: api.plan(config, sources, out=out, dry_run=True))
+        return await told_on_the_way(
+            context, "planning", lambda console: api.plan(config, sources, out=out, dry_run=True, console=console)
+        )
 
     async def status(run_id: str | None = None) -> dict[str, Any]:
         """What serves now, and how far a run came: the newest without an id."""
@@ -76,10 +79,10 @@ def _looks(server: MCPServer[Any], config: Config) -> None:
         """Why a run promoted, kept the standing configuration or stopped."""
         return await carried_out(lambda: api.explain(config, run_id))
 
-    async def verify(bundle: str) -> dict[str, Any]:
+    async def verify(bundle: str, context: Told) -> dict[str, Any]:
         """Recompute the verdict of an evidence bundle from its raw samples, and name what was altered."""
 
-        def check() -> dict[str, Any]:
+        def check(_: ProgressConsole) -> dict[str, Any]:
             report = api.verify(Path(bundle))
             return {
                 "ok": report.ok,
@@ -89,15 +92,15 @@ def _looks(server: MCPServer[Any], config: Config) -> None:
                 "manifest_sha256": report.manifest_sha256,
             }
 
-        return await carried_out(check)
+        return await told_on_the_way(context, "verifying the bundle", check)
 
-    async def decide(samples: str) -> dict[str, Any]:
+    async def decide(samples: str, context: Told) -> dict[str, Any]:
         """Decide again from recorded samples: nothing is measured."""
-        return await carried_out(lambda: api.decide(samples).value())
+        return await told_on_the_way(context, "deciding again", lambda _: api.decide(samples).value())
 
-    async def perf_baseline_diff(before: str, after: str) -> dict[str, Any]:
+    async def perf_baseline_diff(before: str, after: str, context: Told) -> dict[str, Any]:
         """What moved beyond noise between two evidence bundles (folders), by the intervals of the gate."""
-        return await carried_out(lambda: api.baseline_diff(before, after))
+        return await told_on_the_way(context, "comparing two bundles", lambda _: api.baseline_diff(before, after))
 
     async def frontier() -> dict[str, Any]:
         """What to try next on this workspace, by value and cost, with the gate of each, and what was refuted with its evidence."""
@@ -107,9 +110,9 @@ def _looks(server: MCPServer[Any], config: Config) -> None:
         """Runbooks that answer a question or an alert's name, best first, each with its text."""
         return await carried_out(lambda: api.search_runbooks(query))
 
-    async def lake_query(at: str, question: str) -> dict[str, Any]:
+    async def lake_query(at: str, question: str, context: Told) -> dict[str, Any]:
         """A ready question to a lake by name (latest, decay, cost, ...), or SQL over campaigns, arms and pairs."""
-        return await carried_out(lambda: api.ask_lake(at, question))
+        return await told_on_the_way(context, "asking the lake", lambda _: api.ask_lake(at, question))
 
     for function in (
         doctor, profile, drift, plan_dry_run, status, list_runs, explain, verify, decide, perf_baseline_diff, lake_query,
