@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "fakes"))
 
 from bundle_world import parts
 
+from draftsmith.lake.contents import compact
 from draftsmith.lake.places import open_place
 from draftsmith.lake.put import put
 from draftsmith.lake.query import ask
@@ -58,6 +59,12 @@ def main() -> None:
         began = time.perf_counter()
         put(named(rows, number), place)
         puts.append(time.perf_counter() - began)
+    began = time.perf_counter()
+    ask(place, "latest")
+    loose_s = time.perf_counter() - began
+    began = time.perf_counter()
+    compact(place)
+    compact_s = time.perf_counter() - began
     questions = {}
     for name in QUESTIONS:
         began = time.perf_counter()
@@ -71,6 +78,8 @@ def main() -> None:
                 "publish_p50_s": round(statistics.median(puts), 4),
                 "publish_p99_s": round(sorted(puts)[int(0.99 * len(puts))], 4),
                 "verify_and_read_one_bundle_s": round(statistics.median(reading), 4),
+                "question_without_a_snapshot_s": round(loose_s, 1),
+                "compact_s": round(compact_s, 1),
                 "questions_s": questions,
                 "reading_all_bundles_s": round(bundles_s, 1),
                 "ratio_of_median_question": round(bundles_s / statistics.median(questions.values()), 1),

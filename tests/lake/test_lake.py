@@ -179,6 +179,51 @@ def test_a_question_without_an_end_is_ended(lake: str, monkeypatch: pytest.Monke
         )
 
 
+def campaigns(lake: Path) -> list[object]:
+    return [row[0] for row in api.ask_lake(str(lake), "SELECT campaign FROM campaigns ORDER BY campaign").rows]
+
+
+def test_a_snapshot_answers_as_the_objects_do_and_what_came_later_too(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    for number in (1, 2):
+        api.ship(bundle(tmp_path / "b", f"000{number}"), str(lake))
+    before, told = objects(lake), {name: api.ask_lake(str(lake), name).rows for name in QUESTIONS}
+    made = api.compact_lake(str(lake))
+    assert (made.campaigns, made.added) == (2, 2)
+    assert before.items() <= objects(lake).items(), "nothing is altered or deleted"
+    assert {name: api.ask_lake(str(lake), name).rows for name in QUESTIONS} == told
+    assert api.compact_lake(str(lake)).address is None, "nothing to do"
+    api.ship(bundle(tmp_path / "b", "0003"), str(lake))
+    assert campaigns(lake) == ["0001", "0002", "0003"]
+    assert api.compact_lake(str(lake)).added == 1
+    for path in before:
+        (lake / path).unlink()
+    assert campaigns(lake) == ["0001", "0002", "0003"], "the snapshot alone holds them"
+    assert api.ask_lake(str(lake), "guards").rows
+
+
+@pytest.mark.parametrize("damage", ["torn", "without its end", "half-written"])
+def test_a_snapshot_that_is_not_whole_is_passed_over(damage: str, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    api.ship(bundle(tmp_path / "b"), str(lake))
+    made = Path(str(api.compact_lake(str(lake)).address))
+    if damage == "torn":
+        (made / "arms.parquet").write_bytes(b"PAR1")
+    else:
+        (made / ("campaigns.parquet" if damage == "half-written" else "arms.parquet")).unlink()
+    answer = api.ask_lake(str(lake), "SELECT count(*) FROM campaigns JOIN arms USING (manifest_sha256)")
+    assert answer.rows == ((2,),)
+    assert ["cannot be read" in note for note in answer.notes] == ([] if damage == "half-written" else [True])
+
+
+def test_many_loose_campaigns_bring_the_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "MANY_LOOSE", 0)
+    lake = lake_of_one(tmp_path)
+    assert "lake compact" in api.ask_lake(lake, "latest").notes[0]
+    api.compact_lake(lake)
+    assert api.ask_lake(lake, "latest").notes == ()
+
+
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("three")

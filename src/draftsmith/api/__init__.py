@@ -146,6 +146,7 @@ if TYPE_CHECKING:
     from draftsmith.api.frontiers import refute_lever as refute_lever
     from draftsmith.api.frontiers import reopen_lever as reopen_lever
     from draftsmith.api.lake import ask_lake as ask_lake
+    from draftsmith.api.lake import compact_lake as compact_lake
     from draftsmith.api.lake import ship as ship
     from draftsmith.api.lake import ship_campaign as ship_campaign
     from draftsmith.api.lake import ship_run as ship_run
@@ -295,6 +296,7 @@ _PLACES = {
     ),
     "lake": (
         "ask_lake",
+        "compact_lake",
         "ship",
         "ship_campaign",
         "ship_run",

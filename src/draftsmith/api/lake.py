@@ -9,6 +9,7 @@ from draftsmith.api.runs import get_run
 from draftsmith.api.shipping import remember
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import ConfigError, InputError
+from draftsmith.lake.contents import Snapshot, compact
 from draftsmith.lake.places import open_place
 from draftsmith.lake.put import Shipped, put
 from draftsmith.lake.query import Answer, ask
@@ -49,6 +50,14 @@ def ship_campaign(
 def ask_lake(url: str, question: str) -> Answer:
     """A ready question by name, or SQL over campaigns, arms and pairs. Raises InputError for what DuckDB refuses."""
     return ask(open_place(url), question)
+
+
+def compact_lake(url: str) -> Snapshot:
+    """Write a snapshot of every campaign that is in a lake, so that questions open three objects. Nothing is altered or deleted.
+
+    Raises InputError for an empty lake, EvidenceError for a torn object, BackendError if the place breaks off.
+    """
+    return compact(open_place(url))
 
 
 def bundle_in(path: Path) -> Path:

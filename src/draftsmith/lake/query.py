@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from draftsmith.contract.base import Frozen
-from draftsmith.contract.errors import BackendError, EvidenceError, InputError, PrerequisiteError
-from draftsmith.lake.places import INSTALL, Place, plainly
+from draftsmith.contract.errors import InputError, PrerequisiteError
+from draftsmith.lake.contents import contents
+from draftsmith.lake.places import INSTALL, Place
 from draftsmith.lake.questions import QUESTIONS
-from draftsmith.lake.rows import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MOST_ROWS = 10_000
 LONGEST_S, MEMORY = 120.0, "4GB"  # of one question: somebody's SQL is not to take the machine
-OBJECT = re.compile(r"part-[0-9a-f]{64}\.parquet")
-UNREADABLE = ("Parquet", "thrift")
+MANY_LOOSE = 500
 
 
 class Answer(Frozen):
@@ -46,10 +44,15 @@ def ask(place: Place, question: str, *, most: int = MOST_ROWS) -> Answer:
     sql = QUESTIONS[question].sql if question in QUESTIONS else question
     if question not in QUESTIONS and " " not in question.strip():
         raise InputError(f"no ready question {question!r}", f"ready: {', '.join(QUESTIONS)}; or give SQL")
-    notes = _newer(place)
+    found = contents(place)
+    notes = found.notes
+    if found.loose > MANY_LOOSE:
+        notes += (
+            f"{found.loose} campaigns are in no snapshot: `draftsmith lake compact --at URL` makes questions fast",
+        )
     connection = duckdb.connect(":memory:")
     try:
-        for name, table in _tables(place).items():
+        for name, table in found.tables.items():
             connection.register(name, table)
         for setting in (
             f"memory_limit = '{MEMORY}'",
@@ -89,57 +92,3 @@ def _ended_in_time(connection: Any) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def _tables(place: Place) -> dict[str, Any]:
-    """The three tables as far as they are whole: what a broken upload left without its campaign is not there yet."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    datasets = {name: _dataset(place, name) for name in ("campaigns", "arms", "pairs")}
-    try:
-        with plainly(place.url):
-            campaigns = datasets["campaigns"].to_table()
-            finished = pc.SetLookupOptions(campaigns.column("manifest_sha256").combine_chunks())
-            here = pc.is_in(pc.field("manifest_sha256"), options=finished)
-            return {"campaigns": campaigns} | {name: datasets[name].to_table(filter=here) for name in ("arms", "pairs")}
-    except (pa.ArrowInvalid, pa.ArrowKeyError, BackendError) as problem:
-        said = str(problem.__cause__ or problem).splitlines()[0][:300]
-        if isinstance(problem, BackendError) and not any(words in said for words in UNREADABLE):
-            raise
-        raise EvidenceError(f"an object of the lake cannot be read: {said}", "publish its bundle again") from problem
-
-
-def _dataset(place: Place, table: str) -> Any:
-    import pyarrow as pa
-    from pyarrow import dataset, fs
-
-    from draftsmith.lake.schema import PARTITIONS, schema_of
-
-    root = f"{place.root}/{table}/schema={SCHEMA_VERSION}"
-    with plainly(place.url):
-        found = place.files.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=True))
-        objects = [one.path for one in found if one.is_file and OBJECT.fullmatch(one.base_name)]
-        if not objects:
-            raise InputError(f"{place.url} holds no campaigns", "publish one: `draftsmith publish --to URL`")
-        kinds = pa.schema([(name, kind) for name, kind in PARTITIONS.items() if name != "schema"])
-        whole = pa.schema([*schema_of(table), *kinds])
-        hive = dataset.HivePartitioning(kinds)
-        return dataset.dataset(
-            objects, schema=whole, filesystem=place.files, format="parquet", partitioning=hive, partition_base_dir=root
-        )
-
-
-def _newer(place: Place) -> tuple[str, ...]:
-    """A note for every version of the tables that this Draftsmith does not know."""
-    from pyarrow import fs
-
-    with plainly(place.url):
-        found = place.files.get_file_info(fs.FileSelector(f"{place.root}/campaigns", allow_not_found=True))
-    names = sorted(entry.base_name for entry in found)
-    known = f"schema={SCHEMA_VERSION}"
-    return tuple(
-        f"{name} is of a newer version and was not read"
-        for name in names
-        if name.startswith("schema=") and name != known
-    )
