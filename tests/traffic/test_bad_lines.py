@@ -390,3 +390,22 @@ def test_dates_out_of_this_world_cost_no_more_than_the_date(start: Any, write: A
     lines(found)
     assert found.n_requests == 4
     assert all(one.requests_per_s >= 0 for one in found.load_over_time)
+
+
+def test_half_a_character_in_a_log_of_rust_or_python_is_no_text(write: Any) -> None:
+    span = {"inputs": '"\\\n a\\u2028 \\ud83d\\ude00 \\ud83d"', "parameters": "", "total_time": "2.0s"}
+    (record,) = read_records([str(write("log.jsonl", [{"timestamp": 1.7e9, "level": "INFO", "span": span}]))])
+    assert (record.messages or [{}])[0]["content"] == " a\u2028 \U0001f600 \ufffd"
+    assert json.loads(record.model_dump_json())["messages"][0]["content"].startswith(" a")
+
+
+def test_a_header_that_swallows_its_file_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text('num_prefill_tokens,"num_decode_tokens\n7,3\n8,4\n"')
+    with pytest.raises(InputError, match="row does not fit the header: 1"):
+        list(read_records([str(path)]))
+
+
+def test_a_speaker_without_a_name_is_none(write: Any) -> None:
+    with pytest.raises(InputError, match="message without a role"):
+        list(read_records([str(write("log.jsonl", [{**request(1), "messages": [{"role": "", "content": "Hi"}]}]))]))

@@ -62,7 +62,7 @@ def _check_messages(fields: Fields, notes: list[str]) -> None:
             raise SkipError("messages are not a list")
         media: Counter[str] = Counter()
         for at, message in enumerate(messages):
-            if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            if not isinstance(message, dict) or not isinstance(message.get("role"), str) or not message["role"]:
                 raise SkipError("message without a role")
             if type(message.get("content")) is not str:
                 messages[at] = _message(message, notes)

@@ -26,17 +26,27 @@ def quoted(text: str, at: int) -> tuple[str | None, int]:
 
 
 def said(literal: str) -> str | None:
-    """The text of a literal. Half of a surrogate pair can be written in a log, but is no text."""
+    """The text of a literal; None if it is no text."""
     value = evaluated(literal)
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
+    return value if isinstance(value, str) else None
 
 
 def evaluated(literal: str) -> Any:
-    """The value of a literal; None if it is none."""
+    """The value of a literal; None if it is none. Halves of surrogate pairs can be written in a log, but are no text: two are joined,
+    one is replaced."""
     try:
-        return ast.literal_eval(literal.strip())
+        value = ast.literal_eval(literal.strip())
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None
+    return _sound(value) if "\\u" in literal or "\\U" in literal else value
+
+
+def _sound(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_sound(key): _sound(one) for key, one in value.items()}
+    return [_sound(one) for one in value] if isinstance(value, list) else value
 
 
 def inside(text: str, at: int) -> tuple[list[str], int]:

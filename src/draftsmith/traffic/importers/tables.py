@@ -37,6 +37,7 @@ class Table:
     _size: int = 0
     _from: int = 0
     _open: bool = False
+    _swallowed: tuple[int, bytes] | None = None
 
     def add(self, first_line: int, data: bytes) -> Iterator[tuple[int, dict[str, Any] | bytes]]:
         """The rows that these lines complete, each with the number of its first line."""
@@ -54,9 +55,11 @@ class Table:
                 yield from self._close()
 
     def end(self) -> Iterator[tuple[int, dict[str, Any] | bytes]]:
-        """The last row, if a cell in it was never closed."""
+        """The last row, if a cell in it was never closed; and a header that took in all there was."""
         if self._held:
             yield from self._close()
+        if self._swallowed is not None:
+            yield self._swallowed
 
     def _close(self) -> Iterator[tuple[int, dict[str, Any] | bytes]]:
         text, number, cut = "\n".join(self._held), self._from, self._open
@@ -76,7 +79,10 @@ class Table:
             cells = []
         if self.header is None:
             self.header = [cell.strip().lstrip("\ufeff") for cell in cells]
-        elif len(cells) != len(self.header):
+            self._swallowed = (number, text.encode("utf-8", "replace")) if "\n" in text else None
+            return
+        self._swallowed = None
+        if len(cells) != len(self.header):
             yield number, text.encode("utf-8", "replace")
         else:
             yield number, dict(zip(self.header, cells, strict=True))
