@@ -114,3 +114,24 @@ def test_answers_of_several_turns_are_answers_each(tmp_path: Path) -> None:
     row = {"question_id": 101, "answer_id": "a", "model_id": "m", "choices": [{"index": 0, "turns": ["Oslo.", "Stockholm."]}]}  # fmt: skip
     records, _ = read(lines(row), tmp_path)
     assert [(one.id, one.completion) for one in records] == [("a/0", "Oslo."), ("a/1", "Stockholm.")]
+
+
+PRINTED = ["role='system' content='Be brief.' name=None tool_calls=None", "role='user' content=\"What's the capital?\" name=None", "role='assistant' content=None tool_calls=[{'id': 'c1', 'function': {'name': 'lookup', 'arguments': '{}'}}] x=[1]"]  # fmt: skip
+
+
+def test_messages_as_python_prints_them(tmp_path: Path) -> None:
+    (record,), reasons = read(generation(json.dumps({"messages": PRINTED, "model": "m"})), tmp_path)
+    system, user, assistant = record.messages or ()
+    assert (system, user) == ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "What's the capital?"})  # fmt: skip
+    assert [call["function"]["name"] for call in assistant["tool_calls"]] == ["lookup"]
+    assert not reasons
+
+
+@pytest.mark.parametrize("said", ["None", ""])
+def test_where_the_call_inside_lost_its_answer_the_one_around_it_counts(said: str, tmp_path: Path) -> None:
+    calls = {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "function": {"name": "lookup", "arguments": "{}"}}]}  # fmt: skip
+    outer = {**OBSERVATION, "id": "outer", "input": ASKED, "output": calls}
+    inner = {**OBSERVATION, "id": "inner", "parentObservationId": "outer", "input": "user: Capital of Norway?", "output": said}  # fmt: skip
+    (record,), reasons = read(lines(outer, inner), tmp_path)
+    assert record.id == "outer"
+    assert reasons == {"wrapper of another call (counted once)": 1}

@@ -198,7 +198,7 @@ CAUSES: tuple[Cause, ...] = (
     (
         r"error downloading or loading vocab file",
         "the vocabulary of harmony (gpt-oss) is not on this machine, and the engine is offline",
-        "download the tiktoken files once and set TIKTOKEN_ENCODINGS_BASE for the engine",
+        "download the tiktoken files once and set TIKTOKEN_ENCODINGS_BASE in engine.env",
     ),
     (
         r"Bfloat16 is only supported on GPUs with compute capability",
@@ -228,7 +228,7 @@ CAUSES: tuple[Cause, ...] = (
     (
         r"Cannot re-initialize CUDA in forked subprocess",
         "CUDA was in use before the engine forked its workers",
-        "set VLLM_WORKER_MULTIPROC_METHOD=spawn for the engine",
+        "set VLLM_WORKER_MULTIPROC_METHOD=spawn in engine.env",
     ),
     (
         r"CUDA out of memory|CUDA error: out of memory|torch\.(?:cuda\.)?OutOfMemoryError",

@@ -58,6 +58,8 @@ def _listed(value: list[Any], lost: Lost) -> Asked:
         return Asked(ids=value)
     if len(value) == 1 and isinstance(value[0], list) and value[0]:
         return _listed(value[0], lost)
+    if messages_like(value):
+        return Asked(read_messages(value, lost))
     if value and all(isinstance(item, str | list) for item in value):
         if len(value) > 1 and not isinstance(value[0], list):
             raise SkipError(SEVERAL)

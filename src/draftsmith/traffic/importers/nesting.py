@@ -48,18 +48,30 @@ def made(read: Callable[[], Fields]) -> Fields | SkipError:
 
 
 def wrappers(rows: Iterable[Row]) -> set[Any]:
-    """Ids of the calls of one trace that wrap another usable call."""
+    """Ids of the calls of one trace that are logged by another row of it: those that wrap a usable call, or, where the one inside
+    lost its answer, that one."""
     known = {_key(row.id): row for row in rows if _key(row.id) is not None}
-    found: set[Any] = set()
+    inner: dict[Any, list[Row]] = {}
     for row in known.values():
         if not isinstance(row.made, dict):
             continue
         above, steps = known.get(_key(row.parent)), 0
         while above is not None and above is not row and steps < _STEPS:
             if isinstance(above.made, dict) and not _follows(row, above):
-                found.add(above.id)
+                inner.setdefault(above.id, []).append(row)
             above, steps = known.get(_key(above.parent)), steps + 1
+    found = set(inner)
+    for name, inside in inner.items():
+        if len(inside) == 1 and _says(known[_key(name)]) > _says(inside[0]):
+            found = found - {name} | {inside[0].id}
     return found
+
+
+def _says(row: Row) -> tuple[int, bool]:
+    """How much of an answer a row holds: its calls, and whether there is text. Some loggers write `None` for no text."""
+    fields = _fields(row)
+    calls = (fields.get("answer") or {}).get("calls") or ()
+    return len(calls), _text(fields.get("completion")) not in ("", "None")
 
 
 def _key(name: Any) -> str | int | None:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import orjson
 
+from draftsmith.traffic.importers import pyrepr
 from draftsmith.traffic.importers.base import SkipError, embedded, said_of
 from draftsmith.traffic.importers.kinds import CALL, CONTENT_TYPES, MEDIA, MEDIA_KEYS, RESULT, TEXT, THOUGHT
 from draftsmith.traffic.messages import MEDIA_KINDS, Call, Kind, Message, Part, role_of
@@ -45,7 +46,8 @@ def read_messages(value: Any, lost: Lost) -> list[Message]:
     made: list[Message] = []
     for item in value:
         if isinstance(item, str):
-            made.append(Message("user", (Part("text", item),)))
+            printed = pyrepr.message(item)
+            made += read_message(printed, lost, made) if printed else [Message("user", (Part("text", item),))]
         elif isinstance(item, dict):
             made += read_message(item, lost, made)
         elif isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) and role_of(item[0]):
@@ -371,6 +373,8 @@ def messages_like(value: Any) -> bool:
     value = embedded(value) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
     while isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
         value = value[0]
+    if isinstance(value, list) and value and all(map(pyrepr.is_message, value)):
+        return True
     if not isinstance(value, list) or not value or not isinstance(value[0], dict):
         return False
     item = _unwrapped(value[0])

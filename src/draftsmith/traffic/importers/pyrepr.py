@@ -82,3 +82,31 @@ def named(text: str, at: int) -> tuple[dict[str, str], int]:
         if match:
             found[match[1] or match[2] or match[3]] = part[match.end() :].strip()
     return found, end
+
+
+_MESSAGE = re.compile(r"role='(\w{1,20})' content=")
+_CALLS = re.compile(r" tool_calls=(?=\[)")
+
+
+def is_message(text: Any) -> bool:
+    """Whether a text is a message of Pydantic's as Python prints it."""
+    return isinstance(text, str) and _MESSAGE.match(text) is not None
+
+
+def message(text: str) -> dict[str, Any] | None:
+    """The message that is printed so; None if its text cannot be read. The rest of its fields is about the client."""
+    begins = _MESSAGE.match(text)
+    if not begins:
+        return None
+    try:
+        content, end = quoted(text, begins.end())
+    except ValueError:
+        return None
+    calls = _CALLS.search(text, end)
+    if calls is None:
+        return {"role": begins[1], "content": content or ""}
+    try:
+        _, close = inside(text, calls.end())
+    except ValueError:
+        return None
+    return {"role": begins[1], "content": content or "", "tool_calls": evaluated(text[calls.end() : close])}
