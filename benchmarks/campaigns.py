@@ -31,7 +31,8 @@ import psutil
 
 import draftsmith
 from draftsmith.client.log import read_requests
-from draftsmith.contract.config import CompareConfig, Config
+from draftsmith.contract.compare_config import CompareConfig
+from draftsmith.contract.config import Config
 from draftsmith.contract.job import JobProgress
 from draftsmith.contract.measure import Arm, ArmRole, OperatingPoint, Thresholds
 from draftsmith.contract.verdict import Decision

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from recorded_noise import Recorded
 
 from draftsmith.contract.base import digest
-from draftsmith.contract.config import BlockThresholds
+from draftsmith.contract.compare_config import BlockThresholds
 from draftsmith.contract.measure import (
     Arm,
     ComparisonPlan,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from draftsmith.contract.base import digest
-from draftsmith.contract.config import CompareConfig
+from draftsmith.contract.compare_config import CompareConfig
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.measure import ComparisonPlan, OperatingPoint, RequestSample, Thresholds, Trial
 from draftsmith.contract.verdict import Decision

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from draftsmith.contract.config import CompareConfig, Config
+from draftsmith.contract.compare_config import CompareConfig
+from draftsmith.contract.config import Config
 from draftsmith.contract.jobs import (
     CanaryRequest,
     ComparePlan,

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from draftsmith.contract.access import AccessRecord
-from draftsmith.contract.config import CompareConfig, Config
+from draftsmith.contract.compare_config import CompareConfig
+from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
 from draftsmith.contract.jobs import ComparePlan
 from draftsmith.contract.measure import Arm, OperatingPoint

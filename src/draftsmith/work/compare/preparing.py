@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from draftsmith.contract.base import digest
-from draftsmith.contract.config import CompareConfig
+from draftsmith.contract.compare_config import CompareConfig
 from draftsmith.contract.jobs import ComparePlan
 from draftsmith.contract.measure import Arm, ComparisonPlan, OperatingPoint, Thresholds, Trial
 from draftsmith.corpus.prompts import Prompt
