@@ -78,25 +78,25 @@ def _point(plans: Mapping[str, Plan], load: int, gain: float) -> AcrossPoint:
 def _options(engine: str, point: PointPlan, noise: float) -> list[Option]:
     """No speculation, and every method whose speed is known and that could be used."""
     plain = point.plain_tpot_s
-    found = [Option(engine=engine, method=PLAIN, tpot_s=plain, low_s=plain * math.exp(-2 * noise),
+    options = [Option(engine=engine, method=PLAIN, tpot_s=plain, low_s=plain * math.exp(-2 * noise),
                     high_s=plain * math.exp(2 * noise), basis="measured")]  # fmt: skip
     for forecast in (point.draft, *point.trainless):
         if forecast.speedup is None or not forecast.usable:
             continue
         value, low, high = forecast.speedup, forecast.low or forecast.speedup, forecast.high or forecast.speedup
-        found.append(Option(engine=engine, method=forecast.method, k=forecast.k, tpot_s=plain / value, low_s=plain / high,
+        options.append(Option(engine=engine, method=forecast.method, k=forecast.k, tpot_s=plain / value, low_s=plain / high,
                             high_s=plain / low, basis=forecast.basis))  # fmt: skip
-    return found
+    return options
 
 
 def _bar(engine: str, point: PointPlan, best: Option) -> Bar | None:
     """The K at which a draft has it easiest."""
-    asked = []
+    bars = []
     for need in point.needs:
         length = need.break_even.value * point.plain_tpot_s / best.tpot_s
-        asked.append(Bar(engine=engine, k=need.k, acceptance_length=length, per_token=per_token_for(length, need.k)))
-    within = [bar for bar in asked if bar.per_token is not None]
-    return min(within, key=lambda bar: bar.per_token or 0.0, default=asked[-1] if asked else None)
+        bars.append(Bar(engine=engine, k=need.k, acceptance_length=length, per_token=per_token_for(length, need.k)))
+    within = [bar for bar in bars if bar.per_token is not None]
+    return min(within, key=lambda bar: bar.per_token or 0.0, default=bars[-1] if bars else None)
 
 
 def _sentence(

@@ -83,14 +83,14 @@ def draft_forecast(model: CostModel, concurrency: int, acceptance: Acceptance) -
         return Forecast(method="draft", basis=acceptance.sentence)
     best = fastest(model, concurrency, acceptance.by_position)
     length = length_at(acceptance.by_position, best)
-    found = speed(model, concurrency, best, length, acceptance.relative_error)
+    expected = speed(model, concurrency, best, length, acceptance.relative_error)
     return Forecast(
         method="draft",
         k=best,
         tokens_per_step=length,
-        speedup=found.value,
-        low=found.low,
-        high=found.high,
+        speedup=expected.value,
+        low=expected.low,
+        high=expected.high,
         basis=acceptance.sentence,
     )
 
@@ -103,13 +103,13 @@ def fastest(model: CostModel, concurrency: int, by_position: Sequence[float]) ->
 
 def _tuned(model: CostModel, concurrency: int, at: Situation) -> Forecast | None:
     """The draft that serves, at its fastest K: what a new draft has to beat, since K needs no training."""
-    said = read(at.standing)
-    if said is None or said.method not in DRAFTED or not at.standing_positions:
+    standing = read(at.standing)
+    if standing is None or standing.method not in DRAFTED or not at.standing_positions:
         return None
     k = fastest(model, concurrency, at.standing_positions)
     length = length_at(at.standing_positions, k)
-    found = speed(model, concurrency, k, length)
-    return Forecast(method="draft", k=k, tokens_per_step=length, speedup=found.value, basis="the standing draft")
+    expected = speed(model, concurrency, k, length)
+    return Forecast(method="draft", k=k, tokens_per_step=length, speedup=expected.value, basis="the standing draft")
 
 
 def _need(cost: Interval, k: int, factor: float) -> Need:
@@ -120,9 +120,9 @@ def _need(cost: Interval, k: int, factor: float) -> Need:
 
 
 def _best_k(model: CostModel, concurrency: int, per_token: float) -> int:
-    found = {k: acceptance_length(per_token, k) / model.ratio(concurrency, k).value for k in model.ks}
-    best = max(found, key=lambda k: found[k])
-    return best if found[best] > 1 else 0
+    speedups = {k: acceptance_length(per_token, k) / model.ratio(concurrency, k).value for k in model.ks}
+    best = max(speedups, key=lambda k: speedups[k])
+    return best if speedups[best] > 1 else 0
 
 
 def _trainless(model: CostModel, samples: Sequence[StepSample], concurrency: int, at: Situation) -> list[Forecast]:
@@ -162,18 +162,18 @@ def _trainless(model: CostModel, samples: Sequence[StepSample], concurrency: int
 
 
 def _standing(model: CostModel, concurrency: int, at: Situation, trainless: Sequence[Forecast]) -> Forecast | None:
-    said = read(at.standing)
-    if said is None:
+    standing = read(at.standing)
+    if standing is None:
         return None
-    method, k = str(said.method), said.k
+    method, k = str(standing.method), standing.k
     if method in ("ngram", "suffix"):
         return next((f for f in trainless if f.method == method), Forecast(method=method, basis="not in the profile"))
     if method in DRAFTED and k in model.ks and at.standing_positions:
         length = length_at(at.standing_positions, k)
-        found = speed(model, concurrency, k, length)
+        expected = speed(model, concurrency, k, length)
         basis = f"AL {length:.2f} as its own run measured it"
-        return Forecast(method=method, k=k, tokens_per_step=length, speedup=found.value, low=found.low,
-                        high=found.high, basis=basis)  # fmt: skip
+        return Forecast(method=method, k=k, tokens_per_step=length, speedup=expected.value, low=expected.low,
+                        high=expected.high, basis=basis)  # fmt: skip
     basis = "its acceptance is not known here, so every gain is counted against no speculation"
     return Forecast(method=method, k=k if isinstance(k, int) else None, basis=basis)
 

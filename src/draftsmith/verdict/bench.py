@@ -52,8 +52,8 @@ class Bench:
         """One log ratio per block in which both arms, and the twin where it is the baseline's, answered the same prompts."""
         measure, base, cand = measure_of(self.plan), self.own.get(slow, {}), self.own.get(fast, {})
         twins = self.twins if slow == self.plan.baseline else {}
-        found = (pair_block(b, base[b], twins.get(b), cand[b], measure) for b in sorted(base.keys() & cand.keys()))
-        return [pair for pair in found if pair is not None]
+        blocks = (pair_block(b, base[b], twins.get(b), cand[b], measure) for b in sorted(base.keys() & cand.keys()))
+        return [pair for pair in blocks if pair is not None]
 
     def sides(self, table: Table, arm: str, blocks: set[int], rule: Rule, share: float) -> Sides:
         """Both arms' cells over those of `blocks` that both have. On own traffic the baseline is both its passes."""

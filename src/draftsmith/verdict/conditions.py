@@ -132,23 +132,23 @@ def _apart(
     differs: Callable[[float, float], bool],
     form: str,
 ) -> Iterator[str]:
-    told = {arm.name: of([trial for trial in own if trial.arm == arm.name]) for arm in arms}
-    base = told[arms[0].name]
-    for name, value in told.items():
+    values = {arm.name: of([trial for trial in own if trial.arm == arm.name]) for arm in arms}
+    base = values[arms[0].name]
+    for name, value in values.items():
         if base is not None and value is not None and differs(base, value):
             yield f"{what} was not the same: {form.format(base)} for {arms[0].name}, {form.format(value)} for {name}"
 
 
 def _clock(trials: Sequence[Trial]) -> float | None:
-    found = [float(value) for t in trials if isinstance(value := t.hardware.get(CLOCK), int | float) and value > 0]
-    return statistics.fmean(found) if found else None
+    clocks = [float(value) for t in trials if isinstance(value := t.hardware.get(CLOCK), int | float) and value > 0]
+    return statistics.fmean(clocks) if clocks else None
 
 
 def _cached(trials: Sequence[Trial]) -> float | None:
     """Share of the prompt tokens that came from the prefix cache; None if no engine said."""
-    told = [s for t in trials for s in t.samples if s.cached_tokens is not None and s.prompt_tokens]
-    tokens = sum(s.prompt_tokens or 0 for s in told)
-    return sum(s.cached_tokens or 0 for s in told) / tokens if tokens else None
+    samples = [s for t in trials for s in t.samples if s.cached_tokens is not None and s.prompt_tokens]
+    tokens = sum(s.prompt_tokens or 0 for s in samples)
+    return sum(s.cached_tokens or 0 for s in samples) / tokens if tokens else None
 
 
 def _number(word: str) -> float | None:

@@ -52,7 +52,7 @@ def divergences(plan: ComparisonPlan, trials: Iterable[Trial]) -> tuple[Divergen
     Answers without token ids are not compared; an arm without any pair is left out.
     """
     rows = list(trials)
-    found: list[Divergence] = []
+    compared: list[Divergence] = []
     for point in plan.points:
         here = [trial for trial in rows if trial.point == point.name]
         base: Answers = {}
@@ -61,21 +61,21 @@ def divergences(plan: ComparisonPlan, trials: Iterable[Trial]) -> tuple[Divergen
                 base |= {(trial.block, s.prompt_id): s for s in trial.samples if _hashed(s)}
         twins = [t for t in here if t.traffic == "aa" and base_arm(t.arm) == plan.baseline]
         itself = _between(f"{plan.baseline} (A/A)", point.name, base, twins)
-        found += [itself] if itself else []
+        compared += [itself] if itself else []
         for arm in plan.arms:
             if arm.name == plan.baseline:
                 continue
             other = [t for t in here if t.traffic == "own" and t.arm == arm.name]
             if pair := _between(arm.name, point.name, base, other):
-                found.append(_judged(pair, itself))
-    return tuple(found)
+                compared.append(_judged(pair, itself))
+    return tuple(compared)
 
 
-def sentence(one: Divergence) -> str:
+def sentence(divergence: Divergence) -> str:
     """`3 of 72 answers differ, first at token 41 (median)`."""
-    where = f", first at token {one.first:.0f} (median)" if one.first is not None else ""
-    more = "; more than equal servers differ here" if one.beyond_noise else ""
-    return f"{one.differing} of {one.compared} answers differ{where}{more}"
+    where = f", first at token {divergence.first:.0f} (median)" if divergence.first is not None else ""
+    more = "; more than equal servers differ here" if divergence.beyond_noise else ""
+    return f"{divergence.differing} of {divergence.compared} answers differ{where}{more}"
 
 
 def _between(name: str, point: str, base: Answers, others: Sequence[Trial]) -> Divergence | None:

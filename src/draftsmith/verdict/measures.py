@@ -60,11 +60,11 @@ def answers_of(cell: Cell) -> dict[str, RequestSample]:
 
 def pair_block(block: int, base: Cell, twin: Cell | None, cand: Cell, measure: Measure) -> BlockPair | None:
     """One block of a pair; None unless every arm answered the same prompts and can be compared."""
-    asked = [answers_of(cell) for cell in (base, cand, *((twin,) if twin else ()))]
-    prompts = frozenset(asked[0])
-    if any(one.keys() != prompts for one in asked[1:]):
+    answers = [answers_of(cell) for cell in (base, cand, *((twin,) if twin else ()))]
+    prompts = frozenset(answers[0])
+    if any(arm_answers.keys() != prompts for arm_answers in answers[1:]):
         return None
-    sides = [measure(one, prompts) for one in asked]
+    sides = [measure(arm_answers, prompts) for arm_answers in answers]
     if sides[0] is None or sides[1] is None:
         return None
     bases = [sides[0], *(side for side in sides[2:] if side is not None)]

@@ -59,9 +59,9 @@ def _by_engine(facts: Facts) -> list[Facts]:
 def _differences(facts: Facts, fields: Sequence[str]) -> list[str]:
     sentences = []
     for field in fields:
-        told = {arm: sorted({_word(getattr(fact, field)) for fact in found}) for arm, found in facts.items()}
-        if len({word for words in told.values() for word in words}) > 1:
-            parts = ", ".join(f"{' and '.join(words)} on {arm}" for arm, words in told.items())
+        words_of = {arm: sorted({_word(getattr(fact, field)) for fact in starts}) for arm, starts in facts.items()}
+        if len({word for words in words_of.values() for word in words}) > 1:
+            parts = ", ".join(f"{' and '.join(words)} on {arm}" for arm, words in words_of.items())
             sentences.append(f"{field} differs: {parts}")
     return sentences
 
@@ -71,17 +71,17 @@ def settings_mismatch(facts: Mapping[str, Sequence[EngineFacts]]) -> list[str]:
 
     Engines that say nothing of their settings at all are not compared: the mode has judged their silence.
     """
-    spoken = {arm: [fact for fact in found if fact.settings] for arm, found in facts.items()}
-    spoken = {arm: found for arm, found in spoken.items() if found}
+    spoken = {arm: [fact for fact in starts if fact.settings] for arm, starts in facts.items()}
+    spoken = {arm: starts for arm, starts in spoken.items() if starts}
     return [sentence for group in _by_engine(spoken) for sentence in _settings(group)]
 
 
 def _settings(spoken: Facts) -> list[str]:
     sentences = []
-    for name in sorted({name for found in spoken.values() for fact in found for name in fact.settings}):
-        told = {arm: sorted({_word(fact.settings.get(name)) for fact in found}) for arm, found in spoken.items()}
-        if len({word for words in told.values() for word in words}) > 1:
-            parts = ", ".join(f"{' and '.join(words)} on {arm}" for arm, words in told.items())
+    for name in sorted({name for starts in spoken.values() for fact in starts for name in fact.settings}):
+        words_of = {arm: sorted({_word(fact.settings.get(name)) for fact in starts}) for arm, starts in spoken.items()}
+        if len({word for words in words_of.values() for word in words}) > 1:
+            parts = ", ".join(f"{' and '.join(words)} on {arm}" for arm, words in words_of.items())
             sentences.append(f"settings differ: {name} is {parts}")
     return sentences
 

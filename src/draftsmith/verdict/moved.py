@@ -48,40 +48,40 @@ class Move(Frozen):
 
 def moves(before: Campaign, after: Campaign) -> list[Move]:
     """Speed-ups of pairs and acceptance lengths of arms that both campaigns have, by name and operating point."""
-    found = []
+    changes = []
     for pair in after.decision.pairs:
         key = (pair.candidate, pair.baseline, pair.point)
         old = next((p for p in before.decision.pairs if (p.candidate, p.baseline, p.point) == key), None)
         if old is not None and old.measure == pair.measure:
             what = f"speed-up of {pair.candidate} over {pair.baseline} at {pair.point}"
-            found.append(speed_move(what, old.speedup, pair.speedup))
+            changes.append(speed_move(what, old.speedup, pair.speedup))
     for arm in after.decision.arms:
         earlier = next((a for a in before.decision.arms if (a.arm, a.point) == (arm.arm, arm.point)), None)
         if earlier is not None and (earlier.acceptance_length or arm.acceptance_length):
             confidence = after.plan.thresholds.confidence
             left, right = _lengths(before, arm.arm, arm.point), _lengths(after, arm.arm, arm.point)
-            found.append(_length(f"acceptance length of {arm.arm} at {arm.point}", left, right, confidence))
-    return found
+            changes.append(_length(f"acceptance length of {arm.arm} at {arm.point}", left, right, confidence))
+    return changes
 
 
 def unlike(before: Campaign, after: Campaign) -> list[str]:
     """In what the two differ beside time, one sentence each: then a move has more than one possible cause."""
-    told = []
+    sentences = []
     for name, value in (("prompts", "prompts_sha256"), ("regime of the cache", "cache_regime"), ("measure", "primary")):
         left, right = getattr(before.plan, value), getattr(after.plan, value)
         if left != right:
-            told.append(f"{name}: {str(left)[:16]} before, {str(right)[:16]} after")
+            sentences.append(f"{name}: {str(left)[:16]} before, {str(right)[:16]} after")
     first, second = dict(before.facts), dict(after.facts)
     for arm in sorted(first.keys() & second.keys()):
         for name in ("engine", "version", "device", "dtype", "graph_mode", "enforce_eager", "runner", "max_num_seqs"):
             left, right = getattr(first[arm], name), getattr(second[arm], name)
             if left != right:
-                told.append(f"{name} of {arm}: {left} before, {right} after")
+                sentences.append(f"{name} of {arm}: {left} before, {right} after")
     old_points = {point.name: point for point in before.plan.points}
     for point in after.plan.points:
         if (old := old_points.get(point.name)) is not None and old.concurrency != point.concurrency:
-            told.append(f"concurrency of {point.name}: {old.concurrency} before, {point.concurrency} after")
-    return told
+            sentences.append(f"concurrency of {point.name}: {old.concurrency} before, {point.concurrency} after")
+    return sentences
 
 
 def speed_move(what: str, before: Interval | None, after: Interval | None) -> Move:

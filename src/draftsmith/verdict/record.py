@@ -13,14 +13,16 @@ ENOUGH_TIMES = 4  # requests: two equal latencies may be chance, four to the las
 def copies(trials: Sequence[Trial]) -> list[str]:
     """Trials whose requests took the same times to the last digit. Times of two requests are never all equal."""
     seen: dict[tuple[float, ...], str] = {}
-    found = []
+    sentences = []
     for trial in trials:
         times = tuple(s.latency_s for s in trial.samples if s.latency_s is not None)
         if len(set(times)) < ENOUGH_TIMES:
             continue
         if (first := seen.setdefault(times, trial.trial_id)) != trial.trial_id:
-            found.append(f"samples.jsonl: {trial.trial_id} has the times of {first} to the last digit: one is a copy")
-    return found
+            sentences.append(
+                f"samples.jsonl: {trial.trial_id} has the times of {first} to the last digit: one is a copy"
+            )
+    return sentences
 
 
 def gaps(plan: ComparisonPlan, trials: Sequence[Trial]) -> list[str]:
@@ -29,12 +31,12 @@ def gaps(plan: ComparisonPlan, trials: Sequence[Trial]) -> list[str]:
         return []
     there = {(t.block, t.point, t.arm, t.traffic, t.visit) for t in trials}  # that a server died is on record too
     blocks = {t.block for t in trials if t.samples and t.traffic != "tuning"}
-    found = [
+    sentences = [
         f"samples.jsonl has no block {n}, but later ones" for n in range(max(blocks, default=-1)) if n not in blocks
     ]
     for block in sorted(blocks):
         lost = [v for v in visits(plan, block) if (block, v.point, v.arm, v.traffic, v.visit) not in there]
         if lost:
             names = f"{lost[0].arm} ({lost[0].traffic}) at {lost[0].point}"
-            found.append(f"samples.jsonl: block {block} lacks {len(lost)} visits, the first to {names}")
-    return found
+            sentences.append(f"samples.jsonl: block {block} lacks {len(lost)} visits, the first to {names}")
+    return sentences

@@ -33,21 +33,21 @@ CLEARLY = 2.0  # times a start's own noise: what few starts may differ by, so th
 
 def looks(first: int, last: int) -> tuple[int, ...]:
     """Numbers of blocks at which the gate looks: the first, a quarter more each time, the last."""
-    found = [first]
-    while found[-1] < last:
-        found.append(min(last, max(found[-1] + 1, math.ceil(found[-1] * GROWTH))))
-    return tuple(found)
+    blocks = [first]
+    while blocks[-1] < last:
+        blocks.append(min(last, max(blocks[-1] + 1, math.ceil(blocks[-1] * GROWTH))))
+    return tuple(blocks)
 
 
 def shares(first: int, last: int) -> dict[int, float]:
     """The share of the error of each look: a fifth for the first, three tenths for the last, the rest even."""
-    found = looks(first, last)
-    if len(found) == 1:
+    counts = looks(first, last)
+    if len(counts) == 1:
         return {first: 1.0}
-    if len(found) == 2:
+    if len(counts) == 2:
         return {first: FIRST_SHARE, last: 1 - FIRST_SHARE}
-    between = (1 - FIRST_SHARE - LAST_SHARE) / (len(found) - 2)
-    return {n: FIRST_SHARE if n == first else LAST_SHARE if n == last else between for n in found}
+    between = (1 - FIRST_SHARE - LAST_SHARE) / (len(counts) - 2)
+    return {n: FIRST_SHARE if n == first else LAST_SHARE if n == last else between for n in counts}
 
 
 @dataclass(frozen=True)
@@ -125,79 +125,79 @@ class Rule:
         """Whether every start that is allowed has come and has had its blocks."""
         if not self.restarts or len(grouped(pairs)) < self.limits.max_starts:
             return False
-        found = self.estimate(pairs)
-        return found is not None and found.in_last >= self.wanted(found)
+        estimated = self.estimate(pairs)
+        return estimated is not None and estimated.in_last >= self.wanted(estimated)
 
-    def wanted(self, found: Estimate) -> int:
+    def wanted(self, estimated: Estimate) -> int:
         """Blocks that the present start should have.
 
         As many as bring the start's own noise below the smallest gain worth claiming, four at most. While starts are few
         and the gain may be large enough to survive the worst start effect, as many as bring it clearly below what few starts
         may differ by.
         """
-        least = self.first if found.groups == 1 else 1
-        if found.noise is None:
+        least = self.first if estimated.groups == 1 else 1
+        if estimated.noise is None:
             return max(least, 2)
         tolerated = max(self.claim, 1e-6)
-        usual = min(FEW_BLOCKS, math.ceil((found.noise / tolerated) ** 2 - 1e-9))
-        if not self.hopeful(found):
+        usual = min(FEW_BLOCKS, math.ceil((estimated.noise / tolerated) ** 2 - 1e-9))
+        if not self.hopeful(estimated):
             return max(least, usual)
-        apart = self.agreeing(max(found.groups, self.needed - 1), found)
-        clear = math.ceil((CLEARLY * found.noise / apart) ** 2 - 1e-9) if apart > 0 else MANY_BLOCKS
+        apart = self.agreeing(max(estimated.groups, self.needed - 1), estimated)
+        clear = math.ceil((CLEARLY * estimated.noise / apart) ** 2 - 1e-9) if apart > 0 else MANY_BLOCKS
         return max(least, usual, min(MANY_BLOCKS, clear))
 
-    def hopeful(self, found: Estimate) -> bool:
+    def hopeful(self, estimated: Estimate) -> bool:
         """Whether starts are few and the gain may be large enough to survive the largest effect on record."""
-        error = found.own_se if found.own_se is not None else math.inf
-        return found.kind == "bound" and found.mean + error > found.bound
+        error = estimated.own_se if estimated.own_se is not None else math.inf
+        return estimated.kind == "bound" and estimated.mean + error > estimated.bound
 
     def need(self, pairs: Sequence[BlockPair]) -> Need:
         """What to measure next, while the answer is open."""
-        found = self.estimate(pairs)
-        if found is None or found.blocks < self.first:
+        estimated = self.estimate(pairs)
+        if estimated is None or estimated.blocks < self.first:
             return "blocks"
-        if found.blocks >= self.last or self.full(pairs):
+        if estimated.blocks >= self.last or self.full(pairs):
             return "done"
-        if not self.restarts or found.kind == "declared" or found.in_last < self.wanted(found):
+        if not self.restarts or estimated.kind == "declared" or estimated.in_last < self.wanted(estimated):
             return "blocks"
         if (
-            self.hopeful(found)
-            and found.groups == self.needed - 1
-            and found.blocks not in shares(self.first, self.last)
+            self.hopeful(estimated)
+            and estimated.groups == self.needed - 1
+            and estimated.blocks not in shares(self.first, self.last)
         ):
             return "blocks"  # the last of the few starts: another one would change the rule before the next look
         return "start"
 
-    def doubt(self, found: Estimate) -> Doubt | None:
+    def doubt(self, estimated: Estimate) -> Doubt | None:
         """What is left to chance although the interval clears the bar.
 
         Few starts of an arm agree by luck, and the bound is a record, not a law: so they have to agree with each other too.
         And a few blocks in which something hit the baseline must not carry a claim.
         """
-        if found.kind == "bound" and found.bound > 0:
-            if found.groups < FEWEST_STARTS:
+        if estimated.kind == "bound" and estimated.bound > 0:
+            if estimated.groups < FEWEST_STARTS:
                 return "one_start"
-            if spread_of(found.between or 0.0, found.groups) > self.agreeing(found.groups, found):
+            if spread_of(estimated.between or 0.0, estimated.groups) > self.agreeing(estimated.groups, estimated):
                 return "starts_differ"
         chance = FEW_BLOCKS_CHANCE * self.limits.false_promotion
-        return "few_blocks" if found.share_by_chance(self.bar) > chance else None
+        return "few_blocks" if estimated.share_by_chance(self.bar) > chance else None
 
-    def agreeing(self, groups: int, found: Estimate) -> float:
+    def agreeing(self, groups: int, estimated: Estimate) -> float:
         """The sd (log ratio) that so few starts may show, if their mean is beyond the largest effect on record."""
-        return widest(groups, allowed(groups, self.needed, self.alpha_equal), found.bound)
+        return widest(groups, allowed(groups, self.needed, self.alpha_equal), estimated.bound)
 
-    def settle(self, found: Estimate, look: Look) -> Settled:
+    def settle(self, estimated: Estimate, look: Look) -> Settled:
         """What may be said of an estimate at a look."""
-        width = found.half_width(self.alpha * look.share)
-        low, high = found.mean - width, found.mean + width
+        width = estimated.half_width(self.alpha * look.share)
+        low, high = estimated.mean - width, estimated.mean + width
         call: Call = "open"
-        equal = late(self.alpha_equal) if found.kind == "starts" else self.alpha_equal
-        passed = max(self.claim, self.bar + width, found.half_width(equal * look.share))
+        equal = late(self.alpha_equal) if estimated.kind == "starts" else self.alpha_equal
+        passed = max(self.claim, self.bar + width, estimated.half_width(equal * look.share))
         if high < self.claim:
             call = "not_faster"
-        elif found.mean >= passed and low > self.bar and not self.doubt(found):
+        elif estimated.mean >= passed and low > self.bar and not self.doubt(estimated):
             call = "faster"
-        return Settled(found.mean, low, high, passed, call)
+        return Settled(estimated.mean, low, high, passed, call)
 
 
 @dataclass(frozen=True)

@@ -87,5 +87,5 @@ def _length(arm: Arm) -> int | None:
 
 
 def _tokens(spec_config: SpecConfig) -> int:
-    said = read(spec_config)
-    return (said.k if said else None) or 0
+    speculation = read(spec_config)
+    return (speculation.k if speculation else None) or 0

@@ -12,31 +12,33 @@ from draftsmith.verdict.estimate import quantile_of, rounded, tpot, ttft, values
 def summarise(plan: ComparisonPlan, trials: Iterable[Trial]) -> tuple[ArmSummary, ...]:
     """One summary per arm and point that has valid trials of its own traffic, in the plan's order."""
     rows = [trial for trial in trials if trial.traffic == "own"]
-    found = []
+    summaries = []
     for point in plan.points:
         for arm in plan.arms:
             mine = [trial for trial in rows if trial.arm == arm.name and trial.point == point.name]
             if mine:
-                found.append(_summary(arm.name, point.name, mine))
-    return tuple(found)
+                summaries.append(_summary(arm.name, point.name, mine))
+    return tuple(summaries)
 
 
 def merged(trials: Iterable[Trial]) -> SpecCounters:
     """The speculation counters of several trials added up."""
-    told = [trial.counters for trial in trials]
-    width = max((len(c.accepted_per_position) for c in told), default=0)
+    counters = [trial.counters for trial in trials]
+    width = max((len(c.accepted_per_position) for c in counters), default=0)
     return SpecCounters(
-        present=any(c.present for c in told),
-        drafts=sum(c.drafts for c in told),
-        draft_tokens=sum(c.draft_tokens for c in told),
-        accepted_tokens=sum(c.accepted_tokens for c in told),
+        present=any(c.present for c in counters),
+        drafts=sum(c.drafts for c in counters),
+        draft_tokens=sum(c.draft_tokens for c in counters),
+        accepted_tokens=sum(c.accepted_tokens for c in counters),
         accepted_per_position=tuple(
-            sum(c.accepted_per_position[i] for c in told if i < len(c.accepted_per_position)) for i in range(width)
+            sum(c.accepted_per_position[i] for c in counters if i < len(c.accepted_per_position)) for i in range(width)
         ),
-        generation_tokens=sum(c.generation_tokens for c in told),
-        requests=sum(c.requests for c in told),
-        preemptions=sum(c.preemptions for c in told),
-        decode_steps=None if any(c.decode_steps is None for c in told) else sum(c.decode_steps or 0 for c in told),
+        generation_tokens=sum(c.generation_tokens for c in counters),
+        requests=sum(c.requests for c in counters),
+        preemptions=sum(c.preemptions for c in counters),
+        decode_steps=None
+        if any(c.decode_steps is None for c in counters)
+        else sum(c.decode_steps or 0 for c in counters),
     )
 
 

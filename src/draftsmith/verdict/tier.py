@@ -58,17 +58,17 @@ def _baseline(plan: ComparisonPlan) -> list[str]:
 def _running(arms: Sequence[Arm], used: Sequence[Trial], facts: Mapping[str, EngineFacts]) -> list[str]:
     """A server that ran already counts like one that was started if it publishes its start and all its settings; how far
     two starts differ is another reason, which such a comparison has unless it is told."""
-    told = _by_arm(arms, used, facts)
+    facts_of = _by_arm(arms, used, facts)
     return [
         f"{arm.name} is a server that was running already: it can be neither restarted nor its log read"
         for arm in arms
-        if arm.endpoint is not None and not (told[arm.name] and all(map(_complete, told[arm.name])))
+        if arm.endpoint is not None and not (facts_of[arm.name] and all(map(_complete, facts_of[arm.name])))
     ]
 
 
 def _complete(fact: EngineFacts) -> bool:
-    said = (fact.version, fact.device, fact.dtype, fact.enforce_eager, fact.graph_mode, fact.max_model_len)
-    return bool(fact.settings) and None not in said
+    needed = (fact.version, fact.device, fact.dtype, fact.enforce_eager, fact.graph_mode, fact.max_model_len)
+    return bool(fact.settings) and None not in needed
 
 
 def _trial_count(plan: ComparisonPlan, arms: Sequence[Arm], used: Sequence[Trial]) -> list[str]:
@@ -87,15 +87,15 @@ def _node(used: Sequence[Trial]) -> list[str]:
 
 
 def _eager(arms: Sequence[Arm], used: Sequence[Trial], facts: Mapping[str, EngineFacts]) -> list[str]:
-    told = _by_arm(arms, used, facts)
-    return [f"{arm.name} runs in eager mode" for arm in arms if is_eager(arm, told[arm.name])]
+    facts_of = _by_arm(arms, used, facts)
+    return [f"{arm.name} runs in eager mode" for arm in arms if is_eager(arm, facts_of[arm.name])]
 
 
 def _modes(arms: Sequence[Arm], used: Sequence[Trial], facts: Mapping[str, EngineFacts]) -> list[str]:
     silent = sorted({trial.arm for trial in used if trial.engine_start_id not in facts})
     reasons = [f"no engine facts for a server start of {arm}" for arm in silent]
-    told = {arm: found for arm, found in _by_arm(arms, used, facts).items() if found}
-    return reasons + [f"unmatched modes: {sentence}" for sentence in mode_mismatch(told)]
+    facts_of = {arm: starts for arm, starts in _by_arm(arms, used, facts).items() if starts}
+    return reasons + [f"unmatched modes: {sentence}" for sentence in mode_mismatch(facts_of)]
 
 
 def _settings(arms: Sequence[Arm], used: Sequence[Trial], facts: Mapping[str, EngineFacts]) -> list[str]:
@@ -103,10 +103,10 @@ def _settings(arms: Sequence[Arm], used: Sequence[Trial], facts: Mapping[str, En
 
     Other flags, or a whole command, are what is on trial: there only starts of one arm are compared.
     """
-    baseline, told = arms[0], _by_arm(arms, used, facts)
+    baseline, facts_of = arms[0], _by_arm(arms, used, facts)
     alike = [arm for arm in arms if arm.flags == baseline.flags and arm.command is None and baseline.command is None]
     groups = [[arm.name for arm in alike], *([arm.name] for arm in arms if arm not in alike)]
-    return [sentence for names in groups for sentence in settings_mismatch({name: told[name] for name in names})]
+    return [sentence for names in groups for sentence in settings_mismatch({name: facts_of[name] for name in names})]
 
 
 def _by_arm(

@@ -23,8 +23,8 @@ def equal_twins(
     wrong: dict[str, str] = {}
     for start in others:
         if start in facts and spoken:
-            told = {plan.baseline: spoken, "its twin": [facts[start]]}
-            if differs := [*mode_mismatch(told), *settings_mismatch(told)]:
+            facts_of = {plan.baseline: spoken, "its twin": [facts[start]]}
+            if differs := [*mode_mismatch(facts_of), *settings_mismatch(facts_of)]:
                 wrong[start] = differs[0]
     kept = tuple(t for t in trials if not (t.traffic == "aa" and t.engine_start_id in wrong))
     arms = sorted(

@@ -53,11 +53,11 @@ def _distinct(trials: Sequence[Trial]) -> list[Trial]:
     for trial in trials:
         by_id.setdefault(trial.trial_id, []).append(trial)
     kept: list[Trial] = []
-    for found in by_id.values():
-        if len(found) > 1:
-            known = {trial_digest(trial): trial for trial in found}
-            found = [known[key] for key in sorted(known)]
-        kept += found
+    for same_id in by_id.values():
+        if len(same_id) > 1:
+            known = {trial_digest(trial): trial for trial in same_id}
+            same_id = [known[key] for key in sorted(known)]
+        kept += same_id
     return sorted(kept, key=lambda trial: (trial.block, trial.order, trial.trial_id))
 
 
@@ -143,20 +143,26 @@ def _clock(point: OperatingPoint, trial: Trial) -> str | None:
 
 
 def _counters(trial: Trial) -> str | None:
-    told = trial.counters
-    numbers = (told.drafts, told.draft_tokens, told.accepted_tokens, told.generation_tokens, told.prompt_tokens)
-    if min(*numbers, told.requests, told.preemptions, *told.accepted_per_position, 0) < 0:
+    counters = trial.counters
+    numbers = (
+        counters.drafts,
+        counters.draft_tokens,
+        counters.accepted_tokens,
+        counters.generation_tokens,
+        counters.prompt_tokens,
+    )
+    if min(*numbers, counters.requests, counters.preemptions, *counters.accepted_per_position, 0) < 0:
         return "the server was replaced during the trial: its counters ran backwards"
-    if told.accepted_tokens > told.draft_tokens:
+    if counters.accepted_tokens > counters.draft_tokens:
         return "the counters are inconsistent: more tokens accepted than drafted"
-    if not told.requests and not told.generation_tokens:
+    if not counters.requests and not counters.generation_tokens:
         return None
     good = [sample for sample in trial.samples if sample.error is None]
-    if told.requests > len(trial.samples):
-        return f"foreign traffic: the server counted {told.requests} requests, the client sent {len(trial.samples)}"
-    if told.requests and told.requests < len(good):
-        return f"the server was replaced during the trial: it counted {told.requests} of {len(good)} answers"
-    return _tokens(told.generation_tokens, good, failed=len(trial.samples) - len(good))
+    if counters.requests > len(trial.samples):
+        return f"foreign traffic: the server counted {counters.requests} requests, the client sent {len(trial.samples)}"
+    if counters.requests and counters.requests < len(good):
+        return f"the server was replaced during the trial: it counted {counters.requests} of {len(good)} answers"
+    return _tokens(counters.generation_tokens, good, failed=len(trial.samples) - len(good))
 
 
 def _tokens(counted: int, good: Sequence[RequestSample], failed: int) -> str | None:
@@ -236,14 +242,14 @@ def _other_prompts(baseline: str, together: Sequence[Trial]) -> dict[int, str]:
     faults = {}
     for traffic in ("own", "aa", "general"):
         rows = [trial for trial in together if trial.traffic == traffic]
-        asked = next((_prompts(trial) for trial in rows if base_arm(trial.arm) == baseline), None)
+        expected = next((_prompts(trial) for trial in rows if base_arm(trial.arm) == baseline), None)
         for trial in rows:
-            if asked is None:
+            if expected is None:
                 continue
             mine = _prompts(trial)
-            if mine.keys() != asked.keys():
+            if mine.keys() != expected.keys():
                 faults[id(trial)] = "its prompts are not those of the baseline in this block"
-            elif any(None not in (mine[p], asked[p]) and mine[p] != asked[p] for p in mine):
+            elif any(None not in (mine[p], expected[p]) and mine[p] != expected[p] for p in mine):
                 faults[id(trial)] = "its prompts have other lengths than the baseline's under the same ids"
     return faults
 

@@ -159,20 +159,20 @@ def _first_edition(plan: ComparisonPlan, block: int, general: General) -> Iterat
     if block % 2:
         order.reverse()
     primary = next((p for p in plan.points if p.primary), plan.points[0])
-    asked = tuple(range(general.prompts))
+    general_prompts = tuple(range(general.prompts))
     if not plan.resident:
         for name, traffic in order:
             for point in plan.points:
                 yield _Turn(point.name, name, traffic, every)
-            if traffic == "own" and name in general.arms and asked:
-                yield _Turn(primary.name, name, "general", asked)
+            if traffic == "own" and name in general.arms and general_prompts:
+                yield _Turn(primary.name, name, "general", general_prompts)
         return
     for point in plan.points:
         for name, traffic in order:
             yield _Turn(point.name, name, traffic, every)
-        if point is primary and asked:
+        if point is primary and general_prompts:
             for name in general.arms:
-                yield _Turn(point.name, name, "general", asked)
+                yield _Turn(point.name, name, "general", general_prompts)
 
 
 def _lap(count: int, seed: int, lap: int) -> list[int]:
