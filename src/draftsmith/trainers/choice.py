@@ -23,25 +23,25 @@ class EpochScore(Frozen):
 
 def scores(records: Iterable[Mapping[str, Any]]) -> list[EpochScore]:
     """Validation scores by epoch, the last record of each; a resumed run may have written one twice."""
-    found: dict[int, EpochScore] = {}
+    by_epoch: dict[int, EpochScore] = {}
     for record in records:
         val = record.get("val")
         if not val:
             continue
         acceptance = _acceptance(val)
         counted = val.get("eal_epoch")  # of whole blocks: a product of shares by position understates it
-        found[int(record["epoch"])] = EpochScore(
+        by_epoch[int(record["epoch"])] = EpochScore(
             epoch=int(record["epoch"]),
             loss=math.nan if (loss := val.get("loss_epoch")) is None else float(loss),
             acceptance=acceptance,
             expected_al=1 + sum(acceptance) if counted is None else float(counted),
         )
-    return [found[epoch] for epoch in sorted(found)]
+    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
 
-def best(found: Iterable[EpochScore]) -> EpochScore:
+def best(scores: Iterable[EpochScore]) -> EpochScore:
     """The epoch with the highest expected AL; the earlier one on a tie. Raises TrainerError without validation."""
-    ranked = sorted(found, key=lambda score: (-score.expected_al, score.epoch))
+    ranked = sorted(scores, key=lambda score: (-score.expected_al, score.epoch))
     if not ranked:
         raise TrainerError("training left no validation record", "see train.log of the train job")
     return ranked[0]

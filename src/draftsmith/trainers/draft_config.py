@@ -93,11 +93,11 @@ def _serving(draft: Draft, verifier_name: str) -> dict[str, Any]:
     The engine asks that verifier.name_or_path be there and reads it only when the draft's own folder is given as the
     model to serve. A path of the training machine has no business in it.
     """
-    said = draft.config.get("speculators_config")
-    said = said if isinstance(said, dict) else {}
-    verifier = said.get("verifier")
+    section = draft.config.get("speculators_config")
+    section = section if isinstance(section, dict) else {}
+    verifier = section.get("verifier")
     architectures = verifier.get("architectures") if isinstance(verifier, dict) else None
-    methods = said.get("proposal_methods")
+    methods = section.get("proposal_methods")
     first = methods[0] if isinstance(methods, list) and methods and isinstance(methods[0], dict) else {}
     tokens = first.get("speculative_tokens")
     return {

@@ -72,8 +72,8 @@ def fewest(
 
     None where nothing up to `most` does.
     """
-    found = [fit(config, weight_bytes, gpus, gpu_gib, context=context) for gpus in DEGREES if gpus <= most]
-    fitting = [one for one in found if one.fits]
+    fits = [fit(config, weight_bytes, gpus, gpu_gib, context=context) for gpus in DEGREES if gpus <= most]
+    fitting = [one for one in fits if one.fits]
     return next((one for one in fitting if not _odd_experts(config, one.gpus)), fitting[0] if fitting else None)
 
 
@@ -167,8 +167,8 @@ def _refused(text: Mapping[str, Any], shape: DraftShape | None, gpus: int) -> st
 
 def _block(text: Mapping[str, Any]) -> int | None:
     """Columns that share a scale in block-wise FP8 (the second of weight_block_size); None for other kinds."""
-    said = text.get("quantization_config")
-    sides = said.get("weight_block_size") if isinstance(said, dict) else None
+    quantization = text.get("quantization_config")
+    sides = quantization.get("weight_block_size") if isinstance(quantization, dict) else None
     return sides[1] if isinstance(sides, list) and len(sides) == 2 and isinstance(sides[1], int) and sides[1] else None
 
 

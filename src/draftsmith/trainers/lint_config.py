@@ -23,9 +23,9 @@ def check_layers(case: Case) -> Iterator[Finding]:
         yield _absent(draft)
         return
     shown = list(ids)
-    found = []
+    findings = []
     if tuple(sorted(set(ids))) != ids:
-        found.append(
+        findings.append(
             error(
                 "layers",
                 f"layer ids {shown} are not sorted and unique; the engine sorts them, so the draft would read its "
@@ -34,11 +34,11 @@ def check_layers(case: Case) -> Iterator[Finding]:
             )
         )
     if min(ids) < 0 or max(ids) > depth:
-        found.append(
+        findings.append(
             error("layers", f"layer ids {shown} go beyond the target's {depth} layers", f"use ids from 0 to {depth}")
         )
     if draft.layer_ids_key == f"eagle_config.{AUX}" and case.engine == "vllm":
-        found.append(
+        findings.append(
             error(
                 "layers",
                 "the layer ids stand inside eagle_config, where some runners of the engine do not look",
@@ -46,7 +46,7 @@ def check_layers(case: Case) -> Iterator[Finding]:
             )
         )
     if case.manifest and case.manifest.layer_ids != ids:
-        found.append(
+        findings.append(
             error(
                 "layers",
                 f"config.json says layers {shown}, the manifest {list(case.manifest.layer_ids)}",
@@ -55,8 +55,8 @@ def check_layers(case: Case) -> Iterator[Finding]:
         )
     shifted = _off_by_one(ids, depth)
     if shifted:
-        found.append(shifted)
-    yield from found or [ok("layers", f"reads the residual stream after {shown} of {depth} layers")]
+        findings.append(shifted)
+    yield from findings or [ok("layers", f"reads the residual stream after {shown} of {depth} layers")]
     if draft.method != "dflash" and not case.manifest and depth >= MIN_LAYERS and not shifted:
         usual = default_layers(depth)
         if ids != usual:
@@ -104,9 +104,9 @@ def _off_by_one(ids: tuple[int, ...], depth: int) -> Finding | None:
 def check_sizes(case: Case) -> Iterator[Finding]:
     """Vocabulary and hidden sizes equal the target's."""
     draft, target = case.draft, case.target
-    found = []
+    findings = []
     if draft.vocab_size != target.vocab_size:
-        found.append(
+        findings.append(
             error(
                 "sizes",
                 f"the draft knows a vocabulary of {draft.vocab_size} tokens, the target has {target.vocab_size}",
@@ -114,7 +114,7 @@ def check_sizes(case: Case) -> Iterator[Finding]:
             )
         )
     if draft.target_hidden_size != target.hidden_size:
-        found.append(
+        findings.append(
             error(
                 "sizes",
                 f"the draft reads hidden states of width {draft.target_hidden_size}, the target's are "
@@ -123,7 +123,7 @@ def check_sizes(case: Case) -> Iterator[Finding]:
             )
         )
     if draft.draft_vocab_size > draft.vocab_size:
-        found.append(
+        findings.append(
             error(
                 "sizes",
                 f"draft_vocab_size {draft.draft_vocab_size} is larger than the vocabulary ({draft.vocab_size})",
@@ -132,14 +132,14 @@ def check_sizes(case: Case) -> Iterator[Finding]:
         )
     count = _engine_layer_count(draft)
     if draft.layer_ids is not None and count is not None and count != len(draft.layer_ids):
-        found.append(
+        findings.append(
             error(
                 "sizes",
                 f"the engine will expect features of {count} layers, and {len(draft.layer_ids)} are named",
                 f"write num_aux_hidden_states = {len(draft.layer_ids)} beside hidden_size",
             )
         )
-    yield from found or [
+    yield from findings or [
         ok("sizes", f"hidden size {draft.hidden_size}, vocabulary {draft.draft_vocab_size} of {draft.vocab_size}")
     ]
 
@@ -148,16 +148,16 @@ def _engine_layer_count(draft: Draft) -> int | None:
     """How many layers vLLM's Llama-type EAGLE3 sizes its input for; its other drafts count the ids."""
     if draft.method == "dflash" or draft.layer.get("model_type", "llama") != "llama":
         return None
-    said = draft.layer.get("num_aux_hidden_states")
-    return int(said) if said is not None else 3
+    count = draft.layer.get("num_aux_hidden_states")
+    return int(count) if count is not None else 3
 
 
 def check_switches(case: Case) -> Iterator[Finding]:
     """Settings whose absence means one thing to the trainer and another to the engine."""
     draft = case.draft
-    found = []
+    findings = []
     if draft.form == "speculators" and draft.method == "eagle3" and "norm_before_residual" not in draft.config:
-        found.append(
+        findings.append(
             error(
                 "switches",
                 "norm_before_residual is not written: the trainer takes that for false, the engine for true",
@@ -169,22 +169,22 @@ def check_switches(case: Case) -> Iterator[Finding]:
         draft.form == "speculators" and draft.method == "dflash" and "sliding_window_non_causal" not in draft.config
     )
     if sliding and unsaid:
-        found.append(
+        findings.append(
             error(
                 "switches",
                 "sliding_window_non_causal is not written: the trainer takes that for false, the engine for true",
                 "write sliding_window_non_causal = false (the trainer's default), or as it was trained",
             )
         )
-    found += _block_causality(draft, sliding)
+    findings += _block_causality(draft, sliding)
     if draft.method in ("dflash", "peagle"):
         mask = draft.option("mask_token_id", draft.option("pard_token"))
         if type(mask) is not int or not 0 <= mask < draft.vocab_size:
-            found.append(
+            findings.append(
                 error("switches", "mask_token_id is missing or no token of the vocabulary", "export the draft again")
             )
     if draft.form == "plain" and draft.method == "eagle3" and draft.option("norm_output"):
-        found.append(
+        findings.append(
             warn(
                 "switches",
                 "norm_output is true: to SpecForge the output head reads normalised states, to the engine normalised "
@@ -192,7 +192,7 @@ def check_switches(case: Case) -> Iterator[Finding]:
                 "remove norm_output from config.json if SpecForge trained the draft",
             )
         )
-    yield from found or [ok("switches", "every setting that trainer and engine read differently is written out")]
+    yield from findings or [ok("switches", "every setting that trainer and engine read differently is written out")]
     window = draft.layer.get("sliding_window")
     served = case.served_tokens or case.target.max_position_embeddings
     if sliding and type(window) is int and window < served:
@@ -228,12 +228,14 @@ def _block_causality(draft: Draft, sliding: bool) -> list[Finding]:
 def check_rope(case: Case) -> Iterator[Finding]:
     """Position limits and rotary embedding against the target and what is served."""
     draft, target = case.draft, case.target
-    found = []
+    findings = []
     limit = draft.layer.get("max_position_embeddings")
     if type(limit) is not int:
-        found.append(error("rope", "max_position_embeddings is not written", "copy it from the target's config.json"))
+        findings.append(
+            error("rope", "max_position_embeddings is not written", "copy it from the target's config.json")
+        )
     elif case.served_tokens is not None and limit < case.served_tokens:
-        found.append(
+        findings.append(
             error(
                 "rope",
                 f"max_position_embeddings is {limit} and {case.served_tokens} tokens are served: wrong or crashing "
@@ -242,7 +244,7 @@ def check_rope(case: Case) -> Iterator[Finding]:
             )
         )
     elif limit < target.max_position_embeddings:
-        found.append(
+        findings.append(
             warn(
                 "rope",
                 f"max_position_embeddings is {limit}, the target's is {target.max_position_embeddings}",
@@ -252,14 +254,14 @@ def check_rope(case: Case) -> Iterator[Finding]:
     level = error if case.manifest else warn  # a draft made here copies the target's; a foreign one may have its own
     ours, theirs = read_rope(draft.layer), target.rope
     for key in _rope_differences(ours, theirs, draft) if theirs else ():
-        found.append(
+        findings.append(
             level(
                 "rope",
                 f"{key} is {ours.get(key, 'not written')}, the target has {theirs.get(key, 'none')}",
                 "copy the rotary settings from the target's config.json as they were in training",
             )
         )
-    yield from found or [ok("rope", "rotary settings and position limit are the target's")]
+    yield from findings or [ok("rope", "rotary settings and position limit are the target's")]
 
 
 def _rope_differences(ours: dict[str, Any], theirs: dict[str, Any], draft: Draft) -> list[str]:

@@ -20,5 +20,7 @@ def check_engine(case: Case) -> Iterator[Finding]:
             "draftsmith convert DRAFT OUT --to sglang",
         )
         return
-    found = [error("engine", f"SGLang cannot serve it: {why}", "serve it with vLLM") for why in obstacles(case.draft)]
-    yield from found or [ok("engine", "in SGLang's notation")]
+    findings = [
+        error("engine", f"SGLang cannot serve it: {why}", "serve it with vLLM") for why in obstacles(case.draft)
+    ]
+    yield from findings or [ok("engine", "in SGLang's notation")]

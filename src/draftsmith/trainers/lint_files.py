@@ -32,13 +32,13 @@ def check_files(folder: Path) -> Iterator[Finding]:
         yield error("files", f"more than {MOST_FILES:,} files: no draft has so many", "point to the folder of a draft")
         return
     names = [shown(str(path.relative_to(folder))) for path in entries if path.is_file()]
-    found = []
+    findings = []
     if odd := [
         shown(str(p.relative_to(folder)))
         for p in entries
         if (p.is_symlink() and p.is_dir()) or not (p.is_file() or p.is_dir())
     ]:
-        found.append(
+        findings.append(
             error(
                 "files",
                 f"neither plain files nor folders: {some(odd)}",
@@ -50,11 +50,11 @@ def check_files(folder: Path) -> Iterator[Finding]:
         if path.is_file():
             kinds.setdefault(kind_of(path), []).append(shown(str(path.relative_to(folder))))
     if programs := kinds.get("program"):
-        found.append(
+        findings.append(
             error("files", f"the folder holds programs: {some(programs)}", "package the checkpoint: it keeps none")
         )
     if pickles := kinds.get("pickle"):
-        found.append(
+        findings.append(
             error(
                 "files",
                 f"the folder holds pickles or archives, which can run code when read: {some(pickles)}",
@@ -62,7 +62,7 @@ def check_files(folder: Path) -> Iterator[Finding]:
             )
         )
     if unknown := kinds.get("unknown"):
-        found.append(
+        findings.append(
             warn(
                 "files",
                 f"neither text nor safetensors, and not looked at: {some(unknown)}",
@@ -70,7 +70,7 @@ def check_files(folder: Path) -> Iterator[Finding]:
             )
         )
     if left := [name for name in names if name in PRIVATE_FILES]:
-        found.append(
+        findings.append(
             warn(
                 "files", f"left over from training: {', '.join(left)}", "package the checkpoint before it is passed on"
             )
@@ -83,14 +83,14 @@ def check_files(folder: Path) -> Iterator[Finding]:
         except RecursionError:
             keys = ["(nested too deeply to read)"]
         if keys:
-            found.append(
+            findings.append(
                 error(
                     "files",
                     f"{path.name} asks for code of its own: {', '.join(keys)}",
                     "remove the keys, or package it",
                 )
             )
-    yield from found or [ok("files", "safetensors and plain files only")]
+    yield from findings or [ok("files", "safetensors and plain files only")]
 
 
 def check_manifest(case: Case) -> Iterator[Finding]:
@@ -109,12 +109,12 @@ def check_manifest(case: Case) -> Iterator[Finding]:
         )
         if said != real
     ]
-    found = [
+    findings = [
         error("manifest", f"{name} in the manifest is {_short(said)}, in the folder {_short(real)}", "package it again")
         for name, said, real in mismatches
     ]
     if manifest.tokenizer_sha256 != target.tokenizer_sha256:
-        found.append(
+        findings.append(
             error(
                 "manifest",
                 "it was trained with another tokenizer than the target has now",
@@ -122,14 +122,14 @@ def check_manifest(case: Case) -> Iterator[Finding]:
             )
         )
     if manifest.target_sha256 != target.sha256:
-        found.append(
+        findings.append(
             error(
                 "manifest",
                 "it was trained for another target (weights, configuration or tokenizer differ)",
                 "train a draft for this target; after a fine-tune of the target, start from this one",
             )
         )
-    yield from found or [ok("manifest", "describes these weights, and this target and tokenizer")]
+    yield from findings or [ok("manifest", "describes these weights, and this target and tokenizer")]
 
 
 def check_parent(case: Case) -> Iterator[Finding]:

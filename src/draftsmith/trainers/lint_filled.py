@@ -47,14 +47,14 @@ def check_filled(case: Case) -> Iterator[Finding]:
         n for n, value in alone.items() if value == 0 and not (from_one and len(draft.tensors[n].shape) == 1)
     )
     same = sorted(name for name, value in alone.items() if value != 0 and len(draft.tensors[name].shape) > 1)
-    found = [
+    findings = [
         error("filled", f"{what} in {some(names)}: it was never filled", "export the draft again, with its weights")
         for what, names in (("only zeros", empty), ("one value throughout", same))
         if names
     ]
     if EMBEDDINGS not in alone and EMBEDDINGS in draft.tensors:
-        found += _embeddings(_likeness(case, draft.tensors[EMBEDDINGS]))
-    yield from found or [ok("filled", "no weight is empty, embeddings are the target's where both have them")]
+        findings += _embeddings(_likeness(case, draft.tensors[EMBEDDINGS]))
+    yield from findings or [ok("filled", "no weight is empty, embeddings are the target's where both have them")]
 
 
 def _only(name: str, tensor: Tensor) -> float | None:

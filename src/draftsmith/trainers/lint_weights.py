@@ -44,7 +44,7 @@ def check_shapes(case: Case) -> Iterator[Finding]:
         for name, shape in shapes.items()
         if name in draft.tensors and draft.tensors[name].shape != shape and name not in in_place
     ]
-    found = [
+    findings = [
         error("shapes", f"{sentence}: {some(names)}", "export the draft again; config.json and weights do not match")
         for sentence, names in (
             ("tensors are missing", missing),
@@ -53,16 +53,16 @@ def check_shapes(case: Case) -> Iterator[Finding]:
         )
         if names
     ]
-    yield from found or [ok("shapes", f"{len(draft.tensors)} tensors with the shapes that config.json implies")]
+    yield from findings or [ok("shapes", f"{len(draft.tensors)} tensors with the shapes that config.json implies")]
 
 
 def check_sharing(case: Case) -> Iterator[Finding]:
     """What the draft takes from the target is what its manifest says."""
     draft, manifest = case.draft, case.manifest
     own = {"embeddings": "embed_tokens.weight" in draft.tensors, "output head": "lm_head.weight" in draft.tensors}
-    found = []
+    findings = []
     if not own["output head"] and draft.draft_vocab_size != draft.vocab_size:
-        found.append(
+        findings.append(
             error(
                 "sharing",
                 "it has no output head and a vocabulary of its own: the target's head has other rows",
@@ -70,7 +70,7 @@ def check_sharing(case: Case) -> Iterator[Finding]:
             )
         )
     if not own["embeddings"] and draft.hidden_size != case.target.hidden_size:
-        found.append(
+        findings.append(
             error(
                 "sharing",
                 f"it takes the target's embeddings ({case.target.hidden_size} wide) for layers {draft.hidden_size} "
@@ -79,19 +79,19 @@ def check_sharing(case: Case) -> Iterator[Finding]:
             )
         )
     if manifest:
-        said = {"embeddings": manifest.has_own_embeddings, "output head": manifest.has_own_lm_head}
+        declared = {"embeddings": manifest.has_own_embeddings, "output head": manifest.has_own_lm_head}
         for name in own:
-            if own[name] != said[name]:
-                found.append(
+            if own[name] != declared[name]:
+                findings.append(
                     error(
                         "sharing",
-                        f"the manifest says {'its own' if said[name] else 'the target'}"
-                        f"{'' if said[name] else chr(39) + 's'} {name}, the weights say otherwise",
+                        f"the manifest says {'its own' if declared[name] else 'the target'}"
+                        f"{'' if declared[name] else chr(39) + 's'} {name}, the weights say otherwise",
                         "package the checkpoint again",
                     )
                 )
     words = ", ".join(f"{'own' if value else 'shared'} {name}" for name, value in own.items())
-    yield from found or [ok("sharing", words)]
+    yield from findings or [ok("sharing", words)]
 
 
 def check_dtype(case: Case) -> Iterator[Finding]:
@@ -113,18 +113,18 @@ def check_dtype(case: Case) -> Iterator[Finding]:
                     "export the draft again")  # fmt: skip
     names = [DTYPES.get(dtype, dtype) for dtype, _ in sizes.most_common()]
     said = str(case.draft.config.get("dtype") or case.draft.config.get("torch_dtype") or names[0])
-    found = []
+    findings = []
     if len(names) > 1:
-        found.append(warn("dtype", f"weights of several types: {', '.join(names)}", "save the draft in one type"))
+        findings.append(warn("dtype", f"weights of several types: {', '.join(names)}", "save the draft in one type"))
     if said.removeprefix("torch.") != names[0]:
-        found.append(
+        findings.append(
             warn("dtype", f"config.json says {said}, the weights are {names[0]}", "write the type of the weights")
         )
     if names[0] == "float32" and case.target.dtype != "float32":
-        found.append(
+        findings.append(
             warn("dtype", "float32 weights: twice the memory for the same acceptance", "save the draft in bfloat16")
         )
-    yield from found or [ok("dtype", names[0])]
+    yield from findings or [ok("dtype", names[0])]
 
 
 def check_vocabulary_map(case: Case) -> Iterator[Finding]:

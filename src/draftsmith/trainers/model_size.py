@@ -191,5 +191,5 @@ def weights_read(tensors: Mapping[str, Tensor], layers: int, tied: bool) -> tupl
 
 
 def _behind(name: str, layers: int) -> bool:
-    found = re.search(r"\.layers\.(\d+)\.", name)
-    return found is not None and int(found[1]) >= layers
+    match = re.search(r"\.layers\.(\d+)\.", name)
+    return match is not None and int(match[1]) >= layers

@@ -45,5 +45,5 @@ def packed(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> 
     stem, _, last = name.rpartition(".")
     if last != "weight" or len(shape) != 2:
         return False
-    found = [tensors[f"{stem}.{form}"] for form in PACKED if f"{stem}.{form}" in tensors]
-    return any(one.dtype in INTEGERS and one.size * 8 in {prod(shape) * bits for bits in BITS} for one in found)
+    packed = [tensors[f"{stem}.{form}"] for form in PACKED if f"{stem}.{form}" in tensors]
+    return any(one.dtype in INTEGERS and one.size * 8 in {prod(shape) * bits for bits in BITS} for one in packed)

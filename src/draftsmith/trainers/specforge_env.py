@@ -32,13 +32,13 @@ def packages(python: str) -> dict[str, str]:
 
 def require_specforge(python: str) -> str:
     """The version there. Raises PrerequisiteError with what to install, or for a version that is not known here."""
-    found = packages(python)
-    lacking = [name for name in NEEDED if name not in found]
+    versions = packages(python)
+    lacking = [name for name in NEEDED if name not in versions]
     if lacking:
         raise PrerequisiteError(f"{python} has no {', '.join(lacking)}, which training by SpecForge needs", ADVICE)
-    if found["specforge"] != VERSION:
+    if versions["specforge"] != VERSION:
         raise PrerequisiteError(
-            f"{python} has SpecForge {found['specforge']}; its configuration and checkpoints are known of {VERSION}",
+            f"{python} has SpecForge {versions['specforge']}; its configuration and checkpoints are known of {VERSION}",
             f"install specforge=={VERSION} there",
         )
-    return found["specforge"]
+    return versions["specforge"]

@@ -30,8 +30,8 @@ THINKS = "<think>"
 @lru_cache(maxsize=1)
 def lists() -> dict[str, Any]:
     """`release`, `templates`, `capture_flags` and `capture_switches` (flags without a value)."""
-    found: dict[str, Any] = orjson.loads(Path(__file__).with_name("specforge_lists.json").read_bytes())
-    return found
+    lists: dict[str, Any] = orjson.loads(Path(__file__).with_name("specforge_lists.json").read_bytes())
+    return lists
 
 
 def require_template(name: str, known: Iterable[str] | None = None) -> str:
@@ -68,7 +68,7 @@ def _own_template(target: Path) -> str:
     if file.is_file():
         return file.read_text(encoding="utf-8", errors="replace")
     try:
-        said = read_object(target / "tokenizer_config.json").get("chat_template")
+        template = read_object(target / "tokenizer_config.json").get("chat_template")
     except DraftsmithError:
         return ""
-    return str(said or "")
+    return str(template or "")

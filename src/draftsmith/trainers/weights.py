@@ -81,17 +81,17 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     single = folder / "model.safetensors"
     if single.is_file():
         return (single,)
-    found = tuple(p for p in sorted(folder.glob("*.safetensors")) if p.is_file())
-    _require_all_shards(found)
-    return found
+    files = tuple(p for p in sorted(folder.glob("*.safetensors")) if p.is_file())
+    _require_all_shards(files)
+    return files
 
 
 def _require_all_shards(files: tuple[Path, ...]) -> None:
     """Raise InputError if names like model-00001-of-00003.safetensors count further than the files that are there."""
     sets: dict[tuple[str, str], set[int]] = {}
     for file in files:
-        if (said := SHARD.fullmatch(file.name)) is not None:
-            sets.setdefault((said[1], said[3]), set()).add(int(said[2]))
+        if (shard := SHARD.fullmatch(file.name)) is not None:
+            sets.setdefault((shard[1], shard[3]), set()).add(int(shard[2]))
     for (stem, count), numbers in sets.items():
         if missing := sorted(set(range(1, int(count) + 1)) - numbers):
             name = f"{stem}{missing[0]:0{len(count)}}-of-{count}.safetensors"
@@ -136,14 +136,14 @@ def _with_infinity(path: Path, error: orjson.JSONDecodeError) -> Any:
 
 def read_tensors(files: tuple[Path, ...]) -> dict[str, Tensor]:
     """All tensors of `files` by name. Raises InputError for a damaged, truncated or overlapping file."""
-    found: dict[str, Tensor] = {}
+    by_name: dict[str, Tensor] = {}
     for path in files:
         for tensor in _header(path):
-            if tensor.name in found:
-                raise InputError(f"{tensor.name} is in {found[tensor.name].file.name} and in {path.name}",
+            if tensor.name in by_name:
+                raise InputError(f"{tensor.name} is in {by_name[tensor.name].file.name} and in {path.name}",
                                  "keep one of the two files")  # fmt: skip
-            found[tensor.name] = tensor
-    return found
+            by_name[tensor.name] = tensor
+    return by_name
 
 
 def read_array(tensor: Tensor) -> np.ndarray:
