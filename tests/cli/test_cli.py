@@ -9,12 +9,15 @@ import re
 import subprocess
 import sys
 import typing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
 
+from draftsmith.cli import main
 from draftsmith.cli.app import app
+from draftsmith.cli.output import Mode
 
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = {str(info.name): info.callback for info in app.registered_commands}
@@ -86,6 +89,25 @@ def test_help_of_a_command_loads_nothing_heavy(name: str) -> None:
     assert {module.split(".")[0] for module in set(sys.modules) - before} & HEAVY == set()
 
 
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The program in this process, in a folder of its own: what `draftsmith` starts, without the second of a start."""
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("COLUMNS", "120")
+        monkeypatch.setattr(Mode, "json", False)
+        monkeypatch.setattr(sys, "argv", ["draftsmith", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        told = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, int(end.value.code or 0), told.out, told.err)
+
+    return call
+
+
 # (arguments, exit code, what the message names)
 WRONG: list[tuple[list[str], int, str]] = [
     (["run"], 2, "no target is given"),
@@ -109,9 +131,9 @@ WRONG: list[tuple[list[str], int, str]] = [
 
 @pytest.mark.parametrize(("arguments", "code", "names"), WRONG, ids=[" ".join(row[0])[:40] for row in WRONG])
 def test_a_mistake_is_named_with_the_next_step_and_a_code(
-    arguments: list[str], code: int, names: str, tmp_path: Path
+    arguments: list[str], code: int, names: str, here: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    done = draftsmith(*arguments, "--json", cwd=tmp_path)
+    done = here(*arguments, "--json")
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     value = json.loads(done.stdout)

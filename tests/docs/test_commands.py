@@ -17,10 +17,15 @@ SHOWN = [shown for page in pages() for shown in commands(page, "draftsmith")]
 PAGE = ROOT / "docs" / "commands.md"
 
 
-@pytest.fixture
-def program() -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def program() -> Any:
+    return typer.main.get_command(app)
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
     before = Mode.json
-    yield typer.main.get_command(app)
+    yield
     Mode.json = before  # parsing `--json` sets it
 
 
