@@ -48,9 +48,14 @@ def settings(
     ] = "text",
 ) -> None:
     """See the help of the application."""
+    import os
+
     from draftsmith.cli.output import Mode
+    from draftsmith.kit import logs
 
     Mode.json_log = log_format == "json"
+    if Mode.json_log:
+        os.environ[logs.FORMAT] = "json"  # the jobs of this command write theirs the same way
 
 
 for command, function in {

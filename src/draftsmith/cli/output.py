@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic_core import to_json
 
 from draftsmith.cli.progress import Progress
 from draftsmith.contract.errors import DraftsmithError
@@ -26,9 +26,8 @@ class Mode:
 def show(value: Any, text: str | None = None) -> None:
     """Print a result: `value` as JSON with --json, else `text` (or nothing)."""
     if Mode.json:
-        if isinstance(value, BaseModel):
-            value = value.model_dump(mode="json", by_alias=True)
-        print(json.dumps(value, ensure_ascii=False, indent=2))
+        # A figure that is no number is null, as JSON has none; bytes are base64.
+        print(to_json(value, indent=2, by_alias=True, inf_nan_mode="null", bytes_mode="base64").decode())
     elif text:
         print(text)
 

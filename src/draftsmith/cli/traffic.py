@@ -9,7 +9,7 @@ import typer
 
 from draftsmith.cli import options as o
 from draftsmith.cli.frontier import last_words, of_evidence
-from draftsmith.cli.output import show
+from draftsmith.cli.output import Mode, show
 from draftsmith.cli.progress import Progress
 from draftsmith.cli.records import Map, format_of
 from draftsmith.contract.errors import InputError
@@ -51,7 +51,7 @@ def profile(
     from draftsmith.profiling.summary import render
     from draftsmith.report.parts import ReportParts
 
-    line = Progress()
+    line = Progress(json_log=Mode.json_log)
     found = api.profile(
         o.configuration(config, target=target),
         [*(sources or []), *(given or [])] or None,
@@ -111,7 +111,7 @@ def replay(
     """
     from draftsmith import api
 
-    line = Progress()
+    line = Progress(json_log=Mode.json_log)
     found = api.replay(
         prompts,
         endpoint,

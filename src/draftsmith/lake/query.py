@@ -23,6 +23,8 @@ MANY_LOOSE = 500
 class Answer(Frozen):
     """Rows of an answer. `cut`: there were more than are shown."""
 
+    model_config = Frozen.model_config | {"ser_json_bytes": "base64"}  # SQL may give bytes that are no text
+
     sql: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]

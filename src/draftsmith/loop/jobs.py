@@ -31,7 +31,7 @@ from draftsmith.contract.errors import (
     RunInterruptedError,
 )
 from draftsmith.contract.job import JobProgress, JobResult, JobSpec, JobStatus
-from draftsmith.kit import processes
+from draftsmith.kit import logs, processes
 from draftsmith.kit.clock import pauses
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.loop.base import Loop
@@ -64,7 +64,8 @@ def job_spec(context: PhaseContext, phase: str, module: str, gpus: int) -> JobSp
         name=job_name(context.run_id, phase),
         argv=(sys.executable, "-m", module, str(workdir / "plan.json")),
         workdir=str(workdir),
-        env={"PYTHONSAFEPATH": "1"},  # a file that lies in the job's folder is never imported
+        # A file that lies in the job's folder is never imported.
+        env={"PYTHONSAFEPATH": "1"} | logs.of_job(context.run_id),
         gpus=0 if context.versions.get("device") == "cpu" else gpus * each,
     )
 

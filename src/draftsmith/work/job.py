@@ -24,6 +24,7 @@ from draftsmith.contract.errors import DraftsmithError, InputError, RunInterrupt
 from draftsmith.contract.job import JobProgress, JobResult
 from draftsmith.contract.jobs import PhaseResult
 from draftsmith.kit.files import private_dir, read_json, write_json
+from draftsmith.kit.logs import tell
 
 # Set by the back end. The folder is the plan's own, or one of each shard.
 FOLDER, SHARD, SHARDS = "DRAFTSMITH_JOB_DIR", "DRAFTSMITH_SHARD", "DRAFTSMITH_SHARDS"
@@ -62,12 +63,14 @@ class Job(Generic[P]):
     def say(self, sentence: str) -> None:
         """A sentence for the operator that stays on the screen; it goes out with every later progress."""
         self._said = sentence
+        tell("said", sentence, job=self.workdir.name)
 
     def progress(self, stage: str, done: float = 0, total: float | None = None, unit: str = "", note: str = "") -> None:
         """Replace progress.json; cheap to call often."""
         now = time.time()
         if stage != self._stage:
             self._stage, self._started = stage, now
+            tell("stage", stage, job=self.workdir.name, total=total, unit=unit)
         elif now - self._last < PROGRESS_EVERY_S and done != total:
             return
         self._last = now
@@ -109,11 +112,22 @@ def run_job(body: Callable[[Job[P]], PhaseResult], plan_type: type[P], argv: lis
             if error.errno == 28
             else "see stderr.log of the job"
         )
-        traceback.print_exc()
+        _trace(error)
         result = _failed(f"{type(error).__name__}: {error.strerror}", step, "PrerequisiteError", began)
     except Exception as error:
-        traceback.print_exc()
+        _trace(error)
         result = _failed(f"{type(error).__name__} in the job", "see stderr.log of the job", "DraftsmithError", began)
+    if result.ok:
+        tell("ended", "done", job=workdir.name, wall_s=round(result.wall_s, 3))
+    else:
+        tell(
+            "failed",
+            str(result.error),
+            level="error",
+            job=workdir.name,
+            kind=result.error_kind,
+            next_step=result.next_step,
+        )
     try:
         write_json(own / "result.json", result)
     except OSError as error:
@@ -135,6 +149,13 @@ def _read(path: Path, plan_type: type[P]) -> P:
             f"{path.name} is no {plan_type.__name__} ({', '.join(wrong) or 'not JSON'})",
             "it was written by another version, or altered: run the command again",
         ) from None
+
+
+def _trace(error: BaseException) -> None:
+    """Where nobody foresaw it, in the log of the job."""
+    text = "".join(traceback.format_exception(error))
+    if not tell("traceback", type(error).__name__, level="error", traceback=text):
+        print(text, file=sys.stderr, end="")
 
 
 def _failed(message: str, next_step: str, kind: str, began: float) -> JobResult:
