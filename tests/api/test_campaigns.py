@@ -75,6 +75,7 @@ def exporter(trials: list[dict[str, Any]], every: float, host: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+@pytest.mark.story
 def test_from_the_profiles_shapes_to_the_lake(bench: Bench) -> None:
     settled = begin(bench)
     assert [cell["name"] for cell in settled["cells"]] == CELLS

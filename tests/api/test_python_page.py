@@ -61,6 +61,7 @@ def server() -> Iterator[str]:
         running.server_close()
 
 
+@pytest.mark.story
 def test_the_examples_run_in_the_order_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path)
     for name, value in world.environment().items():

@@ -20,7 +20,7 @@ ORDER = ("profile", "corpus", "capture", "train", "compare", "publish")
 MIDDLE = {
     "profile": (None, {}),
     "corpus": (None, {}),
-    "capture": ("capturing hidden states", {"FAKE_VLLM": '{"first_ms": 400}'}),
+    "capture": ("capturing hidden states", {"FAKE_VLLM": '{"first_ms": 1000}'}),
     "train": ("training", {"FAKE_TRAINER": '{"epoch_s": 60}'}),
     "compare": ("measuring", {"FAKE_VLLM": '{"step_ms": 15}'}),
     "publish": (None, {}),
@@ -120,7 +120,7 @@ def test_a_promotion_is_refused_if_something_else_serves_meanwhile(travelled: Tr
 
 def test_an_engine_killed_while_capturing_is_named_and_the_rest_is_captured_later(travelled: Travelled) -> None:
     world = travelled.to("capture")
-    driver = world.start("train", FAKE_VLLM='{"first_ms": 400}')
+    driver = world.start("train", FAKE_VLLM='{"first_ms": 1000}')
     states = world.folder() / "phases" / "capture" / "states"
     wait_for(lambda: len(list(states.glob("*.safetensors"))) >= 8 or driver.poll() is not None, "eight captured rows")
     kill_engine(world)
@@ -161,7 +161,7 @@ def test_killed_while_the_target_answers_only_what_is_missing_is_asked_again(who
     lines = [json.loads(line) for line in world.log.read_text().rstrip("\n").split("\n")]
     none = {"prompt_token_ids": None, "output_token_ids": None, "completion": None, "finish_reason": None, "usage": {}}
     world.log.write_text("".join(json.dumps(line | none) + "\n" for line in lines))
-    driver = world.start("corpus", FAKE_VLLM='{"first_ms": 400}')
+    driver = world.start("corpus", FAKE_VLLM='{"first_ms": 1000}')
 
     def answered() -> list[bytes]:
         found = list(world.workspace.glob("runs/*/phases/corpus/answers.jsonl"))

@@ -42,6 +42,7 @@ def alive(folder: Path) -> list[Any]:
     return found
 
 
+@pytest.mark.timed
 def test_costs_are_found_and_the_same_command_starts_nothing_again(world: World) -> None:
     ahead = plan(world, "--dry-run")
     assert "3 server starts and 4 trials" in ahead.stdout
@@ -78,6 +79,7 @@ def test_costs_are_found_and_the_same_command_starts_nothing_again(world: World)
     assert "--out" in told["next_step"]
 
 
+@pytest.mark.timed
 def test_engines_are_planned_by_one_command_and_set_side_by_side(world: World) -> None:
     both = interpreter(world.base, "fake_engine_python")
     world.configure(engine={"python": both}, **{"engines.sglang": {"python": both}})
@@ -110,6 +112,7 @@ def test_engines_are_planned_by_one_command_and_set_side_by_side(world: World) -
     assert "no engine is called nothing" in json.loads(refused.stdout)["error"]
 
 
+@pytest.mark.timed
 def test_stopped_by_ctrl_c_it_leaves_nothing_running_and_goes_on(world: World) -> None:
     folder = world.base / "plan"
     # A process started in the background of a shell ignores SIGINT, and would hand that on.
@@ -130,6 +133,7 @@ def test_stopped_by_ctrl_c_it_leaves_nothing_running_and_goes_on(world: World) -
     assert len(trials(world)) == 12
 
 
+@pytest.mark.timed
 def test_a_server_that_does_not_start_is_named_with_a_next_step(world: World) -> None:
     log = Path(__file__).parent.parent / "engines" / "logs"
     broken = json.dumps({"fail": {"eagle3": str(next(iter(sorted(log.glob("*.log")))))}})
@@ -140,6 +144,7 @@ def test_a_server_that_does_not_start_is_named_with_a_next_step(world: World) ->
     assert alive(world.base / "plan") == []
 
 
+@pytest.mark.timed
 def test_after_the_loop_its_records_are_used_and_the_plan_is_checked_against_it(travelled: Travelled) -> None:
     world = travelled.to("end")
     done = plan(world, "--json")

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from comparison_world import Bench
 
+pytestmark = [pytest.mark.story, pytest.mark.timed]
+
 Make = Callable[..., Bench]
 FAST = {"step_ms": 5, "first_ms": 6, "acceptance": {"standalone": 0.9}, "step_cost": {"ngram": 1.0, "standalone": 1.1}}
 DRAFTED = '{"method": "draft_model", "model": "%s", "num_speculative_tokens": 3}'
