@@ -13,6 +13,8 @@ import pytest
 from loop_world import World
 from places import until
 
+pytestmark = pytest.mark.story
+
 FLAG = "--i-understand-this-uses-the-cluster"
 OPTIONS = {
     "poll_s": 0.2, "poll_max_s": 1, "settle_s": 5,
