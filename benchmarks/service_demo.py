@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -260,6 +261,7 @@ def main() -> None:
     parser.add_argument("--profile", help="traffic, where the engines do not record it")
     parser.add_argument("--no-record", dest="record", action="store_false")
     parser.add_argument("--no-hot-swap", dest="hot_swap", action="store_false")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C does: what serves is ended too
     sys.exit(Demo(parser.parse_args()).run())
 
 
