@@ -45,6 +45,9 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--campaigns", type=int, default=10_000)
     asked.add_argument("--at", required=True)
+    asked.add_argument(
+        "--begin", type=int, default=0, help="campaigns before this number are there already: copied, say"
+    )
     told = asked.parse_args()
     place = open_place(told.at)
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +58,7 @@ def main() -> None:
             rows = rows_of(bundle)
             reading.append(time.perf_counter() - began)
     puts = []
-    for number in range(told.campaigns):
+    for number in range(told.begin, told.campaigns):
         began = time.perf_counter()
         put(named(rows, number), place)
         puts.append(time.perf_counter() - began)
@@ -75,6 +78,7 @@ def main() -> None:
         json.dumps(
             {
                 "campaigns": told.campaigns,
+                "published": len(puts),
                 "publish_p50_s": round(statistics.median(puts), 4),
                 "publish_p99_s": round(sorted(puts)[int(0.99 * len(puts))], 4),
                 "verify_and_read_one_bundle_s": round(statistics.median(reading), 4),
