@@ -303,6 +303,25 @@ def test_an_event_of_a_newer_version_is_named_and_the_page_stays(
     assert readable in page.get("/metrics").text
 
 
+def test_a_journal_that_was_moved_away_is_not_shown_any_more(place: Path) -> None:
+    page = client(place)
+    assert "the candidate is faster" in page.get("/models/tiny").text
+    adopted = 'draftsmith_controller_acts_total{act="adopt",model="tiny"}'
+    assert f"{adopted} 1.0" in page.get("/metrics").text
+    (place / "controller").rename(place / "before")
+    assert "no controller yet" in page.get("/models/tiny").text
+    page.get("/metrics")
+    controlled(place, why="it began anew")
+    torn = place / "controller" / "journal" / "000004.json"
+    torn.write_text("{")
+    page.get("/metrics")
+    torn.unlink()  # what was counted before is not counted again
+    shown = page.get("/models/tiny").text
+    assert "it began anew" in shown
+    assert "the candidate is faster" not in shown
+    assert f"{adopted} 2.0" in page.get("/metrics").text
+
+
 def test_what_nobody_foresaw_is_a_page_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(*_: object, **__: object) -> None:
         raise RuntimeError("secret-place")

@@ -40,9 +40,13 @@ class Journal:
         self.clock = clock or SystemClock()
         self._events: list[ControlEvent] = []
         self._memory = Memory()
+        self._first: tuple[int, int] | None = None
 
     def events(self) -> list[ControlEvent]:
         """All events, in order. Raises InputError if one is torn or of another version."""
+        first = _identity(self._path(1))
+        if first != self._first:  # the journal was moved away, as an error advises, and another one began
+            self._events, self._memory, self._first = [], Memory(), first
         while (path := self._path(len(self._events) + 1)).exists():
             self._events.append(_read(path))
         return list(self._events)
@@ -128,6 +132,14 @@ class Journal:
             return Moment.model_validate(read_json(self.folder / "look.json"))
         except (OSError, ValueError):
             return None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _read(path: Path) -> ControlEvent:

@@ -6,6 +6,7 @@ words of `contract`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import get_args
 
@@ -55,19 +56,19 @@ class Workspaces(Collector):
             "draftsmith_controller_acts", "Acts that the controller carried out.", labels=("model", "act")
         )
         for watch in self.watches:
-            try:
-                events = watch.events()
-            except Exception:  # a damaged journal is told by draftsmith_workspace_readable
-                events = []
-            counts = self._acts[watch.slug]
-            for event in events[self._read[watch.slug] :]:
-                kind = event.act_kind if event.kind == "effect" else None
-                if kind in counts:
-                    counts[kind] += 1
-            self._read[watch.slug] = max(self._read[watch.slug], len(events))
-            for act, count in counts.items():
+            with contextlib.suppress(Exception):  # a damaged journal is told by draftsmith_workspace_readable
+                self._count(watch)
+            for act, count in self._acts[watch.slug].items():
                 metric.add_metric((watch.slug, act), count)
         return metric
+
+    def _count(self, watch: Watch) -> None:
+        events, read, counts = watch.events(), self._read[watch.slug], self._acts[watch.slug]
+        for event in events[read if read <= len(events) else 0 :]:  # fewer: another journal began
+            kind = event.act_kind if event.kind == "effect" else None
+            if kind in counts:
+                counts[kind] += 1
+        self._read[watch.slug] = len(events)
 
 
 def registry(watches: Sequence[Watch]) -> CollectorRegistry:
