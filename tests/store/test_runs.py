@@ -9,6 +9,7 @@ import pytest
 
 from draftsmith.contract.errors import InputError
 from draftsmith.loop.reuse import take_over
+from draftsmith.store import runs
 from draftsmith.store.runs import Run, RunRecord, Store
 
 BROKEN = {
@@ -57,3 +58,22 @@ def test_a_journal_of_a_newer_version_is_named_and_nothing_is_taken_over_from_it
     with pytest.raises(InputError, match=r"journal/000001\.json cannot be read"):
         Run(store.root / "a").events()
     assert take_over(store.get("c"), "profile", "x") is None
+
+
+def test_each_record_is_read_once_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    for number in range(5):
+        store.create(
+            RunRecord(
+                run_id=f"r{number}", key=f"k{number}", target="/m", profile=(), config={}, created_unix_s=9.0 - number
+            )
+        )
+    read: list[str] = []
+    real = runs.read_json
+    monkeypatch.setattr(runs, "read_json", lambda path: read.append(path.parent.name) or real(path))
+    assert [run.folder.name for run in store.runs()] == ["r4", "r3", "r2", "r1", "r0"]
+    assert store.get(None).folder.name == "r0"
+    found = store.find("k3")
+    assert found is not None
+    assert found.folder.name == "r3"
+    assert sorted(read) == sorted(3 * ["r0", "r1", "r2", "r3", "r4"])

@@ -119,41 +119,43 @@ class Store:
 
     def runs(self) -> list[Run]:
         """Complete runs, oldest first. One that cannot be read does not stand in the way of the others: see `unreadable`."""
-        return sorted(self._readable(), key=lambda run: (run.record.created_unix_s, run.record.run_id))
+        return [run for _, run in self._readable()]
 
     def unreadable(self) -> list[str]:
         """Names of the folders whose run.json is torn, or of a newer version. They are left as they are."""
-        good = {run.folder.name for run in self._readable()}
+        good = {run.folder.name for _, run in self._readable()}
         return sorted(path.parent.name for path in self.root.glob("*/run.json") if path.parent.name not in good)
 
-    def _readable(self) -> list[Run]:
+    def _readable(self) -> list[tuple[RunRecord, Run]]:
+        """Oldest first, each record read once: there may be thousands."""
         found = []
         for path in self.root.glob("*/run.json"):
             with contextlib.suppress(InputError):
                 run = Run(path.parent)
-                if run.record.run_id:
-                    found.append(run)
-        return found
+                record = run.record
+                if record.run_id:
+                    found.append((record, run))
+        return sorted(found, key=lambda one: (one[0].created_unix_s, one[0].run_id))
 
     def get(self, run_id: str | None) -> Run:
         """A run by id, or the newest. Raises InputError that lists the ids."""
-        runs = self.runs()
+        runs = self._readable()
         if run_id is not None and run_id in self.unreadable():
             return Run(self.root / run_id)  # whose record says why it cannot be read
         if not runs:
             skipped = f" that can be read (skipped: {', '.join(self.unreadable())})" if self.unreadable() else ""
             raise InputError(f"no runs in {self.root.parent}{skipped}", "start one with `draftsmith run`")
         if run_id is None:
-            return runs[-1]
-        for run in runs:
-            if run.record.run_id == run_id:
+            return runs[-1][1]
+        for record, run in runs:
+            if record.run_id == run_id:
                 return run
-        known = ", ".join(run.record.run_id for run in runs[-5:])
+        known = ", ".join(record.run_id for record, _ in runs[-5:])
         raise InputError(f"no run {run_id!r}", f"known runs: {known}")
 
     def find(self, key: str) -> Run | None:
         """The newest run of the same request, finished or not."""
-        return next((run for run in reversed(self.runs()) if run.record.key == key), None)
+        return next((run for record, run in reversed(self._readable()) if record.key == key), None)
 
 
 _M = TypeVar("_M", bound=BaseModel)
