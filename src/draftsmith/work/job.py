@@ -102,8 +102,9 @@ def run_job(body: Callable[[Job[P]], PhaseResult], plan_type: type[P], argv: lis
         found = body(Job(workdir, _read(plan_path, plan_type), shard, shards, rank))
         wall_s = time.time() - began
         result = JobResult(ok=True, outputs=found.outputs(), figures=found.figures(), wall_s=wall_s)
-    except RunInterruptedError as error:
-        result = _failed(error.message, error.next_step, type(error).__name__, began)
+    except _Stopped as stopped:
+        said = f"stopped by signal {stopped.code}"
+        result = _failed(said, "run the same command again to continue", RunInterruptedError.__name__, began)
     except DraftsmithError as error:
         result = _failed(error.message, error.next_step, type(error).__name__, began)
     except OSError as error:
@@ -162,7 +163,14 @@ def _failed(message: str, next_step: str, kind: str, began: float) -> JobResult:
     return JobResult(ok=False, error=message, next_step=next_step, error_kind=kind, wall_s=time.time() - began)
 
 
+class _Stopped(SystemExit):
+    """A signal to stop. `code`: its number.
+
+    No Exception: asyncio drops every one of those that comes between two steps of its loop, and the job would go on.
+    """
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     del frame
     signal.signal(number, signal.SIG_IGN)
-    raise RunInterruptedError(f"stopped by signal {number}", "run the same command again to continue")
+    raise _Stopped(number)
