@@ -409,3 +409,8 @@ def test_a_header_that_swallows_its_file_is_counted(tmp_path: Path) -> None:
 def test_a_speaker_without_a_name_is_none(write: Any) -> None:
     with pytest.raises(InputError, match="message without a role"):
         list(read_records([str(write("log.jsonl", [{**request(1), "messages": [{"role": "", "content": "Hi"}]}]))]))
+
+
+def test_a_battle_of_nobody_is_counted(write: Any) -> None:
+    with pytest.raises(InputError, match=r"\(conversation without an answer: 1"):
+        list(read_records([str(write("log.jsonl", [{"question_id": "q", "conversation_a": None}]))]))

@@ -43,10 +43,12 @@ def every_answer(turns: list[Message], about: Fields, lost: parts.Lost) -> Itera
 def _arena(row: Any) -> Iterator[Fields | SkipError]:
     """LMSYS Arena: one prompt, the answers of two models; as conversations, or as lists of turns."""
     name = name_of(row.get("question_id") or row.get("conversation_id") or row.get("id"))
-    for side in ("a", "b"):
+    held = ("conversation", "response")
+    sides = [side for side in ("a", "b") if any(row.get(f"{one}_{side}") is not None for one in held)]
+    if not sides:
+        raise SkipError("conversation without an answer")
+    for side in sides:  # one of them in a table of one side
         talk = row.get(f"conversation_{side}")
-        if talk is None and row.get(f"response_{side}") is None:
-            continue  # a table of one side
         if not isinstance(talk, list):
             asked_, said = (embedded(row.get(key)) for key in ("prompt", f"response_{side}"))
             asked_ = asked_ if isinstance(asked_, list) else [row.get("prompt")]
