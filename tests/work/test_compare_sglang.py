@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,12 @@ def facts(bench: Bench) -> dict[str, dict[str, Any]]:
 
 
 def test_sglang_alone_is_compared_with_its_own_counters(bench: Bench) -> None:
-    arms = ("plain=none", "ngram=ngram", f"small={DRAFTED % bench.target}")
+    earlier = bench.base / "earlier.jsonl"
+    earlier.write_text(
+        json.dumps("an earlier answer of five words") + "\n" + json.dumps({"completion": "and a record's"})
+    )
+    traffic = '{"method": "ngram", "num_speculative_tokens": 3, "external_corpus": "earlier.jsonl"}'
+    arms = ("plain=none", f"ngram={traffic}", f"small={DRAFTED % bench.target}")
     bench.compare(*arms, more=("--target", str(bench.target)), **{"engine.kind": "sglang"})
     trials = [row for row in bench.lines() if row["traffic"] == "own"]
     by_arm = {row["arm"]: row for row in trials}
@@ -39,6 +45,22 @@ def test_sglang_alone_is_compared_with_its_own_counters(bench: Bench) -> None:
     assert by_arm["small"]["kv_tokens"] == 91024
     assert bench.plan()["versions"]["sglang"] == "0.5.17"
     assert bench.figures["acceptance_length"]["small"] > 2
+    [corpus] = [arm for arm in bench.plan()["arms"] if arm["name"] == "ngram"]
+    assert corpus["draft_sha256"] == hashlib.sha256(earlier.read_bytes()).hexdigest()
+    assert str(bench.base) not in json.dumps(bench.plan()), "evidence holds no folder of this machine"
+    commands = (bench.out / "processes" / "commands.jsonl").read_text()
+    assert "--speculative-ngram-external-sam-budget" in commands
+
+
+def test_a_corpus_that_holds_the_compared_prompts_is_refused_before_a_server_starts(bench: Bench) -> None:
+    row = json.loads(bench.prompts.read_text().splitlines()[0])
+    (bench.base / "earlier.jsonl").write_text(json.dumps({"messages": row["messages"], "completion": "x"}) + "\n")
+    traffic = '{"method": "ngram", "num_speculative_tokens": 3, "external_corpus": "earlier.jsonl"}'
+    said = bench.compare(
+        "plain=none", f"ngram={traffic}", more=("--target", str(bench.target)), code=2, **{"engine.kind": "sglang"}
+    )
+    assert "1 of the compared prompts" in said["error"]
+    assert not (bench.out / "servers").exists()
 
 
 def test_both_engines_have_one_verdict(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from draftsmith import wiring
 from draftsmith.contract.config import ENGINE_KINDS, Config
 from draftsmith.contract.errors import InputError, RefusedError
 from draftsmith.contract.measure import Arm, ArmRole
-from draftsmith.contract.speculation import K
+from draftsmith.contract.speculation import CORPUS, DRAFT, K
 from draftsmith.engines.catalog import engine_of
 from draftsmith.verdict.arms import speculation
 
@@ -85,7 +85,7 @@ def path_names(arms: list[Arm]) -> dict[str, str]:
     words: list[str] = []
     for arm in arms:
         words += [
-            (said.draft or "") if (said := speculation(arm)) else "",
+            *((said.draft or "", *map(str, said.rest.values())) if (said := speculation(arm)) else ()),
             *(arm.command or ()),
             *arm.flags,
             *arm.env.values(),
@@ -147,8 +147,8 @@ def _json(name: str, text: str) -> dict[str, Any]:
             f"arm {name!r}: {text!r} is neither `none`, a URL nor JSON",
             'for example --arm ngram=\'{"method": "ngram", "num_speculative_tokens": 3}\'',
         ) from None
-    model = str(found.get("model", ""))
-    return found | ({"model": str(Path(model).resolve())} if model and Path(model).exists() else {})
+    files = {key: str(found.get(key) or "") for key in (DRAFT, CORPUS)}
+    return found | {key: str(Path(file).resolve()) for key, file in files.items() if file and Path(file).exists()}
 
 
 def _draft(folder: Path, config: Config) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from draftsmith.contract.base import Frozen
 
 SpecConfig = dict[str, Any] | None
 METHOD, DRAFT, K = "method", "model", "num_speculative_tokens"
+CORPUS = "external_corpus"
+"""A file of earlier answers that a server is given once it runs, to draft from: an access log, or JSON strings, one a line."""
 WITHOUT_DRAFT = frozenset({"ngram", "ngram_gpu", "suffix"})
 
 
@@ -33,6 +35,12 @@ class Speculation(Frozen):
     def has_draft(self) -> bool:
         """Whether a trained draft may be behind it; a method that is not said may have one."""
         return self.method not in WITHOUT_DRAFT
+
+    @property
+    def corpus(self) -> str | None:
+        """The file of earlier answers that it drafts from; None = none."""
+        file = self.rest.get(CORPUS)
+        return file if isinstance(file, str) else None
 
     @property
     def family(self) -> tuple[str | None, str | None]:

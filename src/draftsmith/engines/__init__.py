@@ -7,6 +7,7 @@ container_command.py  the command of a served container, read and rewritten, wha
 counters.py     counters of a server, whatever the engine: asked for, settled, compared across a window
 diagnosis.py    why a server did not start or went away: its log and exit code turned into one sentence and a next step
 differences.py  where two starts of one engine differ although no draft explains it
+earlier_answers.py  the file of earlier answers that a speculative config names as its corpus
 gpu_memory.py   how servers share one GPU: a share of its memory for each, and a KV cache of fixed size
 models.py       the models that an engine knows, and whether it hands out their hidden states
 printed.py      settings as an engine prints them into its log: split, and made fit for the record

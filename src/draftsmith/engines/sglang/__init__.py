@@ -1,6 +1,7 @@
 """SGLang. What is handed to it and what comes back is text, made and read by pure functions; engine.py alone starts anything.
 
 causes.py    what SGLang logs when it does not start or goes away: its own texts, before those of every engine
+corpus.py    earlier answers, given to a running server to draft from
 command.py   command line and environment of an SGLang server
 engine.py    SGLang as an engine
 features.py  what an installed SGLang can do, found out without importing it

@@ -15,6 +15,7 @@ import draftsmith
 from draftsmith.contract.errors import ConfigError, InputError, PrerequisiteError
 from draftsmith.contract.speculation import read
 from draftsmith.engines.base import Command, Features, Installation, ServerSpec
+from draftsmith.engines.earlier_answers import earlier_answers
 from draftsmith.engines.gpu_memory import USABLE
 from draftsmith.engines.sglang.flags import speculation_flags, variables
 
@@ -128,6 +129,8 @@ def check(spec: ServerSpec, installed: Installation, known: Features) -> None:
             f"speculation method {speculation.method!r} is not known for SGLang {installed.version}",
             f"use one of {', '.join(sorted(known.methods))}",
         )
+    if speculation.corpus:
+        earlier_answers(Path(speculation.corpus))
     if speculation.draft:
         require_own_notation(Path(speculation.draft))
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
-from draftsmith.contract.errors import DraftsmithError, PrerequisiteError
+from draftsmith.contract.errors import DraftsmithError, EngineStartError, PrerequisiteError
 from draftsmith.contract.measure import EngineFacts, SpecCounters
+from draftsmith.contract.speculation import read
 from draftsmith.engines.base import (
     Command,
     Device,
     Features,
     Installation,
+    OnStage,
     Server,
     ServerIdentity,
     ServerSpec,
@@ -25,6 +27,7 @@ from draftsmith.engines.models import KnownModels
 from draftsmith.engines.process import ServerProcess, read_head
 from draftsmith.engines.sglang import causes as sglang_causes
 from draftsmith.engines.sglang import command as sglang_command
+from draftsmith.engines.sglang import corpus as sglang_corpus
 from draftsmith.engines.sglang import log as sglang_log
 from draftsmith.engines.sglang import metrics as sglang_metrics
 from draftsmith.engines.sglang import words as sglang_words
@@ -85,6 +88,18 @@ class SglangEngine(ServerProcess):
     def diagnose(self, text: str, exit_code: int | None) -> Diagnosis:
         """See ServerProcess."""
         return sglang_causes.diagnose(text, exit_code)
+
+    def wait_ready(self, server: Server, timeout_s: float, on_stage: OnStage | None = None) -> None:
+        """See Engine. A server that drafts from earlier answers has them when it is ready."""
+        super().wait_ready(server, timeout_s, on_stage)
+        speculation = read(server.spec.spec_config)
+        if speculation is None or speculation.corpus is None:
+            return
+        try:
+            sglang_corpus.load(server.url, Path(speculation.corpus))
+        except DraftsmithError as error:
+            self.stop(server)
+            raise EngineStartError(error.message, "", error.next_step) from None
 
     def facts(self, server: Server) -> EngineFacts:
         """See Engine. The version is queried from the server: its log does not contain it."""

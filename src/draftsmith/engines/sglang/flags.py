@@ -4,8 +4,12 @@
 
     eagle_topk, num_steps    the shape of a tree of drafts: branches of a step, steps; without them a chain
     adaptive                 true: the number of steps follows acceptance and load; adaptive_config: its file
-    ngram_external_corpus_path, ngram_external_sam_budget
-                             a JSONL of earlier answers as a draft without training, and how many draft tokens it may give
+    external_corpus          earlier answers as a draft without training: an access log, or JSON strings, one a line; the server is
+                             given them once it runs
+    ngram_external_corpus_path
+                             the same as a file of JSON strings that the server itself reads when it starts
+    ngram_external_sam_budget
+                             how many of the drafted tokens either may give
 
 Every other key is a flag of the same name: `ngram_max_trie_depth` becomes `--speculative-ngram-max-trie-depth`.
 """
@@ -16,7 +20,7 @@ import json
 from typing import Any
 
 from draftsmith.contract.errors import ConfigError
-from draftsmith.contract.speculation import Speculation
+from draftsmith.contract.speculation import CORPUS, Speculation
 
 ALGORITHMS = {
     "eagle": "EAGLE",
@@ -34,9 +38,9 @@ NEEDS_MODEL = frozenset({"EAGLE", "EAGLE3", "STANDALONE", "DFLASH"})
 ADAPTS = frozenset({"EAGLE", "EAGLE3", "NEXTN"})
 SYNTHETIC, LENGTH = "rejection_sample_method", "synthetic_acceptance_length"
 # vLLM's n-gram lookup, where SGLang keeps a trie instead; and what a variable says here.
-ELSEWHERE = frozenset({"prompt_lookup_max", "prompt_lookup_min", SYNTHETIC, LENGTH})
+ELSEWHERE = frozenset({"prompt_lookup_max", "prompt_lookup_min", SYNTHETIC, LENGTH, CORPUS})
 ACCEPTED = "SGLANG_SIMULATE_ACC_LEN"  # tokens of a verify call, the certain one included, on average
-CORPUS, BUDGET = "ngram_external_corpus_path", "ngram_external_sam_budget"
+CORPUS_FILE, BUDGET = "ngram_external_corpus_path", "ngram_external_sam_budget"
 DEFAULT_BUDGET_SHARE = 2  # a corpus without a budget gets half of the drafted tokens
 
 
@@ -52,7 +56,7 @@ def speculation_flags(speculation: Speculation) -> list[str]:
         flags += _steps(speculation, rest)
     elif speculation.k is not None:
         flags += ["--speculative-num-draft-tokens", str(speculation.k + 1)]  # SGLang counts the verified token too
-    if rest.get(CORPUS) and BUDGET not in rest:
+    if (rest.get(CORPUS_FILE) or speculation.corpus) and BUDGET not in rest:
         rest[BUDGET] = max(1, (speculation.k or 1) // DEFAULT_BUDGET_SHARE)
     for key, value in sorted(rest.items()):
         name = f"--speculative-{key.removeprefix('speculative_').replace('_', '-')}"
@@ -105,8 +109,12 @@ def _check(algorithm: str, speculation: Speculation, rest: dict[str, Any]) -> No
         )
     if "adaptive_config" in rest and not rest.get("adaptive"):
         raise ConfigError("adaptive_config without adaptive says nothing", 'add "adaptive": true')
-    if any(key.startswith("ngram_") for key in rest) and algorithm != "NGRAM":
-        raise ConfigError(f"ngram_... settings are of the method ngram, not of {speculation.method}", "leave them out")
+    if speculation.corpus and rest.get(CORPUS_FILE):
+        raise ConfigError(f"{CORPUS} and {CORPUS_FILE} are two corpora", "give one of them")
+    if (speculation.corpus or any(key.startswith("ngram_") for key in rest)) and algorithm != "NGRAM":
+        raise ConfigError(
+            f"ngram_... settings and {CORPUS} are of the method ngram, not of {speculation.method}", "leave them out"
+        )
     block = rest.get("dflash_block_size") or rest.get("dspark_block_size")
     wanted = None if speculation.k is None else speculation.k + (algorithm == "DFLASH")
     if block is not None and wanted is not None and int(block) != wanted:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from draftsmith.contract.errors import InputError
-from draftsmith.contract.speculation import DRAFT, METHOD, K, SpecConfig, read
+from draftsmith.contract.speculation import CORPUS, DRAFT, METHOD, K, SpecConfig, read
 from draftsmith.engines import container_command
 from draftsmith.engines.container_command import ContainerCommand, Flag, python_runs, refused
 from draftsmith.engines.sglang.command import MODULE, OWN_MODELS
@@ -80,6 +80,11 @@ class SglangDialect:
         """See Dialect."""
         given = read(config, "sglang")
         words = [] if given is None else speculation_flags(given)
+        if given is not None and given.corpus:
+            raise InputError(
+                f"{CORPUS} is given to servers that are started here; a deployment reads a file when it starts",
+                "write the answers as JSON strings on a volume that it mounts, and name them in ngram_external_corpus_path",
+            )
         if any("$(" in word for word in words):
             raise InputError("the speculative config holds '$(', which Kubernetes expands", "rename the draft's folder")
         return words

@@ -11,6 +11,7 @@ from typing import Any
 
 import draftsmith
 from draftsmith.contract.errors import ConfigError, PrerequisiteError
+from draftsmith.contract.speculation import CORPUS
 from draftsmith.engines.base import Command, Features, Installation, ServerSpec
 
 MODULE = "vllm.entrypoints.openai.api_server"  # the `vllm` console command fails with the CPU build
@@ -123,6 +124,8 @@ def check(spec: ServerSpec, installed: Installation, known: Features) -> None:
         raise ConfigError(
             "a capture server can neither speculate nor cache prefixes", "start a server of its own for the capture"
         )
+    if CORPUS in (spec.spec_config or {}):
+        raise ConfigError(f"vLLM takes no {CORPUS}", "suffix decoding drafts from what the server itself has answered")
     method = (spec.spec_config or {}).get("method")
     if method is None:
         return

@@ -28,7 +28,7 @@ from draftsmith.work.compare.canary_fleet import CanaryFleet
 from draftsmith.work.compare.fleet import Fleet, Servers
 from draftsmith.work.compare.ledger import Ledger, require_same
 from draftsmith.work.compare.measured import GENERAL_PASSES, Measured
-from draftsmith.work.compare.pinning import pin_points, pin_prompts, with_weights
+from draftsmith.work.compare.pinning import pin_points, pin_prompts, require_apart, with_weights
 from draftsmith.work.compare.preparing import Preparation, block_size, settings_sha256
 from draftsmith.work.compare.reach import Alone, Reach, Together
 from draftsmith.work.compare.spoiled import Repeats
@@ -50,6 +50,7 @@ class Campaign:
         self.ledger = Ledger(job.workdir, Path(job.plan.journal) if job.plan.journal else beside)
         self.pinned = pin_prompts(job)
         self.prompts, self.tuning = self.pinned["own"].prompts, self.pinned["tuning"].prompts
+        require_apart(self.arms, (*self.prompts, *self.tuning))
         plan = self.ledger.plan
         size = (plan.block_prompts or plan.n_prompts) if plan else block_size(self.config.compare, len(self.prompts))
         self.points = pin_points(job, size)

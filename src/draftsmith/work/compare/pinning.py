@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from draftsmith.contract.access import AccessRecord
+from draftsmith.contract.base import canonical
 from draftsmith.contract.compare_config import CompareConfig
 from draftsmith.contract.config import Config
 from draftsmith.contract.errors import InputError
@@ -23,7 +24,8 @@ from draftsmith.corpus.prompts import (
     write_prompts,
 )
 from draftsmith.corpus.redaction import Redactor
-from draftsmith.kit.files import read_json, write_json
+from draftsmith.engines.earlier_answers import earlier_answers
+from draftsmith.kit.files import read_json, sha256_file, write_json
 from draftsmith.traffic.importers import read_records
 from draftsmith.trainers.lint_files import weights_sha256
 from draftsmith.trainers.weights import weight_files
@@ -165,8 +167,30 @@ def set_aside(prompts: Sequence[Prompt], count: int) -> tuple[tuple[Prompt, ...]
     return tuple(itertools.islice(prompts, len(prompts) - aside)), tuple(prompts[len(prompts) - aside :])
 
 
+def require_apart(arms: Iterable[Arm], prompts: Iterable[Prompt]) -> None:
+    """Raise InputError for an arm that drafts from the answers to the very prompts that it is compared on.
+
+    Seen where the corpus holds its prompts too, as an access log does; answers alone do not show what they answer.
+    """
+    asked = {canonical(prompt.messages) for prompt in prompts if prompt.messages}
+    for arm in arms:
+        corpus = arm.speculation.corpus if arm.speculation else None
+        same = len(asked & earlier_answers(Path(corpus)).asked) if corpus else 0
+        if same:
+            raise InputError(
+                f"the corpus of arm {arm.name} holds {same} of the compared prompts with their answers: it would draft from memory",
+                "leave those records out of the corpus, or compare on other prompts",
+            )
+
+
 def with_weights(arm: Arm) -> Arm:
-    """The arm with the identity of its draft's weights, where they lie here: other weights under its path are another arm."""
+    """The arm with the identity of its draft's weights, where they lie here: other weights under its path are another arm.
+
+    A corpus of earlier answers counts as its draft.
+    """
+    corpus = Path((arm.speculation.corpus if arm.speculation else None) or "-")
+    if arm.draft_sha256 is None and corpus.is_file():
+        return arm.model_copy(update={"draft_sha256": sha256_file(corpus)})
     model = Path((arm.speculation.draft if arm.speculation else None) or "-")
     if arm.draft_sha256 is not None or not model.is_dir() or not weight_files(model):
         return arm
