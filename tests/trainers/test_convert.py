@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -88,11 +88,26 @@ def test_a_draft_without_a_head_takes_the_targets(tmp_path: Path) -> None:
     assert back.draft_vocab_size == 12
 
 
+@pytest.mark.parametrize("to", ["vllm", "sglang"])
+def test_a_published_draft_that_names_no_layers_goes_to_either_engine(
+    tmp_path: Path, to: Literal["vllm", "sglang"]
+) -> None:
+    """SpecForge writes a flat config without layers: both engines then read the same three."""
+    flat = {key: value for key, value in LAYER.items() if key != "rope_parameters"} | {"rope_theta": 10000.0}
+    source = folder(tmp_path / "f", flat | {"architectures": ["LlamaForCausalLMEagle3"], "draft_vocab_size": 6})
+    assert convert_draft(source, tmp_path / "out", to).layer_ids is None
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert AUX not in written
+    assert AUX not in written.get("eagle_config", {})
+    assert "num_aux_hidden_states" not in written, "three, unless it is said"
+    assert written["norm_before_residual"] is False
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
         ({AUX: [0, 3, 5]}, "embedding"),
-        ({AUX: None}, "names no layers"),
+        ({AUX: None, "speculators_model_type": "dflash"}, "names no layers"),
         ({"speculators_model_type": "peagle"}, "P-EAGLE"),
         ({"embed_requires_grad": True}, "embeddings were trained"),
         ({"transformer_layer_config": LAYER | {"model_type": "qwen3"}}, "qwen3"),

@@ -75,7 +75,8 @@ def convert(
     from draftsmith import api
 
     made = api.convert(draft, out, to)
-    show(made, f"{made.method} draft for {made.engine}, layers {list(made.layer_ids)}: {made.folder}")
+    layers = f"layers {list(made.layer_ids)}" if made.layer_ids else "the engine's default layers"
+    show(made, f"{made.method} draft for {made.engine}, {layers}: {made.folder}")
 
 
 def demo_target(

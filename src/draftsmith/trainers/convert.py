@@ -105,9 +105,11 @@ def for_sglang(draft: Draft) -> dict[str, Any]:
         "tie_word_embeddings": False,
         # Without a head of its own the draft takes the target's, and says so by a size that is null.
         "draft_vocab_size": draft.draft_vocab_size if draft.tensor("lm_head.weight") else None,
-        "num_aux_hidden_states": len(ids),
-        "eagle_config": {"use_aux_hidden_state": True, AUX: ids, "norm_before_fc": switches["norm_before_fc"]},
+        "eagle_config": {"use_aux_hidden_state": True, "norm_before_fc": switches["norm_before_fc"]},
     }
+    if draft.layer_ids is not None:
+        config["num_aux_hidden_states"] = len(ids)
+        config["eagle_config"][AUX] = ids
     if draft.target_hidden_size != draft.hidden_size:  # the key alone counts there, so a null must not be written
         config["target_hidden_size"] = draft.target_hidden_size
     return config
@@ -122,7 +124,7 @@ def for_vllm(draft: Draft) -> dict[str, Any]:
     config = {
         **rest,
         **{name: bool(draft.option(name)) for name in SWITCHES},
-        AUX: list(draft.layer_ids or ()),
+        **({} if draft.layer_ids is None else {AUX: list(draft.layer_ids)}),
         "draft_vocab_size": draft.draft_vocab_size,
     }
     kept = {key: value for key, value in eagle.items() if key != AUX} if isinstance(eagle, dict) else {}
@@ -135,7 +137,8 @@ def obstacles(draft: Draft) -> list[str]:
     if draft.method == "peagle":
         found.append("it drafts all tokens at once (P-EAGLE), which SGLang does not know")
     if draft.layer_ids is None:
-        found.append("its config.json names no layers")
+        # Without layers an EAGLE3 draft reads the same three in both engines: 2, half of them, all but three.
+        found += ["its config.json names no layers"] if draft.method != "eagle3" else []
     elif min(draft.layer_ids) < 1:
         found.append("it reads the embedding (layer 0), which SGLang's notation cannot name")
     if draft.method == "dflash":
