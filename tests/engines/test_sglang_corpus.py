@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
+from answering import answering
 
 from draftsmith.contract.base import canonical
 from draftsmith.contract.errors import ConfigError, EngineError, InputError
@@ -49,14 +49,9 @@ class Server(ThreadingHTTPServer):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    made = Server(("127.0.0.1", 0), Handler)
-    made.asked = []
-    thread = Thread(target=made.serve_forever, args=(0.01,))
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with answering(Server(("127.0.0.1", 0), Handler)) as made:
+        made.asked = []
+        yield made
 
 
 def written(folder: Path, *lines: Any) -> Path:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
+from answering import answering
 
 from draftsmith.contract.errors import EngineError
 from draftsmith.corpus.prompts import Prompt
@@ -34,14 +34,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    made = Server(("127.0.0.1", 0), Handler)
-    made.asked = []
-    thread = Thread(target=made.serve_forever, args=(0.01,))
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with answering(Server(("127.0.0.1", 0), Handler)) as made:
+        made.asked = []
+        yield made
 
 
 def prompts(*names: str) -> list[Prompt]:

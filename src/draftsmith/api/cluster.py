@@ -78,8 +78,8 @@ def check_serving(loop: Loop) -> None:
     from draftsmith.serving.kubernetes.drafts import require_config_read
 
     context = loop.context
-    trained = wiring.trained_config(context.config) if "train" not in results(loop.run) else {}
     done, promotes = results(loop.run), loop.stop_after in (None, "promote", "publish")
+    trained = wiring.trained_config(context.config) if "train" not in done else {}
     if context.config.serving.kind == "kubernetes" and promotes and "promote" not in done:
         wiring.kubernetes_serving(context.config, context.workspace).check(trained)
     if not on_canaries(context.config) or loop.stop_after not in AFTER_COMPARE or "compare" in done:

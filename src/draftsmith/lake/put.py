@@ -33,7 +33,6 @@ def put(rows: BundleRows, place: Place) -> Shipped:
     Raises BackendError if the place broke off (call again to go on), PrerequisiteError if it is full or forbidden,
     EvidenceError for a value that a column cannot hold.
     """
-
     written: list[str] = []
     kept: list[str] = []
     for name in ORDER:
