@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from draftsmith.kit import load
 
@@ -38,6 +40,30 @@ def test_a_process_that_ended_counts_no_more() -> None:
         ended.wait()
     assert load.read([process]).ours_s == 0
     assert (load.read([psutil.Process()]).ours_s or 0) > 0
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_what_runs_on_other_cores_does_not_count() -> None:
+    here, there = sorted(os.sched_getaffinity(0))[:2]
+    spinning = "import os, sys, time; os.sched_setaffinity(0, {int(sys.argv[1])}); print(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", spinning, str(there)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        process = psutil.Process(other.pid)
+        assert load.allowed([process]) == {there}
+        before = load.read([process]), load.read([process], frozenset({here})), load.read([process], frozenset({there}))
+        used, began = 0.0, before[0].ours_s or 0.0
+        while used < 0.5:
+            used = (load.read([process]).ours_s or 0.0) - began
+        after = load.read([process]), load.read([process], frozenset({here})), load.read([process], frozenset({there}))
+        other.kill()
+    everywhere, on_ours, on_theirs = (late.busy_s - early.busy_s for early, late in zip(before, after, strict=True))
+    assert on_theirs >= 0.4
+    assert everywhere == pytest.approx(on_ours + on_theirs, abs=0.3)
+
+
+def test_cores_of_no_process_are_those_of_this_one() -> None:
+    assert load.allowed([]) == os.sched_getaffinity(0)
 
 
 def test_the_server_behind_a_port_is_found() -> None:

@@ -85,7 +85,8 @@ def test_a_clock_that_jumps_is_noticed_and_durations_do_not_mind() -> None:
 
 def test_contention_is_what_others_use_and_of_another_machine_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = iter([load.Reading(100.0, 40.0, 5.0, None), load.Reading(104.0, 41.0, 6.0, None)])
-    monkeypatch.setattr(meter.load, "read", lambda processes: next(readings, load.Reading(0, 0, 0, 0)))
+    monkeypatch.setattr(meter.load, "read", lambda processes, on: next(readings, load.Reading(0, 0, 0, 0)))
+    monkeypatch.setattr(meter.load, "allowed", lambda processes: frozenset({0, 1}))
     monkeypatch.setattr(meter.load, "cores", lambda: 2)
     monkeypatch.setattr(meter.load, "running", lambda: 3)
     clock = FakeClock()

@@ -155,7 +155,7 @@ class ContentionRule(Frozen):
     """
 
     others_cpu: float = Field(
-        0.15, ge=0, description="fraction of all cores that other processes may use above the usual value"
+        0.15, ge=0, description="fraction of the allowed cores that other processes may use above the usual value"
     )
     client_lag_s: float = Field(
         0.25, ge=0, description="seconds that the client's timer may be late above the usual value"
@@ -325,7 +325,9 @@ class Contention(Frozen):
     run_queue: float | None = Field(None, description="mean tasks that were ready to run, per core")
     cpu_pressure: float | None = Field(None, description="share of time in which a task waited for a core (PSI some)")
     memory_pressure: float | None = Field(None, description="the same for memory")
-    others_cpu: float | None = Field(None, description="share of all cores used by processes that are not ours")
+    others_cpu: float | None = Field(
+        None, description="share of the cores that client and servers may use, taken by other processes"
+    )
     client_lag_s: float | None = Field(None, description="longest time by which the client's own timer came late")
     gpu_clock_mhz: float | None = Field(None, description="mean SM clock of the GPUs in use")
 

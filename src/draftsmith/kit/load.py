@@ -17,7 +17,7 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Reading:
-    """Totals since some start, in seconds: `busy` over all cores (stolen time left out), `ours` of the given processes."""
+    """Totals since some start, in seconds: `busy` over the given cores (stolen time left out), `ours` of the given processes."""
 
     busy_s: float
     ours_s: float | None
@@ -50,10 +50,29 @@ def stalled_s(resource: str, proc: Path = PROC) -> float | None:
     return None
 
 
-def read(processes: Iterable[psutil.Process] | None) -> Reading:
-    """Now. `processes`: those whose time is ours (None = not known which they are); one that has ended counts no more."""
-    times = psutil.cpu_times()
-    busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+def allowed(processes: Iterable[psutil.Process]) -> frozenset[int]:
+    """Numbers of the cores that at least one of `processes` may use; those of this process where none can be asked."""
+    numbers: set[int] = set()
+    for process in processes:
+        try:
+            numbers.update(process.cpu_affinity())
+        except (psutil.Error, OSError, AttributeError):
+            continue
+    return frozenset(numbers or os.sched_getaffinity(0))
+
+
+def read(processes: Iterable[psutil.Process] | None, on: frozenset[int] | None = None) -> Reading:
+    """Now. `processes`: those whose time is ours (None = not known which they are); one that has ended counts no more.
+
+    `on`: the cores that count (None = all of the machine): what runs on other cores takes nothing from processes that may
+    not go there, with taskset or in a Slurm job for example.
+    """
+    times = psutil.cpu_times(percpu=True)
+    if on is not None and max(on, default=0) < len(
+        times
+    ):  # else some are offline, and the numbers are not those of the list
+        times = [times[number] for number in sorted(on)]
+    busy = sum(getattr(core, name, 0.0) for core in times for name in ("user", "nice", "system", "irq", "softirq"))
     ours = None if processes is None else sum(_used_s(process) for process in processes)
     return Reading(busy, ours, stalled_s("cpu"), stalled_s("memory"))
 

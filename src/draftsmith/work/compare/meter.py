@@ -53,12 +53,14 @@ class Meter:
         self._thread: threading.Thread | None = None
         self._queue: list[int] = []
         self._cpu = psutil.cpu_times()
+        self._cores: frozenset[int] = frozenset()
         self._stolen: float | None = None
         self._wall_s = 0.0
         self._gpus = False
 
     def __enter__(self) -> Meter:
-        self._cpu, self._load = psutil.cpu_times(), load.read(self.ours)
+        self._cores = load.allowed(self.ours or (psutil.Process(),))
+        self._cpu, self._load = psutil.cpu_times(), load.read(self.ours, self._cores)
         self._times = self.clock.unix(), self.clock.monotonic()
         self._gpus = self._look_at_gpus()  # nothing is read again where there is nothing to see
         if self._look_at_queue() or self._gpus:
@@ -75,7 +77,7 @@ class Meter:
         unix, monotonic = self.clock.unix(), self.clock.monotonic()
         self._wall_s = monotonic - self._times[1]
         self.moved_s = (unix - self._times[0]) - self._wall_s
-        self._after = load.read(self.ours)
+        self._after = load.read(self.ours, self._cores)
         now = psutil.cpu_times()
         whole = sum(now) - sum(self._cpu)
         if whole > 0 and hasattr(now, "steal"):
@@ -97,7 +99,7 @@ class Meter:
         shown = Contention(client_lag_s=round(client_lag_s, 4), gpu_clock_mhz=clock)
         if self.node is not None or self._wall_s <= 0:
             return shown
-        before, after, room = self._load, self._after, self._wall_s * load.cores()
+        before, after, room = self._load, self._after, self._wall_s * len(self._cores)
         others = None
         if before.ours_s is not None and after.ours_s is not None:
             others = min(1.0, max(0.0, (after.busy_s - before.busy_s - after.ours_s + before.ours_s) / room))
