@@ -193,7 +193,7 @@ def train(options: argparse.Namespace, shape: Shape, out: Path) -> dict[str, Any
     trainer = SpeculatorsTrainer(config, sys.executable)
     own, theirs = split(list(trainer.arguments(task)))
     if options.plain:
-        own += ["--dense", "--freeze-head"]
+        own += ["--forward", "stock", "--freeze-head"]
     theirs[theirs.index("--log-freq") + 1] = "1"
     command = [sys.executable, "-m", "draftsmith.work.inside.train_speculators", *own, "--", *theirs]
     command += ["--max-steps", str(options.steps)]

@@ -22,7 +22,7 @@ from draftsmith.kit.files import read_json, read_lines
 from draftsmith.kit.hardware import describe
 from draftsmith.work.subprocess import environment
 
-BASELINE = ("--dense", "--freeze-head")
+BASELINE = ("--forward", "stock", "--freeze-head")
 
 
 def speed(run: Path, target: Path, own: tuple[str, ...], steps: int, batch: int) -> float:

@@ -123,3 +123,21 @@ def test_a_last_document_cut_off_in_its_prompt_leaves_the_gradients_whole(model:
         found[name] = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
     for key, grad in found["dense"].items():
         torch.testing.assert_close(found["sparse"][key], grad, rtol=1e-3, atol=1e-5)
+
+
+def test_a_model_below_the_least_width_takes_the_stock_forward(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from speculators.losses import resolve_loss_config
+
+    from draftsmith.work.inside import sparse_eagle3 as ours
+    from draftsmith.work.inside.train_speculators import use_sparse_forward
+
+    taken: list[str] = []
+    monkeypatch.setattr(type(model), "forward", lambda self, **batch: taken.append("stock"))
+    monkeypatch.setattr(ours, "forward", lambda self, **batch: taken.append("sparse"))
+    batch = packed_batch() | {"ttt_steps": 3, "loss_config": resolve_loss_config("kl_div", "eager")}
+    stock = type(model).forward
+    for least in (HIDDEN, HIDDEN + 1):
+        monkeypatch.setattr(type(model), "forward", stock)
+        use_sparse_forward(least)
+        type(model).forward(model, **batch)
+    assert taken == ["sparse", "stock"]

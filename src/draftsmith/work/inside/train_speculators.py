@@ -26,6 +26,9 @@ from draftsmith.kit.precision import quick_bfloat16
 from draftsmith.work.inside import muon, sparse_eagle3
 from draftsmith.work.inside.training_watch import STOPPED, TrainingStopped, Watch
 
+FEWEST_CHANNELS_ON_GPU = 1024
+"""Below it a GPU waits for the sparse forward's many small launches (decision 0002): slower at 576, faster at 2,048."""
+
 
 def attach(watch: Watch) -> None:
     """Listen to speculators' metric logger; its set-up replaces all handlers, so this comes after it."""
@@ -59,14 +62,15 @@ def run_on_cpu() -> None:
     cli.Trainer = CpuTrainer
 
 
-def use_sparse_forward() -> None:
-    """Replace the EAGLE3 training forward by the sparse one for the models that it covers."""
+def use_sparse_forward(least: int = 0) -> None:
+    """Replace the EAGLE3 training forward by the sparse one for the models that it covers, from `least` channels on."""
     from speculators.models.eagle3.core import Eagle3DraftModel
 
     dense = Eagle3DraftModel.forward
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if args or kwargs.get("loss_mask") is None or not sparse_eagle3.supports(self):
+        small = self.config.transformer_layer_config.hidden_size < least
+        if small or args or kwargs.get("loss_mask") is None or not sparse_eagle3.supports(self):
             return dense(self, *args, **kwargs)
         return sparse_eagle3.forward(self, **kwargs)
 
@@ -104,7 +108,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--metrics", type=Path, required=True, help="file that gets one JSON line a metric record")
     parser.add_argument("--min-position0", type=float, default=0.15)
     parser.add_argument("--grace-epochs", type=int, default=2, help="epochs before --min-position0 applies")
-    parser.add_argument("--dense", action="store_true", help="use speculators' own forward (the benchmark's baseline)")
+    parser.add_argument(
+        "--forward",
+        choices=["auto", "sparse", "stock"],
+        default="auto",
+        help="auto: the sparse one; on a GPU speculators' own (stock) for a small target",
+    )
     parser.add_argument("--freeze-head", action="store_true", help="keep the target's output head in the draft")
     parser.add_argument("--compile", action="store_true", help="let speculators compile its forward (flex needs it)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = all")
@@ -115,12 +124,13 @@ def main(argv: list[str]) -> int:
         if not quick_bfloat16():
             rest = ["--hidden-states-dtype", "float32", *rest]  # products in bfloat16 take several times as long here
             muon.use_float32()
-    elif not (options.compile or options.dense):
+    elif not (options.compile or options.forward == "stock"):
         # Compiling takes longer than a training of a few minutes wins back, and fails on some models with torch 2.11.
         torch.compiler.set_stance("force_eager")
     train_in_float32()
-    if not options.dense:
-        use_sparse_forward()
+    if options.forward != "stock":
+        small = options.forward == "auto" and torch.accelerator.is_available()
+        use_sparse_forward(FEWEST_CHANNELS_ON_GPU if small else 0)
     if not options.freeze_head:
         train_output_head()
     options.metrics.parent.mkdir(parents=True, exist_ok=True)
