@@ -7,6 +7,7 @@
 # PROMPTS  JSONL with `messages`         OUT      where everything goes (results/sglang)
 # SGLANG   command of a Python with SGLang, on one line: the host's way to set paths and CUDA may stand before it
 # VLLM     the same of vLLM; with it both engines are in a second comparison     DRAFTSMITH  command of Draftsmith
+# EARLIER  a log of earlier answers: a further arm of n-grams drafts from them     ADAPTIVE  1: one of adaptive steps, too
 # ATTENTION fa3    BLOCKS 3    K 3    EXTRA  more settings, as --set words    ONLY  alone or both
 # KV_GIB   2, the KV cache of one server; all arms are up together    VLLM_MEM 0.2, what one vLLM server may take of the GPU
 set -euo pipefail
@@ -22,14 +23,17 @@ common=(--target "$MODEL" --prompts "$PROMPTS" --blocks "${BLOCKS:-3}" --set com
   --set engine.gpu_kv_gib="${KV_GIB:-2}")
 # shellcheck disable=SC2206
 common+=(${EXTRA:-})
-drafted() { printf '{"method": "eagle3", "model": "%s", "num_speculative_tokens": %s}' "$1" "$k"; }
+drafted() { printf '{"method": "eagle3", "model": "%s", "num_speculative_tokens": %s%s}' "$1" "$k" "${2:-}"; }
 ngram="{\"method\": \"ngram\", \"num_speculative_tokens\": $k}"
+more=()
+[ -z "${EARLIER:-}" ] || more+=(--arm "corpus={\"method\": \"ngram\", \"num_speculative_tokens\": $k, \"external_corpus\": \"$(realpath "$EARLIER")\"}")
+[ -z "${ADAPTIVE:-}" ] || more+=(--arm "adaptive=$(drafted "$out/draft" ', "adaptive": true')")
 
 if [ "${ONLY:-alone}" = alone ]; then
 echo "== SGLang alone"
 $draftsmith compare "${common[@]}" --out "$out/alone" --set engine.kind='"sglang"' --set engine.python="\"$sglang\"" \
   --set engine.flags="$flags" \
-  --arm plain=none --arm "ngram=$ngram" --arm "eagle3=$(drafted "$out/draft")" | tee "$out/alone.txt"
+  --arm plain=none --arm "ngram=$ngram" --arm "eagle3=$(drafted "$out/draft")" "${more[@]}" | tee "$out/alone.txt"
 fi
 
 if [ -n "$vllm" ] && [ "${ONLY:-both}" = both ]; then
