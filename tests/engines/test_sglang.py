@@ -298,11 +298,15 @@ def test_what_a_running_server_says_of_itself(wire: Any) -> None:
     assert (told.kv_tokens, told.spec_method, told.num_speculative_tokens) == (3119000, "eagle3", 3)
 
 
-def test_the_number_of_steps_that_moved_leaves_the_steps_unknown() -> None:
-    after = metrics.parse_metrics(recording("eagle.metrics"))
-    before = type(after)({**dict.fromkeys(after.values, 0.0), (metrics.STEPS, ""): 1.0}, after.start_id)
-    counted = metrics.diff(before, after)
-    assert (counted.decode_steps, counted.draft_tokens, counted.accepted_tokens) == (None, 0, 2159)
+@pytest.mark.parametrize(("before", "after"), [(1.0, 3.0), (1.0, 1.0)], ids=["moved", "moved-and-came-back"])
+def test_the_number_of_steps_that_moved_leaves_the_drafted_tokens_unknown(before: float, after: float) -> None:
+    """2.2 tokens accepted a call are more than the one step that both looks saw."""
+    read = metrics.parse_metrics(recording("eagle.metrics"))
+    zero = dict.fromkeys(read.values, 0.0) | {(metrics.STEPS, ""): before}
+    last = read.values | {(metrics.STEPS, ""): after, (metrics.DRAFT_TOKENS, ""): after + 1}
+    counted = metrics.diff(type(read)(zero, read.start_id), type(read)(last, read.start_id))
+    assert (counted.drafts, counted.draft_tokens, counted.accepted_tokens) == (967, 0, 2159)
+    assert counted.tokens_per_step == pytest.approx(counted.acceptance_length), "every step is a verify call"
 
 
 def test_ranks_and_replicas_are_one_server() -> None:

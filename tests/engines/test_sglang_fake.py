@@ -51,7 +51,9 @@ def shapes(text: str) -> set[tuple[str, tuple[str, ...]]]:
 
 @pytest.mark.parametrize(("kept", "k"), [("base.metrics", 0), ("eagle.metrics", 3)])
 def test_its_metrics_are_a_part_of_a_real_servers(fake: Any, kept: str, k: int) -> None:
-    counters = fake.Counters("target", k)
+    algorithm = "EAGLE3" if k else None
+    settings = fake.Settings(options(fake, speculative_algorithm=algorithm, speculative_num_draft_tokens=k + 1))
+    counters = fake.Counters("target", settings)
     counters.count(5, [1, *[k + 1] * 4], "length", 0.1)
     assert shapes(counters.text()) <= shapes(recording(kept))
     read = metrics.parse_metrics(counters.text())

@@ -52,6 +52,18 @@ def test_sglang_alone_is_compared_with_its_own_counters(bench: Bench) -> None:
     assert "--speculative-ngram-external-sam-budget" in commands
 
 
+def test_adaptive_steps_are_an_arm_although_nobody_counts_their_tokens(bench: Bench) -> None:
+    chain = {"method": "eagle3", "model": "/drafts/elsewhere", "num_speculative_tokens": 3}
+    arms = ("plain=none", f"fixed={json.dumps(chain)}", f"adaptive={json.dumps(chain | {'adaptive': True})}")
+    bench.compare(*arms, more=("--target", str(bench.target)), **{"engine.kind": "sglang"})
+    trials = [row for row in bench.lines() if row["traffic"] == "own" and row["arm"] == "adaptive"]
+    assert trials
+    assert not any(row["invalid"] for row in trials)
+    assert all(row["counters"]["accepted_tokens"] for row in trials)
+    assert bench.figures["acceptance_length"]["adaptive"] > 1
+    assert "--speculative-adaptive" in (bench.out / "processes" / "commands.jsonl").read_text()
+
+
 def test_a_corpus_that_holds_the_compared_prompts_is_refused_before_a_server_starts(bench: Bench) -> None:
     row = json.loads(bench.prompts.read_text().splitlines()[0])
     (bench.base / "earlier.jsonl").write_text(json.dumps({"messages": row["messages"], "completion": "x"}) + "\n")

@@ -290,7 +290,7 @@ class SpecCounters(Frozen):
 
     present: bool = False
     drafts: int = 0
-    draft_tokens: int = 0
+    draft_tokens: int = Field(0, description="0 beside drafts: not known, since their length moves")
     accepted_tokens: int = 0
     accepted_per_position: tuple[int, ...] = ()
     generation_tokens: int = 0

@@ -153,7 +153,7 @@ def _counters(trial: Trial) -> str | None:
     )
     if min(*numbers, counters.requests, counters.preemptions, *counters.accepted_per_position, 0) < 0:
         return "the server was replaced during the trial: its counters ran backwards"
-    if counters.accepted_tokens > counters.draft_tokens:
+    if counters.accepted_tokens > counters.draft_tokens > 0:
         return "the counters are inconsistent: more tokens accepted than drafted"
     if not counters.requests and not counters.generation_tokens:
         return None

@@ -80,22 +80,23 @@ def diff(before: Snapshot, after: Snapshot) -> SpecCounters:
     generated, requests, steps = delta(GENERATED), delta(REQUESTS), delta(VERIFY_CALLS)
     later = max(0, generated - requests)  # tokens after each request's first
     drafting = speculates(after)
-    drafted = max(0, int(after.values.get((DRAFT_TOKENS, ""), 0.0)) - 1)
-    # Adaptive steps: how many tokens a call verified is not known then, and steps without a draft are not counted.
+    drafted = steps * max(0, int(after.values.get((DRAFT_TOKENS, ""), 0.0)) - 1)
+    accepted = max(0, later - steps) if drafting else 0
+    # Adaptive steps: every step is a verify call, also one of no drafted token, but how many tokens were drafted is not known.
     steady = before.values.get((STEPS, "")) in (None, 0.0, after.values.get((STEPS, "")))  # 0 before the first draft
     tokens = delta(TOKEN_COUNT)
     return SpecCounters(
         present=drafting,
         drafts=steps,
-        draft_tokens=steps * drafted if steady else 0,
-        accepted_tokens=max(0, later - steps) if drafting else 0,
+        draft_tokens=drafted if steady and accepted <= drafted else 0,
+        accepted_tokens=accepted,
         generation_tokens=generated,
         prompt_tokens=delta(PROMPT),
         requests=requests,
         preemptions=delta(RETRACTED),
         server_tpot_sum_s=change(TOKEN_SUM) if tokens else None,
         server_tpot_count=tokens or None,
-        decode_steps=later if not drafting else steps if steady else None,
+        decode_steps=steps if drafting else later,
     )
 
 

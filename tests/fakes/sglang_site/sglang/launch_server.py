@@ -23,6 +23,7 @@ from vllm.answers import Decoding, Model, say
 from vllm.entrypoints.openai import api_server as shared
 
 KV_TOKENS = 91024
+CANDIDATES = (1, 3, 7)  # steps between which an adaptive server moves
 VERSION = "0.5.17"
 SWITCHES = ("disable-radix-cache", "disable-cuda-graph", "disable-overlap-schedule", "enable-metrics",
             "enable-cache-report", "speculative-adaptive")  # fmt: skip
@@ -57,15 +58,16 @@ class Settings:
         if self.method and (length := os.environ.get("SGLANG_SIMULATE_ACC_LEN")):
             self.acceptance = shared._chance(float(length), self.k)
         self.fail: str | None = given.get("fail", {}).get(self.role)
+        self.adapts = options.speculative_adaptive and self.method in ("eagle", "eagle3")
         self.silent = bool(given.get("no_metrics")) or not options.enable_metrics
 
 
 class Counters:
     """SGLang's counters as Prometheus text. Tokens of a request count when it ends."""
 
-    def __init__(self, name: str, k: int) -> None:
+    def __init__(self, name: str, settings: Settings) -> None:
         self.lock = threading.Lock()
-        self.name, self.k = name, k
+        self.name, self.settings = name, settings
         self.load_s = 0.2 + random.random() / 1000
         self.prompt = self.generated = self.requests = self.verified = self.steps = 0
         self.decode_s = 0.0
@@ -77,13 +79,16 @@ class Counters:
             self.requests += 1
             self.steps += sum(steps) - 1
             self.decode_s += decode_s
-            self.verified += len(steps) - 1 if self.k else 0
+            self.verified += len(steps) - 1 if self.settings.k else 0
+            if self.settings.adapts:
+                self.settings.k = CANDIDATES[self.requests % len(CANDIDATES)]
 
     def text(self) -> str:
         base = f'engine_type="unified",model_name="{self.name}"'
         rank = f'{base},moe_ep_rank="0",pp_rank="0",tp_rank="0"'
         wire = f'engine_type="unified",is_streaming="true",model_name="{self.name}"'
-        drawn = self.k and self.verified
+        k = self.settings.k
+        drawn = k and self.verified
         with self.lock:
             rows = [
                 (
@@ -93,15 +98,15 @@ class Counters:
                 (f"max_total_num_tokens{{{rank}}}", KV_TOKENS),
                 (f"context_len{{{rank}}}", 512),
                 (f"spec_accept_length{{{rank}}}", 1 + (self.generated - self.requests) / drawn if drawn else 0.0),
-                (f"spec_num_steps{{{rank}}}", self.k if drawn else 0),
-                (f"spec_num_draft_tokens{{{rank}}}", self.k + 1 if drawn else 0),
+                (f"spec_num_steps{{{rank}}}", k if drawn else 0),
+                (f"spec_num_draft_tokens{{{rank}}}", k + 1 if drawn else 0),
                 (f"prompt_tokens_total{{{wire}}}", self.prompt),
                 (f"generation_tokens_total{{{wire}}}", self.generated),
                 (f"num_requests_total{{{wire}}}", self.requests),
                 (f"inter_token_latency_seconds_sum{{{base}}}", self.decode_s),
                 (f"inter_token_latency_seconds_count{{{base}}}", self.steps),
             ]
-            if self.k:
+            if k:
                 rows.append((f"spec_verify_calls_total{{{base}}}", self.verified))
             return "".join(f"sglang:{name} {value}\n" for name, value in rows)
 
@@ -209,7 +214,7 @@ def main() -> None:
     server.daemon_threads = True
     server.options, server.settings = options, settings  # type: ignore[attr-defined]
     server.model = Model(Path(options.model_path))  # type: ignore[attr-defined]
-    server.counters = Counters(options.served_model_name, settings.k)  # type: ignore[attr-defined]
+    server.counters = Counters(options.served_model_name, settings)  # type: ignore[attr-defined]
     server.busy = threading.Semaphore(options.max_running_requests)  # type: ignore[attr-defined]
     stamp = time.strftime("%Y-%m-%d %H:%M:%S")
     say(f"[{stamp}] INFO:     Uvicorn running on http://{options.host}:{options.port} (Press CTRL+C to quit)")
