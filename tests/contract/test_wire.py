@@ -106,6 +106,12 @@ def test_token_ids_are_a_token_even_where_they_make_no_text_yet() -> None:
     assert (found.first.first_s, found.first.token_ids) == (0.1, [7, 8])
 
 
+def test_an_answer_that_ends_at_once_has_the_time_of_its_end() -> None:
+    found = read([delta({"role": "assistant", "content": ""}), delta({}, "stop"), {"choices": [], "usage": USAGE}])
+    assert (found.first.first_s, found.first.last_s) == (0.2, 0.2), "SGLang sends no token ids"
+    assert read([delta({"content": ""}), delta({}, "abort")]).first.first_s is None
+
+
 def test_a_whole_answer_shows_no_first_token() -> None:
     message = {"role": "assistant", "reasoning": "Hm.", "content": "Yes.", "tool_calls": []}
     found = StreamedAnswer()

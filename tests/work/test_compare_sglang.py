@@ -105,6 +105,25 @@ def test_a_running_server_says_enough_of_itself_for_more_than_a_draft(bench: Ben
     assert any(row["counters"]["drafts"] for row in bench.lines() if row["arm"] == "ngram")
 
 
+def test_two_running_servers_are_a_verdict_where_it_is_known_how_far_starts_differ(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, tmp_path_factory.getbasetemp(), monkeypatch, count=36)
+    bench.env["FAKE_VLLM"] = json.dumps({**FAST, "acceptance": {"ngram": 0.95}})
+    flags = f"--model-path {bench.target} --served-model-name m --context-length 512 --max-running-requests 8"
+    flags += " --enable-metrics --enable-cache-report --disable-radix-cache"
+    settings = {"compare.prompts": 6, "compare.general_prompts": 24, "compare.thresholds.max_blocks": 4, "compare.thresholds.start_noise": 0.05}
+    with (
+        bench.serving("sglang.launch_server", flags) as plain,
+        bench.serving(
+            "sglang.launch_server", f"{flags} --speculative-algorithm NGRAM --speculative-num-draft-tokens 4"
+        ) as drafting,
+    ):
+        told = bench.compare(f"standing={plain}", f"ngram={drafting}", more=("--blocks", "4"), **settings)
+    print(json.dumps(told, indent=1))
+    assert (told["outcome"], told["tier"]) == ("WIN", "verdict")
+
+
 def test_a_server_without_metrics_is_a_draft_and_named(bench: Bench) -> None:
     flags = f"--model-path {bench.target} --served-model-name m --context-length 512 --max-running-requests 8"
     with bench.serving("sglang.launch_server", flags) as plain:

@@ -110,8 +110,10 @@ class Choice:
         self.token_ids += ids
         for call in calls:
             self._add_call(call)
-        self.finish = _word(choice.get("finish_reason")) or self.finish
-        if seconds is not None and (reasoning or content or refusal or calls or ids):
+        finish = _word(choice.get("finish_reason"))
+        self.finish = finish or self.finish
+        only = finish in ("stop", "length") and self.first_s is None  # nothing to read was generated: its end is the one time there is
+        if seconds is not None and (reasoning or content or refusal or calls or ids or only):
             self.first_s = seconds if self.first_s is None else self.first_s
             self.last_s = seconds
 

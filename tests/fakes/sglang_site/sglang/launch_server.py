@@ -26,11 +26,13 @@ KV_TOKENS = 91024
 CANDIDATES = (1, 3, 7)  # steps between which an adaptive server moves
 VERSION = "0.5.17"
 SWITCHES = ("disable-radix-cache", "disable-cuda-graph", "disable-overlap-schedule", "enable-metrics",
-            "enable-cache-report", "speculative-adaptive")  # fmt: skip
+            "enable-cache-report", "speculative-adaptive", "disable-prefill-cuda-graph")  # fmt: skip
 TEXTS = ("model-path", "served-model-name", "host", "speculative-algorithm", "speculative-draft-model-path",
-         "speculative-ngram-external-corpus-path", "mem-fraction-static", "max-total-tokens", "dtype")  # fmt: skip
+         "speculative-ngram-external-corpus-path", "mem-fraction-static", "max-total-tokens", "dtype",
+         "attention-backend", "sampling-backend")  # fmt: skip
 NUMBERS = ("port", "context-length", "max-running-requests", "chunked-prefill-size", "speculative-num-steps",
-           "speculative-eagle-topk", "speculative-num-draft-tokens", "speculative-ngram-external-sam-budget")  # fmt: skip
+           "speculative-eagle-topk", "speculative-num-draft-tokens", "speculative-ngram-external-sam-budget",
+           "cuda-graph-max-bs-decode")  # fmt: skip
 
 
 def parse() -> argparse.Namespace:
