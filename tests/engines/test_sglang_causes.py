@@ -71,6 +71,7 @@ Error details from previous import attempts:
         ("ValueError: Currently ngram speculative decoding does not support dp attention.", "refuses the speculative config: Currently ngram"),
         ("ValueError: --speculative-use-rejection-sampling requires --speculative-eagle-topk=1.", "refuses the speculative config: --speculative-use-rejection-sampling requires"),
         ("ValueError: --speculative-num-steps=9 is not in the adaptive config candidate_steps [1, 3, 7]. Pass one of those values.", "is not in the adaptive config"),
+        ("AssertionError: shared logits buffer holds 128 rows but caller needs 256 (vocab_size=49152)", "adaptive steps may draft more tokens"),
         ("ValueError: DFLASH speculative decoding requires setting --speculative-draft-model-path.", "refuses the speculative config: DFLASH"),
     ],
 )  # fmt: skip
@@ -115,3 +116,11 @@ def test_a_soft_watchdog_ends_nothing() -> None:
 def test_a_living_servers_log_names_no_cause(name: str) -> None:
     assert not causes.diagnose(shared("cases", "sglang", name).read_text(), None).recognised
     assert read_line("[2026-11-26 17:36:52 TP1] Load weight begin.").process == "TP1"
+
+
+def test_an_engine_that_kills_itself_after_an_error_was_not_killed_by_the_kernel() -> None:
+    failed = causes.diagnose(START + "AssertionError: 3 rows but 4 are needed\n" + FOLLOWS, -9)
+    assert "3 rows but 4 are needed" in failed.cause
+    assert "memory" in failed.next_step, "and yet it may have been the kernel"
+    alone = causes.diagnose("[2026-11-26 17:36:11] Load weight begin.\n", -9)
+    assert "memory runs out" in alone.cause

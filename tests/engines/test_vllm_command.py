@@ -81,7 +81,9 @@ def test_a_capture_server_names_the_connector_and_its_layers_once() -> None:
     ).argv
     given = dict(itertools.pairwise(argv))
     assert given["--max-num-batched-tokens"] == "8192", "a prompt must fit into one unchunked step"
-    assert "--no-enable-chunked-prefill" in argv
+    assert {"--no-enable-chunked-prefill", "--no-async-scheduling"} <= set(argv), (
+        "states belong to the step that has them"
+    )
     speculation = json.loads(given["--speculative-config"])
     assert speculation["method"] == "extract_hidden_states"
     layers = speculation["draft_model_config"]["hf_config"]["eagle_aux_hidden_state_layer_ids"]

@@ -112,7 +112,12 @@ def test_two_running_servers_are_a_verdict_where_it_is_known_how_far_starts_diff
     bench.env["FAKE_VLLM"] = json.dumps({**FAST, "acceptance": {"ngram": 0.95}})
     flags = f"--model-path {bench.target} --served-model-name m --context-length 512 --max-running-requests 8"
     flags += " --enable-metrics --enable-cache-report --disable-radix-cache"
-    settings = {"compare.prompts": 6, "compare.general_prompts": 24, "compare.thresholds.max_blocks": 4, "compare.thresholds.start_noise": 0.05}
+    settings = {
+        "compare.prompts": 6,
+        "compare.general_prompts": 24,
+        "compare.thresholds.max_blocks": 4,
+        "compare.thresholds.start_noise": 0.05,
+    }
     with (
         bench.serving("sglang.launch_server", flags) as plain,
         bench.serving(

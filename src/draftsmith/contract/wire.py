@@ -112,7 +112,9 @@ class Choice:
             self._add_call(call)
         finish = _word(choice.get("finish_reason"))
         self.finish = finish or self.finish
-        only = finish in ("stop", "length") and self.first_s is None  # nothing to read was generated: its end is the one time there is
+        only = (
+            finish in ("stop", "length") and self.first_s is None
+        )  # nothing to read was generated: its end is the one time there is
         if seconds is not None and (reasoning or content or refusal or calls or ids or only):
             self.first_s = seconds if self.first_s is None else self.first_s
             self.last_s = seconds

@@ -64,7 +64,8 @@ def diagnose(text: str, exit_code: int | None, own: Iterable[Cause] = (), last: 
     for part in failure.texts if failure else (plain,):
         if found := _known(part, (*own, *CAUSES, *last)):
             return found
-    if exit_code in CODE_OF_KILL or KILLED_CHILD.search(plain):
+    # An engine that failed may kill its own processes (SGLang does): the error that it wrote before says more than the signal.
+    if (failure is None and exit_code in CODE_OF_KILL) or KILLED_CHILD.search(plain):
         return KILLED
     if exit_code == 127 and "cannot run" in plain:
         return Diagnosis(
@@ -75,7 +76,7 @@ def diagnose(text: str, exit_code: int | None, own: Iterable[Cause] = (), last: 
             "a worker process of the engine died without a word",
             "look for the out-of-memory killer in the kernel's log",
         )
-    if exit_code is not None and exit_code < 0 and -exit_code not in CRASHES:
+    if failure is None and exit_code is not None and exit_code < 0 and -exit_code not in CRASHES:
         name = signal.Signals(-exit_code).name if -exit_code in set(signal.Signals) else str(-exit_code)
         return Diagnosis(f"the engine's process was ended by {name}", "find out who sent the signal, and start again")
     if failure is None and (crash := _crash(plain, exit_code)):
@@ -84,7 +85,8 @@ def diagnose(text: str, exit_code: int | None, own: Iterable[Cause] = (), last: 
     described = f"with code {exit_code}" if exit_code is not None else "(it still runs)"
     return Diagnosis(
         f"the engine failed {described}: {reason}" if reason else f"the engine stopped {described} and gave no reason",
-        "read the end of its log",
+        "read the end of its log"
+        + ("; the kernel too kills when memory runs out" if exit_code in CODE_OF_KILL else ""),
         recognised=False,
     )
 

@@ -121,6 +121,11 @@ OWN: tuple[Cause, ...] = (
         "SGLang refuses the speculative config: {1}",
         "correct the speculative config of this arm, or the flag that excludes it",
     ),
+    (
+        r"shared logits buffer holds (\d+) rows but caller needs (\d+)",
+        "adaptive steps may draft more tokens than the server was started with (room for {1} rows of logits, {2} are needed)",
+        "give the largest number of steps as num_speculative_tokens (7 by SGLang's own list), or name fewer in adaptive_config",
+    ),
 )
 
 
