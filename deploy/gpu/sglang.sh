@@ -9,7 +9,8 @@
 # VLLM     the same of vLLM, for what needs both engines          DRAFTSMITH  command of Draftsmith
 # ONLY     any of: alone (SGLang's own arms) running (two servers that run already) both (one comparison of both engines)
 #          plan (one forecast for both; PROFILE is a profile or an access log)
-# CORPUS   an access log of other requests: its answers are a draft without training     ADAPTIVE  1: an arm of adaptive steps
+# CORPUS   an access log of other requests: its answers are a draft without training     ADAPTIVE  1: an arm of adaptive steps, which starts with the
+#          most that SGLang's own list allows (7): started with fewer, 0.5.17 has no room for their logits
 # ATTENTION fa3    BLOCKS 3    K 3    NGRAM_K 7    EXTRA  more settings, as --set words
 # KV_GIB   2, the KV cache of one server; all arms are up together    VLLM_MEM 0.2, what one vLLM server may take of the GPU
 # NOISE    sd of the log ratio between two starts of one server, as measured: with it servers that run may give a verdict
@@ -38,7 +39,7 @@ ngram="{\"method\": \"ngram\", \"num_speculative_tokens\": $nk"
 if asked alone; then
   arms=(--arm plain=none --arm "ngram=$ngram}" --arm "eagle3=$(drafted "$out/draft")")
   [ -z "${CORPUS:-}" ] || arms+=(--arm "corpus=$ngram, \"external_corpus\": \"$(realpath "$CORPUS")\", \"ngram_external_sam_budget\": $((nk - 1))}")
-  [ -z "${ADAPTIVE:-}" ] || arms+=(--arm "adaptive=$(drafted "$out/draft" ', "adaptive": true')")
+  [ -z "${ADAPTIVE:-}" ] || arms+=(--arm "adaptive=$(k=7 drafted "$out/draft" ', "adaptive": true')")
   $draftsmith compare --target "$MODEL" "${common[@]}" --out "$out/alone" "${own[@]}" "${arms[@]}" | tee "$out/alone.txt"
 fi
 
