@@ -29,7 +29,8 @@ def earlier_answers(file: Path) -> EarlierAnswers:
         text, messages = _entry(line)
         if text is None:
             raise InputError(
-                f"{file.name} line {number} is no answer", "each line is one JSON string, or a record with `completion`"
+                f"{file.name} line {number} is no answer",
+                "each line is one JSON string, or a record with `completion`: `draftsmith records LOG` writes such records of any log",
             )
         documents += [text] if text else []
         asked |= {canonical(messages)} if messages else set()
