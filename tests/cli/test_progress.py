@@ -70,6 +70,18 @@ def test_what_is_printed_next_finds_the_line_empty(capsys: pytest.CaptureFixture
     assert speaking.progress_line.bar is None
 
 
+def test_sentences_of_a_job_are_printed_once_each_also_those_between_two_looks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    speaking = RunConsole(ask=False)
+    speaking.progress_line = Progress(screen())
+    for said in ("", "one", "one\ntwo\nthree", "one\ntwo\nthree", "of another job"):
+        speaking.progress("compare", HALF.model_copy(update={"said": said}))
+    assert capsys.readouterr().out.split("\n")[:-1] == [
+        f"         {x}" for x in ("one", "two", "three", "of another job")
+    ]
+
+
 def test_elsewhere_a_line_every_ten_seconds_and_at_each_stage(capsys: pytest.CaptureFixture[str]) -> None:
     clock = FakeClock()
     show = Progress(clock=clock)

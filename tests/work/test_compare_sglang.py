@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from comparison_world import Bench
 
@@ -129,8 +130,46 @@ def test_two_running_servers_are_a_verdict_where_it_is_known_how_far_starts_diff
     assert (told["outcome"], told["tier"]) == ("WIN", "verdict")
 
 
-def test_a_server_without_metrics_is_a_draft_and_named(bench: Bench) -> None:
+def running(bench: Bench, *more: str) -> str:
+    """Flags of a server that somebody else starts."""
     flags = f"--model-path {bench.target} --served-model-name m --context-length 512 --max-running-requests 8"
-    with bench.serving("sglang.launch_server", flags) as plain:
+    return " ".join((flags, *more))
+
+
+def before_measuring(bench: Bench, sentence: str) -> bool:
+    """Whether a sentence was said, and before the forecast that ends the preparation."""
+    assert sentence in bench.said, bench.said
+    return bench.said.index(sentence) < bench.said.index("A/A on")
+
+
+def test_a_server_without_metrics_is_a_draft_and_named_before_it_is_measured(bench: Bench) -> None:
+    with bench.serving("sglang.launch_server", running(bench)) as plain:
         told = bench.compare(f"standing={plain}", f"again={plain}")
     assert "neither restarted nor its log read" in json.dumps(told) + (bench.out / "verdict.json").read_text()
+    assert before_measuring(bench, "standing publishes no counters of an engine that is known here")
+
+
+@pytest.mark.parametrize(
+    ("version", "sentence"),
+    [
+        ("0.5.30", "standing: SGLang 0.5.30 is not known here; taken for 0.5.23"),
+        ("0.4.9", "standing: SGLang 0.4.9 is older than 0.5: what it publishes is not read"),
+    ],
+)
+def test_another_release_is_named_before_it_is_measured(bench: Bench, version: str, sentence: str) -> None:
+    flags = running(bench, "--enable-metrics", "--disable-radix-cache")
+    with bench.serving("sglang.launch_server", flags, version=version) as plain:
+        bench.compare(f"standing={plain}", f"again={plain}")
+    assert before_measuring(bench, sentence)
+
+
+def test_a_cache_that_is_warm_for_one_arm_is_named_before_it_is_measured(bench: Bench) -> None:
+    flags, ask = running(bench, "--enable-metrics"), {"model": "m", "prompt": [1, 2], "max_tokens": 2, "stream": True}
+    with (
+        bench.serving("sglang.launch_server", flags) as fresh,
+        bench.serving("sglang.launch_server", flags) as warm,
+    ):
+        for _ in range(3):
+            httpx.post(f"{warm}/v1/completions", json=ask, trust_env=False).raise_for_status()
+        bench.compare(f"standing={fresh}", f"warm={warm}")
+    assert before_measuring(bench, "not equally warm (requests answered before: standing 0, warm 3)")

@@ -82,10 +82,12 @@ class RunConsole:
 
     def progress(self, phase: str, progress: JobProgress) -> None:
         """See loop.base.Console."""
-        if progress.said and progress.said != self.said:
+        if progress.said != self.said:
+            new = progress.said.removeprefix(self.said)
             self.said = progress.said
             self.progress_line.clear()
-            say(f"         {progress.said}")
+            for sentence in filter(None, new.split("\n")):
+                say(f"         {sentence}")
         self.progress_line(phase, progress)
 
     def phase_ended(self, phase: str, gate: Gate, wall_s: float) -> None:

@@ -50,7 +50,7 @@ class JobProgress(Frozen):
     total: float | None = None
     unit: str = ""
     note: str = ""
-    said: str = Field("", description="a sentence that stays on the screen")
+    said: str = Field("", description="sentences that stay on the screen, one a line")
     started_unix_s: float = 0.0
     updated_unix_s: float = 0.0
 

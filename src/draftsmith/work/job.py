@@ -58,11 +58,11 @@ class Job(Generic[P]):
         self._started = time.time()
         self._last = 0.0
         self._stage = ""
-        self._said = ""
+        self._said: list[str] = []
 
     def say(self, sentence: str) -> None:
-        """A sentence for the operator that stays on the screen; it goes out with every later progress."""
-        self._said = sentence
+        """A sentence for the operator that stays on the screen. All of them go out with every later progress: who looks seldom misses none."""
+        self._said.append(sentence)
         tell("said", sentence, job=self.workdir.name)
 
     def progress(self, stage: str, done: float = 0, total: float | None = None, unit: str = "", note: str = "") -> None:
@@ -80,7 +80,7 @@ class Job(Generic[P]):
             total=total,
             unit=unit,
             note=note,
-            said=self._said,
+            said="\n".join(self._said),
             started_unix_s=self._started,
             updated_unix_s=now,
         )

@@ -24,7 +24,7 @@ from draftsmith.kit import gpu, hardware, load, processes
 from draftsmith.kit.addresses import LOOPBACK_NAMES
 from draftsmith.trainers.fit import fit
 from draftsmith.trainers.target_config import read_config
-from draftsmith.work.compare import commands
+from draftsmith.work.compare import commands, loaded
 from draftsmith.work.compare.trial import Endpoint
 from draftsmith.work.job import Watched
 from draftsmith.work.servers import serving
@@ -73,6 +73,7 @@ class Fleet:
         self.cwd = Path(cwd or job.workdir)
         self.facts: list[tuple[str, EngineFacts]] = []
         self._starts = itertools.count(1)
+        self._said: set[str] = set()
         self._engines: dict[str, Engine] = {engine.name: engine}
 
     def tidy(self) -> None:
@@ -123,7 +124,19 @@ class Fleet:
         with serving(self.job, engines, own, self.config.engine.start_timeout_s) as servers:
             endpoints = {name: self._started(arms[name], server) for name, server in servers.items()}
             endpoints |= {name: self._external(arm) for name, arm in arms.items() if arm.endpoint is not None}
+            if uneven := loaded.warm_alone(self._served(arms, endpoints)):
+                self._say(uneven)
             yield {name: endpoints[name] for name in arms}
+
+    def _served(self, arms: Mapping[str, Arm], endpoints: Mapping[str, Endpoint]) -> dict[str, int]:
+        """Requests that each server with a prefix cache answered before; nothing where none ran already."""
+        keeps = {name for name, facts in self.facts if facts.prefix_caching}
+        found = {
+            name: loaded.served(reached.engine, reached.url)
+            for name, reached in endpoints.items()
+            if name in keeps and reached.engine is not None
+        }
+        return found if any(arms[name].endpoint for name in found) else {}
 
     def _engine(self, kind: str) -> Engine:
         """The engine of an arm; its servers are in the registry of this job too."""
@@ -134,6 +147,8 @@ class Fleet:
     def _spec(self, arm: Arm, residents: int) -> ServerSpec:
         config = wiring.of_engine(self.config, arm.engine)
         _found, known = self._engine(arm.engine).installed(wiring.server_spec(config, self.target))
+        if known.note:
+            self._say(known.note)
         per_request = arm.spec_config is not None and known.per_request_metrics
         return wiring.server_spec(
             config,
@@ -198,6 +213,8 @@ class Fleet:
         process_start = facts.start_id or None
         facts = facts.model_copy(update={"start_id": process_start or f"{arm.name}-unknown"})
         self.facts.append((arm.name, facts))
+        for sentence in loaded.cautions(arm.name, engine, facts):
+            self._say(sentence)
         return Endpoint(
             url,
             model,
@@ -211,14 +228,25 @@ class Fleet:
             asks=engine.asks(facts.version) if engine else {},
         )
 
+    def _say(self, sentence: str) -> None:
+        """Once, before its server is measured."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self.job.say(sentence)
+
     def _published(self, arm: Arm, url: str) -> tuple[Engine, EngineFacts] | None:
         """Which engine a running server belongs to, and its facts. The arm's own engine is tried first, then the others."""
         for kind in (arm.engine, *(kind for kind in ENGINES if kind != arm.engine)):
             engine = self._engine(kind)
             try:
-                return engine, engine.published(url)
+                facts = engine.published(url)
+                engine.asks(facts.version)
             except (EngineError, ValueError):
                 continue
+            except PrerequisiteError as error:
+                self._say(f"{arm.name}: {error.message}: what it publishes is not read")
+                continue
+            return engine, facts
         return None
 
 

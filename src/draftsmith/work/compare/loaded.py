@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from draftsmith.contract.draft import DraftManifest
-from draftsmith.contract.errors import EngineError
+from draftsmith.contract.errors import EngineError, PrerequisiteError
 from draftsmith.contract.measure import Arm, EngineFacts
 from draftsmith.contract.speculation import read
+from draftsmith.engines.base import Engine, Snapshot
 from draftsmith.engines.differences import config_diff
 from draftsmith.kit.files import read_json
 
 MANIFEST = "draft-manifest.json"
+OWN_REQUESTS = 1  # that a server asks itself when it starts
 # Field of the manifest -> what the engine says if it found none in the draft, and if it found another than the target's.
 WEIGHTS = {
     "has_own_embeddings": ("without its own embed_tokens", "distinct embed_tokens"),
@@ -67,6 +69,42 @@ def uneven_caches(facts: Mapping[str, EngineFacts]) -> str | None:
         "rest, and the tier is no more than draft. Switch it off everywhere (engine.prefix_caching = false; SGLang's "
         "--disable-radix-cache), or nowhere"
     )
+
+
+def cautions(name: str, engine: Engine | None, facts: EngineFacts) -> list[str]:
+    """What is to be known of a server that ran already before it is measured, a sentence each."""
+    if engine is None:
+        return [
+            f"{name} publishes no counters of an engine that is known here: its acceptance is not read, and the tier is no more than "
+            "draft. SGLang publishes them with --enable-metrics"
+        ]
+    if facts.version is None:
+        return []
+    try:
+        known = engine.features(facts.version, "cpu" if facts.device == "cpu" else "cuda")
+    except PrerequisiteError as error:
+        return [f"{name}: {error.message}"]
+    return [f"{name}: {known.note}"] if known.note else []
+
+
+def warm_alone(served: Mapping[str, int]) -> str | None:
+    """A sentence if servers that keep prefixes begin unequal. `served`: requests that each answered before; None = all alike."""
+    if not served or max(served.values()) - min(served.values()) <= OWN_REQUESTS:
+        return None
+    counts = ", ".join(f"{name} {count}" for name, count in served.items())
+    return (
+        f"the prefix caches are not equally warm (requests answered before: {counts}): prompts that one server has seen are faster "
+        "there. Start the servers anew, or empty the caches (SGLang: /flush_cache)"
+    )
+
+
+def served(engine: Engine, url: str) -> int:
+    """Requests that a running server has answered since its start; 0 if it does not tell."""
+    try:
+        now = engine.reading(url)
+        return engine.diff(Snapshot({}, now.start_id), now).requests
+    except EngineError:
+        return 0
 
 
 def differences(baseline: EngineFacts, facts: EngineFacts) -> str | None:

@@ -61,6 +61,7 @@ class Settings:
             self.acceptance = shared._chance(float(length), self.k)
         self.fail: str | None = given.get("fail", {}).get(self.role)
         self.adapts = options.speculative_adaptive and self.method in ("eagle", "eagle3")
+        self.version: str = given.get("version", VERSION)
         self.silent = bool(given.get("no_metrics")) or not options.enable_metrics
 
 
@@ -124,7 +125,7 @@ class Api(shared.Api):
         }
         answers["/server_info"] = {
             **arguments(options, settings),
-            "version": VERSION,
+            "version": self.server.settings.version,
             "max_total_num_tokens": KV_TOKENS,
         }
         if not settings.silent:
