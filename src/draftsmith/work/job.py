@@ -42,6 +42,10 @@ class Watched(Protocol):
         """Replace progress.json; cheap to call often."""
         ...
 
+    def say(self, sentence: str) -> None:
+        """A sentence for the operator that stays on the screen."""
+        ...
+
 
 class Job(Generic[P]):
     """The running job: its folder, its plan and its progress. Of `shards` equal programs it is number `shard`.

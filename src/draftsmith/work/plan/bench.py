@@ -73,6 +73,10 @@ class Progress:
         text = f"{stage}: {note}" if note else stage
         self.job.progress("measuring step costs", self.done + under_way, self.total, "s of expected work", text)
 
+    def say(self, sentence: str) -> None:
+        """See Watched."""
+        self.job.say(sentence)
+
     def begin(self, seconds: float, what: str) -> None:
         """Begin a part that is expected to take `seconds`."""
         self.credit, self.began = seconds, time.monotonic()
