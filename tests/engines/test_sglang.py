@@ -360,7 +360,8 @@ def test_an_arm_of_it_says_what_its_flags_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "noted"), [("0.5.17", False), ("0.5.23", False), ("0.5.20", True), ("0.5.3rc0", True)]
+    ("version", "noted"),
+    [("0.5.17", False), ("0.5.23", False), ("0.5.20", False), ("0.5.21", True), ("0.5.3rc0", True)],
 )
 def test_another_release_is_served_with_a_note(version: str, noted: bool) -> None:
     assert bool(features.features(version).note) is noted

@@ -48,6 +48,10 @@ class Features(Frozen):
     note: str | None = None
     synthetic: Literal["engine", "worker"] | None = None
     """Whether drafts can be accepted at a chosen rate: by the engine, or by the rule in `work.inside.synthetic_acceptance`."""
+    adaptive_steps: tuple[int, ...] = ()
+    """Numbers of steps between which adaptive steps move where no file says others; empty: the release has none."""
+    corpus: bool = False
+    """Whether a running server takes earlier answers to draft from."""
 
     def supports(self, method: str) -> bool:
         """Whether `method` may stand in a speculative config. Older names of MTP (`..._mtp`) count as mtp."""

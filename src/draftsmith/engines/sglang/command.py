@@ -17,6 +17,7 @@ from draftsmith.contract.speculation import read
 from draftsmith.engines.base import Command, Features, Installation, ServerSpec
 from draftsmith.engines.earlier_answers import earlier_answers
 from draftsmith.engines.gpu_memory import USABLE
+from draftsmith.engines.sglang.exclusions import require_possible
 from draftsmith.engines.sglang.flags import speculation_flags, variables
 
 MODULE = "sglang.launch_server"
@@ -129,6 +130,7 @@ def check(spec: ServerSpec, installed: Installation, known: Features) -> None:
             f"speculation method {speculation.method!r} is not known for SGLang {installed.version}",
             f"use one of {', '.join(sorted(known.methods))}",
         )
+    require_possible(speculation, spec.flags, known)
     if speculation.corpus:
         earlier_answers(Path(speculation.corpus))
     if speculation.draft:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from functools import lru_cache
+from typing import Any
 
 from draftsmith.contract.errors import PrerequisiteError
 from draftsmith.engines.base import Device, Features, Installation
@@ -22,12 +23,32 @@ found["flashinfer"] = u.find_spec("flashinfer") is not None
 print(json.dumps(found))
 """
 
-METHODS = frozenset({"eagle", "eagle3", "mtp", "nextn", "draft_model", "standalone", "ngram", "dflash", "dspark"})
+TRAINED = frozenset({"eagle", "eagle3", "mtp", "nextn", "draft_model", "standalone", "ngram"})
+BLOCKS = frozenset({"dflash"})
+METHODS = TRAINED | BLOCKS | {"dspark"}
+STEPS, MORE_STEPS = (0, 1, 3, 7), (0, 1, 3, 5, 7)
+UNCOUNTED = (
+    "it counts no verify calls: acceptance length is not known, and what is served is compared by its times alone"
+)
+
+
+def _release(release: str, methods: frozenset[str], **more: Any) -> Features:
+    values: dict[str, Any] = {"per_request_metrics": False, "synthetic": "engine", **more}
+    return Features(release=release, methods=methods, **values)
+
 
 # Read from each release's own source; 0.5.17 is the one that the recordings are of. Ascending.
 KNOWN: dict[tuple[int, int, int], Features] = {
-    (0, 5, 17): Features(release="0.5.17", methods=METHODS, per_request_metrics=False, synthetic="engine"),
-    (0, 5, 23): Features(release="0.5.23", methods=METHODS, per_request_metrics=True, synthetic="engine"),
+    (0, 5, 9): _release("0.5.9", TRAINED, note=f"SGLang 0.5.9: {UNCOUNTED}"),
+    (0, 5, 11): _release(
+        "0.5.11", TRAINED | BLOCKS, corpus=True, adaptive_steps=(1, 3, 7), note=f"SGLang 0.5.11: {UNCOUNTED}"
+    ),
+    (0, 5, 13): _release("0.5.13", TRAINED | BLOCKS, corpus=True, adaptive_steps=(1, 3, 7)),
+    (0, 5, 14): _release("0.5.14", TRAINED | BLOCKS, corpus=True, adaptive_steps=STEPS),
+    (0, 5, 16): _release("0.5.16", METHODS, corpus=True, adaptive_steps=STEPS),
+    (0, 5, 17): _release("0.5.17", METHODS, corpus=True, adaptive_steps=STEPS),
+    (0, 5, 20): _release("0.5.20", METHODS, corpus=True, adaptive_steps=MORE_STEPS, per_request_metrics=True),
+    (0, 5, 23): _release("0.5.23", METHODS, corpus=True, adaptive_steps=MORE_STEPS, per_request_metrics=True),
 }
 OLDEST = (0, 5)
 
@@ -45,7 +66,8 @@ def features(version: str) -> Features:
     found = KNOWN[max((known for known in KNOWN if known <= release), default=min(KNOWN))]
     if release in KNOWN:
         return found
-    return found.model_copy(update={"note": f"SGLang {version} is not known here; taken for {found.release}"})
+    lacks = f"; {UNCOUNTED}" if found.note else ""
+    return found.model_copy(update={"note": f"SGLang {version} is not known here; taken for {found.release}{lacks}"})
 
 
 @lru_cache(maxsize=16)
