@@ -6,14 +6,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import specforge_world as world
 from lazily import lazily
 
 from draftsmith.contract.config import TrainerConfig
+from draftsmith.engines.sglang.command import require_own_notation
 from draftsmith.trainers import choice
 from draftsmith.trainers.base import TrainingTask
+from draftsmith.trainers.convert import convert_draft
 from draftsmith.trainers.lint import lint_draft
 from draftsmith.trainers.package import package_draft
 from draftsmith.trainers.specforge import SpecforgeTrainer
@@ -134,6 +137,41 @@ def test_a_training_that_stopped_goes_on_and_its_draft_passes_lint(place: Path, 
     assert not report.at("error"), [finding.sentence for finding in report.at("error")]
     packed = tensors_of.load_file(tmp_path / "draft" / "model.safetensors")
     assert (packed["d2t"] + torch.arange(len(packed["d2t"])))[-1] == 63, "the map that was chosen, not one of its own"
+    serves_in_both(tmp_path / "draft", packed, world.LAYER_IDS)
+    for name, layers, ids in EXPORTED:
+        out = tmp_path / name
+        config = json.loads((place / "w" / "draft-config.json").read_text())
+        config.pop("eagle_aux_hidden_state_layer_ids")
+        (tmp_path / f"{name}.json").write_text(json.dumps(config | layers))
+        export_to_sglang(left[4], tmp_path / f"{name}.json", out)
+        serves_in_both(out, packed, ids)
+
+
+# Layers as a draft's config names them when it goes through SpecForge's own exporter, and the engine ids that are meant.
+EXPORTED: tuple[tuple[str, dict[str, Any], tuple[int, ...] | None], ...] = (
+    ("no-layers", {}, None),
+    ("its-notation", {"eagle_config": {"eagle_aux_hidden_state_layer_ids": [2, 5, 9]}}, world.LAYER_IDS),
+    ("engines-notation", {"eagle_aux_hidden_state_layer_ids": list(world.LAYER_IDS)}, world.LAYER_IDS),
+)
+
+
+def export_to_sglang(checkpoint: Path, config: Path, out: Path) -> None:
+    """SpecForge's own command."""
+    words = ["--checkpoint", str(checkpoint), "--draft-config", str(config), "--output-dir", str(out)]
+    run([sys.executable, "-m", "specforge.export.to_sglang", *words], out.parent)
+
+
+def serves_in_both(folder: Path, weights: dict[str, Any], ids: tuple[int, ...] | None) -> None:
+    """The draft in each engine's notation, and there and back: the same weights, the same layers."""
+    for first, second in (("sglang", "vllm"), ("vllm", "sglang")):
+        one, other = (folder.with_name(f"{folder.name}-{first}{back}") for back in ("", f"-{second}"))
+        for source, out, to in ((folder, one, first), (one, other, second)):
+            assert convert_draft(source, out, to).layer_ids == ids, (folder.name, to)  # type: ignore[arg-type]
+            read = tensors_of.load_file(out / "model.safetensors")
+            assert read.keys() == weights.keys()
+            assert all(torch.equal(read[name].float(), weights[name].float()) for name in read)
+        if ids is not None:
+            require_own_notation(one if first == "sglang" else other)
 
 
 def test_ranks_share_the_rows(tmp_path: Path) -> None:
