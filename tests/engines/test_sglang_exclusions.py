@@ -10,6 +10,7 @@ import pytest
 
 from draftsmith.contract.errors import ConfigError, DraftsmithError, InputError, PrerequisiteError
 from draftsmith.engines.base import Installation, ServerSpec
+from draftsmith.engines.catalog import engine
 from draftsmith.engines.sglang import command
 from draftsmith.engines.sglang.features import KNOWN, features
 
@@ -60,6 +61,38 @@ def test_flags_that_exclude_each_other(config: dict[str, Any], flags: tuple[str,
 )
 def test_what_does_not_exclude_each_other_is_started(config: dict[str, Any], flags: tuple[str, ...]) -> None:
     render(config, *flags)
+
+
+OWN = "python -m sglang.launch_server --model-path /m --speculative-algorithm"
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        (f"{OWN} EAGLE3 --speculative-draft-model-path DRAFT", "vLLM's notation"),
+        (f"{OWN}=EAGLE --speculative-adaptive --enable-dp-attention", "adaptive steps and --enable-dp-attention"),
+        (f"{OWN} NGRAM --speculative-num-draft-tokens 8 --speculative-adaptive", "adaptive steps need"),
+        (f"{OWN} DFLASH --speculative-eagle-topk 4", "at one stroke"),
+        ("sglang serve /m --speculative-num-steps 3", "names no --speculative-algorithm"),
+    ],
+)
+def test_a_command_of_ones_own_is_looked_at_too(command: str, named: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"speculators_config": {}}))
+    with pytest.raises(DraftsmithError, match=named):
+        engine("sglang").check_own(command.replace("DRAFT", str(tmp_path)).split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sglang serve /m --enable-metrics",
+        f"{OWN} EAGLE --speculative-num-steps 3 --speculative-eagle-topk 4 --speculative-num-draft-tokens 16",
+        f"{OWN} EAGLE3 --speculative-draft-model-path elsewhere/draft --speculative-num-steps 5 --speculative-adaptive",
+        f"{OWN} NGRAM --speculative-ngram-external-corpus-path /c --speculative-ngram-external-sam-budget 4 --dp-size 2",
+    ],
+)
+def test_a_command_that_sglang_takes_is_taken(command: str) -> None:
+    engine("sglang").check_own(command.split())
 
 
 def test_adaptive_steps_begin_with_one_of_their_file(tmp_path: Path) -> None:

@@ -173,3 +173,11 @@ def test_a_cache_that_is_warm_for_one_arm_is_named_before_it_is_measured(bench: 
             httpx.post(f"{warm}/v1/completions", json=ask, trust_env=False).raise_for_status()
         bench.compare(f"standing={fresh}", f"warm={warm}")
     assert before_measuring(bench, "not equally warm (requests answered before: standing 0, warm 3)")
+
+
+def test_a_command_with_flags_that_exclude_each_other_is_refused_before_anything_starts(bench: Bench) -> None:
+    chain = "--speculative-algorithm EAGLE3 --speculative-draft-model-path /d --speculative-adaptive"
+    command = f"{bench.python} -m sglang.launch_server --model-path {bench.target} {chain} --enable-dp-attention"
+    said = bench.compare("plain=none", f"own={command}", more=("--target", str(bench.target)), code=2)
+    assert "exclude each other" in said["error"]
+    assert not (bench.out / "servers").exists()

@@ -74,6 +74,7 @@ def check_arms(arms: list[Arm], config: Config, registry: Path) -> None:
         own = wiring.of_engine(config, arm.engine)
         if arm.command is not None:
             check_command(arm.name, arm.command)
+            wiring.engine(own, registry).check_own(arm.command)
         elif arm.endpoint is None:
             spec = wiring.server_spec(own, str(own.target), spec_config=arm.spec_config, flags=arm.flags)
             wiring.engine(own, registry).command(spec)

@@ -219,6 +219,10 @@ class Engine(Protocol):
         """A user's own command, made to start here. The environment of `spec` wins; host and port are the caller's."""
         ...
 
+    def check_own(self, words: Sequence[str]) -> None:
+        """Raise ConfigError or InputError for a user's own command that contradicts itself, or names a draft it would read wrongly."""
+        ...
+
     def start(self, spec: ServerSpec, workdir: Path) -> Server:
         """Start the process and return at once."""
         ...

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -53,6 +54,9 @@ class ServerProcess(ABC):
     @abstractmethod
     def diagnose(self, text: str, exit_code: int | None) -> Diagnosis:
         """Why a server failed, from its log and exit code (None = it still runs)."""
+
+    def check_own(self, words: Sequence[str]) -> None:  # noqa: B027 - what an engine refuses by itself at once is left to it
+        """See Engine."""
 
     def start(self, spec: ServerSpec, workdir: Path) -> Server:
         """See Engine. The log is `workdir`/<served name>-<port>.log, private; each start has a file of its own.

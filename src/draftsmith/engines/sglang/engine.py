@@ -31,7 +31,9 @@ from draftsmith.engines.sglang import corpus as sglang_corpus
 from draftsmith.engines.sglang import log as sglang_log
 from draftsmith.engines.sglang import metrics as sglang_metrics
 from draftsmith.engines.sglang import words as sglang_words
-from draftsmith.engines.sglang.features import features, installed
+from draftsmith.engines.sglang.exclusions import require_possible
+from draftsmith.engines.sglang.features import KNOWN, features, installed
+from draftsmith.engines.sglang.flags import speculation_flags
 
 
 class SglangEngine(ServerProcess):
@@ -80,6 +82,17 @@ class SglangEngine(ServerProcess):
     def own(self, words: Sequence[str], spec: ServerSpec) -> Command:
         """See Engine. It is left as it is: SGLang's console command and module start alike."""
         return Command(argv=tuple(words), env={**sglang_command.PRIVACY, **spec.env})
+
+    def check_own(self, words: Sequence[str]) -> None:
+        """See Engine. Of releases the newest known is meant: the command brings an SGLang of its own."""
+        speculation = read(sglang_words.own_config(words))
+        if speculation is None:
+            return
+        # Without a draft of its own, the target is meant.
+        speculation_flags(speculation.model_copy(update={"draft": speculation.draft or "the target"}))
+        require_possible(speculation, words, KNOWN[max(KNOWN)])
+        if speculation.draft:
+            sglang_command.require_own_notation(Path(speculation.draft))
 
     def stage(self, lines: list[str]) -> str:
         """See ServerProcess."""

@@ -36,7 +36,7 @@ def require_possible(speculation: Speculation, flags: Sequence[str], known: Feat
     _release(speculation, known)
     _steps(speculation, known)
     _budget(speculation)
-    given = _named(flags)
+    given = named(flags)
     algorithm = ALGORITHMS.get(speculation.method or "", "")
     excluded = set(given) & REFUSED.get(algorithm, frozenset())
     if speculation.rest.get(ADAPTIVE):
@@ -110,8 +110,8 @@ def _against_a_tree(given: dict[str, str]) -> set[str]:
     return set()
 
 
-def _named(flags: Sequence[str]) -> dict[str, str]:
-    """Flags with their values, an empty one for a switch."""
+def named(flags: Sequence[str]) -> dict[str, str]:
+    """The flags among words with their values, an empty one for a switch."""
     found = {}
     for word, following in pairwise((*flags, "")):
         if word.startswith("--"):

@@ -16,6 +16,7 @@ from draftsmith.contract.speculation import CORPUS, DRAFT, METHOD, K, SpecConfig
 from draftsmith.engines import container_command
 from draftsmith.engines.container_command import ContainerCommand, Flag, python_runs, refused
 from draftsmith.engines.sglang.command import MODULE, OWN_MODELS
+from draftsmith.engines.sglang.exclusions import named
 from draftsmith.engines.sglang.flags import ALGORITHMS, STEPPED, speculation_flags
 
 SPECULATIVE = "--speculative-"
@@ -59,22 +60,16 @@ class SglangDialect:
 
     def spec_config(self, flags: Sequence[Flag]) -> SpecConfig:
         """See Dialect: the reverse of `flags.speculation_flags`."""
-        given = {}
+        given: dict[str, Any] = {}
         for item in flags:
             if not self.is_spec(item.flag):
                 continue
             if item.word.variable or "$(" in (item.value or ""):
                 raise refused(f"the value of {item.flag} is a variable", "write the value itself")
-            name = {**dict.fromkeys(ALGORITHM, METHOD), **dict.fromkeys(DRAFTS, DRAFT)}.get(item.flag)
-            name = name or item.flag.removeprefix(SPECULATIVE).replace("-", "_")
-            if name in given:
+            if (name := _key(item.flag)) in given:
                 raise refused(f"{item.flag} is there more than once", "leave one of them")
             given[name] = item.value if name in (METHOD, DRAFT) else _value(item.value)
-        if not given:
-            return None
-        if not isinstance(given.get(METHOD), str):
-            raise refused("it speculates and names no --speculative-algorithm", "give it, or leave the other flags out")
-        return _config(str(given.pop(METHOD)).upper(), given)
+        return _spec_config(given)
 
     def spec_words(self, config: SpecConfig) -> list[str]:
         """See Dialect."""
@@ -97,9 +92,29 @@ class SglangDialect:
 DIALECT = SglangDialect()
 
 
+def own_config(words: Sequence[str]) -> SpecConfig:
+    """What the words of a user's own command say of speculation. Raises InputError if they name no algorithm."""
+    flags = {flag: value for flag, value in named(words).items() if flag.startswith(SPECULATIVE)}
+    texts = {_key(flag): value or None for flag, value in flags.items()}
+    return _spec_config({name: text if name in (METHOD, DRAFT) else _value(text) for name, text in texts.items()})
+
+
 def read_command(command: list[str], args: list[str]) -> ContainerCommand:
     """Parse the command of a container. Raises InputError."""
     return container_command.read_command(DIALECT, command, args, image=False)
+
+
+def _key(flag: str) -> str:
+    name = {**dict.fromkeys(ALGORITHM, METHOD), **dict.fromkeys(DRAFTS, DRAFT)}.get(flag)
+    return name or flag.removeprefix(SPECULATIVE).replace("-", "_")
+
+
+def _spec_config(given: dict[str, Any]) -> SpecConfig:
+    if not given:
+        return None
+    if not isinstance(given.get(METHOD), str):
+        raise refused("it speculates and names no --speculative-algorithm", "give it, or leave the other flags out")
+    return _config(str(given.pop(METHOD)).upper(), given)
 
 
 def _value(text: str | None) -> Any:
