@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from bundle_world import parts, recompute
 from lake_world import bundle
 
 from draftsmith import api
@@ -25,6 +26,7 @@ from draftsmith.contract.errors import (
 from draftsmith.lake import places, put, query
 from draftsmith.lake.questions import QUESTIONS
 from draftsmith.lake.rows import rows_of
+from draftsmith.store.evidence import BundleParts, write_bundle
 
 
 def lake_of_one(folder: Path) -> str:
@@ -84,8 +86,6 @@ def test_strict_refuses_tier_draft_with_its_reasons(tmp_path: Path) -> None:
 
 def test_a_bundle_without_a_verdict_is_refused(tmp_path: Path) -> None:
     from bundle_world import parts
-
-    from draftsmith.store.evidence import BundleParts, write_bundle
 
     whole = parts()
     made = write_bundle(tmp_path, BundleParts(family="f", run_id="1", source=whole.source))
@@ -269,6 +269,36 @@ def test_hostile_names_stay_names(tmp_path: Path) -> None:
     put.put(replace(rows, family="../../a=b/c%2F"), places.open_place(str(tmp_path / "lake")))
     assert {path.name for path in (tmp_path / "lake").iterdir()} == {"campaigns", "arms", "pairs"}
     assert api.ask_lake(str(tmp_path / "lake"), "SELECT family FROM campaigns").rows == (("../../a=b/c%2F",),)
+
+
+@pytest.mark.parametrize("family", ["__HIVE_DEFAULT_PARTITION__", ".hidden", "_delta_log", " ", "ü" * 30])
+def test_a_family_is_read_back_as_it_was_named(tmp_path: Path, family: str) -> None:
+    rows = rows_of(bundle(tmp_path / "b"))
+    place = places.open_place(str(tmp_path / "lake"))
+    put.put(replace(rows, family=family), place)
+    assert put.put(replace(rows, family=family), place).written == ()
+    assert api.ask_lake(str(tmp_path / "lake"), "SELECT family FROM campaigns").rows == ((family,),)
+    api.compact_lake(str(tmp_path / "lake"))
+    assert api.ask_lake(str(tmp_path / "lake"), "SELECT family FROM campaigns").rows == ((family,),)
+
+
+def test_families_that_no_file_system_would_take_are_cut_and_stay_apart(tmp_path: Path) -> None:
+    rows = rows_of(bundle(tmp_path / "b"))
+    place = places.open_place(str(tmp_path / "lake"))
+    for number, family in enumerate(("ü" * 300 + "a", "ü" * 300 + "b")):
+        put.put(replace(rows, family=family, manifest_sha256=f"{number}" * 64), place)
+    names = [row[0] for row in api.ask_lake(str(tmp_path / "lake"), "SELECT DISTINCT family FROM campaigns").rows]
+    assert len(names) == 2
+    assert all(name.startswith("ü" * 20) and len(name) < 100 for name in names)
+
+
+def test_a_trial_at_no_time_of_a_calendar_is_refused(tmp_path: Path) -> None:
+    made = parts()
+    assert made.plan is not None
+    late = [trial.model_copy(update={"started_unix_s": 1e18}) for trial in made.trials]
+    made = replace(made, trials=late, decision=recompute(made.plan, late, list(made.facts)))
+    with pytest.raises(EvidenceError, match="no time that a calendar holds"):
+        rows_of(write_bundle(tmp_path, made))
 
 
 def test_a_newer_version_of_the_tables_is_named_and_left_alone(tmp_path: Path) -> None:

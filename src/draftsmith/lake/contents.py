@@ -113,7 +113,9 @@ def _table(place: Place, table: str, paths: list[str], root: str | None) -> Any:
 
     kinds = pa.schema([(name, kind) for name, kind in PARTITIONS.items() if name != "schema"])
     whole = pa.schema([*schema_of(table), *kinds])
-    options = {"partitioning": dataset.HivePartitioning(kinds), "partition_base_dir": root} if root else {}
+    # A family may have the name by which Hive means null: here only a name that no folder can have means that.
+    hive = dataset.HivePartitioning(kinds, null_fallback="/")
+    options = {"partitioning": hive, "partition_base_dir": root} if root else {}
     found = dataset.dataset(paths, schema=whole, filesystem=place.files, format="parquet", **options)
     return found.to_table(fragment_readahead=AT_ONCE)
 

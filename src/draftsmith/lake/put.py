@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,6 +15,7 @@ from draftsmith.lake.rows import SCHEMA_VERSION, BundleRows
 
 # The campaign's own row goes last: it is the mark that everything else of it is there, and questions read nothing without it.
 ORDER = ("pairs", "arms", "campaigns")
+LONGEST_FAMILY, DIGEST = 200, 16  # characters of a folder's name: file systems take 255 bytes, `family=` with it
 
 
 class Shipped(Frozen):
@@ -70,8 +72,20 @@ def _table(name: str, rows: BundleRows) -> Any:
 
 def part_path(table: str, rows: BundleRows) -> str:
     """`<table>/schema=1/family=F/date=D/part-<manifest sha256>.parquet`: the same for the same bundle, on every machine."""
-    family = quote(rows.family.encode(errors="replace"), safe="")
+    family = _folder(rows.family)
     return f"{table}/schema={SCHEMA_VERSION}/family={family}/date={rows.date}/part-{rows.manifest_sha256}.parquet"
+
+
+def _folder(family: str) -> str:
+    """A family as the name of a folder. One that no file system would take is cut, and a digest keeps it apart from others."""
+    quoted = quote(family.encode(errors="replace"), safe="")
+    if len(quoted) <= LONGEST_FAMILY:
+        return quoted
+    kept = family
+    while len(quote(kept.encode(errors="replace"), safe="")) > LONGEST_FAMILY - DIGEST - 1:
+        kept = kept[:-1]
+    digest = hashlib.sha256(family.encode(errors="replace")).hexdigest()[:DIGEST]
+    return f"{quote(kept.encode(errors='replace'), safe='')}-{digest}"
 
 
 def _whole(place: Place, path: str, manifest_sha256: str) -> bool:

@@ -17,7 +17,8 @@ QUESTIONS = {
     "latest": Question(
         "the newest campaign of each family",
         """SELECT family, campaign, date, outcome, tier, speedup, speedup_low, speedup_high FROM campaigns
-        QUALIFY row_number() OVER (PARTITION BY family ORDER BY measured_unix_s DESC) = 1 ORDER BY family""",
+        QUALIFY row_number() OVER (PARTITION BY family ORDER BY measured_unix_s DESC, campaign DESC, manifest_sha256) = 1
+        ORDER BY family""",
     ),
     "decay": Question(
         "which drafts decay: acceptance length in their first and their last campaign, worst first",
@@ -26,7 +27,7 @@ QUESTIONS = {
         arg_max(a.acceptance_length, c.measured_unix_s) AS last_al, last_al - first_al AS change
         FROM arms a JOIN campaigns c USING (manifest_sha256)
         WHERE a.draft_sha256 IS NOT NULL AND a.acceptance_length IS NOT NULL AND a.point = c.primary_point
-        GROUP BY ALL HAVING campaigns > 1 ORDER BY change""",
+        GROUP BY ALL HAVING campaigns > 1 ORDER BY change, a.family, a.draft_sha256""",
     ),
     "gain-by-engine": Question(
         "the gain by version of the engine, at tier verdict only",
@@ -48,7 +49,7 @@ QUESTIONS = {
     "losses": Question(
         "what lost, and why",
         """SELECT date, family, campaign, candidate, method, k, speedup, reason FROM campaigns
-        WHERE outcome = 'LOSS' ORDER BY measured_unix_s DESC""",
+        WHERE outcome = 'LOSS' ORDER BY measured_unix_s DESC, campaign, manifest_sha256""",
     ),
     "guards": Question(
         "which guards stop candidates, and by how much",
@@ -65,7 +66,7 @@ QUESTIONS = {
     "noise": Question(
         "the difference that equal servers show, by hardware",
         """SELECT hardware, count(aa_floor) AS campaigns, median(aa_floor) AS median_floor, max(aa_floor) AS largest_floor
-        FROM campaigns GROUP BY ALL ORDER BY median_floor DESC""",
+        FROM campaigns GROUP BY ALL ORDER BY median_floor DESC, hardware""",
     ),
     "load": Question(
         "the gain by concurrency: where speculation stops paying",
