@@ -28,8 +28,8 @@ import httpx
 from draftsmith import wiring
 from draftsmith.contract.config import Config, EngineConfig
 from draftsmith.engines.vllm.engine import VllmEngine
+from draftsmith.engines.vllm.hot_swap import prepared, swap
 from draftsmith.kit.files import private_dir, write_json
-from draftsmith.serving.managed.hot_swap import prepared, swap
 from draftsmith.traffic.demo import demo_prompts
 
 SETTLE_S = 3.0  # of load between two swaps, over which acceptance is counted

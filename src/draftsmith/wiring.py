@@ -301,7 +301,6 @@ def kubernetes_serving(config: Config, workspace: Path, *, allow_cluster: bool =
 def fleet(config: Config, workspace: Path) -> Fleet:
     """Engines and proxy of a managed service. Raises ConfigError for wrong options or an address without a port."""
     from draftsmith.serving.managed.fleet import Fleet
-    from draftsmith.serving.managed.hot_swap import prepared
     from draftsmith.serving.managed.options import address, parse_managed
     from draftsmith.serving.managed.proxy import Proxy
 
@@ -310,16 +309,16 @@ def fleet(config: Config, workspace: Path) -> Fleet:
     folder = workspace / "managed"
     served_by = engine(config, folder / "engines")
     served_by.detached = True
-    if options.hot_swap and not served_by.swaps_drafts:
+    if options.hot_swap and (why := served_by.no_swaps(config.engine.python)):
         raise ConfigError(
-            f"serving.options.hot_swap: {served_by.title} replaces no draft in a running server",
+            f"serving.options.hot_swap: {why}",
             "leave it out: a new draft gets a server of its own beside the old one",
         )
 
     def spec_of(spec_config: dict[str, Any] | None) -> ServerSpec:
         spec = server_spec(config, str(config.target), spec_config=spec_config, served_name=options.served_name)
         if options.hot_swap:
-            spec = prepared(spec, folder / "plugin", workspace)
+            spec = served_by.ready_for_swaps(spec, folder / "plugin", workspace)
         if options.record_to is None:
             return spec
         recorder = ("draftsmith.recorder.middleware.CaptureMiddleware",)

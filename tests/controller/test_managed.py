@@ -14,6 +14,7 @@ from loop_world import wait_for
 from draftsmith import wiring
 from draftsmith.contract.config import Config, ServingConfig
 from draftsmith.contract.errors import BackendError, ConfigError, EngineStartError, PrerequisiteError
+from draftsmith.engines.base import Installation
 from draftsmith.kit import processes
 from draftsmith.serving.managed.fleet import Fleet
 from draftsmith.serving.managed.haproxy import config_text, read_stats
@@ -170,10 +171,19 @@ def test_options_and_address_say_what_is_wrong() -> None:
     assert address(ServingConfig(endpoint="http://[::1]:8000/v1")) == ("::1", 8000)
 
 
-def test_a_hot_swap_is_refused_for_an_engine_that_replaces_no_draft(tmp_path: Path) -> None:
+def test_a_hot_swap_is_refused_for_a_release_that_replaces_no_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from draftsmith.engines.sglang import engine as sglang
+
     said = {"kind": "managed", "endpoint": "http://127.0.0.1:8000", "options": {"hot_swap": True}}
-    with pytest.raises(ConfigError, match="SGLang replaces no draft"):
-        wiring.fleet(Config.model_validate({"engine": {"kind": "sglang"}, "serving": said}), tmp_path)
+    config = Config.model_validate({"engine": {"kind": "sglang"}, "serving": said, "target": str(tmp_path)})
+    found = Installation(engine="sglang", python="python3", version="0.5.17", device="cuda")
+    monkeypatch.setattr(sglang, "installed", lambda python: found)
+    with pytest.raises(ConfigError, match="replaces no draft alone in a running server"):
+        wiring.fleet(config, tmp_path)
+    monkeypatch.setattr(sglang, "installed", lambda python: found.model_copy(update={"version": "0.5.23"}))
+    assert wiring.fleet(config, tmp_path).options.hot_swap
     assert wiring.fleet(Config.model_validate({"target": str(tmp_path), "serving": said}), tmp_path).options.hot_swap
 
 

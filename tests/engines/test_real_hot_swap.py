@@ -16,9 +16,10 @@ from draftsmith.contract.config import Config
 from draftsmith.contract.errors import EngineError
 from draftsmith.engines.base import Server, ServerSpec
 from draftsmith.engines.vllm.engine import VllmEngine
+from draftsmith.engines.vllm.hot_swap import prepared, swap
 from draftsmith.kit import processes
 from draftsmith.kit.files import sha256_file
-from draftsmith.serving.managed.hot_swap import prepared, swap, swappable
+from draftsmith.serving.managed.hot_swap import swappable
 from draftsmith.trainers.layers import default_layers
 from draftsmith.trainers.untrained import write_untrained
 from draftsmith.wiring import target as read_target

@@ -52,6 +52,8 @@ class Features(Frozen):
     """Numbers of steps between which adaptive steps move where no file says others; empty: the release has none."""
     corpus: bool = False
     """Whether a running server takes earlier answers to draft from."""
+    draft_updates: bool = False
+    """Whether the weights of a draft alone can be given to a running server."""
 
     def supports(self, method: str) -> bool:
         """Whether `method` may stand in a speculative config. Older names of MTP (`..._mtp`) count as mtp."""
@@ -172,11 +174,6 @@ class Engine(Protocol):
         """Whether its own model classes read `norm_before_residual` of an EAGLE3 draft."""
         ...
 
-    @property
-    def swaps_drafts(self) -> bool:
-        """Whether a draft alone can be replaced in its running servers."""
-        ...
-
     # -- what is installed ----------------------------------------------------------------------------------------
 
     def installation(self, python: str | None, *, elsewhere: bool = False) -> Installation:
@@ -217,6 +214,21 @@ class Engine(Protocol):
 
     def own(self, words: Sequence[str], spec: ServerSpec) -> Command:
         """A user's own command, made to start here. The environment of `spec` wins; host and port are the caller's."""
+        ...
+
+    def no_swaps(self, python: str | None) -> str | None:
+        """Why a draft alone cannot be replaced in a running server of what `python` has; None if it can."""
+        ...
+
+    def ready_for_swaps(self, spec: ServerSpec, folder: Path, drafts: Path) -> ServerSpec:
+        """`spec` with what replacing a draft needs. `drafts`: drafts are read under it alone; `folder`: for files of ours."""
+        ...
+
+    def swap_draft(self, spec: ServerSpec, url: str, old: Path, new: Path) -> dict[str, Any]:
+        """Put the draft in the folder `new` in the place of `old` in the running server of `spec`, and prove it; returns the report.
+
+        Raises EngineError if it was refused, or could not be proved.
+        """
         ...
 
     def check_own(self, words: Sequence[str]) -> None:

@@ -9,5 +9,6 @@ features.py    what an installed SGLang can do, found out without importing it
 flags.py       a speculative config as SGLang's flags
 log.py         what SGLang's own log says: facts for the record, and the stage of a start
 metrics.py     SGLang's counters: read from /metrics, compared across a window
+weights.py     a draft's weights replaced in a running SGLang, from 0.5.22 on
 words.py       the words of an SGLang container
 """

@@ -30,6 +30,7 @@ from draftsmith.engines.sglang import command as sglang_command
 from draftsmith.engines.sglang import corpus as sglang_corpus
 from draftsmith.engines.sglang import log as sglang_log
 from draftsmith.engines.sglang import metrics as sglang_metrics
+from draftsmith.engines.sglang import weights as sglang_weights
 from draftsmith.engines.sglang import words as sglang_words
 from draftsmith.engines.sglang.exclusions import require_possible
 from draftsmith.engines.sglang.features import KNOWN, features, installed
@@ -43,7 +44,6 @@ class SglangEngine(ServerProcess):
     title = "SGLang"
     captures = False  # its way to return states excludes drafting, and holds no layer ids
     normed_residual = False  # see command.own_models
-    swaps_drafts = False  # 0.5.17 loads what it is given into draft and target alike
     not_inherited = frozenset({"SGLANG_API_KEY"})
 
     def installation(self, python: str | None, *, elsewhere: bool = False) -> Installation:
@@ -82,6 +82,22 @@ class SglangEngine(ServerProcess):
     def own(self, words: Sequence[str], spec: ServerSpec) -> Command:
         """See Engine. It is left as it is: SGLang's console command and module start alike."""
         return Command(argv=tuple(words), env={**sglang_command.PRIVACY, **spec.env})
+
+    def no_swaps(self, python: str | None) -> str | None:
+        """See Engine. Older releases load what they are given into draft and target alike."""
+        found = installed(python)
+        if features(found.version).draft_updates:
+            return None
+        first = ".".join(map(str, sglang_weights.FIRST))
+        return f"SGLang {found.version} replaces no draft alone in a running server; {first} does"
+
+    def ready_for_swaps(self, spec: ServerSpec, folder: Path, drafts: Path) -> ServerSpec:
+        """See Engine. Nothing has to be prepared."""
+        return spec
+
+    def swap_draft(self, spec: ServerSpec, url: str, old: Path, new: Path) -> dict[str, Any]:
+        """See Engine."""
+        return sglang_weights.replace(url, old, new, spec.python, spec.tensor_parallel)
 
     def check_own(self, words: Sequence[str]) -> None:
         """See Engine. Of releases the newest known is meant: the command brings an SGLang of its own."""

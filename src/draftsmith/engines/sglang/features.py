@@ -31,6 +31,10 @@ UNCOUNTED = (
     "it counts no verify calls: acceptance length is not known, and what is served is compared by its times alone"
 )
 
+NEWEST: dict[str, Any] = {
+    "methods": METHODS, "corpus": True, "adaptive_steps": MORE_STEPS, "per_request_metrics": True, "draft_updates": True,
+}  # fmt: skip
+
 
 def _release(release: str, methods: frozenset[str], **more: Any) -> Features:
     values: dict[str, Any] = {"per_request_metrics": False, "synthetic": "engine", **more}
@@ -48,7 +52,8 @@ KNOWN: dict[tuple[int, int, int], Features] = {
     (0, 5, 16): _release("0.5.16", METHODS, corpus=True, adaptive_steps=STEPS),
     (0, 5, 17): _release("0.5.17", METHODS, corpus=True, adaptive_steps=STEPS),
     (0, 5, 20): _release("0.5.20", METHODS, corpus=True, adaptive_steps=MORE_STEPS, per_request_metrics=True),
-    (0, 5, 23): _release("0.5.23", METHODS, corpus=True, adaptive_steps=MORE_STEPS, per_request_metrics=True),
+    (0, 5, 22): _release("0.5.22", **NEWEST),
+    (0, 5, 23): _release("0.5.23", **NEWEST),
 }
 OLDEST = (0, 5)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from draftsmith.contract.errors import PrerequisiteError
@@ -24,6 +25,7 @@ from draftsmith.engines.models import KnownModels
 from draftsmith.engines.process import ServerProcess, read_head
 from draftsmith.engines.vllm import causes as vllm_causes
 from draftsmith.engines.vllm import command as vllm_command
+from draftsmith.engines.vllm import hot_swap as vllm_hot_swap
 from draftsmith.engines.vllm import log as vllm_log
 from draftsmith.engines.vllm import metrics as vllm_metrics
 from draftsmith.engines.vllm import own as vllm_own
@@ -39,7 +41,6 @@ class VllmEngine(ServerProcess):
     title = "vLLM"
     captures = True
     normed_residual = True
-    swaps_drafts = True
     not_inherited = frozenset(
         {"VLLM_API_KEY"}
     )  # started servers are private to this machine and are queried without a key
@@ -75,6 +76,18 @@ class VllmEngine(ServerProcess):
     def runs(self, words: Sequence[str]) -> bool:
         """See Engine."""
         return vllm_own.runs(words)
+
+    def no_swaps(self, python: str | None) -> str | None:
+        """See Engine."""
+        return None
+
+    def ready_for_swaps(self, spec: ServerSpec, folder: Path, drafts: Path) -> ServerSpec:
+        """See Engine."""
+        return vllm_hot_swap.prepared(spec, folder, drafts)
+
+    def swap_draft(self, spec: ServerSpec, url: str, old: Path, new: Path) -> dict[str, Any]:
+        """See Engine."""
+        return vllm_hot_swap.swap(url, new)
 
     def own(self, words: Sequence[str], spec: ServerSpec) -> Command:
         """See Engine."""

@@ -21,7 +21,7 @@ from draftsmith.kit import processes
 from draftsmith.kit.clock import Clock, SystemClock
 from draftsmith.kit.files import private_dir, read_json, write_json
 from draftsmith.serving.managed.haproxy import SLOTS, SlotStats, close_words, drain_words, open_words, weights
-from draftsmith.serving.managed.hot_swap import swap, swappable
+from draftsmith.serving.managed.hot_swap import swappable
 from draftsmith.serving.managed.options import ManagedOptions
 from draftsmith.serving.managed.proxy import Proxy
 from draftsmith.serving.managed.sides import Side, identity
@@ -161,7 +161,8 @@ class Fleet:
                 if slot.identity in names or not slot.ready or swappable(slot.config, side.config) is not None:
                     continue
                 with contextlib.suppress(EngineError):
-                    swap(slot.url, Path(str(side.config["model"])))
+                    old, new = (Path(str((one or {})["model"])) for one in (slot.config, side.config))
+                    self.engine.swap_draft(self.spec_of(slot.config), slot.url, old, new)
                     changed = {"identity": identity(side.config), "config": side.config}
                     self._keep(slots | {name: slot.model_copy(update=changed)})
                     return

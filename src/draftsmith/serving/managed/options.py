@@ -27,7 +27,7 @@ class ManagedOptions(Frozen):
     warm_requests: int = Field(4, ge=1, description="requests that a new engine answers before live traffic reaches it")
     hot_swap: bool = Field(
         False,
-        description="replace a draft of the same shape inside the running engine, if it takes all of the traffic at once; vLLM only",
+        description="replace a draft of the same shape inside the running engine, if it takes all of the traffic at once; vLLM, and SGLang from 0.5.22 on",
     )
     room_gib: float = Field(1.0, ge=0, description="memory that must stay free when a second engine starts, in GiB")
 

@@ -15,6 +15,7 @@ probe.py                 are these hidden states what they are taken for? Asked 
 probe_layers.py          is each layer of a capture the one it is taken for?
 probe_plan.py            what the capture probe is given and what it answers
 probe_reference.py       the target by transformers: its residual stream, its final norm and its output head
+sglang_draft.py          run by an SGLang's interpreter: gives the weights of a draft to a running server
 sglang_models/           model classes for SGLang: EAGLE3 drafts with norm_before_residual
 sparse_eagle3.py         EAGLE3 training that computes only what the loss can see
 state_names.py           how captured states are called
