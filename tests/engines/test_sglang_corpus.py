@@ -138,5 +138,7 @@ def test_neither_a_deployment_nor_vllm_is_given_one() -> None:
         DIALECT.spec_words(TRAFFIC)
     assert told.value.next_step
     found = Installation(python="python3", version="0.32.0", device="cuda")
-    with pytest.raises(ConfigError, match="external_corpus"):
-        vllm_command.check(ServerSpec(model="/m", spec_config=TRAFFIC), found, vllm_features("0.32.0", "cuda"))
+    foreign = {"method": "eagle3", "model": "/d", "num_speculative_tokens": 3, "adaptive": True, "eagle_topk": 1}
+    for config, named in ((TRAFFIC, "external_corpus"), (foreign, "adaptive, eagle_topk")):
+        with pytest.raises(ConfigError, match=named):
+            vllm_command.check(ServerSpec(model="/m", spec_config=config), found, vllm_features("0.32.0", "cuda"))

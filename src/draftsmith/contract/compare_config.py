@@ -85,6 +85,10 @@ class CompareConfig(Frozen):
     k_by_batch: tuple[tuple[int, int, int], ...] = Field(
         (), description="add an arm whose speculation length depends on the batch size: [[from, to, K], ...]"
     )
+    adaptive_steps: bool = Field(
+        False,
+        description="add an arm of the candidate whose speculation length follows acceptance and load; SGLang, EAGLE3",
+    )
     suffix: bool = Field(False, description="add a suffix-decoding arm, if its package is installed")
     blocks: int = Field(3, ge=1, description="number of blocks measured before the first decision")
     resident: Literal["auto", "yes", "no"] = Field("auto", description="run the servers of all arms at the same time")

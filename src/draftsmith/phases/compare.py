@@ -21,7 +21,7 @@ from draftsmith.contract.jobs import (
     TrainResult,
 )
 from draftsmith.contract.measure import Arm, OperatingPoint
-from draftsmith.contract.speculation import Speculation
+from draftsmith.contract.speculation import K, Speculation
 from draftsmith.kit.files import read_json
 from draftsmith.phases.base import Gate, JobPlan, PhaseContext
 from draftsmith.phases.identity import identity, path_names, registry
@@ -119,8 +119,13 @@ def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
 
 
 def _ways_of_verifying(settings: CompareConfig, candidate: Arm) -> list[Arm]:
-    """Arms with the same draft and another way of verification, if they are configured."""
+    """Arms with the same draft and another way of verification, or lengths that move, if they are configured."""
     spec, found = candidate.spec_config or {}, []
+    base = candidate.name.rsplit("-k", 1)[0]
+    if settings.adaptive_steps:
+        # It begins with the length that the engine chooses among those between which it moves.
+        adaptive = {key: value for key, value in spec.items() if key != K} | {"adaptive": True}
+        found.append(candidate.model_copy(update={"name": f"{base}-adaptive", "spec_config": adaptive}))
     if settings.block_verification:
         block = spec | {"rejection_sample_method": "block"}
         found.append(candidate.model_copy(update={"name": f"{candidate.name}-block", "spec_config": block}))
@@ -130,8 +135,7 @@ def _ways_of_verifying(settings: CompareConfig, candidate: Arm) -> list[Arm]:
             "num_speculative_tokens": longest,
             "num_speculative_tokens_per_batch_size": [list(tier) for tier in settings.k_by_batch],
         }
-        name = candidate.name.rsplit("-k", 1)[0] + "-by-batch"
-        found.append(candidate.model_copy(update={"name": name, "spec_config": by_batch}))
+        found.append(candidate.model_copy(update={"name": f"{base}-by-batch", "spec_config": by_batch}))
     return found
 
 

@@ -19,6 +19,7 @@ SOURCE_ROOT = str(Path(draftsmith.__file__).resolve().parent.parent)
 CONNECTOR_MODULE = "draftsmith.work.inside.hidden_states"
 CONNECTOR_CLASS = "HiddenStatesConnector"
 CAPTURE_BATCHED_TOKENS = 4096
+FOREIGN = frozenset({"adaptive", "adaptive_config", "eagle_topk", "num_steps"})  # another engine's keys
 
 # Decided by ServerSpec's own fields: given twice, the server would not be what its specification says.
 RESERVED = frozenset(
@@ -124,6 +125,9 @@ def check(spec: ServerSpec, installed: Installation, known: Features) -> None:
         raise ConfigError(
             "a capture server can neither speculate nor cache prefixes", "start a server of its own for the capture"
         )
+    foreign = FOREIGN & set(spec.spec_config or {})
+    if foreign:
+        raise ConfigError(f"vLLM's speculative config has no {', '.join(sorted(foreign))}", "leave it out")
     if CORPUS in (spec.spec_config or {}):
         raise ConfigError(f"vLLM takes no {CORPUS}", "suffix decoding drafts from what the server itself has answered")
     method = (spec.spec_config or {}).get("method")
