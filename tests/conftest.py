@@ -63,6 +63,8 @@ def _rank(item: pytest.Item) -> int:
     marks = _marks(item)
     if "timed" in marks:
         return 4
+    if "foreign" in marks:
+        return 2  # waited for, like the stories
     return next((place for place, name in enumerate(("engine", "slurm", "story")) if name in marks), 3)
 
 

@@ -22,6 +22,7 @@ from draftsmith.serving.managed.options import address, parse_managed
 from draftsmith.serving.managed.proxy import Proxy
 from draftsmith.serving.managed.sides import Side, identity
 
+pytestmark = pytest.mark.foreign
 needs_haproxy = pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed here")
 
 

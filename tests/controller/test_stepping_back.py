@@ -23,7 +23,10 @@ from draftsmith.controller.tick import tick
 from draftsmith.controller.words import story
 from draftsmith.engines.base import ServerSpec
 
-pytestmark = pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed here")
+pytestmark = [
+    pytest.mark.foreign,
+    pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed here"),
+]
 
 POLICY = Policy(
     mode="auto", floor_al=1.6, fallback_after_s=1, fallback_requests=10, fallback_hold_s=1, shares=(25, 100), share_s=1,

@@ -111,6 +111,7 @@ def test_what_was_read_is_kept_by_version(tmp_path: Path, monkeypatch: pytest.Mo
     known_models.cache_clear()
 
 
+@pytest.mark.foreign
 def test_the_installed_engine_agrees_with_the_shipped_list() -> None:
     """The list for machines without an engine is that of this release; when it is not, write it again."""
     from draftsmith.engines.vllm.features import installed

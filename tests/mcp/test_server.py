@@ -213,6 +213,7 @@ asyncio.run(body())
 """
 
 
+@pytest.mark.foreign
 @pytest.mark.skipif(not FASTMCP.exists(), reason="no FastMCP here: .ci/foreign.sh installs it")
 def test_another_client(tmp_path: Path) -> None:
     made = bundle(tmp_path / "b")

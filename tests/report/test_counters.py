@@ -99,6 +99,7 @@ def test_readings_of_another_machine_or_time_are_refused() -> None:
         correlate(trials(), [one._replace(at_unix_s=1.0) for one in readings(1.0)], "DCGM text")
 
 
+@pytest.mark.foreign
 def test_a_real_prometheus_gives_what_it_scraped(tmp_path: Path) -> None:
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus is not installed: .ci/watching.sh installs it where there is root and apt-get")

@@ -145,6 +145,7 @@ def test_the_two_ends_of_a_target_are_found(name: str, tmp_path: Path) -> None:
     assert (ends.head.name if ends.head else None) == head
 
 
+@pytest.mark.foreign
 @needs_collection
 def test_the_trainer_builds_its_model_for_every_accepted_target(tmp_path: Path) -> None:
     """speculators' own resolution and model class, from the stand-in and the decoder it is told."""

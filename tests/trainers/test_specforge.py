@@ -98,6 +98,7 @@ def test_the_defaults_are_specforge_s_own_layers() -> None:
     assert tuple(theirs) == to_specforge(default_layers(78)) == (1, 38, 74)
 
 
+@pytest.mark.foreign
 def test_specforge_builds_its_models_from_the_draft_configurations() -> None:
     from specforge.training.model_loading import _draft_config_from_dict
 

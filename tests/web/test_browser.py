@@ -28,7 +28,7 @@ EVIL = "<script>window.hit=1</script>\"'><img src=x onerror=window.hit=1>"
 PICTURES = os.environ.get("DRAFTSMITH_SCREENSHOTS")
 PHONE = {"width": 375, "height": 740}
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.foreign, pytest.mark.timeout(120)]
 
 
 @contextmanager

@@ -107,6 +107,7 @@ def annotations(rule: dict[str, Any]) -> dict[str, str]:
     return {key: text.replace("{{ $labels.model }}", "tiny") for key, text in rule["annotations"].items()}
 
 
+@pytest.mark.foreign
 def test_each_alert_fires_alone_and_a_sound_service_is_quiet(tmp_path: Path) -> None:
     needs("promtool")
     assert set(WRONG) == {rule["alert"] for rule in ALERTS}
@@ -228,6 +229,7 @@ def until(ask: Any, wanted: Any, seconds: float = 30.0) -> Any:
     raise AssertionError(f"not seen in {seconds} s; last: {found}")
 
 
+@pytest.mark.foreign
 @pytest.mark.timeout(90)
 def test_a_real_prometheus_fetches_the_endpoint_and_its_alerts_fire(tmp_path: Path) -> None:
     needs("prometheus")
