@@ -175,6 +175,19 @@ def test_a_cache_that_is_warm_for_one_arm_is_named_before_it_is_measured(bench: 
     assert before_measuring(bench, "not equally warm (requests answered before: standing 0, warm 3)")
 
 
+def test_a_server_behind_a_key_says_as_much_of_itself(bench: Bench) -> None:
+    bench.env["SERVING_KEY"] = "secret-of-the-server"
+    flags = running(bench, "--enable-metrics", "--disable-radix-cache", "--api-key", "secret-of-the-server")
+    with (
+        bench.serving("sglang.launch_server", flags) as plain,
+        bench.serving("sglang.launch_server", flags) as other,
+    ):
+        told = bench.compare(f"standing={plain}", f"other={other}", **{"compare.api_key_env": "SERVING_KEY"})
+    assert "neither restarted nor its log read" not in json.dumps(told)
+    assert "publishes no counters" not in bench.said
+    assert all(row["kv_tokens"] == 91024 for row in bench.lines())
+
+
 def test_a_command_with_flags_that_exclude_each_other_is_refused_before_anything_starts(bench: Bench) -> None:
     chain = "--speculative-algorithm EAGLE3 --speculative-draft-model-path /d --speculative-adaptive"
     command = f"{bench.python} -m sglang.launch_server --model-path {bench.target} {chain} --enable-dp-attention"

@@ -261,8 +261,8 @@ class Engine(Protocol):
         """The same from the text of a log."""
         ...
 
-    def published(self, url: str) -> EngineFacts:
-        """What a server that runs already says of itself; `start_id` is empty where it publishes no start.
+    def published(self, url: str, key: str | None = None) -> EngineFacts:
+        """What a server that runs already says of itself; `start_id` is empty where it publishes no start. `key`: its API key.
 
         Raises as `identify`.
         """

@@ -73,10 +73,13 @@ def settled(
     return last
 
 
-def get(url: str, path: str, title: str) -> httpx.Response:
-    """Ask a server. Raises EngineLostError if it does not answer, EngineError for another status than 200."""
+def get(url: str, path: str, title: str, key: str | None = None) -> httpx.Response:
+    """Ask a server, with its API key if it has one. Raises EngineLostError if it does not answer, EngineError for another status than 200."""
     try:
-        answer = httpx.get(url.rstrip("/") + path, timeout=TIMEOUT_S, trust_env=False, verify=trusted())
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        answer = httpx.get(
+            url.rstrip("/") + path, headers=headers, timeout=TIMEOUT_S, trust_env=False, verify=trusted()
+        )
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise EngineLostError(f"{url} does not answer ({type(error).__name__})", NEXT_STEP) from None
     if answer.status_code != httpx.codes.OK:

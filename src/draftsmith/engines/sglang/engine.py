@@ -42,7 +42,7 @@ class SglangEngine(ServerProcess):
 
     name = "sglang"
     title = "SGLang"
-    captures = False  # its way to return states excludes drafting, and holds no layer ids
+    captures = False  # it returns those of the last layer or of the auxiliary ones, never both, as JSON
     normed_residual = False  # see command.own_models
     not_inherited = frozenset({"SGLANG_API_KEY"})
 
@@ -141,9 +141,9 @@ class SglangEngine(ServerProcess):
         """See Engine."""
         return sglang_log.facts(log, start_id)
 
-    def published(self, url: str) -> EngineFacts:
+    def published(self, url: str, key: str | None = None) -> EngineFacts:
         """See Engine."""
-        return sglang_metrics.published(url)
+        return sglang_metrics.published(url, key)
 
     def asks(self, version: str | None) -> dict[str, Any]:
         """See Engine. Token ids of a streamed chat answer it does not hand out: a request that asks for them is refused."""

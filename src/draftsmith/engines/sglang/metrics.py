@@ -110,12 +110,12 @@ def settled(url: str, clock: Clock | None = None, pause_s: float = counters.SETT
     return counters.settled(url, read, clock, pause_s)
 
 
-def server_info(url: str) -> dict[str, Any]:
+def server_info(url: str, key: str | None = None) -> dict[str, Any]:
     """What the server says of itself; its path was another one in earlier releases. Raises EngineLostError, EngineError."""
     try:
-        found = _get(url, "/server_info").json()
+        found = _get(url, "/server_info", key).json()
     except EngineError:
-        found = _get(url, "/get_server_info").json()
+        found = _get(url, "/get_server_info", key).json()
     if not isinstance(found, dict):
         raise EngineError(f"{url}/server_info is no object", "check that this is a server of SGLang")
     return found
@@ -126,9 +126,9 @@ def flush(url: str) -> None:
     _get(url, f"/flush_cache?timeout={FLUSH_S}")
 
 
-def published(url: str) -> EngineFacts:
-    """What a running server says of itself: /server_info, and the sizes among its metrics."""
-    info, text = server_info(url), _get(url, "/metrics").text
+def published(url: str, key: str | None = None) -> EngineFacts:
+    """What a running server says of itself: /server_info, which its API key guards, and the sizes among its metrics."""
+    info, text = server_info(url, key), _get(url, "/metrics").text
     found, reading = sizes(text), parse_metrics(text)
     return facts_of_info(info, reading.start_id or "", kv_tokens=found["kv_tokens"], length=found["length"])
 
@@ -147,5 +147,5 @@ def identity(url: str) -> ServerIdentity:
     )
 
 
-def _get(url: str, path: str) -> Any:
-    return counters.get(url, path, "SGLang")
+def _get(url: str, path: str, key: str | None = None) -> Any:
+    return counters.get(url, path, "SGLang", key)

@@ -114,9 +114,9 @@ class VllmEngine(ServerProcess):
         """See Engine."""
         return vllm_log.facts(log, start_id)
 
-    def published(self, url: str) -> EngineFacts:
+    def published(self, url: str, key: str | None = None) -> EngineFacts:
         """See Engine."""
-        who = self.identify(url)
+        who = vllm_metrics.identity(url, key)
         return EngineFacts(version=who.version, start_id=who.start_id or "", max_model_len=who.max_model_len)
 
     def asks(self, version: str | None) -> dict[str, Any]:

@@ -107,11 +107,11 @@ def settled(url: str, clock: Clock | None = None, pause_s: float = counters.SETT
     return counters.settled(url, read, clock, pause_s)
 
 
-def identity(url: str) -> ServerIdentity:
+def identity(url: str, key: str | None = None) -> ServerIdentity:
     """Identity of the server at `url`. Raises EngineLostError if no server answers."""
     version = _get(url, "/version").json().get("version")
     text = _get(url, "/metrics").text
-    models = _get(url, "/v1/models").json().get("data") or [{}]
+    models = _get(url, "/v1/models", key).json().get("data") or [{}]
     return ServerIdentity(
         version=version,
         model=models[0].get("id"),
@@ -137,5 +137,5 @@ def require_same(url: str, expected: ServerIdentity) -> None:
         raise EngineLostError(f"the server at {url} was replaced (different: {', '.join(names)})", NEXT_STEP)
 
 
-def _get(url: str, path: str) -> httpx.Response:
-    return counters.get(url, path, "vLLM")
+def _get(url: str, path: str, key: str | None = None) -> httpx.Response:
+    return counters.get(url, path, "vLLM", key)

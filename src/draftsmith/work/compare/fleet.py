@@ -208,7 +208,7 @@ class Fleet:
             model = served_model(url, key)
         except InputError as error:
             raise InputError(error.message, f"check the address of arm {arm.name}") from None
-        found = self._published(arm, url)
+        found = self._published(arm, url, key)
         engine, facts = found or (None, EngineFacts(engine="unknown", start_id=""))
         process_start = facts.start_id or None
         facts = facts.model_copy(update={"start_id": process_start or f"{arm.name}-unknown"})
@@ -234,12 +234,12 @@ class Fleet:
             self._said.add(sentence)
             self.job.say(sentence)
 
-    def _published(self, arm: Arm, url: str) -> tuple[Engine, EngineFacts] | None:
+    def _published(self, arm: Arm, url: str, key: str | None) -> tuple[Engine, EngineFacts] | None:
         """Which engine a running server belongs to, and its facts. The arm's own engine is tried first, then the others."""
         for kind in (arm.engine, *(kind for kind in ENGINES if kind != arm.engine)):
             engine = self._engine(kind)
             try:
-                facts = engine.published(url)
+                facts = engine.published(url, key)
                 engine.asks(facts.version)
             except (EngineError, ValueError):
                 continue

@@ -27,7 +27,7 @@ CANDIDATES = (1, 3, 7)  # steps between which an adaptive server moves
 VERSION = "0.5.17"
 SWITCHES = ("disable-radix-cache", "disable-cuda-graph", "disable-overlap-schedule", "enable-metrics",
             "enable-cache-report", "speculative-adaptive", "disable-prefill-cuda-graph")  # fmt: skip
-TEXTS = ("model-path", "served-model-name", "host", "speculative-algorithm", "speculative-draft-model-path",
+TEXTS = ("api-key", "model-path", "served-model-name", "host", "speculative-algorithm", "speculative-draft-model-path",
          "speculative-ngram-external-corpus-path", "mem-fraction-static", "max-total-tokens", "dtype",
          "attention-backend", "sampling-backend")  # fmt: skip
 NUMBERS = ("port", "context-length", "max-running-requests", "chunked-prefill-size", "speculative-num-steps",
@@ -115,7 +115,17 @@ class Counters:
 
 
 class Api(shared.Api):
+    def _is_let_in(self) -> bool:
+        key = self.server.options.api_key
+        open_to_all = self.path.startswith(("/health", "/metrics"))
+        if not key or open_to_all or self.headers.get("authorization") == f"Bearer {key}":
+            return True
+        self._answer({"error": "Unauthorized"}, 401)
+        return False
+
     def do_GET(self) -> None:  # noqa: N802 - named by the base class
+        if not self._is_let_in():
+            return
         options, settings = self.server.options, self.server.settings
         model = {"id": options.served_model_name, "object": "model", "max_model_len": options.context_length}
         answers: dict[str, Any] = {
@@ -134,6 +144,8 @@ class Api(shared.Api):
 
     def do_POST(self) -> None:  # noqa: N802 - named by the base class
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if not self._is_let_in():
+            return None
         if self.path == "/add_external_corpus":
             known = self.server.settings.method == "ngram"
             tokens = sum(len(text.split()) for text in body.get("documents", ()))
