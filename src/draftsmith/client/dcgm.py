@@ -25,7 +25,7 @@ def parse(text: str) -> list[GpuSample]:
     """
     from prometheus_client.parser import text_string_to_metric_families
 
-    found: list[GpuSample] = []
+    gpu_samples: list[GpuSample] = []
     timeless = 0
     try:
         for at, scrape in _scrapes(text):
@@ -37,23 +37,23 @@ def parse(text: str) -> list[GpuSample]:
                     if moment is None:
                         timeless += 1
                     elif 0 <= sample.value <= 1.001:
-                        found.append(_sample(moment, sample.labels, sample.name, sample.value))
+                        gpu_samples.append(_sample(moment, sample.labels, sample.name, sample.value))
     except ValueError as error:
         raise InputError(
             f"this is no text of a DCGM exporter: {str(error)[:120]}",
             "give what its /metrics printed, scrape after scrape",
         ) from None
-    if not found and timeless:
+    if not gpu_samples and timeless:
         raise InputError(
             "the readings say no time, so they belong to no trial",
             'write a line `# at <unix seconds>` before each scrape: (echo "# at $(date +%s.%N)"; curl -s HOST:9400/metrics) >> dcgm.txt',
         )
-    if not found:
+    if not gpu_samples:
         raise InputError(
             "there is no profiling counter in it (DCGM_FI_PROF_*)",
             "let the exporter collect DCGM_FI_PROF_DRAM_ACTIVE and others",
         )
-    return found
+    return gpu_samples
 
 
 def ask_prometheus(url: str, start: float, end: float, host: str | None = None) -> list[GpuSample]:
@@ -62,7 +62,7 @@ def ask_prometheus(url: str, start: float, end: float, host: str | None = None) 
 
     names = "|".join(FIELDS)
     chosen = f'{{__name__=~"{names}"' + (f",Hostname={_quoted(host)}" if host else "") + "}"
-    found: list[GpuSample] = []
+    gpu_samples: list[GpuSample] = []
     with httpx.Client(timeout=TIMEOUT_S, verify=trusted(environment=True)) as client:
         place = start
         while place < end:
@@ -70,18 +70,18 @@ def ask_prometheus(url: str, start: float, end: float, host: str | None = None) 
             query = {"query": f"{chosen}[{math.ceil(upto - place)}s]", "time": f"{upto:.3f}"}
             for series in _answer(client, url, query):
                 labels = series.get("metric", {})
-                found += [
+                gpu_samples += [
                     _sample(float(at), labels, labels["__name__"], float(value))
                     for at, value in series.get("values", ())
                     if 0 <= float(value) <= 1.001
                 ]
             place = upto
-    if not found:
+    if not gpu_samples:
         raise InputError(
             "this Prometheus has no DCGM_FI_PROF_* of the time of these trials",
             "let it scrape a DCGM exporter with profiling counters while it is measured, every second",
         )
-    return sorted(set(found))
+    return sorted(set(gpu_samples))
 
 
 def _answer(client: Any, url: str, query: Mapping[str, str]) -> list[dict[str, Any]]:

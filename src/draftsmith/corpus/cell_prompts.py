@@ -20,7 +20,7 @@ def prompts_of(cell: CampaignCell, sources: Sequence[Prompt], count: int) -> tup
     known = [source for source in sources if source.prompt_token_ids]
     if not known:
         raise InputError("no prompt has token ids", "give prompts with messages and a target with its tokenizer")
-    nearest = sorted(known, key=lambda one: (abs(len(one.prompt_token_ids or ()) - cell.isl), one.prompt_id))
+    nearest = sorted(known, key=lambda item: (abs(len(item.prompt_token_ids or ()) - cell.isl), item.prompt_id))
     made: dict[tuple[int, ...], Prompt] = {}
     for source in nearest:
         if len(made) == count:
@@ -43,7 +43,7 @@ def _fitted(source: Prompt, pool: Sequence[Prompt], length: int) -> list[int]:
     own = source.prompt_token_ids or []
     if len(own) >= length:
         return own[-length:]
-    start = next((place for place, one in enumerate(pool) if one.prompt_id == source.prompt_id), 0) + 1
+    start = next((place for place, item in enumerate(pool) if item.prompt_id == source.prompt_id), 0) + 1
     before: list[int] = []
     for other in itertools.cycle([*pool[start:], *pool[:start]]):
         before = [*(other.prompt_token_ids or []), *before]

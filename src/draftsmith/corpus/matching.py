@@ -197,11 +197,11 @@ def plan_public_mix(profile: WorkloadProfile, sets: Mapping[str, Sequence[Mappin
 
 
 def _features(profile: WorkloadProfile) -> dict[tuple[str, Hashable], float]:
-    found: dict[tuple[str, Hashable], float] = {}
+    features: dict[tuple[str, Hashable], float] = {}
     if set(profile.content_class_mix) - {"unknown"}:
-        found |= {("class", name): share for name, share in profile.content_class_mix.items()}
-    found |= {("input", place): share for place, share in _shares(profile.isl_buckets).items()}
-    return found | {("output", place): share for place, share in _shares(profile.osl_buckets).items()}
+        features |= {("class", name): share for name, share in profile.content_class_mix.items()}
+    features |= {("input", place): share for place, share in _shares(profile.isl_buckets).items()}
+    return features | {("output", place): share for place, share in _shares(profile.osl_buckets).items()}
 
 
 def _share(rows: Sequence[Mapping[str, Any]], feature: tuple[str, Hashable], profile: WorkloadProfile) -> float:

@@ -104,10 +104,10 @@ def read_prompts(path: Path, sha256: str | None = None) -> PromptSet:
         prompts = tuple(Prompt.model_validate(orjson.loads(line)) for line in read_lines(path))
     except ValueError as error:
         raise InputError(f"{path.name} cannot be read: {type(error).__name__}", "pin the prompts again") from None
-    found = PromptSet(prompts=prompts, sha256=digest([p.model_dump(mode="json") for p in prompts]))
-    if not prompts or (sha256 is not None and found.sha256 != sha256):
+    prompt_set = PromptSet(prompts=prompts, sha256=digest([p.model_dump(mode="json") for p in prompts]))
+    if not prompts or (sha256 is not None and prompt_set.sha256 != sha256):
         raise InputError(f"{path.name} is not the set of prompts that was pinned", "pin the prompts again")
-    return found
+    return prompt_set
 
 
 def _one_per_conversation(rows: list[CorpusRow], n: int, seed: int) -> list[CorpusRow]:
@@ -135,8 +135,8 @@ def _prompt(row: CorpusRow, max_tokens: int | None) -> Prompt:
 
 
 def _limit(params: dict[str, Any]) -> int | None:
-    found = [int(params[name]) for name in LIMITS if isinstance(params.get(name), int) and params[name] > 0]
-    return found[0] if found else None
+    limits = [int(params[name]) for name in LIMITS if isinstance(params.get(name), int) and params[name] > 0]
+    return limits[0] if limits else None
 
 
 def _sampling(params: dict[str, Any]) -> dict[str, Any]:

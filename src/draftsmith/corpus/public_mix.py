@@ -49,7 +49,7 @@ def plan_mix(
     """
     known = {name: [_measured(record, counter) for record in _requests(source)] for name, source in sets.items()}
     plan = plan_public_mix(profile, known)
-    available = {name: len(found) for name, found in known.items()}
+    available = {name: len(rows_known) for name, rows_known in known.items()}
     if prompts is None:
         return Mix(plan, available, {})
     wanted = _counts(plan["weights"], available, rows)

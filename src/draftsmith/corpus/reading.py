@@ -48,13 +48,13 @@ def open_corpus(folder: Path) -> CorpusManifest:
     again = "build the corpus again"
     try:
         manifest = CorpusManifest.model_validate(read_json(folder / "manifest.json"))
-        found = sha256_file(folder / "rows.parquet")
+        actual_sha256 = sha256_file(folder / "rows.parquet")
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         raise InputError(f"{folder} is not a complete corpus: {missing} is missing", again) from None
     except (ValueError, ValidationError) as error:
         raise InputError(f"the manifest of {folder} cannot be read: {type(error).__name__}", again) from None
-    if found != manifest.rows_sha256:
+    if actual_sha256 != manifest.rows_sha256:
         raise InputError(f"rows.parquet of {folder} is not the file that its manifest describes", again)
     return manifest
 

@@ -80,9 +80,9 @@ class Redactor:
 
     def find(self, text: str) -> list[Finding]:
         """Findings in order, without overlap (the longer one wins)."""
-        found = [f for f in self._all(text) if text[f.start : f.end] not in self._allow]
+        findings = [f for f in self._all(text) if text[f.start : f.end] not in self._allow]
         result: list[Finding] = []
-        for finding in sorted(found, key=lambda f: (f.start, -f.end, f.kind)):
+        for finding in sorted(findings, key=lambda f: (f.start, -f.end, f.kind)):
             if not result or finding.start >= result[-1].end:
                 result.append(finding)
         return result
@@ -95,10 +95,10 @@ class Redactor:
 
     def clean(self, text: str) -> tuple[str, Counter[str]]:
         """(text with [KIND] for every finding, findings by kind)."""
-        found = self.find(text)
-        for finding in reversed(found):
+        findings = self.find(text)
+        for finding in reversed(findings):
             text = f"{text[: finding.start]}[{finding.kind}]{text[finding.end :]}"
-        return text, Counter(f.kind for f in found)
+        return text, Counter(f.kind for f in findings)
 
     def prompt(self, record: AccessRecord) -> tuple[AccessRecord, Counter[str]]:
         """(record with a clean prompt, clean parameters and clean names, findings by kind in the first two).
@@ -108,8 +108,8 @@ class Redactor:
         counts: Counter[str] = Counter()
 
         def clean(text: str) -> str:
-            text, found = self.clean(text)
-            counts.update(found)
+            text, findings = self.clean(text)
+            counts.update(findings)
             return text
 
         messages, params = _mapped(record.messages, clean), _mapped(sampling(record.params), clean)
@@ -182,8 +182,8 @@ def _personal_data() -> Finder:
         raise _missing("datafog-core") from None
 
     def find(text: str) -> Iterator[Finding]:
-        for found in scan(text, {"entities": list(ENTITIES)}):
-            yield Finding(found.codepoint_range.start, found.codepoint_range.end, str(found.entity_type))
+        for entity in scan(text, {"entities": list(ENTITIES)}):
+            yield Finding(entity.codepoint_range.start, entity.codepoint_range.end, str(entity.entity_type))
 
     return find
 

@@ -79,16 +79,16 @@ def _weights(
     frame: pl.DataFrame, split: list[str | None], reason: list[str | None], profile: WorkloadProfile | None
 ) -> list[float]:
     """Of every row: what it counts, so that the live training rows have the profile's classes and lengths; 1 for all others."""
-    found = [1.0] * len(split)
+    weights = [1.0] * len(split)
     live = [p for p, name in enumerate(split) if name == splits.TRAIN and not reason[p]]
     if profile is None or not live:
-        return found
+        return weights
     classes, prompts, answers = (
         frame[name].gather(live).to_list() for name in ("content_class", "prompt_tokens", "answer_tokens")
     )
     for place, weight in zip(live, matching.row_weights(classes, prompts, answers, profile).tolist(), strict=True):
-        found[place] = round(weight, 6)
-    return found
+        weights[place] = round(weight, 6)
+    return weights
 
 
 def _length_weights(
@@ -110,8 +110,8 @@ def _length_weights(
             if at is not None:
                 sums.setdefault(at, []).append(weights[place])
         weights_by_split[side] = {
-            f"{buckets[at].low}-{buckets[at].high or ''}": round(sum(found) / len(found), 6)
-            for at, found in sorted(sums.items())
+            f"{buckets[at].low}-{buckets[at].high or ''}": round(sum(total) / len(total), 6)
+            for at, total in sorted(sums.items())
         }
     return {side: table for side, table in weights_by_split.items() if table}
 

@@ -118,10 +118,10 @@ def unit_hash(text: str, seed: int) -> float:
     return int.from_bytes(raw, "big") / 2**64
 
 
-def _enough(found: int, shares: Shares) -> None:
-    if found < shares.needed():
+def _enough(number: int, shares: Shares) -> None:
+    if number < shares.needed():
         raise InputError(
-            f"{found} conversations cannot be split: at least {shares.needed()} are needed for a validation share of "
+            f"{number} conversations cannot be split: at least {shares.needed()} are needed for a validation share of "
             f"{shares.validation:g} and a held-out share of {shares.heldout:g}",
             "record more traffic, or raise corpus.validation_share and corpus.heldout_share",
         )

@@ -39,23 +39,23 @@ def expected(samples: Sequence[Sample], routes: Collection[str] = ()) -> Expecte
     `routes`: names that the profile knows; samples of further routes count as OTHERS, those without one for none.
     """
     grouped: dict[str, list[Sample]] = {}
-    for one in samples:
-        if not one.words and len(one.prompt) and len(one.output) > 1:
-            grouped.setdefault(CLASSES[one.code], []).append(one)
+    for sample in samples:
+        if not sample.words and len(sample.prompt) and len(sample.output) > 1:
+            grouped.setdefault(CLASSES[sample.code], []).append(sample)
     total: dict[_Run, SimCounts] = {}
     calm: dict[_Run, SimCounts] = {}
     looped: dict[_Run, SimCounts] = {}
     by_class: dict[str, dict[_Run, SimCounts]] = {}
     by_route: dict[str, dict[_Run, SimCounts]] = {}
     for name, mine in grouped.items():
-        for run, each in _replays([(one.prompt, one.output) for one in mine]).items():
-            for one, counts in zip(mine, each, strict=True):
+        for run, each in _replays([(item.prompt, item.output) for item in mine]).items():
+            for sample, counts in zip(mine, each, strict=True):
                 tables = [total, by_class.setdefault(name, {})]
-                if one.route:
-                    tables.append(by_route.setdefault(one.route if one.route in routes else OTHERS, {}))
+                if sample.route:
+                    tables.append(by_route.setdefault(sample.route if sample.route in routes else OTHERS, {}))
                 for table in tables:
                     table[run] = table.get(run, SimCounts()) + counts
-                if one.looped:
+                if sample.looped:
                     looped[run] = looped.get(run, SimCounts()) + counts
                 else:
                     calm[run] = calm.get(run, SimCounts()) + counts
@@ -63,17 +63,17 @@ def expected(samples: Sequence[Sample], routes: Collection[str] = ()) -> Expecte
 
 
 def _told(groups: dict[str, dict[_Run, SimCounts]]) -> dict[str, tuple[ExpectedAcceptance, ...]]:
-    return {name: found for name, runs in groups.items() if (found := _measured(runs))}
+    return {name: measured for name, runs in groups.items() if (measured := _measured(runs))}
 
 
 def _replays(pairs: list[tuple[Any, Any]]) -> dict[_Run, list[SimCounts]]:
     """What each pair gave, under every method."""
     low, high = LOOKUP["prompt_lookup_min"], LOOKUP["prompt_lookup_max"]
-    found: dict[_Run, list[SimCounts]] = {
+    result: dict[_Run, list[SimCounts]] = {
         ("ngram", k): simulate_ngram_many(pairs, k=k, lookup_min=low, lookup_max=high) for k in NGRAM_K
     }
-    found["suffix", SUFFIX_K] = simulate_suffix_many(pairs, k=SUFFIX_K)
-    return found
+    result["suffix", SUFFIX_K] = simulate_suffix_many(pairs, k=SUFFIX_K)
+    return result
 
 
 def _measured(runs: dict[_Run, SimCounts], calm: dict[_Run, SimCounts] | None = None) -> tuple[ExpectedAcceptance, ...]:

@@ -12,7 +12,7 @@ Hashes = NDArray[np.uint64]
 Floats = NDArray[np.float64]
 
 _SALTS = tuple(
-    np.uint64(one) for one in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
+    np.uint64(item) for item in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
 )
 _MAX_BINS = 100_000
 MOST_SLICES = 48
@@ -76,8 +76,8 @@ class Clock:
         return np.floor(moments / self.width).astype(np.int64)
 
     def _count(self, table: dict[int, int], bins: NDArray[np.int64], step: int = 1) -> None:
-        for one, times in zip(*(part.tolist() for part in np.unique(bins, return_counts=True)), strict=True):
-            table[one] = table.get(one, 0) + step * times
+        for bin_id, times in zip(*(part.tolist() for part in np.unique(bins, return_counts=True)), strict=True):
+            table[bin_id] = table.get(bin_id, 0) + step * times
 
     def _occupy(self, start: Floats, latency: Floats) -> None:
         """Add each request's running time to the bins it runs in: its ends in part, the bins between by their edges."""
@@ -86,8 +86,8 @@ class Clock:
         tail = np.where(first == last, 0.0, start + latency - last * self.width)
         for bins, part in ((first, head), (last, tail)):
             unique, inverse = np.unique(bins, return_inverse=True)
-            for one, seconds in zip(unique.tolist(), np.bincount(inverse, part).tolist(), strict=True):
-                self.busy[one] = self.busy.get(one, 0.0) + seconds
+            for bin_id, seconds in zip(unique.tolist(), np.bincount(inverse, part).tolist(), strict=True):
+                self.busy[bin_id] = self.busy.get(bin_id, 0.0) + seconds
         longer = last > first + 1
         self._count(self.edges, first[longer] + 1, 1)
         self._count(self.edges, last[longer], -1)
@@ -105,8 +105,8 @@ class Clock:
         for at, following in zip(steps, [*steps[1:], *steps[-1:]], strict=True):
             running += self.edges[at]
             if running:
-                for one in range(at, min(following, at + _MAX_BINS)):
-                    busy[one] = busy.get(one, 0.0) + running * self.width
+                for bin_id in range(at, min(following, at + _MAX_BINS)):
+                    busy[bin_id] = busy.get(bin_id, 0.0) + running * self.width
         return busy
 
     def summary(self) -> dict[str, float | None]:
@@ -115,7 +115,7 @@ class Clock:
         if self.timed < 2:
             return empty
         bins = np.array(sorted(self.starts))
-        times = np.array([self.starts[one] for one in bins.tolist()], float)
+        times = np.array([self.starts[bin_id] for bin_id in bins.tolist()], float)
         low, high = _central(bins, times)
         inside = (bins >= low) & (bins <= high)
         span = (high - low + 1) * self.width
@@ -123,18 +123,18 @@ class Clock:
             return empty  # all at one moment: the log has no arrivals, only a date
         window = max(1, round(60 / self.width)) if span >= 600 else 1
         grouped = np.bincount((bins[inside] - low) // window, times[inside])
-        found = {
+        summary = {
             "arrival_rate_per_s": float(times[inside].sum() / span),
             "peak_rate_per_s": float(grouped.max() / (window * self.width)),
         }
-        return {**empty, **found, **self._concurrency(int(low), int(high))}
+        return {**empty, **summary, **self._concurrency(int(low), int(high))}
 
     def slices(self) -> list[tuple[float, float, float, float | None]]:
         """(start, length, requests a second, requests in flight) of at most MOST_SLICES equal stretches of the log."""
         if self.timed < 2:
             return []
         bins = np.array(sorted(self.starts))
-        times = np.array([self.starts[one] for one in bins.tolist()], float)
+        times = np.array([self.starts[item] for item in bins.tolist()], float)
         low, high = _central(bins, times)
         if high == low:
             return []
@@ -143,24 +143,24 @@ class Clock:
         inside = (bins >= low) & (bins <= high)
         arrived = np.bincount((bins[inside] - low) // step, times[inside], minlength=count)
         busy = np.zeros(count)
-        for one, seconds in self._busy_bins().items():
-            if low <= one <= high:
-                busy[(one - low) // step] += seconds
-        found: list[tuple[float, float, float, float | None]] = []
+        for bin_id, seconds in self._busy_bins().items():
+            if low <= bin_id <= high:
+                busy[(bin_id - low) // step] += seconds
+        slices: list[tuple[float, float, float, float | None]] = []
         for at in range(count):
             # The last slice may reach beyond the log: only what the log covers counts.
             covered = (min(low + (at + 1) * step, high + 1) - low - at * step) * self.width
             at_once = float(busy[at] / covered * self.timed / self.lasting) if self.lasting else None
-            found.append(((low + at * step) * self.width, covered, float(arrived[at] / covered), at_once))
-        return found
+            slices.append(((low + at * step) * self.width, covered, float(arrived[at] / covered), at_once))
+        return slices
 
     def _concurrency(self, low: int, high: int) -> dict[str, float | None]:
         if not self.lasting:
             return {}
         load = np.zeros(min(high - low + 1, 50 * _MAX_BINS))
-        for one, seconds in self._busy_bins().items():
-            if 0 <= one - low < len(load):
-                load[one - low] += seconds / self.width
+        for bin_id, seconds in self._busy_bins().items():
+            if 0 <= bin_id - low < len(load):
+                load[bin_id - low] += seconds / self.width
         scale = self.timed / self.lasting
         return {
             "concurrency_mean": float(load.mean() * scale),
@@ -170,8 +170,8 @@ class Clock:
 
 def _halved(table: dict[int, Any]) -> dict[int, Any]:
     merged: dict[int, Any] = {}
-    for one, value in table.items():
-        merged[one // 2] = merged.get(one // 2, 0) + value
+    for bin_id, value in table.items():
+        merged[bin_id // 2] = merged.get(bin_id // 2, 0) + value
     return merged
 
 

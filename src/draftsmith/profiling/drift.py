@@ -76,7 +76,7 @@ def compare(a: WorkloadProfile, b: WorkloadProfile) -> DriftReport:
             continue
         left, right = (shares_a[key], records_a[key]), (shares_b[key], records_b[key])
         measures.append(_measure(name, left, right, _words(key, a, b)))
-    moved = [one for one in measures if one.moved]
+    moved = [measure for measure in measures if measure.moved]
     return DriftReport(
         drifted=bool(moved) if measures else None,
         measures=tuple(measures),
@@ -122,23 +122,23 @@ def _mean(shares: Floats, records: Floats) -> Floats:
 
 def _noise(shares: Floats, records: Floats) -> float:
     """Divergence between halves of one log, as if each half held one record: the largest over three ways to halve it."""
-    found = 0.0
+    noise = 0.0
     for pair in _HALVES:
         mine = np.isin(np.arange(len(records)), pair)
         sizes = records[mine].sum(), records[~mine].sum()
         if min(sizes) > 0:
             apart = _divergence(_mean(shares[mine], records[mine]), _mean(shares[~mine], records[~mine]))
-            found = max(found, apart / (1 / sizes[0] + 1 / sizes[1]))
-    return found
+            noise = max(noise, apart / (1 / sizes[0] + 1 / sizes[1]))
+    return noise
 
 
 def _divergence(p: Floats, q: Floats) -> float:
     """Jensen-Shannon divergence in bits."""
     middle = (p + q) / 2
 
-    def relative(one: Floats) -> float:
-        live = one > 0
-        return float((one[live] * np.log2(one[live] / middle[live])).sum())
+    def relative(counts: Floats) -> float:
+        live = counts > 0
+        return float((counts[live] * np.log2(counts[live] / middle[live])).sum())
 
     return max(0.0, (relative(p) + relative(q)) / 2)
 
@@ -154,7 +154,7 @@ def _words(key: str, a: WorkloadProfile, b: WorkloadProfile) -> str:
         shown = [f"{name} {step * 100:+.0f} points" for step, name in steps[:3] if abs(step) >= 0.01]
         return ", ".join(shown)
     if key in ("input", "output"):
-        before, after = (one.input_tokens if key == "input" else one.output_tokens for one in (a, b))
+        before, after = (profile.input_tokens if key == "input" else profile.output_tokens for profile in (a, b))
         return f"median {_n(before.p50)} -> {_n(after.p50)}, p99 {_n(before.p99)} -> {_n(after.p99)} tokens"
     return (
         "the answers use other words than before"
@@ -172,5 +172,5 @@ def _sentence(measures: list[Moved], moved: list[Moved], unknown: list[str]) -> 
         return f"drift cannot be judged: {'; '.join(unknown)}"
     if not moved:
         return f"no drift: all of {len(measures)} measures lie within the traffic's own noise"
-    strongest = max(moved, key=lambda one: one.distance / max(one.floor, 1e-9))
-    return f"the traffic moved in {', '.join(one.measure for one in moved)}; most of all {strongest.sentence}"
+    strongest = max(moved, key=lambda measure: measure.distance / max(measure.floor, 1e-9))
+    return f"the traffic moved in {', '.join(measure.measure for measure in moved)}; most of all {strongest.sentence}"

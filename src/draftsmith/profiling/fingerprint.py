@@ -61,16 +61,16 @@ class Fingerprint:
 
     def table(self) -> dict[str, float]:
         """As the profile keeps it. Zero bins are left out."""
-        found: dict[str, float] = {f"basis/{name}": 1.0 for name in sorted(self.basis)}
+        table: dict[str, float] = {f"basis/{name}": 1.0 for name in sorted(self.basis)}
         for name, counts in self.counts.items():
             for part in range(PARTS):
                 total = counts[part].sum()
                 if not total:
                     continue
-                found[f"n/{part}/{name}"] = float(self.records[name][part])
-                for one in np.flatnonzero(counts[part]).tolist():
-                    found[f"{name}/{part}/{one}"] = round(float(counts[part][one] / total), 7)
-        return found
+                table[f"n/{part}/{name}"] = float(self.records[name][part])
+                for bucket in np.flatnonzero(counts[part]).tolist():
+                    table[f"{name}/{part}/{bucket}"] = round(float(counts[part][bucket] / total), 7)
+        return table
 
 
 def read_table(
@@ -81,11 +81,11 @@ def read_table(
     records = {name: np.zeros(PARTS) for name in SIZES}
     basis = {key.partition("/")[2] for key in table if key.startswith("basis/")}
     for key, value in table.items():
-        what, part, rest = (*key.split("/", 2), "", "")[:3]
-        if what == "n" and rest in records and part.isdigit() and int(part) < PARTS:
+        group, part, rest = (*key.split("/", 2), "", "")[:3]
+        if group == "n" and rest in records and part.isdigit() and int(part) < PARTS:
             records[rest][int(part)] = value
-        elif what in shares and part.isdigit() and rest.isdigit() and int(part) < PARTS and int(rest) < SIZES[what]:
-            shares[what][int(part), int(rest)] = value
+        elif group in shares and part.isdigit() and rest.isdigit() and int(part) < PARTS and int(rest) < SIZES[group]:
+            shares[group][int(part), int(rest)] = value
     return shares, records, basis
 
 

@@ -73,7 +73,7 @@ class Gathered:
             self._fold(batch)
             return
         self._held.append(batch)
-        counted = sum(int((one.columns["chosen"] & (one.columns["counted_in"] >= 0)).sum()) for one in self._held)
+        counted = sum(int((item.columns["chosen"] & (item.columns["counted_in"] >= 0)).sum()) for item in self._held)
         if counted >= _FIT or len(self._held) >= _HOLD:
             self._release()
 
@@ -134,11 +134,11 @@ class Gathered:
 
     def _with_media(self, batch: Batch, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
         flags = np.where(keep, batch.columns["flags"], 0)
-        found: NDArray[np.bool_] = flags >= min(observe.MEDIA.values())
-        if found.any():
+        has_media: NDArray[np.bool_] = flags >= min(observe.MEDIA.values())
+        if has_media.any():
             self.media.update({kind: int(((flags & flag) > 0).sum()) for kind, flag in observe.MEDIA.items()})
-            self._skip(batch, found, MEDIA)
-        return found
+            self._skip(batch, has_media, MEDIA)
+        return has_media
 
     def _first_of_id(self, batch: Batch) -> NDArray[np.bool_]:
         again = self._ids.check_and_add(batch.columns["id"])
@@ -231,7 +231,7 @@ class Gathered:
                 continue
             if name not in self.routes and len(self.routes) >= MAX_ROUTES:
                 name = OTHERS
-            self.routes.setdefault(name, {one: Lengths() for one in KINDS})
+            self.routes.setdefault(name, {item: Lengths() for item in KINDS})
             group[at] = named.setdefault(name, len(named))
         mine = group[columns["route"]] if len(routes) else np.full(len(columns["route"]), -1)
         return [(self.routes[name][kind], mine == at) for name, at in named.items()]

@@ -37,7 +37,7 @@ class Lengths:
 
     def add_exact(self, values: Ints) -> None:
         """Counted lengths."""
-        for value, times in zip(*(one.tolist() for one in np.unique(values, return_counts=True)), strict=True):
+        for value, times in zip(*(column.tolist() for column in np.unique(values, return_counts=True)), strict=True):
             self.exact[value] = self.exact.get(value, 0) + times
 
     def add_guesses(self, guesses: Floats) -> None:
@@ -112,7 +112,7 @@ def distribution(values: Floats, times: Floats, *, whole: bool = True) -> Distri
     at = [
         values[min(int(np.searchsorted(reached, share * total - 1e-9)), len(values) - 1)] for share in (0.5, 0.9, 0.99)
     ]
-    p50, p90, p99 = (float(round(one)) if whole else float(one) for one in at)
+    p50, p90, p99 = (float(round(quantile)) if whole else float(quantile) for quantile in at)
     top = float(round(values[-1])) if whole else float(values[-1])
     return Distribution(count=round(total), mean=float(values @ times / total), p50=p50, p90=p90, p99=p99, max=top)
 
@@ -121,7 +121,7 @@ def merged(parts: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     """Several histograms as one."""
     if not parts:
         return np.empty(0), np.empty(0)
-    values, times = np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts])
+    values, times = np.concatenate([item for item, _ in parts]), np.concatenate([item for _, item in parts])
     order = np.argsort(values, kind="stable")
     return values[order], times[order]
 
@@ -129,13 +129,13 @@ def merged(parts: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
 def buckets(values: Floats, times: Floats) -> tuple[LengthBucket, ...]:
     """Shares of the traffic by length; empty buckets left out."""
     total = times.sum()
-    found = []
+    buckets = []
     for low, high in zip(EDGES, (*EDGES[1:], None), strict=True):
         inside = (values >= low) & (values < (high if high is not None else np.inf))
         share = float(times[inside].sum() / total) if total else 0.0
         if share > 0:
-            found.append(LengthBucket(low=low, high=high, share=share))
-    return tuple(found)
+            buckets.append(LengthBucket(low=low, high=high, share=share))
+    return tuple(buckets)
 
 
 def fit(features: Floats, truth: Ints) -> Floats:
@@ -145,8 +145,8 @@ def fit(features: Floats, truth: Ints) -> Floats:
         return np.array([0.25, *([0.0] * (features.shape[1] - 1))])
     # Relative errors: else a few very long records would decide the line for all the short ones.
     weight = 1.0 / np.maximum(truth, 1)
-    found = np.linalg.lstsq(features * weight[:, None], truth * weight, rcond=None)[0]
-    return np.asarray(found, float)
+    coefficients = np.linalg.lstsq(features * weight[:, None], truth * weight, rcond=None)[0]
+    return np.asarray(coefficients, float)
 
 
 def guess(features: Floats, coefficients: Floats) -> Floats:

@@ -270,7 +270,7 @@ class Observer:
     def _chain(self, row: int, messages: Any, ids: Any, blocks: Any) -> tuple[int, int]:
         """Prefix hashes of a prompt, each with the share of the prompt it covers. Returns (whole prompt, earlier turn)."""
         if blocks:
-            self._prefixes += ((row, _hash(str(one)), (at + 1) / len(blocks)) for at, one in enumerate(blocks))
+            self._prefixes += ((row, _hash(str(block)), (at + 1) / len(blocks)) for at, block in enumerate(blocks))
             return 0, 0
         if ids and not messages:
             return self._id_chain(row, ids), 0
@@ -364,7 +364,9 @@ def _sizes(messages: Any) -> tuple[int, int, int, bool]:
 
 
 def _words(text: str) -> NDArray[np.int32]:
-    return np.array([zlib.crc32(one.encode("utf-8", "replace")) & 0x7FFFFFFF for one in text.split()[:1000]], np.int32)
+    return np.array(
+        [zlib.crc32(word.encode("utf-8", "replace")) & 0x7FFFFFFF for word in text.split()[:1000]], np.int32
+    )
 
 
 def _hash(value: str | None) -> int:

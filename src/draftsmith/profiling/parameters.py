@@ -42,8 +42,8 @@ def shown_parameters(params: dict[str, Any]) -> list[tuple[str, str]]:
 
 def refused(params: Tally[tuple[str, str]]) -> dict[str, int]:
     """Requests whose parameters an engine refuses while speculation is on. A min_p of zero is neutral."""
-    found: Tally[str] = Tally()
+    tally: Tally[str] = Tally()
     for (key, value), times in params.items():
         if key in REFUSED_WHILE_SPECULATING and value not in ("0", "0.0", "False"):
-            found[key] += times
-    return dict(found)
+            tally[key] += times
+    return dict(tally)

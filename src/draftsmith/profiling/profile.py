@@ -81,17 +81,17 @@ def build_profile(
         gathered.ids.judge(counter.vocab_size)
     if not gathered.n:
         raise no_usable_record(
-            dict(skips.reasons), next((one.reader.strange for one in files if one.reader.strange), ())
+            dict(skips.reasons), next((file.reader.strange for file in files if file.reader.strange), ())
         )
     _require_counts(gathered, counter is not None)
-    found = _assemble(gathered, skips, provenance, counter.name if counter else None, target_config)
-    return sealed(_renamed(found, rename or (lambda name: name)))
+    profile = _assemble(gathered, skips, provenance, counter.name if counter else None, target_config)
+    return sealed(_renamed(profile, rename or (lambda name: name)))
 
 
 _PERSON = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}")
 
 
-def _renamed(found: WorkloadProfile, rename: Callable[[str], str]) -> WorkloadProfile:
+def _renamed(workload_profile: WorkloadProfile, rename: Callable[[str], str]) -> WorkloadProfile:
     """The profile with the names that are shown. An address of a person is never shown: gateways name routes by them."""
 
     def shown(name: str) -> str:
@@ -105,9 +105,13 @@ def _renamed(found: WorkloadProfile, rename: Callable[[str], str]) -> WorkloadPr
             made[shown(name)] += times
         return dict(made)
 
-    routes = tuple(one.model_copy(update={"name": shown(one.name)}) for one in found.routes)
-    return found.model_copy(
-        update={"routes": routes, "models": counted(found.models), "adapters": counted(found.adapters)}
+    routes = tuple(route.model_copy(update={"name": shown(route.name)}) for route in workload_profile.routes)
+    return workload_profile.model_copy(
+        update={
+            "routes": routes,
+            "models": counted(workload_profile.models),
+            "adapters": counted(workload_profile.adapters),
+        }
     )
 
 
@@ -128,8 +132,8 @@ def _aside(path: Path | None) -> Any:
 
 def _sampling(files: Sequence[OpenFile], exact: bool | None) -> Sampling:
     """How much to look at, from the size of the sources (compressed text is about five times larger inside)."""
-    size = sum((one.file.size or 0) * (5 if one.file.compression else 1) for one in files)
-    unknown = any(one.file.size is None for one in files)
+    size = sum((file.file.size or 0) * (5 if file.file.compression else 1) for file in files)
+    unknown = any(file.file.size is None for file in files)
     all_exact = exact if exact is not None else (size <= EXACT_UP_TO and not unknown)
     if unknown:
         return Sampling(exact=all_exact, count_share=0.1, ids_share=0.02)
@@ -174,7 +178,7 @@ def _assemble(
         token_counts=_how(gathered),
         input_tokens=dist.distribution(*histograms.all("in")),
         output_tokens=dist.distribution(*histograms.all("out")),
-        content_class_mix={one.name: one.share for one in classes},
+        content_class_mix={group.name: group.share for group in classes},
         classes=classes,
         routes=_routes(gathered, replay.by_route),
         models=dict(gathered.models.most_common()),
@@ -209,11 +213,11 @@ class _Histograms:
     def __init__(self, gathered: Gathered) -> None:
         self._parts: dict[tuple[str, int], Any] = {}
         for kind in ("in", "out"):
-            everything = [pair for (k, _), one in gathered.lengths.items() if k == kind for pair in one.pairs]
-            for (k, code), one in gathered.lengths.items():
+            everything = [pair for (k, _), value in gathered.lengths.items() if k == kind for pair in value.pairs]
+            for (k, code), lengths in gathered.lengths.items():
                 if k == kind:
-                    enough = sum(map(len, one.pairs)) >= 20
-                    self._parts[k, code] = one.histogram(None if enough else everything)
+                    enough = sum(map(len, lengths.pairs)) >= 20
+                    self._parts[k, code] = lengths.histogram(None if enough else everything)
         self._gathered = gathered
 
     def of(self, kind: str, code: int) -> Any:
@@ -250,17 +254,17 @@ def _classes(
 
 def _routes(gathered: Gathered, acceptance: dict[str, tuple[ExpectedAcceptance, ...]]) -> tuple[ClassProfile, ...]:
     pooled_pairs = {
-        kind: [pair for (k, _), one in gathered.lengths.items() if k == kind for pair in one.pairs]
+        kind: [pair for (k, _), lengths in gathered.lengths.items() if k == kind for pair in lengths.pairs]
         for kind in ("in", "out")
     }
-    found = []
+    routes = []
     for name, table in gathered.routes.items():
         spread = {
             kind: dist.distribution(*table[kind].histogram(None if table[kind].pairs else pooled_pairs[kind]))
             for kind in ("in", "out")
         }
         count = max(spread["in"].count, spread["out"].count)
-        found.append(
+        routes.append(
             ClassProfile(
                 name=name,
                 share=count / gathered.n,
@@ -270,7 +274,7 @@ def _routes(gathered: Gathered, acceptance: dict[str, tuple[ExpectedAcceptance, 
                 expected_acceptance=acceptance.get(name, ()),
             )
         )
-    return tuple(sorted(found, key=lambda one: -one.n_requests))
+    return tuple(sorted(routes, key=lambda route: -route.n_requests))
 
 
 def _load(gathered: Gathered) -> tuple[LoadSlice, ...]:

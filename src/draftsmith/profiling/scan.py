@@ -34,7 +34,7 @@ _ROWS = 2048
 _LINES_KEPT = 5
 _TOGETHER = frozenset(
     {"openai-batch-input", "openai-batch-output", None}
-    | {one.name for one in CATALOG.values() if one.session is not None}
+    | {item.name for item in CATALOG.values() if item.session is not None}
 )
 MAX_IN_FLIGHT = 96 << 20
 """Bytes that are read by workers at one time: lines may be as long as 64 MiB, and a parsed one is many times larger."""
@@ -109,13 +109,13 @@ def scan(
     on_progress: OnProgress | None = None,
 ) -> tuple[Source, ...]:
     """Read all files once. Returns what each gave. Raises InputError for unreadable files or a foreign tokenizer."""
-    for one in files:
-        one.reader.keep_raw = job.keep_raw
-    known = [one.file.size for one in files]
+    for file in files:
+        file.reader.keep_raw = job.keep_raw
+    known = [item.file.size for item in files]
     total = sum(size or 0 for size in known) if all(size is not None for size in known) else None
     report = _Progress(on_progress, total)
-    formats = [first_format(one) for one in files]
-    alone = [one.reader.shape == "lines" and name not in _TOGETHER for one, name in zip(files, formats, strict=True)]
+    formats = [first_format(item) for item in files]
+    alone = [item.reader.shape == "lines" and name not in _TOGETHER for item, name in zip(files, formats, strict=True)]
     free = [at for at, ok in enumerate(alone) if ok and limit is None]
     rest = [at for at in range(len(files)) if at not in set(free)]
     big = sum(files[at].file.size or 0 for at in free) >= PARALLEL_FROM
@@ -125,7 +125,7 @@ def scan(
     if rest:
         _scan_here([files[at] for at in rest], rest, job, gathered, skips, report, limit)
     gathered.finish()
-    return tuple(_source(one) for one in files)
+    return tuple(_source(item) for item in files)
 
 
 @dataclass
@@ -140,14 +140,14 @@ class _Progress:
             self.callback(self.done, self.total)
 
 
-def _source(one: OpenFile) -> Source:
-    names = sorted(one.reader.counts, key=lambda name: -one.reader.counts[name])
+def _source(file: OpenFile) -> Source:
+    names = sorted(file.reader.counts, key=lambda name: -file.reader.counts[name])
     return Source(
-        name=one.file.name,
+        name=file.file.name,
         format="+".join(names) or "unknown",
-        bytes=one.digest.size,
-        sha256=one.digest.hash.hexdigest(),
-        records=sum(one.reader.counts.values()),
+        bytes=file.digest.size,
+        sha256=file.digest.hash.hexdigest(),
+        records=sum(file.reader.counts.values()),
     )
 
 
@@ -168,7 +168,7 @@ def _scan_here(
         rows, seen = rows + 1, seen + 1
         if rows >= _ROWS:
             gathered.fold(observer.take())
-            rows, done = 0, sum(one.digest.size for one in files)
+            rows, done = 0, sum(file.digest.size for file in files)
             report.add(done - reported)
             reported = done
         if limit is not None and seen >= limit:
@@ -188,12 +188,12 @@ def _scan_blocks(
     """Block by block, on `workers` processes; results are folded in the order of the log."""
     tasks = _tasks(files, free, skips, send=workers > 1)
     for done, task in _run(tasks, job, workers):
-        one = files[task.file]
+        item = files[task.file]
         for reason, line, raw in done.rejected:
-            skips(reason, f"{one.file.name}:{line}", raw)
+            skips(reason, f"{item.file.name}:{line}", raw)
         for name, count in done.counts.items():
-            one.reader.counts[name] = one.reader.counts.get(name, 0) + count
-        one.reader.strange = one.reader.strange or done.strange
+            item.reader.counts[name] = item.reader.counts.get(name, 0) + count
+        item.reader.strange = item.reader.strange or done.strange
         gathered.fold(done.batch)
         report.add(done.size)
 
@@ -206,10 +206,10 @@ def _tasks(files: Sequence[OpenFile], free: list[int], skips: Skips, *, send: bo
             number += 1
 
 
-def _task(one: OpenFile, at: int, block: Block, early: bool, send: bool) -> _Task:
+def _task(file: OpenFile, at: int, block: Block, early: bool, send: bool) -> _Task:
     if send and block.offset is not None:
         # A worker reads plain files itself: the bytes are in the page cache, a descriptor is cheaper than a copy.
-        return _Task(at, block.first_line, early, None, one.file.path, block.offset, len(block.data))
+        return _Task(at, block.first_line, early, None, file.file.path, block.offset, len(block.data))
     return _Task(at, block.first_line, early, block.data)
 
 
@@ -270,9 +270,9 @@ def _work(task: _Task) -> _Done:
     reader = FileReader("lines", named(_job.format), keep_raw=_job.keep_raw)
     rejected: list[tuple[str, int, bytes]] = []
     # Streamed chunks in between other lines are joined within a block only.
-    for number, found in chain(reader.block(task.first_line, data), reader.end()):
-        if isinstance(found, Rejected):
-            rejected.append((found.reason, number, found.raw if _job.keep_raw else b""))
+    for number, fields in chain(reader.block(task.first_line, data), reader.end()):
+        if isinstance(fields, Rejected):
+            rejected.append((fields.reason, number, fields.raw if _job.keep_raw else b""))
         else:
-            _observer.add(found, task.file, number, early=task.early)
+            _observer.add(fields, task.file, number, early=task.early)
     return _Done(_observer.take(), rejected, reader.counts, len(data), reader.strange)

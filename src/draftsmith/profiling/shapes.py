@@ -21,13 +21,13 @@ Histogram = Any
 
 def parse_shapes(text: str) -> tuple[tuple[int, int], ...]:
     """`default`, or `input:output` pairs with commas. Raises InputError."""
-    found = []
+    shapes = []
     for part in (DEFAULT_SHAPES if text.strip() in ("", "default") else text).split(","):
         left, _, right = part.strip().partition(":")
         if not left.isdigit() or not (right or "1000").isdigit() or not int(left) or not int(right or 1000):
             raise InputError(f"bench shape {part.strip()!r} is not input:output", f"write it like {DEFAULT_SHAPES}")
-        found.append((int(left), int(right or 1000)))
-    return tuple(found)
+        shapes.append((int(left), int(right or 1000)))
+    return tuple(shapes)
 
 
 def shapes_profile(shapes: tuple[tuple[int, int], ...], target: dict[str, Any] | None) -> WorkloadProfile:
@@ -63,7 +63,7 @@ def representative(
     classes: list[tuple[str, int, Histogram, Histogram]], concurrency: float | None
 ) -> tuple[BenchShape, ...]:
     """At most four shapes: the median lengths of the largest classes, weighted by their requests; the rest as one."""
-    usable = [one for one in classes if one[2][1].sum() and one[3][1].sum()]
+    usable = [group for group in classes if group[2][1].sum() and group[3][1].sum()]
     total = sum(count for _, count, _, _ in usable)
     if not total:
         return ()
@@ -71,7 +71,9 @@ def representative(
     groups = [(name, count, [inputs], [outputs]) for name, count, inputs, outputs in own]
     if rest:
         names = rest[0][0] if len(rest) == 1 else "rest"
-        groups.append((names, sum(one[1] for one in rest), [one[2] for one in rest], [one[3] for one in rest]))
+        groups.append(
+            (names, sum(group[1] for group in rest), [group[2] for group in rest], [group[3] for group in rest])
+        )
     at_once = max(1, round(concurrency)) if concurrency else None
     return tuple(
         BenchShape(

@@ -103,8 +103,8 @@ def simulate_ngram_many(
     results: list[SimCounts] = []
     for batch in _batches(requests):
         flat = _Flat.of(batch)
-        start, found = _earliest_match(flat, lookup_min, lookup_max)
-        accepted, drafted = _continue(flat, start, found, k)
+        start, match_length = _earliest_match(flat, lookup_min, lookup_max)
+        accepted, drafted = _continue(flat, start, match_length, k)
         results += _walk(flat, accepted, drafted, (k, max_model_len) if max_model_len is not None else None)
     return results
 
@@ -114,8 +114,8 @@ def simulate_suffix_many(requests: Sequence[tuple[Ids, Ids]], *, k: int, max_dep
     results: list[SimCounts] = []
     for batch in _batches(requests):
         flat = _Flat.of(batch)
-        start, found, length = _recent_match(flat, max_depth)
-        accepted, drafted = _continue(flat, start, found, np.minimum(k, length))
+        start, result, length = _recent_match(flat, max_depth)
+        accepted, drafted = _continue(flat, start, result, np.minimum(k, length))
         results += _walk(flat, accepted, drafted)
     return results
 
@@ -253,9 +253,9 @@ def _fill_recent(flat: _Flat, at: Ints, target: Ints, open_: Ints, places: Ints,
     previous[ordered[1:][same[1:]]] = ordered[:-1][same[1:]]
     suffix = at[open_] - n
     inside = suffix >= flat.first[flat.owner[at[open_]]]
-    found = np.where(inside, previous[np.maximum(suffix, 0)], -1)
-    hit = found >= 0
-    target[open_[hit]] = found[hit] + n
+    result = np.where(inside, previous[np.maximum(suffix, 0)], -1)
+    hit = result >= 0
+    target[open_[hit]] = result[hit] + n
 
 
 def _match_length(flat: _Flat, at: Ints, target: Ints, max_depth: int) -> Ints:

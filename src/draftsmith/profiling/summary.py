@@ -39,27 +39,27 @@ def render(profile: WorkloadProfile) -> Group:
 
 def lines(profile: WorkloadProfile) -> list[str]:
     """What the tables leave out, one plain sentence a line; the recommendation last."""
-    found = [_arrivals(profile), _load(profile), _habits(profile), _refused(profile)]
+    sections = [_arrivals(profile), _load(profile), _habits(profile), _refused(profile)]
     if len(profile.adapters) > 1:
-        found.append(
+        sections.append(
             f"adapters mixed in this log: {_counted(profile.adapters)}; a draft is trained for one of them at a time"
         )
     if len(profile.models) > 1:
-        found.append(f"models: {_counted(profile.models)}")
+        sections.append(f"models: {_counted(profile.models)}")
     if profile.media:
         kinds = ", ".join(f"{kind} in {times}" for kind, times in profile.media.items())
-        found.append(f"requests with media: {kinds}; they count as load, and not as text")
-    found += [
-        f"{'noted' if keeps_record(one.reason) else 'skipped'} {one.count}: {one.reason} ({', '.join(one.lines[:3])})"
-        for one in profile.skipped[:SKIPS_SHOWN]
+        sections.append(f"requests with media: {kinds}; they count as load, and not as text")
+    sections += [
+        f"{'noted' if keeps_record(skip.reason) else 'skipped'} {skip.count}: {skip.reason} ({', '.join(skip.lines[:3])})"
+        for skip in profile.skipped[:SKIPS_SHOWN]
     ]
     if len(profile.skipped) > SKIPS_SHOWN:
-        found.append(f"skipped for {len(profile.skipped) - SKIPS_SHOWN} more reasons, see the profile")
+        sections.append(f"skipped for {len(profile.skipped) - SKIPS_SHOWN} more reasons, see the profile")
     if profile.not_available:
-        found.append(f"not in the source: {', '.join(profile.not_available)}")
+        sections.append(f"not in the source: {', '.join(profile.not_available)}")
     advice = profile.recommended_spec_decode
-    found.append(f"recommended: {advice.method} - {advice.rationale}")
-    return [line for line in found if line]
+    sections.append(f"recommended: {advice.method} - {advice.rationale}")
+    return [line for line in sections if line]
 
 
 def _counted(names: dict[str, int]) -> str:
@@ -68,7 +68,9 @@ def _counted(names: dict[str, int]) -> str:
 
 
 def _head(profile: WorkloadProfile) -> str:
-    names = ", ".join(one.name for one in profile.provenance[:3]) + (" ..." if len(profile.provenance) > 3 else "")
+    names = ", ".join(source.name for source in profile.provenance[:3]) + (
+        " ..." if len(profile.provenance) > 3 else ""
+    )
     counted = _COUNTED[profile.token_counts] + (f" by {profile.tokenizer}" if profile.tokenizer else "")
     return f"{profile.n_requests} requests{f' from {names}' if names else ''}; {counted}"
 
@@ -90,18 +92,18 @@ def _n(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
 
 
-def _table(what: str, groups: Sequence[ClassProfile]) -> Table:
+def _table(title: str, groups: Sequence[ClassProfile]) -> Table:
     from rich.table import Table
 
-    table = Table(what, "share", "input p50", "output p50", "ngram", "suffix", box=None)
-    for one in groups:
+    table = Table(title, "share", "input p50", "output p50", "ngram", "suffix", box=None)
+    for group in groups:
         table.add_row(
-            one.name,
-            f"{one.share:.1%}",
-            _n(one.input_tokens.p50),
-            _n(one.output_tokens.p50),
-            _best(one.expected_acceptance, "ngram"),
-            _best(one.expected_acceptance, "suffix"),
+            group.name,
+            f"{group.share:.1%}",
+            _n(group.input_tokens.p50),
+            _n(group.output_tokens.p50),
+            _best(group.expected_acceptance, "ngram"),
+            _best(group.expected_acceptance, "suffix"),
         )
     table.caption = "ngram and suffix: expected tokens a step over all steps, by replay of the log"
     return table
@@ -126,10 +128,10 @@ def _load(profile: WorkloadProfile) -> str:
     slices = profile.load_over_time
     if len(slices) < 2:
         return ""
-    rates = [one.requests_per_s for one in slices]
+    rates = [part.requests_per_s for part in slices]
     bars = "".join(BARS[round((len(BARS) - 1) * rate / (max(rates) or 1.0))] for rate in rates)
     text = f"over time: {bars} {min(rates):.3g} to {max(rates):.3g}/s in {len(slices)} x {_span(slices[0].seconds)}"
-    known = [one.concurrency for one in slices if one.concurrency is not None]
+    known = [part.concurrency for part in slices if part.concurrency is not None]
     return text + (f"; at once {min(known):.3g} to {max(known):.3g}" if known else "")
 
 

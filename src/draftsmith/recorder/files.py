@@ -129,14 +129,14 @@ class CaptureFiles:
 
     def _prune(self, coming: int) -> None:
         """Remove the oldest finished files: those past their days, and more until a full new one fits under the cap."""
-        found = sorted(
+        files = sorted(
             (status.st_mtime, path, status.st_size)
             for path in self.settings.folder.glob("access-*.jsonl")
             if path != self._path and (status := _status(path)) is not None
         )
         reserve = max(self.settings.file_bytes, coming)
-        total = sum(size for _, _, size in found) + reserve
-        for modified, path, size in found:
+        total = sum(size for _, _, size in files) + reserve
+        for modified, path, size in files:
             expired = self.clock.unix() - modified > self.settings.days * DAY_S
             if (expired or total > self.settings.total_bytes) and _remove(path):
                 total -= size

@@ -54,8 +54,8 @@ class KeyPolicy:
 
     def _refresh(self) -> None:
         try:
-            found = self.path.stat()
-            stamp = (found.st_mtime_ns, found.st_size)
+            status = self.path.stat()
+            stamp = (status.st_mtime_ns, status.st_size)
             if stamp != self._stamp:
                 self._known, self._stamp = parse(self.path.read_text(encoding="utf-8")), stamp
             self.problem = None
@@ -73,10 +73,10 @@ def parse(text: str) -> dict[str, Answer]:
         content = line.partition("#")[0].strip()
         if not content:
             continue
-        found = LINE.fullmatch(content)
-        if found is None:
+        match = LINE.fullmatch(content)
+        if match is None:
             raise ValueError(f"line {number} is not `<sha256> yes|no [route]`")
-        key, word, route = found.groups()
+        key, word, route = match.groups()
         if known.get(key) != NO:
             known[key] = Answer(True, route) if word == "yes" else NO
     return known

@@ -135,7 +135,7 @@ def _prompt(body: dict[str, Any]) -> tuple[list[dict[str, Any]] | None, list[int
         raise UnusableError("unsupported")
     messages, prompt = body.get("messages"), body.get("prompt")
     if isinstance(messages, list) and messages:
-        if not all(isinstance(one, dict) and isinstance(one.get("role"), str) for one in messages):
+        if not all(isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages):
             raise UnusableError("unreadable")
         if has_media(messages):
             raise UnusableError("unsupported")
@@ -146,7 +146,7 @@ def _prompt(body: dict[str, Any]) -> tuple[list[dict[str, Any]] | None, list[int
         raise UnusableError("unsupported")
     if isinstance(prompt, str) and prompt:
         return [{"role": "user", "content": prompt}], None
-    if isinstance(prompt, list) and prompt and all(type(one) is int for one in prompt):
+    if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
         return None, prompt
     raise UnusableError("unsupported")
 

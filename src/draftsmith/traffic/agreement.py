@@ -38,8 +38,8 @@ def agrees(
         return None
     for leave_out in (True, False):
         whole = squeezed(decode(ids, leave_out))
-        found = sum(len(forms[0]) for forms in pieces if any(form in whole for form in forms))
-        if found >= ENOUGH * wanted:
+        matched = sum(len(forms[0]) for forms in pieces if any(form in whole for form in forms))
+        if matched >= ENOUGH * wanted:
             return True
     return False
 
@@ -71,8 +71,8 @@ def _all_pieces(completion: str, answer: Mapping[str, Any] | None) -> Iterator[t
     else:
         text, calls = _parted(completion)
         texts = [text]
-    for said in texts:
-        for line in re.split(r"[\n\ufffd]", said or ""):
+    for content in texts:
+        for line in re.split(r"[\n\ufffd]", content or ""):
             yield (squeezed(line),)
     for value in calls:
         for leaf in _leaves(value, 0):
@@ -101,9 +101,9 @@ def _parted(completion: str) -> tuple[str, list[Any]]:
     if last[:1] in ("{", "["):
         value = _parsed(last)
         calls = value if isinstance(value, list) else [value]
-        if calls and all(isinstance(one, dict) and "name" in one and len(one) <= 3 for one in calls):
+        if calls and all(isinstance(call, dict) and "name" in call and len(call) <= 3 for call in calls):
             return head, [
-                {"name": one["name"], "arguments": one.get("arguments", one.get("parameters"))} for one in calls
+                {"name": call["name"], "arguments": call.get("arguments", call.get("parameters"))} for call in calls
             ]
     return completion, []
 
@@ -113,13 +113,13 @@ def _leaves(value: Any, depth: int) -> Iterator[str]:
     if depth > 20:
         return
     if isinstance(value, dict):
-        for key, one in value.items():
+        for key, inner in value.items():
             if depth > 0 and isinstance(key, str):
                 yield key
-            yield from _leaves(one, depth + 1)
+            yield from _leaves(inner, depth + 1)
     elif isinstance(value, list):
-        for one in value:
-            yield from _leaves(one, depth + 1)
+        for inner in value:
+            yield from _leaves(inner, depth + 1)
     elif isinstance(value, str):
         yield value
     elif isinstance(value, int | float) and not isinstance(value, bool):

@@ -128,9 +128,9 @@ def _by_form(answer: str, shown: Shown) -> str | None:
     body = answer.strip()
     first = body[:1]
     if first in "{[" and first:
-        found = _json_class(body)
-        if found:
-            return found
+        form = _json_class(body)
+        if form:
+            return form
     if _FENCE in body:
         return _fenced(body)
     if shown.tools and body.startswith(("<tool_call>", "<|python_tag|>")):
@@ -149,9 +149,9 @@ def _json_class(body: str) -> str | None:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return "json" if body[:1] == "{" and '":' in body[:200] else None
-    one = value[0] if isinstance(value, list) and value else value
-    if isinstance(one, dict):
-        return "tools" if "name" in one and ("arguments" in one or "parameters" in one) else "json"
+    first = value[0] if isinstance(value, list) and value else value
+    if isinstance(first, dict):
+        return "tools" if "name" in first and ("arguments" in first or "parameters" in first) else "json"
     return None
 
 
@@ -207,18 +207,18 @@ def _numeric(body: str, shown: Shown) -> str | None:
 def _by_relation(shown: Shown, spoken: str | None, copied: float | None) -> str | None:
     """Classes that show in how the answer relates to the text it was given."""
     user, answer = shown.user, shown.answer
-    asked, ratio = Asked(shown.system, shown.user, 400, 200), len(answer) / max(1, len(user))
+    wording, ratio = Asked(shown.system, shown.user, 400, 200), len(answer) / max(1, len(user))
     copied = copy_rate(answer, user) if copied is None else copied
-    if len(answer) > 2 and copied < 0.9 and asked.for_("translate"):
+    if len(answer) > 2 and copied < 0.9 and wording.for_("translate"):
         return "translate"
     if copied == 0 and 0.4 < ratio < 2.5 and len(user) < 8 * _LONG:
         theirs, ours = spoken or language(user), language(answer)
         if theirs != ours and "unknown" not in (theirs, ours):
             return "translate"
-    wants_rewrite = asked.for_("rewrite")
-    if len(user) > 1.5 * len(answer) and asked.for_("summarise"):
+    wants_rewrite = wording.for_("rewrite")
+    if len(user) > 1.5 * len(answer) and wording.for_("summarise"):
         return "summarise"
-    if len(user) > 2 * len(answer) and asked.for_("rag"):
+    if len(user) > 2 * len(answer) and wording.for_("rag"):
         return "rag"
     if len(user) < 4 * len(answer) and (copied >= 0.5 or (wants_rewrite and copied > 0.05)):
         return "rewrite"
@@ -238,12 +238,12 @@ def _by_request(shown: Shown) -> str:
     """What the words of the request say, for prompts without an answer and answers without form."""
     if shown.answer:
         return "chat"  # an answer without the form that was asked for is prose
-    asked = Asked(shown.system, shown.user, 600, 300)
-    if not asked:
+    wording = Asked(shown.system, shown.user, 600, 300)
+    if not wording:
         return "other"
     if shown.tools:
         return "tools"
     for name in _ORDER:
-        if asked.for_(name):
+        if wording.for_(name):
             return name
     return "json" if shown.structured else "chat"

@@ -71,7 +71,7 @@ class Message:
     def wire(self) -> dict[str, Any]:
         """The message as a request to an engine holds it. A medium is `{"type": kind}`, a flag that no engine takes."""
         parts = [*self.parts, *([Part("text", self.refusal)] if self.refusal else [])]
-        shown = [{"type": "text", "text": one.text} if one.kind == "text" else {"type": one.kind} for one in parts]
+        shown = [{"type": "text", "text": part.text} if part.kind == "text" else {"type": part.kind} for part in parts]
         plain = len(parts) == 1 and parts[0].kind == "text"
         content: Any = parts[0].text if plain else shown or ""
         made: dict[str, Any] = {"role": self.role, "content": content}
@@ -110,13 +110,13 @@ def calls_text(calls: Sequence[Call]) -> str:
 
 def merged(messages: Iterable[Message], role: str = "assistant") -> Message:
     """Several pieces of one answer as one message, in their order."""
-    found = list(messages)
+    listed = list(messages)
     return Message(
         role,
-        tuple(part for one in found for part in one.parts),
-        tuple(call for one in found for call in one.calls),
-        "\n".join(one.reasoning for one in found if one.reasoning),
-        "\n".join(one.refusal for one in found if one.refusal),
+        tuple(part for message in listed for part in message.parts),
+        tuple(call for message in listed for call in message.calls),
+        "\n".join(message.reasoning for message in listed if message.reasoning),
+        "\n".join(message.refusal for message in listed if message.refusal),
     )
 
 

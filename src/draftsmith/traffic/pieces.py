@@ -32,8 +32,8 @@ _LEVELS = (
 _TRIALS = 64  # texts at the start whose sum is compared with the tokenizer's own count
 _RECHECK = 512  # after that every 512th text: a rare cut that differs is found in a long log
 # White space before a space. Rare kinds are left to the spot checks.
-_ASCII_PAIRS = tuple(f"{one} " for one in " \n\t\r\f\v")
-_WIDE_PAIRS = tuple(f"{one} " for one in "\u00a0\u2009\u202f\u3000")
+_ASCII_PAIRS = tuple(f"{item} " for item in " \n\t\r\f\v")
+_WIDE_PAIRS = tuple(f"{item} " for item in "\u00a0\u2009\u202f\u3000")
 _TABLE_LIMIT = 200_000  # pieces of one table; a full one starts over
 _PIECE_LIMIT = 64  # characters; longer pieces (base64, URLs) do not come twice
 _PARTS_LIMIT = 2_000_000  # characters of one generation: bounds memory, and long system prompts still stay
@@ -59,9 +59,9 @@ class _Table(dict[str, int]):
         self[piece] = known
         return known
 
-    def learn(self, found: dict[str, int]) -> None:
+    def learn(self, result: dict[str, int]) -> None:
         """Keep short pieces. A table that is full starts over, but what it held stays within reach."""
-        self.update((piece, size) for piece, size in found.items() if len(piece) <= _PIECE_LIMIT)
+        self.update((piece, size) for piece, size in result.items() if len(piece) <= _PIECE_LIMIT)
         if len(self) > _TABLE_LIMIT:
             self._older = dict(self)
             self.clear()
@@ -118,9 +118,9 @@ class PieceCounter:
         first = self._seen == 0
         self._seen += len(texts)
         while self._level < len(_LEVELS):
-            found = self._sums(texts)
-            if all(found[at] == count for at, count in trusted.items()) and (not first or self._knows_odd_text()):
-                return found
+            sums = self._sums(texts)
+            if all(sums[at] == count for at, count in trusted.items()) and (not first or self._knows_odd_text()):
+                return sums
             # The promise of this level does not hold: forget every count made under it and try the next, coarser one.
             self._level += 1
             for table in (self._parts, self._first, self._spaced):
@@ -154,8 +154,8 @@ class PieceCounter:
             if self._first.missed or self._spaced.missed:
                 unknown.append((part, self._first.missed, self._spaced.missed))
                 self._first.missed, self._spaced.missed = [], []
-        first = self._learn(self._first, [one for _, one, _ in unknown])
-        spaced = self._learn(self._spaced, [one for _, _, one in unknown])
+        first = self._learn(self._first, [item for _, item, _ in unknown])
+        spaced = self._learn(self._spaced, [item for _, _, item in unknown])
         for part, firsts, rest in unknown:
             counts[part] += sum(map(first.__getitem__, firsts)) + sum(map(spaced.__getitem__, rest))  # type: ignore[operator]
         for part in parts:
@@ -164,9 +164,9 @@ class PieceCounter:
     def _learn(self, table: _Table, missed: list[list[str]]) -> dict[str, int]:
         """Count what was missed, each piece once."""
         pieces = list(dict.fromkeys(chain.from_iterable(missed)))
-        found = dict(zip(pieces, self._sizes([table.before + piece for piece in pieces]), strict=True))
-        table.learn(found)
-        return found
+        result = dict(zip(pieces, self._sizes([table.before + piece for piece in pieces]), strict=True))
+        table.learn(result)
+        return result
 
     def _sizes(self, pieces: list[str]) -> list[int]:
         """Tokens of new pieces, by their inner parts where the tokenizer cuts there too."""
@@ -198,9 +198,9 @@ class PieceCounter:
 def special_tokens(tokenizer: Any) -> re.Pattern[str] | None:
     """A pattern that cuts text where the tokenizer cuts out its added tokens; None if there are no added tokens, or if any strips whitespace, is single-word, or is matched after normalisation."""
     added = list(tokenizer.get_added_tokens_decoder().values())
-    for one in added:
+    for item in added:
         # These take white space with them, ask for a word's end, or are looked for in a changed text.
-        if one.lstrip or one.rstrip or one.single_word or (one.normalized and tokenizer.normalizer is not None):
+        if item.lstrip or item.rstrip or item.single_word or (item.normalized and tokenizer.normalizer is not None):
             return None
-    names = sorted((one.content for one in added if one.content), key=len, reverse=True)
+    names = sorted((entry.content for entry in added if entry.content), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, names))) if names else None

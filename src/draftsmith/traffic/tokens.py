@@ -50,9 +50,9 @@ class Counter:
         """The prompt as the chat template writes it; the contents joined by newlines where there is no template."""
         if self.template is not None:
             try:
-                asked = {"tools": tools} if tools else {}
+                request = {"tools": tools} if tools else {}
                 listed = [templated(message) for message in messages]
-                return str(self.template.render(messages=listed, add_generation_prompt=True, **asked))
+                return str(self.template.render(messages=listed, add_generation_prompt=True, **request))
             except Exception:  # noqa: S110  # a template may raise anything on shapes it does not know
                 pass
         return "\n".join(content(message) for message in messages)
@@ -82,15 +82,17 @@ def _call(call: Any) -> Any:
 
 def content(message: dict[str, Any]) -> str:
     """All text of one message: its parts joined, and the calls in it; empty if it has none."""
-    said = message.get("content")
-    if isinstance(said, list):
-        said = "\n".join(str(part.get("text") or "") if isinstance(part, dict) else str(part) for part in said)
-    said = said if isinstance(said, str) else ""
+    text = message.get("content")
+    if isinstance(text, list):
+        text = "\n".join(str(part.get("text") or "") if isinstance(part, dict) else str(part) for part in text)
+    text = text if isinstance(text, str) else ""
     calls = message.get("tool_calls")
     if isinstance(calls, list) and calls:
-        written = [json.dumps(one.get("function", one), ensure_ascii=False) for one in calls if isinstance(one, dict)]
-        said = "\n".join([said, *written] if said else written)
-    return said
+        written = [
+            json.dumps(call.get("function", call), ensure_ascii=False) for call in calls if isinstance(call, dict)
+        ]
+        text = "\n".join([text, *written] if text else written)
+    return text
 
 
 def load_counter(path: Path) -> Counter:
@@ -151,7 +153,7 @@ def _template_source(folder: Path) -> tuple[str | None, dict[str, str]]:
         special[key] = value.get("content", "") if isinstance(value, dict) else (value or "")
     source = settings.get("chat_template")
     if isinstance(source, list):
-        source = next((one.get("template") for one in source if one.get("name") == "default"), None)
+        source = next((item.get("template") for item in source if item.get("name") == "default"), None)
     beside = folder / "chat_template.jinja"
     if source is None and beside.exists():
         source = beside.read_text(encoding="utf-8")

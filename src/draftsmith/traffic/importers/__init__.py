@@ -63,13 +63,13 @@ def detect(lines: Sequence[str]) -> str:
             value = orjson.loads(line)
         except orjson.JSONDecodeError:
             cells = dict.fromkeys(cell.strip() for cell in line.split(","))
-            found = (
+            result = (
                 find("text", line) or find("csv", cells) or (find("json", cells) if looks_like_table(line) else None)
             )
         else:
-            found = find("json", value) if isinstance(value, dict) else None
-        if found:
-            return found.name
+            result = find("json", value) if isinstance(value, dict) else None
+        if result:
+            return result.name
     raise InputError("the format of the traffic is not known", f"use one of: {', '.join(CATALOG)}")
 
 
@@ -112,7 +112,7 @@ def read_records(
         made += 1
         yield record
     if not made:
-        raise no_usable_record(reasons, next((one.reader.strange for one in files if one.reader.strange), ()))
+        raise no_usable_record(reasons, next((file.reader.strange for file in files if file.reader.strange), ()))
 
 
 def to_record(fields: Fields, where: str) -> AccessRecord | None:
@@ -134,15 +134,15 @@ def no_usable_record(reasons: dict[str, int], strange: Sequence[str] = ()) -> In
 
     `strange`: names of the fields of a value that no format knows. They, and never values, are shown.
     """
-    said = ", ".join(f"{reason}: {number}" for reason, number in sorted(reasons.items())) or "the sources are empty"
-    what = f"no usable request in the traffic ({said})"
+    counts = ", ".join(f"{reason}: {number}" for reason, number in sorted(reasons.items())) or "the sources are empty"
+    message = f"no usable request in the traffic ({counts})"
     if not strange:
-        return InputError(what, "name the format with --format, or see --rejects")
+        return InputError(message, "name the format with --format, or see --rejects")
     near = nearest(strange)
     like = f"; nearest known format: {near}" if near else ""
     start = starting_map(strange).replace("\n", "\n    ")
     return InputError(
-        f"{what}; fields seen: {', '.join(strange)}{like}",
+        f"{message}; fields seen: {', '.join(strange)}{like}",
         "convert it to a known format (docs/profile.md), or say where things are: give --map FILE.toml with lines such as\n    "
         + start,
     )

@@ -98,12 +98,12 @@ def _several(value: list[Any], lost: Lost, depth: int) -> Said:
     if not value:
         return Said()
     if any(map(is_chunk, value[:2])) or (
-        len(value) > 1 and all(isinstance(one, dict) and "candidates" in one for one in value)
+        len(value) > 1 and all(isinstance(item, dict) and "candidates" in item for item in value)
     ):
         return answer_of(fold(value), lost, depth + 1)
     if _is_choices(value):
         return _response({"choices": value}, lost, depth)
-    if all(isinstance(one, str) for one in value):
+    if all(isinstance(item, str) for item in value):
         lost[FURTHER_CHOICES] += len(value) > 1
         return Said(Message("assistant", (Part("text", value[0]),)), choices=len(value))
     if messages_like(value):
@@ -125,7 +125,7 @@ def _last_answer(messages: list[Message], lost: Lost) -> Message | None:
     while at and messages[at - 1].role == "assistant":
         at -= 1
     if at == len(messages) and messages:
-        spoke = [place for place, one in enumerate(messages) if one.role == "assistant"]
+        spoke = [place for place, message in enumerate(messages) if message.role == "assistant"]
         if not spoke:
             # An answer under another speaker's name.
             return merged(messages) if len(messages) == 1 else None
@@ -194,23 +194,23 @@ def _response(body: dict[str, Any], lost: Lost, depth: int) -> Said:
             )
             wraps = isinstance(inner, dict) and (is_answer(inner) or inner.get("error"))
             if wraps and not {"choices", "candidates", "role"} & body.keys():
-                said = answer_of(inner, lost, depth + 1)
-                said.usage = or_else(said.usage, _usage(body))
-                said.finish = said.finish or _stop(body)
-                said.model = said.model or name_of(body.get("model"))
-                said.latency_s = said.latency_s if said.latency_s is not None else _took(body)
-                return said
-    said = Said(
+                answer = answer_of(inner, lost, depth + 1)
+                answer.usage = or_else(answer.usage, _usage(body))
+                answer.finish = answer.finish or _stop(body)
+                answer.model = answer.model or name_of(body.get("model"))
+                answer.latency_s = answer.latency_s if answer.latency_s is not None else _took(body)
+                return answer
+    answer = Said(
         usage=_usage(body),
         model=name_of(body.get("model") or body.get("modelVersion")),
         id=name_of(body.get("id") or body.get("responseId")),
     )
-    said.created = body.get("created") if body.get("created") is not None else body.get("created_at")
-    said.prompt_ids, said.ids = (
+    answer.created = body.get("created") if body.get("created") is not None else body.get("created_at")
+    answer.prompt_ids, answer.ids = (
         _ids(body.get("prompt_token_ids")),
         _ids(body.get("token_ids")) or _ids(body.get("output_ids")),
     )
-    said.finish, said.latency_s = _stop(body), _took(body)
+    answer.finish, answer.latency_s = _stop(body), _took(body)
     choices = next(
         (
             body[key]
@@ -220,22 +220,22 @@ def _response(body: dict[str, Any], lost: Lost, depth: int) -> Said:
         None,
     )
     if choices is not None:
-        _choices(said, choices, lost, depth)
+        _choices(answer, choices, lost, depth)
     elif isinstance(body.get("output"), list):
-        said.message = (
+        answer.message = (
             _last_answer(read_messages(body["output"], lost), lost) if messages_like(body["output"]) else None
         )
-        if said.message is None and body["output"]:
-            said.message = answer_of(body["output"], lost, depth + 1).message
+        if answer.message is None and body["output"]:
+            answer.message = answer_of(body["output"], lost, depth + 1).message
     elif isinstance(body.get("output"), dict) and depth < 4:
         inner = answer_of(body["output"], lost, depth + 1)
-        said.message, said.finish = inner.message, said.finish or inner.finish
-        said.usage = or_else(said.usage, inner.usage)
+        answer.message, answer.finish = inner.message, answer.finish or inner.finish
+        answer.usage = or_else(answer.usage, inner.usage)
     elif isinstance(body.get("messages"), list):
-        said.message = _last_answer(read_messages(body["messages"], lost), lost)
+        answer.message = _last_answer(read_messages(body["messages"], lost), lost)
     else:
-        said.message = _one(body, lost)
-    return said
+        answer.message = _one(body, lost)
+    return answer
 
 
 def _one(body: dict[str, Any], lost: Lost) -> Message | None:
@@ -265,17 +265,17 @@ def _one(body: dict[str, Any], lost: Lost) -> Message | None:
     return None
 
 
-def _choices(said: Said, choices: list[Any], lost: Lost, depth: int) -> None:
+def _choices(answer: Said, choices: list[Any], lost: Lost, depth: int) -> None:
     """The first choice by index: further ones share its prompt, and are named as left out."""
     while len(choices) == 1 and isinstance(choices[0], list):
         choices = choices[0]  # LangChain's generations
-    found = [one for one in choices if isinstance(one, dict)]
-    if not found:
+    choices_read = [choice for choice in choices if isinstance(choice, dict)]
+    if not choices_read:
         return
-    first = min(found, key=lambda one: one["index"] if isinstance(one.get("index"), int) else 0)
-    said.choices = len(found)
-    lost[FURTHER_CHOICES] += len(found) > 1
-    said.finish = (
+    first = min(choices_read, key=lambda item: item["index"] if isinstance(item.get("index"), int) else 0)
+    answer.choices = len(choices_read)
+    lost[FURTHER_CHOICES] += len(choices_read) > 1
+    answer.finish = (
         finish_of(
             first.get("finish_reason")
             or first.get("finishReason")
@@ -284,22 +284,22 @@ def _choices(said: Said, choices: list[Any], lost: Lost, depth: int) -> None:
             or _inside(first, "generation_info", "finish_reason")
             or _inside(first, "message", "kwargs", "response_metadata", "finish_reason")
         )
-        or said.finish
+        or answer.finish
     )
     counted = _inside(first, "message", "kwargs", "usage_metadata")
-    said.usage = or_else(said.usage, usage_of(counted))
-    said.ids = _ids(first.get("token_ids")) or _ids(first.get("output_ids")) or said.ids
-    said.prompt_ids = _ids(first.get("prompt_token_ids")) or said.prompt_ids
+    answer.usage = or_else(answer.usage, usage_of(counted))
+    answer.ids = _ids(first.get("token_ids")) or _ids(first.get("output_ids")) or answer.ids
+    answer.prompt_ids = _ids(first.get("prompt_token_ids")) or answer.prompt_ids
     message = first.get("message", first.get("content"))
     if isinstance(message, dict) and depth < 4:
         beside = {key: first[key] for key in ("reasoning_content", "reasoning") if isinstance(first.get(key), str)}
-        said.message = _one({"role": "assistant", **beside, **message}, lost)
+        answer.message = _one({"role": "assistant", **beside, **message}, lost)
     elif isinstance(first.get("delta"), dict):
-        said.message = _one({"role": "assistant", **first["delta"]}, lost)
+        answer.message = _one({"role": "assistant", **first["delta"]}, lost)
     elif isinstance(first.get("turns"), list):  # answers of MT-bench
-        said.message = answer_of(first["turns"][0], lost).message if first["turns"] else None
+        answer.message = answer_of(first["turns"][0], lost).message if first["turns"] else None
     else:
-        said.message = _one(first, lost)
+        answer.message = _one(first, lost)
 
 
 def _inside(value: Any, *keys: str) -> Any:
@@ -320,9 +320,9 @@ def _usage(body: dict[str, Any]) -> dict[str, int | None]:
         "details",
     ):
         if isinstance(body.get(key), dict):
-            found = usage_of(body[key])
-            if any(one is not None for one in found.values()):
-                return found
+            usage = usage_of(body[key])
+            if any(number is not None for number in usage.values()):
+                return usage
     meta = body.get("meta")
     if isinstance(meta, dict) and isinstance(meta.get("tokens"), dict):  # Cohere
         return usage_of(meta["tokens"])
@@ -363,4 +363,4 @@ def finish_of(value: Any) -> str | None:
 
 
 def _ids(value: Any) -> list[int] | None:
-    return value if isinstance(value, list) and value and all(type(one) is int for one in value) else None
+    return value if isinstance(value, list) and value and all(type(token) is int for token in value) else None

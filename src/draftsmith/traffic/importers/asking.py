@@ -50,10 +50,10 @@ def prompt_of(value: Any, lost: Lost, depth: int = 0) -> Asked:
 
 
 def _listed(value: list[Any], lost: Lost) -> Asked:
-    offered = [one for one in value if _is_offer(one)]
+    offered = [item for item in value if _is_offer(item)]
     if offered:
-        found = _listed([one for one in value if not _is_offer(one)], lost)
-        return Asked(found.messages, found.ids, {"tools": [one["content"] for one in offered], **found.params})
+        listing = _listed([item for item in value if not _is_offer(item)], lost)
+        return Asked(listing.messages, listing.ids, {"tools": [item["content"] for item in offered], **listing.params})
     if value and all(type(item) is int for item in value):
         return Asked(ids=value)
     if len(value) == 1 and isinstance(value[0], list) and value[0]:
@@ -70,16 +70,16 @@ def _listed(value: list[Any], lost: Lost) -> Asked:
 
 
 def _request(body: dict[str, Any], lost: Lost, depth: int) -> Asked:
-    found = Asked(params=asked(body), model=name_of(body.get("model") or body.get("model_id") or body.get("modelId")))
+    request = Asked(params=asked(body), model=name_of(body.get("model") or body.get("model_id") or body.get("modelId")))
     key = next((key for key in _PROMPTS if body.get(key) not in (None, "", [], {})), None)
     if key is None and "role" in body:
-        found.messages = read_messages(body, lost)
-        return found
+        request.messages = read_messages(body, lost)
+        return request
     nested = next((key for key in _NESTED if is_request(embedded(body.get(key)))), None)
     if (key is None or not _is_prompt(body[key])) and nested is not None and depth < 3:
         inner = prompt_of(embedded(body[nested]), lost, depth + 1)
-        inner.params = {**found.params, **inner.params}
-        inner.model = inner.model or found.model
+        inner.params = {**request.params, **inner.params}
+        inner.model = inner.model or request.model
         return inner
     if key is not None:
         value = body[key]
@@ -90,19 +90,19 @@ def _request(body: dict[str, Any], lost: Lost, depth: int) -> Asked:
             inner = prompt_of(value, lost, depth + 1)
         elif key == "contents" and isinstance(value, list):
             # Gemini: who says nothing else is the user.
-            inner = _from([{"role": "user", **one} if isinstance(one, dict) else one for one in value], lost, depth)
+            inner = _from([{"role": "user", **item} if isinstance(item, dict) else item for item in value], lost, depth)
         else:
             inner = _from(value, lost, depth)
-        found.messages, found.ids = inner.messages, inner.ids
-        found.params = {**inner.params, **found.params}
-        found.model = found.model or inner.model
+        request.messages, request.ids = inner.messages, inner.ids
+        request.params = {**inner.params, **request.params}
+        request.model = request.model or inner.model
         if key == "chat_history" and isinstance(body.get("message"), str):  # Cohere
-            found.messages = [*found.messages, Message("user", (Part("text", body["message"]),))]
+            request.messages = [*request.messages, Message("user", (Part("text", body["message"]),))]
     held = [body, *(body[key] for key in ("config", "generationConfig") if isinstance(body.get(key), dict))]
-    system = [one for place in held for name in _SYSTEM if name in place for one in _system(place[name], lost)]
-    if system and (found.messages or found.ids is None):
-        found.messages = [*system, *found.messages]
-    return found
+    system = [item for place in held for name in _SYSTEM if name in place for item in _system(place[name], lost)]
+    if system and (request.messages or request.ids is None):
+        request.messages = [*system, *request.messages]
+    return request
 
 
 def _is_offer(value: Any) -> bool:
@@ -120,7 +120,9 @@ def _from(value: Any, lost: Lost, depth: int) -> Asked:
 def _system(value: Any, lost: Lost) -> list[Message]:
     """A system prompt as APIs keep it beside the messages: text, parts, or an object with parts."""
     inside = embedded(value) if isinstance(value, str) and value[:2] == "[{" else None
-    if isinstance(inside, list) and all(isinstance(one, dict) and isinstance(one.get("text"), str) for one in inside):
+    if isinstance(inside, list) and all(
+        isinstance(item, dict) and isinstance(item.get("text"), str) for item in inside
+    ):
         value = inside
     if not value:
         return []

@@ -54,12 +54,12 @@ def _vllm_bench(document: Any) -> Iterator[Fields | SkipError]:
 
 def _metric(metrics: dict[str, Any], name: str) -> float | None:
     """A metric of AIPerf in its base unit: seconds, or a number."""
-    found = metrics.get(name)
-    if isinstance(found, dict):
-        scale = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0}.get(str(found.get("unit")), 1.0)
-        value = duration(found.get("value"))
+    metric = metrics.get(name)
+    if isinstance(metric, dict):
+        scale = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0}.get(str(metric.get("unit")), 1.0)
+        value = duration(metric.get("value"))
         return value * scale if value is not None else None
-    return duration(found)
+    return duration(metric)
 
 
 def _aiperf(row: Any) -> Iterator[Fields]:
@@ -74,10 +74,13 @@ def _aiperf(row: Any) -> Iterator[Fields]:
     payload = row.get("payload") or row.get("inputs")
     fields = both(payload, embedded(row.get("responses")) or row.get("output"), parts.Lost())
     reasoning = count(_metric(metrics, "reasoning_token_count")) or 0
-    said = count(_metric(metrics, "output_sequence_length"))
-    if said is None and (tokens := count(_metric(metrics, "output_token_count"))) is not None:
-        said = tokens + reasoning
-    fields["usage"] = {"prompt_tokens": count(_metric(metrics, "input_sequence_length")), "completion_tokens": said}
+    output_tokens = count(_metric(metrics, "output_sequence_length"))
+    if output_tokens is None and (tokens := count(_metric(metrics, "output_token_count"))) is not None:
+        output_tokens = tokens + reasoning
+    fields["usage"] = {
+        "prompt_tokens": count(_metric(metrics, "input_sequence_length")),
+        "completion_tokens": output_tokens,
+    }
     if start is not None:
         fields["timing"] = {
             "start_unix_s": start,
@@ -201,7 +204,7 @@ BENCHES = (
              what="`profile_export.jsonl` of AIPerf", marks=("metadata", "metrics", "error")),
     Importer("aiperf-inputs", lambda row: isinstance(row.get("payloads"), list) and bool(row["payloads"]) and isinstance(row["payloads"][0], dict), _inputs,
              lacks=("answers", "arrivals", "latency"), what="`inputs.json` of AIPerf and GenAI-Perf", marks=("session_id", "payloads")),
-    Importer("guidellm", lambda row: (isinstance(row.get("benchmarks"), list) and any(isinstance(one, dict) and "requests" in one for one in row["benchmarks"])),
+    Importer("guidellm", lambda row: (isinstance(row.get("benchmarks"), list) and any(isinstance(item, dict) and "requests" in item for item in row["benchmarks"])),
              _guidellm, lacks=("parameters",), what="reports of guidellm", marks=("benchmarks", "metadata", "requests")),
     Importer("inference-perf", _is_inference_perf, _INFERENCE_PERF.records, what="`per_request_lifecycle_metrics.json` of inference-perf",
              marks=("start_time", "end_time", "request", "response", "info")),

@@ -36,29 +36,29 @@ def request_fields(asked_: Asked) -> Fields:
     return fields
 
 
-def answer_fields(said: Said) -> Fields:
+def answer_fields(answer: Said) -> Fields:
     """The fields of a record that come from its answer; those it does not hold are left out."""
     fields: Fields = {}
-    message = said.message
+    message = answer.message
     if message is not None:
         fields["completion"] = message.joined()
         if message.reasoning or message.calls or message.refusal:
             fields["answer"] = {
                 "text": message.text or None,
                 "reasoning": message.reasoning or None,
-                "calls": [{"name": one.name, "arguments": one.arguments, "id": one.id} for one in message.calls],
+                "calls": [{"name": call.name, "arguments": call.arguments, "id": call.id} for call in message.calls],
                 "refusal": message.refusal or None,
             }
-    usage = dict(said.usage)
-    if said.choices > 1:
+    usage = dict(answer.usage)
+    if answer.choices > 1:
         usage["completion_tokens"] = None  # they are of all choices, the text is of one
     fields["usage"] = usage
-    for key, value in (("finish_reason", said.finish), ("output_token_ids", said.ids), ("prompt_token_ids", said.prompt_ids),
-                       ("model", said.model), ("id", said.id)):  # fmt: skip
+    for key, value in (("finish_reason", answer.finish), ("output_token_ids", answer.ids), ("prompt_token_ids", answer.prompt_ids),
+                       ("model", answer.model), ("id", answer.id)):  # fmt: skip
         if value is not None:
             fields[key] = value
-    if said.created is not None:
-        fields["timing"] = timing(said.created)
+    if answer.created is not None:
+        fields["timing"] = timing(answer.created)
     return fields
 
 
@@ -67,10 +67,10 @@ def both(request: Any, response: Any, lost: Lost) -> Fields:
     request, response = _whole(request, _ASKED, lost), _whole(response, _SAID, lost)
     fields = request_fields(prompt_of(request, lost))
     asked_model, prompt_ids = fields.get("model"), fields.get("prompt_token_ids")
-    said = answer_of(response, lost)
-    if said.message is not None and said.message.media:
+    answer = answer_of(response, lost)
+    if answer.message is not None and answer.message.media:
         lost[MEDIA_SAID] += 1
-    fields |= answer_fields(said)
+    fields |= answer_fields(answer)
     _repeated(fields, response)
     fields["model"] = fields.get("model") or asked_model
     if prompt_ids is not None:

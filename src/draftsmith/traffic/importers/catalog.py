@@ -25,8 +25,8 @@ from draftsmith.traffic.importers.base import Importer
 from draftsmith.traffic.importers.layout import mapped
 
 CATALOG: dict[str, Importer] = {
-    one.name: one
-    for one in (
+    item.name: item
+    for item in (
         plain.NATIVE,
         openai.BATCH_INPUT,
         openai.BATCH_OUTPUT,
@@ -70,7 +70,7 @@ CATALOG: dict[str, Importer] = {
 }
 
 _BY_KIND: dict[str, tuple[Importer, ...]] = {
-    kind: tuple(one for one in CATALOG.values() if one.kind == kind) for kind in ("json", "csv", "text")
+    kind: tuple(item for item in CATALOG.values() if item.kind == kind) for kind in ("json", "csv", "text")
 }
 MAP = "map:"
 GIVES = ("text", "ids", "times", "parameters", "tools")
@@ -101,10 +101,10 @@ def importer(name: str) -> Importer:
 
 def find(kind: str, value: Any) -> Importer | None:
     """The first importer of `kind` that knows `value` (a JSON object, a CSV row or a text line)."""
-    for one in _BY_KIND[kind]:
+    for importer in _BY_KIND[kind]:
         try:
-            if one.matches(value):
-                return one
+            if importer.matches(value):
+                return importer
         except (AttributeError, TypeError, KeyError, IndexError, ValueError, RecursionError):
             continue  # a value of another format may have anything under the names that this one looks for
     return None
@@ -112,37 +112,43 @@ def find(kind: str, value: Any) -> Importer | None:
 
 def nearest(names: Iterable[str]) -> str | None:
     """The format whose field names are most like these; None if none is like them at all."""
-    seen = {one.rpartition(".")[2].lower() for one in names} | {one.lower() for one in names}
-    hits = {one.name: len({mark.lower() for mark in one.marks} & seen) for one in CATALOG.values() if one.marks}
+    seen = {name.rpartition(".")[2].lower() for name in names} | {name.lower() for name in names}
+    hits = {
+        importer.name: len({mark.lower() for mark in importer.marks} & seen)
+        for importer in CATALOG.values()
+        if importer.marks
+    }
     # One name in common is chance: formats with two come first.
     best = max(hits, key=lambda name: (hits[name] > 1, hits[name] / len(CATALOG[name].marks)))
     return best if hits[best] else None
 
 
-def gives(one: Importer) -> dict[str, str]:
+def gives(importer: Importer) -> dict[str, str]:
     """For each of GIVES `yes`, `no`, or the part that there is."""
-    lacks = set(one.lacks)
+    lacks = set(importer.lacks)
     text = "no" if "text" in lacks else "prompts" if "answers" in lacks else "answers" if "prompts" in lacks else "yes"
     times = {True: "no", False: "yes"}["arrivals" in lacks and "latency" in lacks]
     if times == "yes" and ("arrivals" in lacks or "latency" in lacks):
         times = "latency" if "arrivals" in lacks else "arrivals"
     parameters = "no" if "parameters" in lacks or "text" in lacks else "yes"
     tools = (
-        "no" if "tools" in lacks or parameters == "no" or (one.kind == "text" and one.name != "access-log") else "yes"
+        "no"
+        if "tools" in lacks or parameters == "no" or (importer.kind == "text" and importer.name != "access-log")
+        else "yes"
     )
     return {
         "text": text,
-        "ids": "yes" if one.name in _WITH_IDS else "no",
+        "ids": "yes" if importer.name in _WITH_IDS else "no",
         "times": times,
         "parameters": parameters,
-        "tools": "no" if one.name in ("tgi", "tgi-router", "sglang-json") else tools,
+        "tools": "no" if importer.name in ("tgi", "tgi-router", "sglang-json") else tools,
     }
 
 
 def table() -> str:
     """The formats as a table for the page on profiles."""
     rows = [f"| format | what it is | {' | '.join(GIVES)} |", f"|---|---|{'---|' * len(GIVES)}"]
-    for one in CATALOG.values():
-        has = gives(one)
-        rows.append(f"| `{one.name}` | {one.what} | {' | '.join(has[key] for key in GIVES)} |")
+    for importer in CATALOG.values():
+        has = gives(importer)
+        rows.append(f"| `{importer.name}` | {importer.what} | {' | '.join(has[key] for key in GIVES)} |")
     return "\n".join(rows)

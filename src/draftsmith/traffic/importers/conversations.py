@@ -19,15 +19,15 @@ FURTHER_TURNS = "later turns that nobody answered (kept the first)"
 
 def every_answer(turns: list[Message], about: Fields, lost: parts.Lost) -> Iterator[Fields | SkipError]:
     """One request for every assistant turn, as the server saw them: earlier turns are its prompt."""
-    spoken = [at for at, one in enumerate(turns) if one.role == "assistant" and at]
+    spoken = [at for at, turn in enumerate(turns) if turn.role == "assistant" and at]
     if not spoken:
         raise SkipError("conversation without an answer")
     alone = len(spoken) == 1
     name = about.get("id")
     for number, at in enumerate(spoken):
         before = turns[:at]
-        fields = {**answer_fields(Said(turns[at])), **{key: one for key, one in about.items() if one is not None}}
-        fields["messages"] = [one.wire() for one in before]
+        fields = {**answer_fields(Said(turns[at])), **{key: value for key, value in about.items() if value is not None}}
+        fields["messages"] = [item.wire() for item in before]
         if not alone:
             # Counts and times of the whole are not those of one answer.
             fields |= {
@@ -44,19 +44,19 @@ def _arena(row: Any) -> Iterator[Fields | SkipError]:
     """LMSYS Arena: one prompt, the answers of two models; as conversations, or as lists of turns."""
     name = name_of(row.get("question_id") or row.get("conversation_id") or row.get("id"))
     held = ("conversation", "response")
-    sides = [side for side in ("a", "b") if any(row.get(f"{one}_{side}") is not None for one in held)]
+    sides = [side for side in ("a", "b") if any(row.get(f"{item}_{side}") is not None for item in held)]
     if not sides:
         raise SkipError("conversation without an answer")
     for side in sides:  # one of them in a table of one side
         talk = row.get(f"conversation_{side}")
         if not isinstance(talk, list):
-            asked_, said = (embedded(row.get(key)) for key in ("prompt", f"response_{side}"))
+            asked_, answer = (embedded(row.get(key)) for key in ("prompt", f"response_{side}"))
             asked_ = asked_ if isinstance(asked_, list) else [row.get("prompt")]
-            said = said if isinstance(said, list) else [row.get(f"response_{side}")]
+            answer = answer if isinstance(answer, list) else [row.get(f"response_{side}")]
             talk = [
-                {"role": role, "content": one}
-                for turn in zip(asked_, said, strict=False)
-                for role, one in zip(("user", "assistant"), turn, strict=True)
+                {"role": role, "content": item}
+                for turn in zip(asked_, answer, strict=False)
+                for role, item in zip(("user", "assistant"), turn, strict=True)
             ]
         whole = {"id": f"{name}/{side}" if name else None, "model": row.get(f"model_{side}"), "conversation": talk}
         try:
@@ -80,38 +80,38 @@ def _sharegpt(row: Any) -> Iterator[Fields | SkipError]:
         if not isinstance(turn, dict):
             raise SkipError("conversation turn is not an object")
         who = str(turn.get("from") or turn.get("role") or turn.get("speaker") or turn.get("user") or "").lower()
-        said = turn.get("value", turn.get("content", turn.get("text")))
+        text = turn.get("value", turn.get("content", turn.get("text")))
         if who in ("function_call", "tool_call"):
-            turns += read_messages([{"role": "assistant", "tool_calls": _called(said)}], lost)
+            turns += read_messages([{"role": "assistant", "tool_calls": _called(text)}], lost)
             continue
         role = role_of(who)
-        if role is None or (said is None and not turn.get("tool_calls")):
+        if role is None or (text is None and not turn.get("tool_calls")):
             raise SkipError("conversation turn without speaker or text")
-        turns += read_messages([{**turn, "role": role, "content": said}], lost)
+        turns += read_messages([{**turn, "role": role, "content": text}], lost)
     name = name_of(row.get("id") or row.get("conversation_id") or row.get("conversation_hash"))
     system = row.get("system") or row.get("system_prompt")
     if isinstance(system, str) and system and (not turns or turns[0].role != "system"):
         turns.insert(0, Message("system", (Part("text", system),)))
     answers = [
-        at for at, one in enumerate(turns) if one.role == "assistant" and at and not (one.calls and not one.parts)
+        at for at, item in enumerate(turns) if item.role == "assistant" and at and not (item.calls and not item.parts)
     ]
     if not answers:
         raise SkipError("conversation without an answer")
     for number, at in enumerate(answers):
         fields = answer_fields(Said(turns[at]))
         fields |= {"id": f"{name}/{number}" if name else None, "conversation": name, "model": name_of(row.get("model"))}
-        fields["messages"] = [one.wire() for one in turns[:at]]
+        fields["messages"] = [item.wire() for item in turns[:at]]
         if number == 0:
             parts.noted(fields, lost)
         yield fields
 
 
-def _called(said: Any) -> list[Any]:
+def _called(text: Any) -> list[Any]:
     """The calls of a turn that holds nothing else."""
-    found = embedded(said) if isinstance(said, str) else said
-    if isinstance(found, dict):
-        return [found]
-    return found if isinstance(found, list) else [{"name": "unknown", "arguments": said}]
+    parsed = embedded(text) if isinstance(text, str) else text
+    if isinstance(parsed, dict):
+        return [parsed]
+    return parsed if isinstance(parsed, list) else [{"name": "unknown", "arguments": text}]
 
 
 def _is_sharegpt(row: Any) -> bool:
@@ -132,7 +132,7 @@ def _turns(row: Any) -> Iterator[Fields]:
 
 def _alternating(row: Any) -> Iterator[Fields | SkipError]:
     """UltraChat: user and assistant by turns."""
-    turns = [Message("assistant" if at % 2 else "user", (Part("text", said),)) for at, said in enumerate(row["data"])]
+    turns = [Message("assistant" if at % 2 else "user", (Part("text", text),)) for at, text in enumerate(row["data"])]
     yield from every_answer(turns, {"id": name_of(row.get("id")), "conversation": None}, parts.Lost())
 
 
@@ -148,10 +148,14 @@ def _atif(row: Any) -> Iterator[Fields | SkipError]:
         source = str(step.get("source") or "")
         if source == "agent":
             calls = [
-                {"id": one.get("tool_call_id"), "name": one.get("function_name"), "arguments": one.get("arguments")}
-                for one in step.get("tool_calls") or ()
+                {
+                    "id": entry.get("tool_call_id"),
+                    "name": entry.get("function_name"),
+                    "arguments": entry.get("arguments"),
+                }
+                for entry in step.get("tool_calls") or ()
             ]
-            said = read_messages(
+            message = read_messages(
                 [
                     {
                         "role": "assistant",
@@ -164,23 +168,29 @@ def _atif(row: Any) -> Iterator[Fields | SkipError]:
             )[0]
             if turns:
                 metrics = step.get("metrics")
-                fields = answer_fields(Said(said, usage=usage_of(metrics)))
+                fields = answer_fields(Said(message, usage=usage_of(metrics)))
                 fields |= {
                     "id": f"{name}/{made}" if name else None,
                     "conversation": name,
                     "model": name_of(step.get("model_name")) or model,
                 }
                 fields |= {
-                    "messages": [one.wire() for one in turns],
+                    "messages": [turn.wire() for turn in turns],
                     "timing": timing(before, end=step.get("timestamp")),
                 }
                 made += 1
                 yield fields
-            turns.append(said)
+            turns.append(message)
             results = step.get("observation")
-            for one in (results.get("results") or ()) if isinstance(results, dict) else ():
+            for item in (results.get("results") or ()) if isinstance(results, dict) else ():
                 turns += read_messages(
-                    [{"role": "tool", "tool_call_id": one.get("source_call_id"), "content": one.get("content") or ""}],
+                    [
+                        {
+                            "role": "tool",
+                            "tool_call_id": item.get("source_call_id"),
+                            "content": item.get("content") or "",
+                        }
+                    ],
                     lost,
                 )
         elif role_of(source):
@@ -214,10 +224,10 @@ def _bench_answers(row: Any) -> Iterator[Fields]:
     """Answers to MT-bench: those of all turns, an answer each."""
     name = name_of(row.get("question_id"))
     for choice in row["choices"][:1]:
-        for at, said in enumerate(choice["turns"]):
+        for at, answer in enumerate(choice["turns"]):
             lost = parts.Lost()
             lost[FURTHER_CHOICES] += len(row["choices"]) > 1 and at == 0
-            fields = answer_fields(answer_of(said, lost))
+            fields = answer_fields(answer_of(answer, lost))
             parts.noted(fields, lost)
             model = name_of(row.get("model_id"))
             yield {
@@ -245,7 +255,9 @@ MT_ANSWERS = Importer(
 MT_BENCH = Importer(
     "mt-bench",
     lambda row: (
-        isinstance(row.get("turns"), list) and bool(row["turns"]) and all(isinstance(one, str) for one in row["turns"])
+        isinstance(row.get("turns"), list)
+        and bool(row["turns"])
+        and all(isinstance(item, str) for item in row["turns"])
     ),
     _turns,
     lacks=("answers", "arrivals", "latency", "parameters"),
@@ -257,7 +269,9 @@ MT_BENCH = Importer(
 ULTRACHAT = Importer(
     "ultrachat",
     lambda row: (
-        isinstance(row.get("data"), list) and len(row["data"]) > 1 and all(isinstance(one, str) for one in row["data"])
+        isinstance(row.get("data"), list)
+        and len(row["data"]) > 1
+        and all(isinstance(item, str) for item in row["data"])
     ),
     _alternating,
     lacks=("arrivals", "latency", "parameters"),

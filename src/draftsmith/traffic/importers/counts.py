@@ -61,8 +61,8 @@ def _langfuse(value: dict[str, Any]) -> dict[str, int | None]:
     """Langfuse takes the cached part out of `input`: its parts are added up, or taken from the total."""
     parts: dict[str, int] = {}
     for side in ("input", "output"):
-        found = [count(one) for key, one in value.items() if key == side or key.startswith(f"{side}_")]
-        known = [one for one in found if one is not None]
+        counts = [count(number) for key, number in value.items() if key == side or key.startswith(f"{side}_")]
+        known = [number for number in counts if number is not None]
         if known:
             parts[side] = sum(known)
     total = count(value.get("total"))

@@ -87,11 +87,11 @@ class VllmLog:
         head = _HEAD.match(value)
         if not head:
             raise SkipError(NO_REQUEST)
-        name, what, at = head["id"], head["what"], head.end()
-        if what == "Request" and not head["details"]:
+        name, event, at = head["id"], head["what"], head.end()
+        if event == "Request" and not head["details"]:
             raise SkipError(NO_REQUEST)
         try:
-            if what == "Generated response":
+            if event == "Generated response":
                 yield from self._answer(number, value, at, head)
             else:
                 _fill(self._waiting.get(name, number), value, at)
@@ -101,27 +101,29 @@ class VllmLog:
 
     def _answer(self, number: int, line: str, at: int, head: re.Match[str]) -> Found:
         name = head["id"]
-        found = _values(line, at)
+        values = _values(line, at)
         fields = self._waiting.get(name, number)
-        said, ids = found.get("output"), found.get("output_token_ids")
+        output, ids = values.get("output"), values.get("output_token_ids")
         if head["stream"] == "streaming delta":
-            fields["pieces"] = [*fields.get("pieces", ()), said or ""]
+            fields["pieces"] = [*fields.get("pieces", ()), output or ""]
             fields["output_token_ids"] = [*(fields.get("output_token_ids") or ()), *(ids or ())]
-            fields["finish_reason"] = finish_of(found.get("finish_reason")) or fields.get("finish_reason")
+            fields["finish_reason"] = finish_of(values.get("finish_reason")) or fields.get("finish_reason")
             return
         if ids:
             fields["output_token_ids"] = ids
         if head["details"] or head["late"]:
             return  # the text follows in a line of its own
         pieces = fields.pop("pieces", None)
-        said = "".join(pieces) if not said and pieces else said
+        output = "".join(pieces) if not output and pieces else output
         lost = parts.Lost()
-        if said:
+        if output:
             fields |= {
-                key: one for key, one in answer_fields(answer_of(_plain(said), lost)).items() if key == "completion"
+                key: value
+                for key, value in answer_fields(answer_of(_plain(output), lost)).items()
+                if key == "completion"
             }
-        if found.get("finish_reason") != "streaming_complete":
-            fields["finish_reason"] = finish_of(found.get("finish_reason"))
+        if values.get("finish_reason") != "streaming_complete":
+            fields["finish_reason"] = finish_of(values.get("finish_reason"))
         yield self._waiting.take(name)
 
     def end(self) -> Found:
@@ -132,23 +134,23 @@ class VllmLog:
             yield number, fields
 
 
-def _plain(said: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": said}
+def _plain(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
 
 
 def _fill(fields: Fields, line: str, at: int) -> None:
     """What a line says of a request."""
-    found = _values(line, at)
-    if "prompt" in found:
-        prompt = found["prompt"]
+    values = _values(line, at)
+    if "prompt" in values:
+        prompt = values["prompt"]
         if isinstance(prompt, str):
             fields["messages"] = [{"role": "user", "content": prompt}]
-    if found.get("prompt_token_ids"):
-        fields["prompt_token_ids"] = found["prompt_token_ids"]
-    if found.get("params"):
-        fields["params"] = found["params"]
-    if found.get("adapter"):
-        fields["adapter"] = found["adapter"]
+    if values.get("prompt_token_ids"):
+        fields["prompt_token_ids"] = values["prompt_token_ids"]
+    if values.get("params"):
+        fields["params"] = values["params"]
+    if values.get("adapter"):
+        fields["adapter"] = values["adapter"]
 
 
 _NAME = re.compile(r"[, ]*(\w{1,40}(?: shape| token ids)?): ?")
@@ -158,34 +160,34 @@ _BARE = re.compile(r"[^,]*+")
 
 def _values(line: str, at: int) -> dict[str, Any]:
     """`name: value, name: value` from `at` on. Each value is passed over as a whole before the next name is looked for."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     while match := _NAME.match(line, at):
         name, at = match[1].replace(" token ids", "_token_ids"), match.end()
         begin = line[at : at + 1]
         if name in ("prompt", "output") or begin in ("'", '"'):
-            found[name], at = quoted(line, at)
+            result[name], at = quoted(line, at)
         elif begin in ("[", "(", "{"):
             items, end = inside(line, at)
             if name.endswith("_ids"):
-                found[name] = [int(one) for one in items if one.strip().isdigit()] if _all_ids(items) else None
+                result[name] = [int(item) for item in items if item.strip().isdigit()] if _all_ids(items) else None
             at = end
         elif kind := _CLASS.match(line, at):
             values, at = named(line, kind.end())
             if kind[0] in ("SamplingParams", "BeamSearchParams"):
-                found["params"] = _sampling(values)
+                result["params"] = _sampling(values)
             elif "LoRA" in kind[0]:
-                found["adapter"] = evaluated(values.get("lora_name", "None"))
+                result["adapter"] = evaluated(values.get("lora_name", "None"))
         else:
             bare = _BARE.match(line, at)
             text = (bare[0] if bare else "").strip()
             at = bare.end() if bare else len(line)
             if name == "finish_reason" and text not in ("None", ""):
-                found[name] = text.rstrip(".")
-    return found
+                result[name] = text.rstrip(".")
+    return result
 
 
 def _all_ids(items: list[str]) -> bool:
-    return all(one.strip().isdigit() for one in items if one.strip()) and any(one.strip() for one in items)
+    return all(item.strip().isdigit() for item in items if item.strip()) and any(item.strip() for item in items)
 
 
 def _sampling(values: dict[str, str]) -> dict[str, Any]:
@@ -252,7 +254,7 @@ class SglangLog:
         if obj.get("text") or obj.get("input_ids") or obj.get("sampling_params"):
             body = {"prompt": obj.get("text") or None, "sampling_params": obj.get("sampling_params")}
             made = request_fields(prompt_of(body, lost))
-            fields |= {key: one for key, one in made.items() if one}
+            fields |= {key: value for key, value in made.items() if value}
             if isinstance(obj.get("input_ids"), list) and obj["input_ids"] and type(obj["input_ids"][0]) is int:
                 fields["prompt_token_ids"] = obj["input_ids"]
         for key in ("lora_path", "lora_name"):
@@ -262,14 +264,14 @@ class SglangLog:
             fields["received"] = obj.get("received_time") or stamp
             yield from self._waiting.overflow()
             return
-        said = answer_of(out, lost)
-        if said.finish == "abort" and (said.message is None or not said.message.text):
+        answer_read = answer_of(out, lost)
+        if answer_read.finish == "abort" and (answer_read.message is None or not answer_read.message.text):
             self._waiting.take(name)
             raise SkipError("failed request")
-        answer = answer_fields(said)
+        answer = answer_fields(answer_read)
         answer.pop("id", None)
-        fields |= {key: one for key, one in answer.items() if one is not None}
-        fields["timing"] = timing(fields.pop("received", None), latency_s=said.latency_s)
+        fields |= {key: value for key, value in answer.items() if value is not None}
+        fields["timing"] = timing(fields.pop("received", None), latency_s=answer_read.latency_s)
         parts.noted(fields, lost)
         yield self._waiting.take(name)
 
@@ -310,10 +312,10 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "ms": 1e-3, "s": 1.0}
 
 def _rust_text(written: str) -> str | None:
     """A text as Rust prints it for debugging, or as JSON."""
-    found = embedded(written) if written[:1] == '"' else None
-    if found is None:
-        found = evaluated(_CODE_POINT.sub(lambda match: f"\\U{int(match[1], 16):08x}", written))
-    return found if isinstance(found, str) else written or None
+    parsed = embedded(written) if written[:1] == '"' else None
+    if parsed is None:
+        parsed = evaluated(_CODE_POINT.sub(lambda match: f"\\U{int(match[1], 16):08x}", written))
+    return parsed if isinstance(parsed, str) else written or None
 
 
 _CODE_POINT = re.compile(r"\\u\{([0-9a-fA-F]{1,6})\}")

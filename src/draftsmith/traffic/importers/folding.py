@@ -163,9 +163,9 @@ class Folding:
         for key in ("usageMetadata", "modelVersion", "responseId"):
             if chunk.get(key):
                 self.top[key] = chunk[key]
-        one = chunk["candidates"][0] if chunk["candidates"] else None
-        if isinstance(one, dict):
-            content = one.get("content")
+        candidate = chunk["candidates"][0] if chunk["candidates"] else None
+        if isinstance(candidate, dict):
+            content = candidate.get("content")
             parts = content.get("parts") if isinstance(content, dict) else None
             for part in parts if isinstance(parts, list) else ():
                 last = self._parts[-1] if self._parts else None
@@ -173,7 +173,7 @@ class Folding:
                     self._parts[-1] = {**part, "text": last["text"] + part["text"]}  # type: ignore[index]
                 else:
                     self._parts.append(part)
-            self.top["finishReason"] = one.get("finishReason") or self.top.get("finishReason")
+            self.top["finishReason"] = candidate.get("finishReason") or self.top.get("finishReason")
 
     def _tgi(self, chunk: dict[str, Any]) -> None:
         token, details = chunk["token"], chunk.get("details")
@@ -208,9 +208,13 @@ class Folding:
             return {**self.top, "candidates": [{"content": content, "finishReason": self.top.get("finishReason")}]}
         if self._blocks:
             blocks = [self._blocks[at] for at in sorted(self._blocks, key=str)]
-            if any("block" in one for one in blocks):
-                return {**self.top, "role": "assistant", "content": [_block(one) for one in blocks if "block" in one]}
-            return {**self.top, "output": [_item(one) for one in blocks]}
+            if any("block" in block for block in blocks):
+                return {
+                    **self.top,
+                    "role": "assistant",
+                    "content": [_block(block) for block in blocks if "block" in block],
+                }
+            return {**self.top, "output": [_item(block) for block in blocks]}
         choices = [_whole_choice(index, self._choices[index]) for index in sorted(self._choices, key=str)]
         return {**self.top, "choices": choices}
 
@@ -225,36 +229,38 @@ def _joins(last: Any, part: Any) -> bool:
     )
 
 
-def _whole_choice(index: Any, one: Choice) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(one.content)}
-    if one.reasoning:
-        message["reasoning"] = "".join(one.reasoning)
-    if one.tool_calls:
-        message["tool_calls"] = [{"name": call.name, "arguments": call.arguments} for call in one.tool_calls.values()]
-    return {"index": index, "message": message, "finish_reason": one.finish, "token_ids": one.token_ids or None}
+def _whole_choice(index: Any, choice: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(choice.content)}
+    if choice.reasoning:
+        message["reasoning"] = "".join(choice.reasoning)
+    if choice.tool_calls:
+        message["tool_calls"] = [
+            {"name": call.name, "arguments": call.arguments} for call in choice.tool_calls.values()
+        ]
+    return {"index": index, "message": message, "finish_reason": choice.finish, "token_ids": choice.token_ids or None}
 
 
-def _block(one: dict[str, Any]) -> dict[str, Any]:
-    block, said = dict(one["block"]), "".join(one["pieces"])
+def _block(entry: dict[str, Any]) -> dict[str, Any]:
+    block, text = dict(entry["block"]), "".join(entry["pieces"])
     kind = str(block.get("type") or "text")
     if kind == "thinking":
-        block["thinking"] = str(block.get("thinking") or "") + said
+        block["thinking"] = str(block.get("thinking") or "") + text
     elif "tool" in kind:
-        if said:
-            block["input"] = said
+        if text:
+            block["input"] = text
     else:
-        block["text"] = str(block.get("text") or "") + said
+        block["text"] = str(block.get("text") or "") + text
     return block
 
 
-def _item(one: dict[str, Any]) -> dict[str, Any]:
-    if "item" in one:
-        found: dict[str, Any] = one["item"]
-        return found
-    said, added = "".join(one.get("pieces", ())), one.get("added") or {}
-    kind = str(added.get("type") or one.get("kind"))
+def _item(entry: dict[str, Any]) -> dict[str, Any]:
+    if "item" in entry:
+        item: dict[str, Any] = entry["item"]
+        return item
+    text, added = "".join(entry.get("pieces", ())), entry.get("added") or {}
+    kind = str(added.get("type") or entry.get("kind"))
     if "function_call" in kind:
-        return {**added, "type": "function_call", "arguments": said or added.get("arguments")}
+        return {**added, "type": "function_call", "arguments": text or added.get("arguments")}
     if "reasoning" in kind:
-        return {"type": "reasoning", "content": said}
-    return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": said}]}
+        return {"type": "reasoning", "content": text}
+    return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}

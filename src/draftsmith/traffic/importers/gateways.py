@@ -163,8 +163,8 @@ def _tensorzero(row: Any) -> Iterator[Fields]:
         )
         fields["messages"] = [message.wire() for message in stored.messages] or None
     if not fields.get("completion"):
-        said = answer_of(_one(row, "output"), lost).message
-        fields["completion"] = said.joined() if said else None
+        text = answer_of(_one(row, "output"), lost).message
+        fields["completion"] = text.joined() if text else None
     counted = usage_of({key: row[key] for key in ("input_tokens", "output_tokens") if row.get(key) not in (None, "")})
     yield {
         **fields,

@@ -35,7 +35,9 @@ def path_of(text: str) -> Path:
         if not match:
             raise ValueError(f"{text!r} is not a path")
         index, first, second, name = match.groups()
-        steps.append(int(index) if index is not None else next(one for one in (first, second, name) if one is not None))
+        steps.append(
+            int(index) if index is not None else next(step for step in (first, second, name) if step is not None)
+        )
         at = match.end()
     if not steps:
         raise ValueError("an empty path")
@@ -49,8 +51,8 @@ def look(value: Any, path: Path) -> Any:
             value = embedded(value)
         if step == "*":
             inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-            found = (look(one, path[place + 1 :]) for one in inside)
-            return next((one for one in found if one is not MISSING), MISSING)
+            values = (look(item, path[place + 1 :]) for item in inside)
+            return next((item for item in values if item is not MISSING), MISSING)
         if isinstance(step, int):
             if not isinstance(value, list) or not -len(value) <= step < len(value):
                 return MISSING
@@ -64,9 +66,9 @@ def look(value: Any, path: Path) -> Any:
 
 def _paths(value: Any) -> tuple[Path, ...]:
     texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list | tuple) or not all(isinstance(one, str) for one in texts):
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         raise ValueError("not a path, nor a list of paths")
-    return tuple(path_of(one) for one in texts)
+    return tuple(path_of(text) for text in texts)
 
 
 @dataclass(frozen=True)
@@ -110,15 +112,15 @@ class Layout:
     _compiled: dict[str, tuple[Path, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for one in NAMES:
-            self._compiled[one] = _paths(getattr(self, one))
+        for name in NAMES:
+            self._compiled[name] = _paths(getattr(self, name))
 
     def get(self, row: Any, name: str) -> Any:
         """The first value that stands at one of the paths of `name`, nulls and empty texts passed over; else None."""
         for path in self._compiled[name]:
-            found = look(row, path)
-            if found is not MISSING and found is not None and found != "":
-                return found
+            value = look(row, path)
+            if value is not MISSING and value is not None and value != "":
+                return value
         return None
 
     def records(self, value: Any) -> Iterator[Fields | SkipError]:
@@ -156,13 +158,13 @@ class Layout:
         if isinstance(params, dict):
             made["params"] = {**asked(params), **made["params"]}
         for key in ("model", "id", "conversation", "route", "adapter", "finish_reason"):
-            found = name_of(get(row, key))
-            if found:
-                made[key] = found
+            name = name_of(get(row, key))
+            if name:
+                made[key] = name
         for key in ("prompt_token_ids", "output_token_ids"):
-            found = embedded(get(row, key))
-            if isinstance(found, list):
-                made[key] = found
+            name = embedded(get(row, key))
+            if isinstance(name, list):
+                made[key] = name
         made["timing"] = self._timing(row) or made.get("timing")
         return made
 
@@ -197,15 +199,15 @@ class Layout:
         return made
 
 
-NAMES = tuple(one.name for one in fields(Layout) if not one.name.startswith("_"))
+NAMES = tuple(field.name for field in fields(Layout) if not field.name.startswith("_"))
 
 
 def _scaled(layout: Layout, row: Any, name: str) -> float | None:
     for unit, divisor in (("s", 1.0), ("ms", 1e3), ("ns", 1e9)):
         key = f"{name}_{unit}"
-        found = duration(layout.get(row, key)) if key in layout._compiled else None
-        if found is not None:
-            return found / divisor
+        duration_s = duration(layout.get(row, key)) if key in layout._compiled else None
+        if duration_s is not None:
+            return duration_s / divisor
     return None
 
 
@@ -228,7 +230,9 @@ def mapped(file: File) -> Importer:
             )
     if not {"prompt", "answer", "prompt_tokens", "completion_tokens", "usage"} & written.keys():
         raise InputError(f"{file.name} says neither where text nor where counts are", "name at least prompt and answer")
-    settled: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in written.items()}
+    settled: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in written.items()
+    }
     try:
         layout = Layout(**settled)
     except (ValueError, TypeError) as error:

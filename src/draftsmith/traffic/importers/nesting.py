@@ -60,11 +60,11 @@ def wrappers(rows: Iterable[Row]) -> set[Any]:
             if isinstance(above.made, dict) and not _follows(row, above):
                 inner.setdefault(above.id, []).append(row)
             above, steps = known.get(_key(above.parent)), steps + 1
-    found = set(inner)
+    ids = set(inner)
     for name, inside in inner.items():
         if len(inside) == 1 and _says(known[_key(name)]) > _says(inside[0]):
-            found = found - {name} | {inside[0].id}
-    return found
+            ids = ids - {name} | {inside[0].id}
+    return ids
 
 
 def _says(row: Row) -> tuple[int, bool]:
@@ -84,9 +84,9 @@ def _follows(row: Row, above: Row) -> bool:
     begin, began, ended = seconds(row.begin), seconds(above.begin), seconds(above.end)
     if begin is not None and began is not None and ended is not None:
         return begin >= ended and begin > began
-    said = _text(_fields(above).get("completion"))
-    heard = (one for one in _fields(row).get("messages") or () if one.get("role") == "assistant")
-    return bool(said) and any(_text(one.get("content")) == said for one in heard)
+    completion = _text(_fields(above).get("completion"))
+    answers = (message for message in _fields(row).get("messages") or () if message.get("role") == "assistant")
+    return bool(completion) and any(_text(message.get("content")) == completion for message in answers)
 
 
 def _fields(row: Row) -> Fields:
@@ -131,8 +131,8 @@ class Nest:
 
     def end(self) -> Found:
         """All that is still open, in the order of the file."""
-        left = [one for trace in list(self._open) for one in self._take(trace)]
-        yield from _told(sorted(left, key=lambda one: one[1]))
+        left = [located for trace in list(self._open) for located in self._take(trace)]
+        yield from _told(sorted(left, key=lambda located: located[1]))
 
 
 def _wrapped(row: Row) -> Row:
@@ -148,5 +148,7 @@ def _told(rows: Iterable[tuple[int, int, Row]]) -> Found:
 def _weight(row: Row) -> int:
     """Characters that a row holds, and something for the row itself."""
     fields = _fields(row)
-    said = sum(len(str(one.get("content") or "")) for one in fields.get("messages") or () if isinstance(one, dict))
-    return 200 + said + len(str(fields.get("completion") or ""))
+    characters = sum(
+        len(str(message.get("content") or "")) for message in fields.get("messages") or () if isinstance(message, dict)
+    )
+    return 200 + characters + len(str(fields.get("completion") or ""))

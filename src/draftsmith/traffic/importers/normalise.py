@@ -68,10 +68,10 @@ def _check_messages(fields: Fields, notes: list[str]) -> None:
                 messages[at] = _message(message, notes)
                 media += media_in(messages[at]["content"])
         fields["media"] = dict(media) or None
-    said = fields.get("completion")
-    if said is not None and not isinstance(said, str):
-        said = fields["completion"] = said_of(said) or None
-        if said is None:
+    completion = fields.get("completion")
+    if completion is not None and not isinstance(completion, str):
+        completion = fields["completion"] = said_of(completion) or None
+        if completion is None:
             raise SkipError("answer is not text")
 
 
@@ -97,7 +97,7 @@ def _message(message: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     notes += [name for name, times in lost.items() if times]
     if len(made) != 1:
         raise SkipError("message of several speakers")
-    return {**{key: one for key, one in message.items() if key != "content"}, **made[0].wire()}
+    return {**{key: value for key, value in message.items() if key != "content"}, **made[0].wire()}
 
 
 def _settled(part: Any) -> bool:

@@ -53,13 +53,15 @@ def _batch_output(row: Any) -> Iterator[Fields]:
 def _stored(row: Any) -> Iterator[Fields]:
     """An answer with its request beside it or inside it (`store: true`)."""
     request = row["request"] if isinstance(row.get("request"), dict) else row
-    asked = {key: request[key] for key in request if key not in ("output", "text", "choices") or request is not row}
+    request_fields = {
+        key: request[key] for key in request if key not in ("output", "text", "choices") or request is not row
+    }
     if request is row and "role" in row:  # Anthropic: the answer is the message itself
-        asked = {key: value for key, value in asked.items() if key not in ("role", "content", "type")}
+        request_fields = {key: value for key, value in request_fields.items() if key not in ("role", "content", "type")}
     if request is row and isinstance(row.get("text"), dict):
-        asked["text"] = row["text"]
-    answer = {key: one for key, one in row.items() if key not in ("request", "messages", "input_messages", "input")}
-    fields = both(asked, answer, parts.Lost())
+        request_fields["text"] = row["text"]
+    answer = {key: value for key, value in row.items() if key not in ("request", "messages", "input_messages", "input")}
+    fields = both(request_fields, answer, parts.Lost())
     metadata = row.get("metadata")
     route = metadata.get("route") or metadata.get("tenant") if isinstance(metadata, dict) else None
     yield {**fields, "id": name_of(row.get("id")), "route": name_of(route)}
@@ -101,10 +103,10 @@ def pair_in(row: dict[str, Any]) -> tuple[Any, Any] | None:
 
 
 def _pair(row: Any) -> Iterator[Fields]:
-    found = pair_in(row)
-    if found is None:
+    pair = pair_in(row)
+    if pair is None:
         raise SkipError("pair without a request")
-    request, response = found
+    request, response = pair
     opened = embedded(response) if isinstance(response, str) and response.lstrip()[:1] == "{" else None
     response = response if opened is None else opened  # Ollama streams JSON lines, which are no JSON as a whole
     _check_pair(row, response)
@@ -142,8 +144,8 @@ def _times(row: dict[str, Any], fields: Fields) -> Fields:
     end = next((row[key] for key in _ENDS if row.get(key) not in (None, "")), None)
     latency = next((duration(row[key]) for key in _SECONDS if row.get(key) is not None), None)
     if latency is None:
-        found = next((duration(row[key]) for key in _MILLISECONDS if row.get(key) is not None), None)
-        latency = found / 1e3 if found is not None else None
+        duration_s = next((duration(row[key]) for key in _MILLISECONDS if row.get(key) is not None), None)
+        latency = duration_s / 1e3 if duration_s is not None else None
     made = timing(start, end=end, latency_s=latency)
     if made is None:
         return {"timing": fields.get("timing")}
@@ -187,7 +189,9 @@ def _inside(row: dict[str, Any]) -> dict[str, Any] | None:
         if pair_in(value) is not None or (is_request(value) and is_answer(value)):
             return value
         if is_request(value) and (
-            answer := next((mapping(one) for one in row.values() if one is not value and is_answer(mapping(one))), None)
+            answer := next(
+                (mapping(item) for item in row.values() if item is not value and is_answer(mapping(item))), None
+            )
         ):
             return {"request": value, "response": answer}
         for inner in value.values():
@@ -199,12 +203,12 @@ def _inside(row: dict[str, Any]) -> dict[str, Any] | None:
 
 def _wrapped(row: Any) -> Iterator[Fields | SkipError]:
     """A pair inside another record: times and names may stand on either level."""
-    found = _inside(row) or {}
-    outer = {key: one for key, one in row.items() if not isinstance(one, dict | list)}
-    if pair_in(found) is None:
-        yield from PLAIN.records({**outer, **found})
+    inner = _inside(row) or {}
+    outer = {key: value for key, value in row.items() if not isinstance(value, dict | list)}
+    if pair_in(inner) is None:
+        yield from PLAIN.records({**outer, **inner})
     else:
-        yield from _pair({**outer, **found})
+        yield from _pair({**outer, **inner})
 
 
 BATCH_INPUT = Importer(

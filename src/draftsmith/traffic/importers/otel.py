@@ -85,10 +85,10 @@ def _fields(span: dict[str, Any], at: Attributes) -> Fields:
     lost = parts.Lost()
     request = _readable(lambda: _prompt(span, at, lost), Asked(), lost)
     fields = request_fields(request)
-    said = _readable(lambda: _answer(span, at, lost), Said(), lost)
-    if said.message is not None and said.message.media:
+    answer = _readable(lambda: _answer(span, at, lost), Said(), lost)
+    if answer.message is not None and answer.message.media:
         lost[MEDIA_SAID] += 1
-    fields |= answer_fields(said)
+    fields |= answer_fields(answer)
     start, end, took = times(span)
     moments = timing(start, end=end, latency_s=took)
     first = duration(
@@ -126,8 +126,8 @@ def _fields(span: dict[str, Any], at: Attributes) -> Fields:
         or fields.get("model"),
         "route": name_of(mapping(span.get("resource_attributes")).get("service.name") or span.get("service_name")),
         "params": _params(at) | fields["params"],
-        "usage": or_else(_usage(at), said.usage),
-        "finish_reason": _finish(at) or said.finish,
+        "usage": or_else(_usage(at), answer.usage),
+        "finish_reason": _finish(at) or answer.finish,
         "timing": moments,
     }
 
@@ -171,30 +171,33 @@ _ANSWERS = (
 
 
 def _prompt(span: dict[str, Any], at: Attributes, lost: parts.Lost) -> Asked:
-    found = _messages_asked(span, at, lost)
-    body = next((one for key in _BODIES if (one := embedded(at.get(key))) is not None), None)
+    prompt = _messages_asked(span, at, lost)
+    body = next((parsed for key in _BODIES if (parsed := embedded(at.get(key))) is not None), None)
     # The flat keys win: a body beside them repeats them. Its parameters count all the same.
-    beside = prompt_of(body, parts.Lost() if found.messages else lost) if isinstance(body, dict | list) else Asked()
-    if not found.messages:
-        found.messages, found.ids = beside.messages, beside.ids
+    beside = prompt_of(body, parts.Lost() if prompt.messages else lost) if isinstance(body, dict | list) else Asked()
+    if not prompt.messages:
+        prompt.messages, prompt.ids = beside.messages, beside.ids
         text = at.get("input.value")
-        if not found.messages and isinstance(text, str) and body is None:
-            found.messages = prompt_of(text, lost).messages
-    found.params = {**beside.params, **found.params}
-    found.model = found.model or beside.model
-    return found
+        if not prompt.messages and isinstance(text, str) and body is None:
+            prompt.messages = prompt_of(text, lost).messages
+    prompt.params = {**beside.params, **prompt.params}
+    prompt.model = prompt.model or beside.model
+    return prompt
 
 
 def _messages_asked(span: dict[str, Any], at: Attributes, lost: parts.Lost) -> Asked:
     for key in ("gen_ai.input.messages", "ai.prompt.messages", "gen_ai.prompt", "ai.prompt"):
         if at.get(key) is not None:
-            found = prompt_of(_opened(at[key]), lost)
-            if found.messages:
-                told = at.get("gen_ai.system_instructions")
-                if told is not None:
-                    told = _opened(told)
-                    found.messages = [*parts.read_messages({"role": "system", "content": told}, lost), *found.messages]
-                return found
+            prompt = prompt_of(_opened(at[key]), lost)
+            if prompt.messages:
+                instructions = at.get("gen_ai.system_instructions")
+                if instructions is not None:
+                    instructions = _opened(instructions)
+                    prompt.messages = [
+                        *parts.read_messages({"role": "system", "content": instructions}, lost),
+                        *prompt.messages,
+                    ]
+                return prompt
     for prefix, inner in (("llm.input_messages.", "message"), ("gen_ai.prompt.", "")):
         rows = [_flat(row.get(inner, row) if inner else row, "user") for row in nested(at, prefix)]
         if rows:
@@ -206,8 +209,8 @@ def _messages_asked(span: dict[str, Any], at: Attributes, lost: parts.Lost) -> A
 
 def _opened(value: Any) -> Any:
     """JSON that an attribute holds as text; other text as it is."""
-    found = embedded(value) if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") else None
-    return value if found is None else found
+    parsed = embedded(value) if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") else None
+    return value if parsed is None else parsed
 
 
 def _flat(row: dict[str, Any], role: str) -> dict[str, Any]:
@@ -215,17 +218,17 @@ def _flat(row: dict[str, Any], role: str) -> dict[str, Any]:
     made = {"role": row.get("role", role), **row}
     contents = row.get("contents")
     if isinstance(contents, list) and not isinstance(row.get("content"), str):
-        made["content"] = [mapping(one).get("message_content", one) for one in contents]
+        made["content"] = [mapping(content).get("message_content", content) for content in contents]
     made.pop("contents", None)
     if isinstance(made.get("content"), str) and made["content"].startswith('[{"'):
         inside = embedded(made["content"])  # OpenLLMetry writes parts as JSON text
-        if isinstance(inside, list) and all(isinstance(one, dict) and "type" in one for one in inside):
+        if isinstance(inside, list) and all(isinstance(item, dict) and "type" in item for item in inside):
             made["content"] = inside
     calls = row.get("tool_calls")
     if isinstance(calls, dict):
         calls = list(calls.values())
     if calls:
-        made["tool_calls"] = [one.get("tool_call", one) if isinstance(one, dict) else one for one in calls]
+        made["tool_calls"] = [call.get("tool_call", call) if isinstance(call, dict) else call for call in calls]
     if made.get("content") is None and not calls and "parts" not in made:
         made["content"] = ""
     return made
@@ -252,7 +255,7 @@ def _heard(span: dict[str, Any], lost: parts.Lost, *, choice: bool) -> list[Mess
         inner = mapping(body.get("message")) or body
         role = "assistant" if choice else name.removeprefix("gen_ai.").removesuffix(".message")
         made += parts.read_messages(
-            [{"role": role, **{key: one for key, one in inner.items() if one is not None}}], lost
+            [{"role": role, **{key: value for key, value in inner.items() if value is not None}}], lost
         )
     return made
 
@@ -261,14 +264,14 @@ def _answer(span: dict[str, Any], at: Attributes, lost: parts.Lost) -> Said:
     for key in ("gen_ai.output.messages", "gen_ai.completion"):
         if at.get(key) is not None:
             opened = _opened(at[key])
-            found = answer_of(
+            answer = answer_of(
                 opened[:1] if isinstance(opened, list) and len(opened) > 1 and _choices(opened) else opened, lost
             )
             if isinstance(opened, list) and len(opened) > 1 and _choices(opened):
-                found.choices = len(opened)
+                answer.choices = len(opened)
                 lost["further choices of one request (kept the first)"] += 1
-            if found.message is not None:
-                return found
+            if answer.message is not None:
+                return answer
     text = _pick(at, "gen_ai.output.text", "ai.response.text", "ai.response.object", "llm.choices.0.completion.text")
     calls, thought = embedded(at.get("ai.response.toolCalls")), at.get("ai.response.reasoning")
     if text or isinstance(calls, list) or thought:
@@ -279,27 +282,29 @@ def _answer(span: dict[str, Any], at: Attributes, lost: parts.Lost) -> Said:
         found_messages = parts.read_messages(rows, lost) if rows else []
         if found_messages:
             return Said(merged(found_messages), finish=finish_of(rows[-1].get("finish_reason")))
-    heard = _heard(span, lost, choice=True)
-    if heard:
-        return Said(heard[0], choices=len(heard))
+    reply = _heard(span, lost, choice=True)
+    if reply:
+        return Said(reply[0], choices=len(reply))
     for key in _ANSWERS:
         if at.get(key) is not None:
             written = at[key]
             # MLflow writes everything as JSON, also plain text.
             quoted = embedded(written) if key.startswith("mlflow.") and isinstance(written, str) else None
-            found = answer_of(quoted if quoted is not None else _opened(written), lost)
-            if found.message is not None:
-                return found
+            answer = answer_of(quoted if quoted is not None else _opened(written), lost)
+            if answer.message is not None:
+                return answer
     return Said()
 
 
 def _choices(value: list[Any]) -> bool:
     """Whether a list of output messages is a list of choices: each of them ends an answer."""
-    return all(isinstance(one, dict) and one.get("role") == "assistant" and one.get("finish_reason") for one in value)
+    return all(
+        isinstance(item, dict) and item.get("role") == "assistant" and item.get("finish_reason") for item in value
+    )
 
 
 def _params(at: Attributes) -> dict[str, Any]:
-    found = {
+    params = {
         key.removeprefix("gen_ai.request."): value for key, value in at.items() if key.startswith("gen_ai.request.")
     }
     written = (
@@ -308,7 +313,7 @@ def _params(at: Attributes) -> dict[str, Any]:
         | mapping(at.get("model_request_parameters"))
     )
     settings = {key.removeprefix("ai.settings."): value for key, value in at.items() if key.startswith("ai.settings.")}
-    made = asked({**settings, **written, **found})
+    made = asked({**settings, **written, **params})
     tools = tools_in(at)
     return {"tools": tools, **made} if tools else made
 

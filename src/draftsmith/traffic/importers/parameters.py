@@ -64,14 +64,14 @@ def _texts(value: Any) -> str | list[str]:
     if isinstance(value, str) and value[:1] != "[":
         return value
     value = _parsed(value)
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return value
     raise _WrongError
 
 
 def _ids(value: Any) -> list[int]:
     value = _parsed(value)
-    if isinstance(value, list) and all(type(one) is int and one >= 0 for one in value):
+    if isinstance(value, list) and all(type(item) is int and item >= 0 for item in value):
         return value
     raise _WrongError
 
@@ -130,23 +130,23 @@ def _logprobs(value: Any) -> bool | int:
 
 def _tools(value: Any) -> list[dict[str, Any]]:
     """Tools as functions. Raises _WrongError if none of them is one."""
-    found, _ = _told_apart(value)
-    if not found:
+    tools, _ = _told_apart(value)
+    if not tools:
         raise _WrongError
-    return found
+    return tools
 
 
 def _told_apart(value: Any) -> tuple[list[dict[str, Any]], int]:
     """The tools that are functions, and how many are none: searches and interpreters that a provider runs itself."""
     value = _parsed(value)
-    found: list[dict[str, Any]] = []
+    tools: list[dict[str, Any]] = []
     others = 0
     for item in value if isinstance(value, list) else ():
         try:
-            found += _functions(item)
+            tools += _functions(item)
         except _WrongError:
             others += 1
-    return found, others
+    return tools, others
 
 
 _SCHEMAS = ("input_schema", "inputSchema", "parametersJsonSchema", "parameters_json_schema")
@@ -158,7 +158,7 @@ def _functions(item: Any) -> list[dict[str, Any]]:
         raise _WrongError
     for key in ("functionDeclarations", "function_declarations"):  # Gemini
         if isinstance(item.get(key), list):
-            return [function for one in item[key] for function in _functions(one)]
+            return [function for entry in item[key] for function in _functions(entry)]
     inner = item.get("function", item.get("toolSpec", item))
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"]:
         raise _WrongError
@@ -263,30 +263,30 @@ _FORMS = ("text", "reasoning", "functions", "toolConfig", "tool_config", "functi
 
 def asked(body: dict[str, Any]) -> dict[str, Any]:
     """The sampling parameters among the keys of a request body, under the engine's names; nulls left out."""
-    found: dict[str, Any] = {}
+    params: dict[str, Any] = {}
     for group in (*(body.get(key) for key in GROUPS), body):
         if isinstance(group, dict):
-            found |= {OTHER_NAMES[key]: group[key] for key in OTHER_NAMES.keys() & group.keys()}
-            found |= {key: group[key] for key in PARAMETERS & group.keys() if group[key] is not None}
+            params |= {OTHER_NAMES[key]: group[key] for key in OTHER_NAMES.keys() & group.keys()}
+            params |= {key: group[key] for key in PARAMETERS & group.keys() if group[key] is not None}
     if _FORMS and any(key in body for key in _FORMS):
-        _forms(body, found)
-    return {key: value for key, value in found.items() if value is not None}
+        _forms(body, params)
+    return {key: value for key, value in params.items() if value is not None}
 
 
-def _forms(body: dict[str, Any], found: dict[str, Any]) -> None:
+def _forms(body: dict[str, Any], params: dict[str, Any]) -> None:
     """Parameters that other APIs keep in objects of their own."""
     form, thought, functions = body.get("text"), body.get("reasoning"), body.get("functions")
     if isinstance(form, dict) and isinstance(form.get("format"), dict):
-        found.setdefault("response_format", form["format"])
+        params.setdefault("response_format", form["format"])
     if isinstance(thought, dict) and isinstance(thought.get("effort"), str):
-        found.setdefault("reasoning_effort", thought["effort"])
+        params.setdefault("reasoning_effort", thought["effort"])
     if isinstance(functions, list) and functions:
-        found.setdefault("tools", functions)
+        params.setdefault("tools", functions)
         if body.get("function_call") is not None:
-            found.setdefault("tool_choice", body["function_call"])
+            params.setdefault("tool_choice", body["function_call"])
     config = body.get("toolConfig", body.get("tool_config"))
     if isinstance(config, dict) and isinstance(config.get("tools"), list):
-        found.setdefault("tools", config["tools"])
+        params.setdefault("tools", config["tools"])
 
 
 def checked(params: dict[str, Any], notes: list[str]) -> dict[str, Any]:

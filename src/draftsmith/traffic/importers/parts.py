@@ -62,19 +62,19 @@ def read_messages(value: Any, lost: Lost) -> list[Message]:
 def _together(messages: list[Message]) -> list[Message]:
     """Responses items of one answer (reasoning, calls, text) that follow each other are one assistant message."""
     made: list[Message] = []
-    for one in messages:
+    for message in messages:
         last = made[-1] if made else None
-        joins = last is not None and last.role == one.role == "assistant" and not (last.parts and one.parts)
-        if joins and last is not None and (one.parts == () or last.parts == ()):
+        joins = last is not None and last.role == message.role == "assistant" and not (last.parts and message.parts)
+        if joins and last is not None and (message.parts == () or last.parts == ()):
             made[-1] = replace(
                 last,
-                parts=last.parts + one.parts,
-                calls=last.calls + one.calls,
-                reasoning="\n".join(filter(None, (last.reasoning, one.reasoning))),
-                refusal="\n".join(filter(None, (last.refusal, one.refusal))),
+                parts=last.parts + message.parts,
+                calls=last.calls + message.calls,
+                reasoning="\n".join(filter(None, (last.reasoning, message.reasoning))),
+                refusal="\n".join(filter(None, (last.refusal, message.refusal))),
             )
         else:
-            made.append(one)
+            made.append(message)
     return made
 
 
@@ -95,7 +95,7 @@ def read_message(item: dict[str, Any], lost: Lost, before: Iterable[Message] = (
         raise SkipError("message without a role")
     known = role_of(role)
     if known is None:
-        known = "tool" if any(call.name == role for one in before for call in one.calls) else None
+        known = "tool" if any(call.name == role for entry in before for call in entry.calls) else None
     if known is None:
         raise SkipError("message with an unknown role")
     content = _Content(known, lost)
@@ -184,15 +184,15 @@ class _Content:
                 self.thoughts.append(value)
                 return
             if isinstance(value, list | dict) and value:
-                said = said_of(value)
-                if said:
-                    self.thoughts.append(said)
+                text = said_of(value)
+                if text:
+                    self.thoughts.append(text)
                     return
         details = item.get("reasoning_details")  # OpenRouter
-        for one in details if isinstance(details, list) else ():
-            found = one.get("text") or one.get("summary") if isinstance(one, dict) else None
-            if isinstance(found, str) and found:
-                self.thoughts.append(found)
+        for detail in details if isinstance(details, list) else ():
+            thought = detail.get("text") or detail.get("summary") if isinstance(detail, dict) else None
+            if isinstance(thought, str) and thought:
+                self.thoughts.append(thought)
 
     def content(self, value: Any) -> None:
         """Text, a part, or a list of them."""
@@ -229,10 +229,10 @@ class _Content:
 
     def _medium(self, part: dict[str, Any], kind: Kind) -> None:
         """A picture, audio or a file. What is called a file may say by its type of content what it is."""
-        inner = next((one for one in part.values() if isinstance(one, dict)), {})
-        named = [one.get(key) for one in (part, inner) for key in CONTENT_TYPES]
-        said = next((one.partition("/")[0].lower() for one in named if isinstance(one, str)), "")
-        self.parts.append(Part(cast("Kind", said) if kind == "file" and said in MEDIA_KINDS else kind))
+        inner = next((item for item in part.values() if isinstance(item, dict)), {})
+        named = [item.get(key) for item in (part, inner) for key in CONTENT_TYPES]
+        media = next((item.partition("/")[0].lower() for item in named if isinstance(item, str)), "")
+        self.parts.append(Part(cast("Kind", media) if kind == "file" and media in MEDIA_KINDS else kind))
 
     def _plain(self, part: dict[str, Any]) -> None:
         """A part without a type: Gemini, Bedrock, or plain text."""
@@ -254,23 +254,23 @@ class _Content:
         for key in ("reasoningContent", "executableCode", "executable_code", "codeExecutionResult", "code_execution_result",
                     "guardContent", "json"):  # fmt: skip
             if isinstance(part.get(key), dict | list):
-                said = said_of(part[key]) or _dumped(part[key])
+                text = said_of(part[key]) or _dumped(part[key])
                 if key == "reasoningContent":
-                    self.thoughts.append(said)
+                    self.thoughts.append(text)
                 else:
-                    self.parts.append(Part("text", said))
+                    self.parts.append(Part("text", text))
                 return
-        found = next((kind for key, kind in MEDIA_KEYS.items() if key in part), None)
-        if found:
-            self._medium(part, found)
+        medium = next((kind for key, kind in MEDIA_KEYS.items() if key in part), None)
+        if medium:
+            self._medium(part, medium)
         elif set(part) - {"cachePoint", "cache_control", "thoughtSignature", "type"}:
             self.lost[UNKNOWN_PART] += 1
 
     def _other(self, part: dict[str, Any]) -> None:
         """A part of a kind that is not known: its text is kept where it has one."""
         if "reasoning" in str(part.get("type")).lower():  # as frameworks name it: `...AI.TextReasoningContent`
-            if said := said_of(part):
-                self.thoughts.append(said)
+            if text := said_of(part):
+                self.thoughts.append(text)
             else:
                 self.lost[HIDDEN_REASONING] += 1
             return
@@ -278,22 +278,22 @@ class _Content:
             if isinstance(part.get(key), str):
                 self.parts.append(Part("text", part[key]))
                 return
-        found = next((kind for key, kind in MEDIA_KEYS.items() if key in part), None)
-        if found:
-            self._medium(part, found)
+        medium = next((kind for key, kind in MEDIA_KEYS.items() if key in part), None)
+        if medium:
+            self._medium(part, medium)
         elif role_of(str(part.get("type"))) and isinstance(part.get("content"), list):
             self.content(part["content"])
         else:
             self.lost[UNKNOWN_PART] += 1
 
     def _reason(self, part: dict[str, Any]) -> None:
-        said = None
+        text = None
         for key in ("thinking", "text", "content", "reasoning", "summary", "thought"):
-            said = said_of(part.get(key)) if not isinstance(part.get(key), bool) else None
-            if said:
+            text = said_of(part.get(key)) if not isinstance(part.get(key), bool) else None
+            if text:
                 break
-        if said:
-            self.thoughts.append(said)
+        if text:
+            self.thoughts.append(text)
             if part.get("content") and said_of(part.get("summary")):
                 self.lost[SUMMARY] += 1
         elif part.get("encrypted_content"):
@@ -347,7 +347,7 @@ def _result(part: dict[str, Any], lost: Lost) -> Message:
     ):
         value = value["value"]  # Vercel AI
     if (
-        isinstance(value, list) and value and all(isinstance(one, dict) and _is_part(one) for one in value)
+        isinstance(value, list) and value and all(isinstance(item, dict) and _is_part(item) for item in value)
     ) or isinstance(value, str):
         content.content(value)
     elif value is not None:
@@ -380,7 +380,7 @@ def messages_like(value: Any) -> bool:
     item = _unwrapped(value[0])
     role = item.get("role", item.get("from", item.get("author")))
     role = role.get("role") if isinstance(role, dict) else role
-    said = {
+    roles = {
         "content",
         "parts",
         "value",
@@ -392,6 +392,6 @@ def messages_like(value: Any) -> bool:
         "message",
     } & item.keys()
     if isinstance(role, str):
-        return bool(said)
+        return bool(roles)
     kind = str(item.get("type") or "").lower()
-    return (kind in CALL | RESULT | THOUGHT and len(item) > 1) or (role_of(kind) is not None and bool(said))
+    return (kind in CALL | RESULT | THOUGHT and len(item) > 1) or (role_of(kind) is not None and bool(roles))

@@ -56,9 +56,9 @@ def _native(row: Any) -> Iterator[Fields]:
 def _plain(row: Any) -> Iterator[Fields | SkipError]:
     """A prompt and its answer by name. A list that ends with an answer holds a request for every answer in it."""
     asked_at = row.get("messages") if row.get("messages") is not None else row.get("prompt")
-    said = next((row[key] for key in _ANSWERS if row.get(key) not in (None, "", [], {})), None)
+    answer = next((row[key] for key in _ANSWERS if row.get(key) not in (None, "", [], {})), None)
     about = _about(row)
-    if said is None and messages_like(asked_at):
+    if answer is None and messages_like(asked_at):
         listed = embedded(asked_at) if isinstance(asked_at, str) else asked_at
         lost = parts.Lost()
         turns = read_messages(listed, lost)
@@ -68,9 +68,9 @@ def _plain(row: Any) -> Iterator[Fields | SkipError]:
     body = {"prompt" if row.get("messages") is None else "messages": asked_at}
     system = {key: row[key] for key in ("system", "system_prompt", "instructions") if isinstance(row.get(key), str)}
     unheard = parts.Lost()
-    if said is None and any(_is_prose(value) for key, value in row.items() if key not in (*body, *system)):
+    if answer is None and any(_is_prose(value) for key, value in row.items() if key not in (*body, *system)):
         unheard[UNKNOWN_TEXT] += 1
-    fields = both({**system, **body}, said, unheard)
+    fields = both({**system, **body}, answer, unheard)
     yield {**fields, **_kept(about, fields)}
 
 
@@ -118,10 +118,10 @@ def _alpaca(row: Any) -> Iterator[Fields]:
     asked_ = "\n\n".join(
         part for part in (row["instruction"], row.get("input") or row.get("context")) if isinstance(part, str) and part
     )
-    said = row.get("output", row.get("response"))
+    answer = row.get("output", row.get("response"))
     system = row.get("system")
     yield {
-        **both({"system": system if isinstance(system, str) else "", "prompt": asked_}, said, parts.Lost()),
+        **both({"system": system if isinstance(system, str) else "", "prompt": asked_}, answer, parts.Lost()),
         "id": name_of(row.get("id")),
     }
 

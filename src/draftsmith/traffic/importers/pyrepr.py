@@ -45,8 +45,8 @@ def _sound(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
-        return {_sound(key): _sound(one) for key, one in value.items()}
-    return [_sound(one) for one in value] if isinstance(value, list) else value
+        return {_sound(key): _sound(item) for key, item in value.items()}
+    return [_sound(item) for item in value] if isinstance(value, list) else value
 
 
 def inside(text: str, at: int) -> tuple[list[str], int]:
@@ -76,12 +76,12 @@ def inside(text: str, at: int) -> tuple[list[str], int]:
 def named(text: str, at: int) -> tuple[dict[str, str], int]:
     """name -> value as written, of `(name=value, ...)` or `{'name': value, ...}` that opens at `at`, and where it closes."""
     parts, end = inside(text, at)
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for part in parts:
         match = _KEY.match(part)
         if match:
-            found[match[1] or match[2] or match[3]] = part[match.end() :].strip()
-    return found, end
+            fields[match[1] or match[2] or match[3]] = part[match.end() :].strip()
+    return fields, end
 
 
 _MESSAGE = re.compile(r"role='(\w{1,20})' content=")

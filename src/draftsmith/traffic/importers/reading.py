@@ -82,9 +82,9 @@ class FileReader:
         """What is still pending at the end of the file."""
         for number, row in self._table.end():
             yield from self._row(number, row)
-        for one, session in self._sessions.values():
-            for number, found in session.end():
-                yield from self._finish(*self._line(number, one), found)
+        for joiner, session in self._sessions.values():
+            for number, fields in session.end():
+                yield from self._finish(*self._line(number, joiner), fields)
         self._sessions, self._waiting = {}, {}
 
     def _json(self, number: int, raw: bytes) -> Iterator[tuple[int, Fields | Rejected]]:
@@ -122,70 +122,70 @@ class FileReader:
     def _convert(
         self, number: int, raw: bytes, value: Any, kind: str, depth: int = 0
     ) -> Iterator[tuple[int, Fields | Rejected]]:
-        one = self._which(value, kind)
-        inside = unwrapped(value, one) if kind == "json" and depth < 3 else None
+        importer = self._which(value, kind)
+        inside = unwrapped(value, importer) if kind == "json" and depth < 3 else None
         if inside is not None:
             for row in inside:
                 yield from self._convert(number, raw, row, kind, depth + 1)
             return
-        if one is None and kind == "json" and (line := _line_inside(value)) is not None:
+        if importer is None and kind == "json" and (line := _line_inside(value)) is not None:
             yield from self._convert(number, raw, line, "text", depth)
             return
-        if one is None:
+        if importer is None:
             if kind == "text":
                 yield number, Rejected("log line without a request", raw)
                 return
             self.strange = self.strange or field_names(value)
             yield number, Rejected("unknown format", raw)
             return
-        if one.session is not None:
-            if one.session not in self._sessions:
-                self._sessions[one.session] = (one, one.session())
-            self._remember(number, one, raw)
-            yield from self._joined(one, self._sessions[one.session][1], number, value)
+        if importer.session is not None:
+            if importer.session not in self._sessions:
+                self._sessions[importer.session] = (importer, importer.session())
+            self._remember(number, importer, raw)
+            yield from self._joined(importer, self._sessions[importer.session][1], number, value)
             return
-        found = one.records(value)
+        rows_read = importer.records(value)
         while True:
             try:
-                fields = next(found, None)
+                fields = next(rows_read, None)
             except SkipError as skip:
                 fields = skip
             except SHAPE_ERRORS:
                 fields = SkipError(SHAPE)
             if fields is None:
                 return
-            yield from self._finish(number, one, raw, fields)
+            yield from self._finish(number, importer, raw, fields)
 
     def _joined(
-        self, one: Importer, session: Session, number: int, value: Any
+        self, importer: Importer, session: Session, number: int, value: Any
     ) -> Iterator[tuple[int, Fields | Rejected]]:
-        found = session.add(number, value)
+        joined = session.add(number, value)
         while True:
             try:
-                item = next(found, None)
+                item = next(joined, None)
             except SkipError as skip:
                 item = number, skip
             except SHAPE_ERRORS:
                 item = number, SkipError(SHAPE)
             if item is None:
                 return
-            yield from self._finish(*self._line(item[0], one), item[1])
+            yield from self._finish(*self._line(item[0], importer), item[1])
 
-    def _remember(self, number: int, one: Importer, raw: bytes) -> None:
+    def _remember(self, number: int, importer: Importer, raw: bytes) -> None:
         """Keep a line beside what a session holds of it, as long as it is young: its format and bytes go with its request."""
         if number not in self._waiting:
-            self._waiting[number] = (one, raw)
+            self._waiting[number] = (importer, raw)
             self._waiting_size += len(raw) + _ENTRY
         while self._waiting_size > MAX_WAITING and len(self._waiting) > 1:
             _, old = self._waiting.pop(next(iter(self._waiting)))
             self._waiting_size -= len(old) + _ENTRY
 
-    def _line(self, number: int, one: Importer) -> tuple[int, Importer, bytes]:
-        known, raw = self._waiting.get(number, (one, b""))
+    def _line(self, number: int, importer: Importer) -> tuple[int, Importer, bytes]:
+        known, raw = self._waiting.get(number, (importer, b""))
         return number, known, raw
 
     def _finish(
-        self, number: int, one: Importer, raw: bytes, fields: Fields | SkipError
+        self, number: int, importer: Importer, raw: bytes, fields: Fields | SkipError
     ) -> Iterator[tuple[int, Fields | Rejected]]:
         """One request, checked: a record with notes on what it lost, or a rejection."""
         try:
@@ -198,7 +198,7 @@ class FileReader:
         except SHAPE_ERRORS:
             yield number, Rejected(SHAPE, raw)
             return
-        self.counts[one.name] = self.counts.get(one.name, 0) + 1
+        self.counts[importer.name] = self.counts.get(importer.name, 0) + 1
         for note in notes:
             yield number, Rejected(note, raw, kept=True)
         if self.keep_raw:
@@ -282,11 +282,11 @@ def elements(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes | None]]:
         if at < len(buffer) and buffer[at] == "]" and started:
             at, started = at + 1, False
             continue
-        found = _scan(scan, buffer, at) if at < len(buffer) and started else None
-        if found is not None and (found < len(buffer) or ended):
+        place = _scan(scan, buffer, at) if at < len(buffer) and started else None
+        if place is not None and (place < len(buffer) or ended):
             number += 1
-            yield number, buffer[at:found].encode("utf-8", "replace")
-            at = found
+            yield number, buffer[at:place].encode("utf-8", "replace")
+            at = place
             continue
         if at < len(buffer) and not started:
             yield number + 1, None  # something other than a list follows a list

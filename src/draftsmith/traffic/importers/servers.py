@@ -20,8 +20,8 @@ Found = Iterator[tuple[int, Fields | SkipError]]
 
 def _record(body: dict[str, Any]) -> Fields:
     lost = parts.Lost()
-    said = answer_of(body, lost)
-    fields = answer_fields(said)
+    answer = answer_of(body, lost)
+    fields = answer_fields(answer)
     fields.pop("timing", None)  # chunks say when the answer began, not when it was asked for
     parts.noted(fields, lost)
     return fields
@@ -89,7 +89,7 @@ def _generate(row: Any) -> Iterator[Fields]:
     yield {
         **fields,
         "params": asked({"parameters": mapping(row.get("parameters"))}),
-        "output_token_ids": ids if ids and all(type(one) is int for one in ids) else None,
+        "output_token_ids": ids if ids and all(type(token) is int for token in ids) else None,
         "usage": {
             "prompt_tokens": len(prefill) if isinstance(prefill, list) and prefill else None,
             "completion_tokens": count(details.get("generated_tokens")),

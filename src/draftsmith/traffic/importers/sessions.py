@@ -39,7 +39,7 @@ class Talk:
     def hear(self, messages: list[Message], when: Any, line: int) -> None:
         """What was said to the model in a line, and waits for its answer."""
         self.waiting = line
-        self.before += [one.wire() for one in messages if not one.empty]
+        self.before += [message.wire() for message in messages if not message.empty]
         self.asked_at = when
 
     def mark(self, name: Any) -> None:
@@ -58,7 +58,7 @@ class Talk:
         if not self.answer:
             return
         self.waiting = None
-        message, said, lost = merged(self.answer), self.said, self.lost
+        message, text, lost = merged(self.answer), self.said, self.lost
         line = self.line
         prompt = list(self.before)
         self.before.append(message.wire())
@@ -68,8 +68,8 @@ class Talk:
         self.answer, self.said, self.lost, self.key = [], Said(), parts.Lost(), None
         begin, end = self.asked_at, self.answered_at
         self.asked_at = end
-        said.message = message
-        fields = answer_fields(said)
+        text.message = message
+        fields = answer_fields(text)
         fields.setdefault("id", f"{self.name}/{self.made}" if self.name else None)
         self.made += 1
         fields |= {"conversation": self.name, "messages": prompt or None, "timing": timing(begin, end=end)}
@@ -131,10 +131,10 @@ class ClaudeCode:
         when = value.get("timestamp")
         if kind == "user":
             yield from talk.close()
-            heard = parts.read_messages([message], talk.lost)
-            if not any(one.role == "tool" for one in heard):
+            messages = parts.read_messages([message], talk.lost)
+            if not any(item.role == "tool" for item in messages):
                 talk.rewind(value.get("parentUuid"))
-            talk.hear(heard, when, number)
+            talk.hear(messages, when, number)
             talk.mark(value.get("uuid"))
             yield from self._talks.overflow()
             return
@@ -144,10 +144,10 @@ class ClaudeCode:
         talk.answer += parts.read_messages([{**message, "role": "assistant"}], talk.lost)
         talk.mark(value.get("uuid"))
         talk.key, talk.line, talk.answered_at = key, number, when
-        said = talk.said
-        said.id, said.model = name_of(message.get("id")), name_of(message.get("model"))
-        said.finish = finish_of(message.get("stop_reason")) or said.finish
-        said.usage = usage_of(message.get("usage"))
+        text = talk.said
+        text.id, text.model = name_of(message.get("id")), name_of(message.get("model"))
+        text.finish = finish_of(message.get("stop_reason")) or text.finish
+        text.usage = usage_of(message.get("usage"))
 
     def end(self) -> Found:
         """Answers that nothing followed."""
@@ -158,11 +158,11 @@ def _compacted(talk: Talk, payload: dict[str, Any]) -> list[dict[str, Any]]:
     """What stands in place of a conversation that was summed up: its rules, and the summary or the history that is left of it."""
     left = payload.get("replacement_history")
     if isinstance(left, list) and left:
-        rules = [one for one in talk.before[:1] if one["role"] == "system"]
-        return rules + [one.wire() for one in parts.read_messages(left, talk.lost)]
-    rules = [one for one in talk.before if one["role"] in ("system", "developer")]
-    said = payload.get("message")
-    return rules + ([{"role": "user", "content": said}] if isinstance(said, str) and said else [])
+        rules = [message for message in talk.before[:1] if message["role"] == "system"]
+        return rules + [message.wire() for message in parts.read_messages(left, talk.lost)]
+    rules = [message for message in talk.before if message["role"] in ("system", "developer")]
+    summary = payload.get("message")
+    return rules + ([{"role": "user", "content": summary}] if isinstance(summary, str) and summary else [])
 
 
 class Codex:
@@ -183,9 +183,9 @@ class Codex:
         if kind == "session_meta":
             yield from talk.end()
             self._talk = talk = Talk(name_of(payload.get("id")))
-            told = payload.get("instructions") or mapping(payload.get("base_instructions")).get("text")
-            if isinstance(told, str) and told:
-                talk.before.append({"role": "system", "content": told})
+            instructions = payload.get("instructions") or mapping(payload.get("base_instructions")).get("text")
+            if isinstance(instructions, str) and instructions:
+                talk.before.append({"role": "system", "content": instructions})
         elif kind == "turn_context":
             self._model = name_of(payload.get("model"))
         elif kind == "compacted":
@@ -207,7 +207,7 @@ class Codex:
             raise SkipError(_NO_MESSAGE)
         for message in parts.read_messages([payload], talk.lost):
             if message.role == "assistant":
-                if message.parts and any(one.parts for one in talk.answer) and talk.answer[-1].calls:
+                if message.parts and any(item.parts for item in talk.answer) and talk.answer[-1].calls:
                     yield from talk.close()
                 talk.answer.append(message)
                 self._answers += 1

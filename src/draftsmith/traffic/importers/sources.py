@@ -69,11 +69,11 @@ def expand(sources: Sequence[str]) -> list[SourceFile]:
         raise InputError("no traffic was named", "give a file, folder, glob, URL, or '-' for standard input")
     files: list[SourceFile] = []
     for source in sources:
-        found = _resolve(source)
-        if not found:
+        result = _resolve(source)
+        if not result:
             raise InputError(f"nothing to read at {source!r}", "check the path; folders and globs must hold files")
-        files += found
-    unique = {one.path: one for one in files}
+        files += result
+    unique = {file.path: file for file in files}
     return list(unique.values())
 
 
@@ -84,11 +84,11 @@ def _resolve(source: str) -> list[SourceFile]:
         return _remote(source)
     path = Path(source).expanduser()
     if path.is_dir():
-        inside = (one for one in sorted(path.rglob("*")) if not _hidden(one.relative_to(path)))
-        return [_local(one) for one in inside if one.is_file()]
+        inside = (inner for inner in sorted(path.rglob("*")) if not _hidden(inner.relative_to(path)))
+        return [_local(inner) for inner in inside if inner.is_file()]
     if path.exists():
         return [_local(path)]
-    return [_local(Path(one)) for one in sorted(glob.glob(str(path), recursive=True)) if Path(one).is_file()]
+    return [_local(Path(name)) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]
 
 
 def _hidden(path: Path) -> bool:

@@ -69,7 +69,7 @@ def _joined(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             call = calls.setdefault(
                 key, {"name": "chat", "traceId": key[0], "spanId": key[1], "attributes": {}, "events": []}
             )
-            call["attributes"] |= {at: one for at, one in attributes_of(row).items() if at.startswith("gen_ai.")}
+            call["attributes"] |= {at: value for at, value in attributes_of(row).items() if at.startswith("gen_ai.")}
             call["attributes"].setdefault("gen_ai.operation.name", "chat")
             call["events"].append({"name": name, "attributes": body if isinstance(body, dict) else {"content": body}})
         else:
@@ -80,35 +80,35 @@ def _joined(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def attributes_of(span: dict[str, Any]) -> Attributes:
     """The attributes under dotted names, with those of events that belong to the call."""
     raw = span.get("attributes", span.get("tags"))
-    found = dict(raw) if isinstance(raw, dict) else _listed(raw)
+    attributes = dict(raw) if isinstance(raw, dict) else _listed(raw)
     if not isinstance(raw, dict | list):
         # A table of spans has a column for every attribute.
-        found = {
+        attributes = {
             key.removeprefix("attributes."): value
             for key, value in span.items()
             if key.startswith(("attributes.", "gen_ai.", "llm."))
         }
     for key in _ROOTS:
-        if isinstance(found.get(key), dict):
-            _flatten(found, key, found.pop(key))
+        if isinstance(attributes.get(key), dict):
+            _flatten(attributes, key, attributes.pop(key))
     for key in ("llm.input_messages", "llm.output_messages", "llm.tools"):
-        if isinstance(found.get(key), str):
-            found[key] = _table_cell(found[key])
+        if isinstance(attributes.get(key), str):
+            attributes[key] = _table_cell(attributes[key])
     for key in [
         key
-        for key, value in found.items()
+        for key, value in attributes.items()
         if isinstance(value, list) and key in ("llm.input_messages", "llm.output_messages", "llm.tools")
     ]:
-        _flatten(found, key, found[key])
+        _flatten(attributes, key, attributes[key])
     for event in span.get("events") or ():
         name = event.get("name") if isinstance(event, dict) else None
         if isinstance(name, str) and name.startswith(("gen_ai.content", "gen_ai.client")):
-            found |= {
-                key: one
-                for key, one in attributes_of({"attributes": event.get("attributes")}).items()
-                if one is not None
+            attributes |= {
+                key: value
+                for key, value in attributes_of({"attributes": event.get("attributes")}).items()
+                if value is not None
             }
-    return found
+    return attributes
 
 
 def _table_cell(written: str) -> Any:
@@ -117,15 +117,15 @@ def _table_cell(written: str) -> Any:
     return evaluated(written) if opened is None else opened
 
 
-def _flatten(found: Attributes, prefix: str, value: Any, depth: int = 0) -> None:
+def _flatten(attributes: Attributes, prefix: str, value: Any, depth: int = 0) -> None:
     if isinstance(value, dict) and value and depth < 10:
-        for key, one in value.items():
-            _flatten(found, f"{prefix}.{key}", one, depth + 1)
+        for key, item in value.items():
+            _flatten(attributes, f"{prefix}.{key}", item, depth + 1)
     elif isinstance(value, list) and value and isinstance(value[0], dict) and depth < 10:
-        for at, one in enumerate(value):
-            _flatten(found, f"{prefix}.{at}", one, depth + 1)
+        for at, item in enumerate(value):
+            _flatten(attributes, f"{prefix}.{at}", item, depth + 1)
     else:
-        found[prefix] = value
+        attributes[prefix] = value
 
 
 def _listed(raw: Any) -> Attributes:
@@ -170,15 +170,15 @@ def nested(at: Attributes, prefix: str) -> list[dict[str, Any]]:
 
 def tools_in(at: Attributes) -> list[Any]:
     """The tools that a model was offered, as the attributes of its call hold them."""
-    asked = mapping(at.get("model_request_parameters"))
-    found: Any = (
+    parameters = mapping(at.get("model_request_parameters"))
+    tools: Any = (
         [mapping(row.get("tool")).get("json_schema", row) for row in nested(at, "llm.tools.")]
         or nested(at, "llm.request.functions.")
         or embedded(at.get("gen_ai.tool.definitions"))
         or embedded(at.get("ai.prompt.tools"))
-        or [*(asked.get("function_tools") or ()), *(asked.get("output_tools") or ())]
+        or [*(parameters.get("function_tools") or ()), *(parameters.get("output_tools") or ())]
     )
-    return found if isinstance(found, list) else []
+    return tools if isinstance(tools, list) else []
 
 
 def _put(row: dict[str, Any], steps: list[str], value: Any) -> None:
@@ -195,7 +195,7 @@ def _lists(value: Any) -> Any:
         return value
     if value and all(isinstance(key, str) and key.isdigit() for key in value):
         return [_lists(value[key]) for key in sorted(value, key=int)]
-    return {key: _lists(one) for key, one in value.items()}
+    return {key: _lists(item) for key, item in value.items()}
 
 
 def span_id(span: dict[str, Any]) -> Any:
@@ -207,10 +207,12 @@ def span_id(span: dict[str, Any]) -> Any:
 
 def parent_id(span: dict[str, Any]) -> Any:
     """The id of the span above it."""
-    found = _first(span, ("parentSpanId", "parent_id", "parentId", "parent_span_id"))
-    if found is None and isinstance(span.get("references"), list):  # Jaeger
-        found = next((one.get("spanID") for one in span["references"] if isinstance(one, dict)), None)
-    return found
+    parent = _first(span, ("parentSpanId", "parent_id", "parentId", "parent_span_id"))
+    if parent is None and isinstance(span.get("references"), list):  # Jaeger
+        parent = next(
+            (reference.get("spanID") for reference in span["references"] if isinstance(reference, dict)), None
+        )
+    return parent
 
 
 def trace_id(span: dict[str, Any]) -> Any:

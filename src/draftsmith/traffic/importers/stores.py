@@ -157,12 +157,12 @@ _OLLAMA = Layout(
 
 
 def _bedrock(row: Any) -> Iterator[Fields | SkipError]:
-    asked, said = mapping(row.get("input")), mapping(row.get("output"))
-    body = said.get("outputBodyJson")
+    request, response = mapping(row.get("input")), mapping(row.get("output"))
+    body = response.get("outputBodyJson")
     if isinstance(body, dict) and {"embedding", "embeddings", "embeddingsByType", "images", "artifacts"} & body.keys():
         raise SkipError("not a generation request")
     for fields in _BEDROCK.records(row):
-        if isinstance(fields, dict) and ("inputBodyS3Path" in asked or "outputBodyS3Path" in said):
+        if isinstance(fields, dict) and ("inputBodyS3Path" in request or "outputBodyS3Path" in response):
             fields["lost"] = [*fields.get("lost", ()), ELSEWHERE]  # bodies over 100 kB are files of their own
         yield fields
 
@@ -200,15 +200,15 @@ class Apim:
         whole: dict[str, Any] = {}
         for row in rows:
             whole |= {
-                key: one
-                for key, one in row.items()
-                if one not in (None, "") and key not in ("RequestMessages", "ResponseMessages")
+                key: value
+                for key, value in row.items()
+                if value not in (None, "") and key not in ("RequestMessages", "ResponseMessages")
             }
         for key in ("RequestMessages", "ResponseMessages"):
             pieces = [row[key] for row in rows if row.get(key)]
             if pieces:
                 # An export as JSON may hold the list itself.
-                whole[key] = "".join(pieces) if all(isinstance(one, str) for one in pieces) else pieces[0]
+                whole[key] = "".join(pieces) if all(isinstance(piece, str) for piece in pieces) else pieces[0]
         try:
             yield line, _APIM.record(whole)
         except SkipError as skip:
@@ -228,7 +228,7 @@ def _is_higress(row: Any) -> bool:
 
 def _is_kong(row: Any) -> bool:
     return isinstance(row.get("ai"), dict) and any(
-        isinstance(one, dict) and ({"usage", "meta", "payload"} & one.keys()) for one in row["ai"].values()
+        isinstance(item, dict) and ({"usage", "meta", "payload"} & item.keys()) for item in row["ai"].values()
     )
 
 

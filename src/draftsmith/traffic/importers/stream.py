@@ -38,7 +38,7 @@ class OpenFile:
 def open_files(sources: Sequence[str], format_name: str | None) -> list[OpenFile]:
     """Expand the sources and look at the head of each. Raises InputError for unknown formats or missing files."""
     wanted = named(format_name)
-    return [OpenFile(one, FileReader(_shape(one, wanted), wanted)) for one in expand(sources)]
+    return [OpenFile(source, FileReader(_shape(source, wanted), wanted)) for source in expand(sources)]
 
 
 def _shape(file: SourceFile, wanted: Importer | None) -> str:
@@ -55,7 +55,7 @@ def stream(sources: Sequence[str], format_name: str | None, on_skip: OnSkip) -> 
 
 def read_files(files: Sequence[OpenFile], on_skip: OnSkip) -> Iterator[Located]:
     """Records of opened files. Files of batch prompts come first, so that answers find them."""
-    formats = {position: first_format(one) for position, one in enumerate(files)}
+    formats = {position: first_format(file) for position, file in enumerate(files)}
     both = {"openai-batch-input", "openai-batch-output"} <= set(formats.values())
     pairing = Pairing() if both else None
     order = sorted(range(len(files)), key=lambda at: both and formats[at] != "openai-batch-input")
@@ -85,58 +85,58 @@ def _pair(item: Located, pairing: Pairing | None, on_skip: OnSkip) -> Located | 
     return Located({**pairing.join(fields), "raw": raw}, item.where, item.file, item.line)
 
 
-def first_format(one: OpenFile) -> str | None:
+def first_format(file: OpenFile) -> str | None:
     """Format of the first value of a line file, to decide on pairing; None where it does not matter."""
-    if one.reader.shape != "lines" or one.file.piped:
+    if file.reader.shape != "lines" or file.file.piped:
         return None
     quiet: OnSkip = lambda *_: None  # noqa: E731
-    head = next(iter(blocks(one.file, Digest(), quiet, HEAD)), None)
+    head = next(iter(blocks(file.file, Digest(), quiet, HEAD)), None)
     if head is None:
         return None
-    probe = FileReader("lines", one.reader.wanted)
+    probe = FileReader("lines", file.reader.wanted)
     for _, _found in probe.block(1, head.data.partition(b"\n")[0]):
         break
     return next(iter(probe.counts), None)
 
 
-def read_file(one: OpenFile, position: int, on_skip: OnSkip) -> Iterator[Located]:
+def read_file(file: OpenFile, position: int, on_skip: OnSkip) -> Iterator[Located]:
     """Records of one file. Rejections go to `on_skip` with file:line."""
-    name = one.file.name
+    name = file.file.name
     pieces: Iterator[tuple[int, Fields | Rejected]] = (
-        _document(one, on_skip) if one.reader.shape in ("array", "document", "unknown") else _lines(one, on_skip)
+        _document(file, on_skip) if file.reader.shape in ("array", "document", "unknown") else _lines(file, on_skip)
     )
     last, nth = 0, 0
-    for number, found in pieces:
+    for number, fields in pieces:
         where = f"{name}:{number}"
-        if isinstance(found, Rejected):
-            on_skip(found.reason, where, found.raw)
+        if isinstance(fields, Rejected):
+            on_skip(fields.reason, where, fields.raw)
             continue
         nth = nth + 1 if number == last else 0
         last = number
-        yield Located(found, f"{where}.{nth}" if nth else where, position, number)
+        yield Located(fields, f"{where}.{nth}" if nth else where, position, number)
 
 
-def _lines(one: OpenFile, on_skip: OnSkip) -> Iterator[tuple[int, Fields | Rejected]]:
-    for block in blocks(one.file, one.digest, on_skip):
-        yield from one.reader.block(block.first_line, block.data)
-    yield from one.reader.end()
+def _lines(file: OpenFile, on_skip: OnSkip) -> Iterator[tuple[int, Fields | Rejected]]:
+    for block in blocks(file.file, file.digest, on_skip):
+        yield from file.reader.block(block.first_line, block.data)
+    yield from file.reader.end()
 
 
-def _document(one: OpenFile, on_skip: OnSkip) -> Iterator[tuple[int, Fields | Rejected]]:
-    pieces = chunks(one.file, one.digest, on_skip, BLOCK if one.reader.shape != "unknown" else HEAD)
-    if one.reader.shape == "unknown":
+def _document(file: OpenFile, on_skip: OnSkip) -> Iterator[tuple[int, Fields | Rejected]]:
+    pieces = chunks(file.file, file.digest, on_skip, BLOCK if file.reader.shape != "unknown" else HEAD)
+    if file.reader.shape == "unknown":
         head = next(pieces, b"")
-        one.reader.shape = shape_of(head, one.reader.wanted)
+        file.reader.shape = shape_of(head, file.reader.wanted)
         pieces = chain([head], pieces)
-    if one.reader.shape == "array":
-        yield from _array(one, pieces)
-    elif one.reader.shape == "document":
-        yield from _whole(one, pieces)
+    if file.reader.shape == "array":
+        yield from _array(file, pieces)
+    elif file.reader.shape == "document":
+        yield from _whole(file, pieces)
     else:
-        yield from _piped_lines(one, pieces, on_skip)
+        yield from _piped_lines(file, pieces, on_skip)
 
 
-def _array(one: OpenFile, pieces: Iterator[bytes]) -> Iterator[tuple[int, Fields | Rejected]]:
+def _array(file: OpenFile, pieces: Iterator[bytes]) -> Iterator[tuple[int, Fields | Rejected]]:
     for number, raw in elements(pieces):
         if raw is None:
             yield number, Rejected("broken or cut JSON", b"")
@@ -146,13 +146,13 @@ def _array(one: OpenFile, pieces: Iterator[bytes]) -> Iterator[tuple[int, Fields
         except orjson.JSONDecodeError:
             yield number, Rejected("broken JSON", raw)
             continue
-        yield from one.reader.value(number, raw, value)
+        yield from file.reader.value(number, raw, value)
     for _ in pieces:
         pass  # the hash is over the whole file
-    yield from one.reader.end()
+    yield from file.reader.end()
 
 
-def _whole(one: OpenFile, pieces: Iterator[bytes]) -> Iterator[tuple[int, Fields | Rejected]]:
+def _whole(file: OpenFile, pieces: Iterator[bytes]) -> Iterator[tuple[int, Fields | Rejected]]:
     """One indented value; or, where that fails, several of them one after another."""
     held = bytearray()
     for piece in pieces:
@@ -164,17 +164,17 @@ def _whole(one: OpenFile, pieces: Iterator[bytes]) -> Iterator[tuple[int, Fields
     try:
         value = orjson.loads(held.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError:
-        yield from _array(one, iter([b"[", bytes(held), b"]"]))
+        yield from _array(file, iter([b"[", bytes(held), b"]"]))
         return
-    yield from one.reader.value(1, bytes(held[:65536]), value)
-    yield from one.reader.end()
+    yield from file.reader.value(1, bytes(held[:65536]), value)
+    yield from file.reader.end()
 
 
-def _piped_lines(one: OpenFile, pieces: Iterator[bytes], on_skip: OnSkip) -> Iterator[tuple[int, Fields | Rejected]]:
-    lines = Lines(one.file.name, on_skip)
+def _piped_lines(file: OpenFile, pieces: Iterator[bytes], on_skip: OnSkip) -> Iterator[tuple[int, Fields | Rejected]]:
+    lines = Lines(file.file.name, on_skip)
     for piece in pieces:
         for block in lines.add(piece):
-            yield from one.reader.block(block.first_line, block.data)
+            yield from file.reader.block(block.first_line, block.data)
     for block in lines.end():
-        yield from one.reader.block(block.first_line, block.data)
-    yield from one.reader.end()
+        yield from file.reader.block(block.first_line, block.data)
+    yield from file.reader.end()

@@ -108,8 +108,8 @@ class _Traces:
 
 
 def _at(row: Any, paths: tuple[str, ...]) -> Any:
-    found = (look(row, path_of(path)) for path in paths)
-    return next((one for one in found if one is not MISSING and one not in (None, "", "undefined")), None)
+    values = (look(row, path_of(path)) for path in paths)
+    return next((item for item in values if item is not MISSING and item not in (None, "", "undefined")), None)
 
 
 def _is_langsmith_call(row: Any) -> bool:

@@ -33,7 +33,7 @@ def _mooncake(row: Any) -> Iterator[Fields]:
     yield {
         "usage": _counts(row.get("input_length"), row.get("output_length")),
         "timing": {"start_unix_s": start / 1e3} if start is not None else None,
-        "prefix_blocks": [one for one in blocks if isinstance(one, int)] if isinstance(blocks, list) else None,
+        "prefix_blocks": [block for block in blocks if isinstance(block, int)] if isinstance(blocks, list) else None,
     }
 
 

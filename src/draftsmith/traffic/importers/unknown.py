@@ -49,35 +49,35 @@ _GUESSES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 def field_names(value: Any) -> tuple[str, ...]:
     """Paths of the fields of an object, down to five levels. A key that looks like no name is not shown."""
-    found: list[str] = []
-    _walk(value, "", found, 0)
-    return tuple(found[:MAX_NAMES])
+    names: list[str] = []
+    _walk(value, "", names, 0)
+    return tuple(names[:MAX_NAMES])
 
 
-def _walk(value: Any, path: str, found: list[str], depth: int) -> None:
+def _walk(value: Any, path: str, names: list[str], depth: int) -> None:
     if isinstance(value, str) and value.lstrip()[:1] == "{" and len(value) < 1 << 20:
         value = embedded(value)
     if not isinstance(value, dict) or depth > 4:
         return
     for key, inner in list(value.items())[:40]:
-        if len(found) >= MAX_NAMES or not isinstance(key, str) or not _NAME.fullmatch(key):
+        if len(names) >= MAX_NAMES or not isinstance(key, str) or not _NAME.fullmatch(key):
             continue
         name = f'{path}["{key}"]' if "." in key else f"{path}.{key}" if path else key
-        found.append(name)
+        names.append(name)
         if isinstance(inner, list) and inner and isinstance(inner[0], dict) and "role" not in inner[0]:
-            _walk(inner[0], f"{name}[0]", found, depth + 1)
+            _walk(inner[0], f"{name}[0]", names, depth + 1)
         else:
-            _walk(inner, name, found, depth + 1)
+            _walk(inner, name, names, depth + 1)
 
 
 def starting_map(names: Sequence[str]) -> str:
     """A mapping file with guesses from the names of the fields; what is not guessed is left as a comment."""
     lines, left = _rows(names)
     for key, likely in _GUESSES:
-        found = _guess(left, likely)
-        if found:
-            left.remove(found)
-            lines.append(f"{key} = '{found}'")
+        guessed = _guess(left, likely)
+        if guessed:
+            left.remove(guessed)
+            lines.append(f"{key} = '{guessed}'")
         elif key in ("prompt", "answer"):
             lines.append(f"# {key} = '...'")
     return "\n".join(lines)

@@ -23,8 +23,8 @@ def unwrapped(value: dict[str, Any], known: Importer | None) -> list[dict[str, A
     if known is not None and known.name == "map":
         return None
     tables = value.get("tables")
-    if isinstance(tables, list) and all(isinstance(one, dict) for one in tables):
-        return [row for one in tables for row in _table(one)] or None
+    if isinstance(tables, list) and all(isinstance(table, dict) for table in tables):
+        return [row for table in tables for row in _table(table)] or None
     hits = value.get("hits")
     rows = hits.get("hits") if isinstance(hits, dict) else None
     for key in _LISTS:
@@ -41,8 +41,10 @@ def unwrapped(value: dict[str, Any], known: Importer | None) -> list[dict[str, A
         if isinstance(inner, dict) and inner:
             return [inner]
     groups = list(value.values())
-    if groups and all(isinstance(one, list) and one and all(isinstance(row, dict) for row in one) for one in groups):
-        return [row for one in groups for row in _together(one)]  # lists of records by name
+    if groups and all(
+        isinstance(group, list) and group and all(isinstance(row, dict) for row in group) for group in groups
+    ):
+        return [row for group in groups for row in _together(group)]  # lists of records by name
     return None
 
 
@@ -60,5 +62,5 @@ def _table(table: dict[str, Any]) -> list[dict[str, Any]]:
     columns, rows = table.get("columns"), table.get("rows")
     if not isinstance(columns, list) or not isinstance(rows, list):
         return []
-    names = [str(one.get("name")) if isinstance(one, dict) else str(one) for one in columns]
+    names = [str(column.get("name")) if isinstance(column, dict) else str(column) for column in columns]
     return [dict(zip(names, row, strict=False)) for row in rows if isinstance(row, list)]
