@@ -229,9 +229,9 @@ def python_runs(module: str, words: Sequence[str]) -> bool:
     return bool(re.fullmatch(r"python[\d.]*", posixpath.basename(words[0]))) and module in words[1:4]
 
 
-def refused(what: str, next_step: str) -> InputError:
+def refused(text: str, next_step: str) -> InputError:
     """The error for a command of which this much is not understood."""
-    return InputError(f"the command of the served container is not understood: {what}", next_step)
+    return InputError(f"the command of the served container is not understood: {text}", next_step)
 
 
 def _read_script(parsed: ContainerCommand, whole: list[str]) -> ContainerCommand:
@@ -243,18 +243,18 @@ def _read_script(parsed: ContainerCommand, whole: list[str]) -> ContainerCommand
     if "$(" in whole[index]:
         raise refused("the script uses a substitution", "write the value itself")
     try:
-        found = shell_words.commands(whole[index])
+        commands = shell_words.commands(whole[index])
     except NotUnderstoodError as error:
         raise refused(str(error), f"write the {title} command as a plain list of arguments") from error
     ours = [
-        (number, start) for number, words in enumerate(found) if (start := _start(parsed.dialect, words)) is not None
+        (number, start) for number, words in enumerate(commands) if (start := _start(parsed.dialect, words)) is not None
     ]
     if not ours:
         raise InputError(f"the served container does not run {title}", NO_ENGINE)
     number, start = ours[-1]
-    if len(ours) > 1 or number != len(found) - 1:
+    if len(ours) > 1 or number != len(commands) - 1:
         raise refused(f"{title} is not the last command of the script", "start one server, as the last command")
-    words = tuple(found[number][start:])
+    words = tuple(commands[number][start:])
     if words[-1].value in ('"$@"', "$@"):
         raise refused('the script passes "$@" on', "write the arguments into the script")
     return replace(parsed, words=words, flags=_first_flag(parsed.dialect, [word.value for word in words]), script=index)

@@ -62,8 +62,8 @@ def diagnose(text: str, exit_code: int | None, own: Iterable[Cause] = (), last: 
     failure = tracebacks.cause(lines)
     plain = "\n".join(line.text.strip() for line in lines if not line.text.startswith("usage:"))
     for part in failure.texts if failure else (plain,):
-        if found := _known(part, (*own, *CAUSES, *last)):
-            return found
+        if diagnosis := _known(part, (*own, *CAUSES, *last)):
+            return diagnosis
     # An engine that failed may kill its own processes (SGLang does): the error that it wrote before says more than the signal.
     if (failure is None and exit_code in CODE_OF_KILL) or KILLED_CHILD.search(plain):
         return KILLED
@@ -93,19 +93,19 @@ def diagnose(text: str, exit_code: int | None, own: Iterable[Cause] = (), last: 
 
 def _known(text: str, causes: Iterable[Cause]) -> Diagnosis | None:
     for pattern, cause, step in causes:
-        if found := re.search(pattern, text):
-            return Diagnosis(_fill(cause, found), step)
+        if match := re.search(pattern, text):
+            return Diagnosis(_fill(cause, match), step)
     return None
 
 
 def _crash(text: str, exit_code: int | None) -> Diagnosis | None:
     """A crash in native code, which leaves no traceback."""
-    found = re.search(r"!!!!!!! (Segfault) encountered|Fatal Python error: ([\w ]+)|(Bus error)", text)
-    if not found and (exit_code is None or -exit_code not in CRASHES):
+    match = re.search(r"!!!!!!! (Segfault) encountered|Fatal Python error: ([\w ]+)|(Bus error)", text)
+    if not match and (exit_code is None or -exit_code not in CRASHES):
         return None
-    what = next(filter(None, found.groups())) if found else signal.Signals(-(exit_code or 0)).name
+    signal_name = next(filter(None, match.groups())) if match else signal.Signals(-(exit_code or 0)).name
     return Diagnosis(
-        f"the engine crashed in native code ({what})",
+        f"the engine crashed in native code ({signal_name})",
         "read the end of its log; a bus error often means that /dev/shm is too small",
     )
 
@@ -119,8 +119,8 @@ def tail(text: str, lines: int = TAIL_LINES) -> str:
     return "\n".join(line[:TAIL_WIDTH] for line in kept[-lines:])
 
 
-def _fill(template: str, found: re.Match[str]) -> str:
-    for number, group in enumerate(found.groups(), start=1):
+def _fill(template: str, match: re.Match[str]) -> str:
+    for number, group in enumerate(match.groups(), start=1):
         template = template.replace(f"{{{number}}}", (group or "").strip().rstrip("."))
     return " ".join(re.sub(r"\{\d\}", "", template).split())
 

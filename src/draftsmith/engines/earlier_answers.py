@@ -22,7 +22,7 @@ def earlier_answers(file: Path) -> EarlierAnswers:
     if not file.is_file():
         raise InputError(f"the corpus {file.name} does not exist", "give the file of earlier answers, or an access log")
     documents: list[str] = []
-    asked: set[str] = set()
+    texts: set[str] = set()
     for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -33,10 +33,10 @@ def earlier_answers(file: Path) -> EarlierAnswers:
                 "each line is one JSON string, or a record with `completion`: `draftsmith records LOG` writes such records of any log",
             )
         documents += [text] if text else []
-        asked |= {canonical(messages)} if messages else set()
+        texts |= {canonical(messages)} if messages else set()
     if not documents:
         raise InputError(f"{file.name} holds no answer", "give a log with answers")
-    return EarlierAnswers(tuple(documents), frozenset(asked))
+    return EarlierAnswers(tuple(documents), frozenset(texts))
 
 
 def _entry(line: bytes) -> tuple[str | None, Any]:

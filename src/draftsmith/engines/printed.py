@@ -26,8 +26,8 @@ def top_level(text: str, separator: str) -> dict[str, str]:
         elif char in ")]}>":
             depth -= 1
         elif char == "," and depth <= 0:
-            name, found, value = text[begin:index].strip().partition(separator)
-            if found:
+            name, mark, value = text[begin:index].strip().partition(separator)
+            if mark:
                 parts[name] = value
             begin = index + 1
     return parts

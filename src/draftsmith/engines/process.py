@@ -123,10 +123,10 @@ class ServerProcess(ABC):
             if self.clock.monotonic() >= deadline:
                 break
             self.clock.sleep(LOOK_AGAIN_S)
-        found = self.diagnose(read_end(server.log), code)
-        if code is None and not found.recognised:
-            raise EngineLostError(f"the engine runs but has not answered for {SILENCE_S:.0f} s", found.next_step)
-        raise EngineLostError(f"the engine went away: {found.cause}", found.next_step)
+        diagnosis = self.diagnose(read_end(server.log), code)
+        if code is None and not diagnosis.recognised:
+            raise EngineLostError(f"the engine runs but has not answered for {SILENCE_S:.0f} s", diagnosis.next_step)
+        raise EngineLostError(f"the engine went away: {diagnosis.cause}", diagnosis.next_step)
 
     def stop(self, server: Server) -> None:
         """See Engine. Stopping twice is harmless."""
@@ -135,10 +135,10 @@ class ServerProcess(ABC):
     def _failed(self, server: Server, code: int | None, late: str | None = None) -> EngineStartError:
         processes.stop(server.process)
         text = read_end(server.log)
-        found = self.diagnose(text, code)
-        if late is not None and not found.recognised:
-            found = Diagnosis(late, "raise engine.start_timeout_s, or read the log", recognised=True)
-        return EngineStartError(found.cause, tail(text), f"{found.next_step} (log: {server.log.name})")
+        diagnosis = self.diagnose(text, code)
+        if late is not None and not diagnosis.recognised:
+            diagnosis = Diagnosis(late, "raise engine.start_timeout_s, or read the log", recognised=True)
+        return EngineStartError(diagnosis.cause, tail(text), f"{diagnosis.next_step} (log: {server.log.name})")
 
 
 def healthy(url: str) -> bool:

@@ -31,7 +31,7 @@ class Word:
 
 def commands(text: str) -> list[list[Word]]:
     """The simple commands of a script, in order. Raises NotUnderstoodError."""
-    found: list[list[Word]] = [[]]
+    parsed: list[list[Word]] = [[]]
     place = 0
     while place < len(text):
         char = text[place]
@@ -42,20 +42,20 @@ def commands(text: str) -> list[list[Word]]:
         elif char == "#":
             place = (text.find("\n", place) + 1 or len(text) + 1) - 1
         elif char in ";\n" or text.startswith("&&", place):
-            found.append([])
+            parsed.append([])
             place += 2 if char == "&" else 1
         elif char in "|&<>()":
             raise NotUnderstoodError(f"the script uses {char!r}")
         else:
             word, place = _word(text, place)
-            found[-1].append(word)
-    for command in found:
+            parsed[-1].append(word)
+    for command in parsed:
         if not command:
             continue
         written = text[command[0].start : command[0].end]
         if written in _RESERVED or command[0].value in _BUILTINS:
             raise NotUnderstoodError(f"the script uses {command[0].value!r}")
-    return [command for command in found if command]
+    return [command for command in parsed if command]
 
 
 def _word(text: str, start: int) -> tuple[Word, int]:

@@ -78,10 +78,10 @@ class Failure:
 def read_line(line: str) -> Line:
     """Take a line apart: process, level, text. Any of the prefixes may be missing; there may be several processes."""
     process, rest = "", line
-    while found := CARRIER.match(rest):
-        process, rest = found["rank"] or process, rest[found.end() :]
-    while found := PROCESS.match(rest):
-        process, rest = found["name"], rest[found.end() :]
+    while match := CARRIER.match(rest):
+        process, rest = match["rank"] or process, rest[match.end() :]
+    while match := PROCESS.match(rest):
+        process, rest = match["name"], rest[match.end() :]
     head = LEVEL.match(rest)
     if head is None:
         return Line(process, None, rest)
@@ -98,8 +98,8 @@ def failures(lines: Iterable[Line]) -> list[Failure]:
     by_process: dict[str, list[tuple[int, str]]] = {}
     for place, line in enumerate(lines):
         by_process.setdefault(line.process, []).append((place, line.text))
-    found = [failure for own in by_process.values() for failure in _of_process(own)]
-    return sorted(found, key=lambda failure: failure.place)
+    all_failures = [failure for own in by_process.values() for failure in _of_process(own)]
+    return sorted(all_failures, key=lambda failure: failure.place)
 
 
 def cause(lines: Iterable[Line]) -> Failure | None:
@@ -108,7 +108,7 @@ def cause(lines: Iterable[Line]) -> Failure | None:
 
 
 def _of_process(lines: list[tuple[int, str]]) -> list[Failure]:
-    found: list[Failure] = []
+    failures: list[Failure] = []
     frames: list[str] | None = None  # of the traceback at hand, None outside of one
     before: list[str] = []  # the error that the next one may have been raised from
     chained = ignored = False
@@ -133,9 +133,9 @@ def _of_process(lines: list[tuple[int, str]]) -> list[Failure]:
         before = [*before, *message] if chained else message
         if not ignored:
             last = "\n".join((frames or [])[-LAST_FRAMES:])
-            found.append(Failure(bare, "\n".join(message), "\n".join(before), last, place))
+            failures.append(Failure(bare, "\n".join(message), "\n".join(before), last, place))
         frames, chained, ignored = None, False, False
-    return found
+    return failures
 
 
 def _message(lines: list[str]) -> list[str]:

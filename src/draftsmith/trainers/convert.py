@@ -81,20 +81,20 @@ def for_sglang(draft: Draft) -> dict[str, Any]:
     ids = [k - 1 for k in draft.layer_ids or ()]
     if draft.method == "dflash":
         own = draft.config.get("dflash_config")
-        said = {
+        fields = {
             "target_layer_ids": ids,
             "block_size": draft.option("block_size"),
             "mask_token_id": draft.option("mask_token_id"),
         }
-        told = {
+        message = {
             **(own if isinstance(own, dict) else {}),
-            **{key: value for key, value in said.items() if value is not None},
+            **{key: value for key, value in fields.items() if value is not None},
         }
         return {
             **flat,
             "architectures": [DFLASH_ARCHITECTURE],
             "block_size": draft.option("block_size"),
-            "dflash_config": told,
+            "dflash_config": message,
         }
     switches = {name: bool(draft.option(name)) for name in SWITCHES}
     config = {
@@ -133,25 +133,25 @@ def for_vllm(draft: Draft) -> dict[str, Any]:
 
 def obstacles(draft: Draft) -> list[str]:
     """Why SGLang could not serve a draft as it was trained, in sentences; empty if it can."""
-    found = []
+    reasons = []
     if draft.method == "peagle":
-        found.append("it drafts all tokens at once (P-EAGLE), which SGLang does not know")
+        reasons.append("it drafts all tokens at once (P-EAGLE), which SGLang does not know")
     if draft.layer_ids is None:
         # Without layers an EAGLE3 draft reads the same three in both engines: 2, half of them, all but three.
-        found += ["its config.json names no layers"] if draft.method != "eagle3" else []
+        reasons += ["its config.json names no layers"] if draft.method != "eagle3" else []
     elif min(draft.layer_ids) < 1:
-        found.append("it reads the embedding (layer 0), which SGLang's notation cannot name")
+        reasons.append("it reads the embedding (layer 0), which SGLang's notation cannot name")
     if draft.method == "dflash":
         if "d2t" in draft.tensors:
-            found.append("it has a vocabulary of its own, and SGLang's DFlash uses the target's")
+            reasons.append("it has a vocabulary of its own, and SGLang's DFlash uses the target's")
         elif draft.tensor("lm_head.weight") is not None:
-            found.append("it has a head of its own, and SGLang's DFlash uses the target's")
-        return found
+            reasons.append("it has a head of its own, and SGLang's DFlash uses the target's")
+        return reasons
     kind = draft.layer.get("model_type", "llama")
     if draft.method == "eagle3" and kind != "llama":
-        found.append(f"its layer is of type {kind}, and SGLang's EAGLE3 class is a Llama's")
+        reasons.append(f"its layer is of type {kind}, and SGLang's EAGLE3 class is a Llama's")
     if draft.tensor("lm_head.weight") is None and draft.draft_vocab_size != draft.vocab_size:
-        found.append("it has a vocabulary of its own and no head for it")
+        reasons.append("it has a vocabulary of its own and no head for it")
     if draft.option("embed_requires_grad"):
-        found.append("its embeddings were trained, and SGLang uses the target's")
-    return found
+        reasons.append("its embeddings were trained, and SGLang uses the target's")
+    return reasons

@@ -138,9 +138,9 @@ def _splitting(count: int, target_heads: int) -> int:
 
 
 def _head_dim(text: Mapping[str, Any], size: int) -> int | None:
-    said, heads = text.get("head_dim"), text.get("num_attention_heads")
-    if isinstance(said, int) and said > 0:
-        return said
+    head_dim, heads = text.get("head_dim"), text.get("num_attention_heads")
+    if isinstance(head_dim, int) and head_dim > 0:
+        return head_dim
     return size // heads if isinstance(heads, int) and heads > 0 and size % heads == 0 else None
 
 

@@ -73,8 +73,8 @@ def fewest(
     None where nothing up to `most` does.
     """
     fits = [fit(config, weight_bytes, gpus, gpu_gib, context=context) for gpus in DEGREES if gpus <= most]
-    fitting = [one for one in fits if one.fits]
-    return next((one for one in fitting if not _odd_experts(config, one.gpus)), fitting[0] if fitting else None)
+    fitting = [fit for fit in fits if fit.fits]
+    return next((fit for fit in fitting if not _odd_experts(config, fit.gpus)), fitting[0] if fitting else None)
 
 
 def token_bytes(config: Mapping[str, Any], gpus: int = 1, cache_bytes: float = 2) -> float:

@@ -99,19 +99,21 @@ def check_manifest(case: Case) -> Iterator[Finding]:
     if manifest is None:
         return
     mismatches = [
-        (name, said, real)
-        for name, said, real in (
+        (name, stated, real)
+        for name, stated, real in (
             ("method", manifest.method, draft.method),
             ("hidden size", manifest.hidden_size, draft.hidden_size),
             ("target vocabulary", manifest.target_vocab_size, draft.vocab_size),
             ("draft vocabulary", manifest.draft_vocab_size, draft.draft_vocab_size),
             ("weights", manifest.weights_sha256, weights_sha256(draft.folder)),
         )
-        if said != real
+        if stated != real
     ]
     findings = [
-        error("manifest", f"{name} in the manifest is {_short(said)}, in the folder {_short(real)}", "package it again")
-        for name, said, real in mismatches
+        error(
+            "manifest", f"{name} in the manifest is {_short(stated)}, in the folder {_short(real)}", "package it again"
+        )
+        for name, stated, real in mismatches
     ]
     if manifest.tokenizer_sha256 != target.tokenizer_sha256:
         findings.append(

@@ -48,8 +48,8 @@ def check_filled(case: Case) -> Iterator[Finding]:
     )
     same = sorted(name for name, value in alone.items() if value != 0 and len(draft.tensors[name].shape) > 1)
     findings = [
-        error("filled", f"{what} in {some(names)}: it was never filled", "export the draft again, with its weights")
-        for what, names in (("only zeros", empty), ("one value throughout", same))
+        error("filled", f"{fault} in {some(names)}: it was never filled", "export the draft again, with its weights")
+        for fault, names in (("only zeros", empty), ("one value throughout", same))
         if names
     ]
     if EMBEDDINGS not in alone and EMBEDDINGS in draft.tensors:

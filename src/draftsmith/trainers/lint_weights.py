@@ -112,13 +112,13 @@ def check_dtype(case: Case) -> Iterator[Finding]:
         yield error("dtype", f"whole numbers in {some(sorted(whole))}, and config.json says nothing of a quantisation",
                     "export the draft again")  # fmt: skip
     names = [DTYPES.get(dtype, dtype) for dtype, _ in sizes.most_common()]
-    said = str(case.draft.config.get("dtype") or case.draft.config.get("torch_dtype") or names[0])
+    text = str(case.draft.config.get("dtype") or case.draft.config.get("torch_dtype") or names[0])
     findings = []
     if len(names) > 1:
         findings.append(warn("dtype", f"weights of several types: {', '.join(names)}", "save the draft in one type"))
-    if said.removeprefix("torch.") != names[0]:
+    if text.removeprefix("torch.") != names[0]:
         findings.append(
-            warn("dtype", f"config.json says {said}, the weights are {names[0]}", "write the type of the weights")
+            warn("dtype", f"config.json says {text}, the weights are {names[0]}", "write the type of the weights")
         )
     if names[0] == "float32" and case.target.dtype != "float32":
         findings.append(

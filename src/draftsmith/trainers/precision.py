@@ -31,10 +31,10 @@ def training_precision(path: Path, config: Mapping[str, Any], tensors: Mapping[s
     exported = path / "hf_quant_config.json"
     if exported.is_file():
         inner = read_object(exported).get("quantization")
-        said = inner.get("quant_algo") if isinstance(inner, dict) else inner
-        if said is not None:
-            if not _eight_bit(str(said)):
-                raise _refused(path, f"hf_quant_config.json says {said}")
+        algorithm = inner.get("quant_algo") if isinstance(inner, dict) else inner
+        if algorithm is not None:
+            if not _eight_bit(str(algorithm)):
+                raise _refused(path, f"hf_quant_config.json says {algorithm}")
             return "fp8"
         # null: only the KV cache is quantised, the weights are those of the base model
     if declared:
@@ -50,8 +50,10 @@ def serving_precision(path: Path, config: Mapping[str, Any], tensors: Mapping[st
     try:
         return training_precision(path, config, tensors)
     except InputError:
-        said = config.get("quantization_config") or _nested(config)
-        words = [said.get("quant_algo"), said.get("quant_method")] if isinstance(said, dict) else []
+        quantisation = config.get("quantization_config") or _nested(config)
+        words = (
+            [quantisation.get("quant_algo"), quantisation.get("quant_method")] if isinstance(quantisation, dict) else []
+        )
         return next((str(word).lower() for word in words if word), "quantised")
 
 

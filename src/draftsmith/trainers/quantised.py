@@ -36,8 +36,8 @@ def belongs(name: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         stem = stem.removesuffix(".attn") + ".k_proj" if stem.endswith("self_attn.attn") else stem
         stem = f"{stem}.k_proj" if stem.endswith("self_attn") else stem
         return f"{stem}.weight" in shapes
-    whole, found, _ = name.partition(".weight.")
-    return bool(found) and f"{whole}.weight" in shapes and any(part in name for part in BITSANDBYTES)
+    whole, separator, _ = name.partition(".weight.")
+    return bool(separator) and f"{whole}.weight" in shapes and any(part in name for part in BITSANDBYTES)
 
 
 def packed(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> bool:
@@ -46,4 +46,6 @@ def packed(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> 
     if last != "weight" or len(shape) != 2:
         return False
     packed = [tensors[f"{stem}.{form}"] for form in PACKED if f"{stem}.{form}" in tensors]
-    return any(one.dtype in INTEGERS and one.size * 8 in {prod(shape) * bits for bits in BITS} for one in packed)
+    return any(
+        tensor.dtype in INTEGERS and tensor.size * 8 in {prod(shape) * bits for bits in BITS} for tensor in packed
+    )

@@ -86,23 +86,23 @@ def supported(
     named = config.get("architectures")
     names = [str(item) for item in named] if isinstance(named, list) else []
     shown, engine = ", ".join(names) or "(none named)", str(known)
-    found = next((item for item in names if item in known.models), None)
-    if found is None:
+    architecture = next((item for item in names if item in known.models), None)
+    if architecture is None:
         alike = get_close_matches(names[0], known.models, 2, 0.75) if names else []
         like = f" (it knows {' and '.join(alike)})" if alike else ""
         raise InputError(
             f"architecture {shown} is not one that {engine} knows{like}",
             "name the architecture in config.json as the model was published, or set engine.python to an engine that serves it",
         )
-    model = known.models[found]
+    model = known.models[architecture]
     if training and not model.hidden_states:
         raise InputError(
-            f"{engine} hands out no hidden states of {found}, and a draft is trained on them",
+            f"{engine} hands out no hidden states of {architecture}, and a draft is trained on them",
             "compare what needs no training: --method ngram, suffix or deepseek_mtp; a newer engine may hand them out: see engine.python",
         )
     if training and not model.last_state:
         raise InputError(
-            f"{engine} on {known.device.upper()} hands out the states between the layers of {found}, not the one after "
+            f"{engine} on {known.device.upper()} hands out the states between the layers of {architecture}, not the one after "
             "the last layer, on which training rests",
             "capture with SpecForge and SGLang (`draftsmith scaffold`), or compare what needs no training: --method deepseek_mtp, ngram or suffix",
         )
@@ -119,8 +119,10 @@ def supported(
             "use a newer engine (engine.python) that knows it by itself",
         )
     if own_code:
-        return found, (f"{name} brings code of its own (auto_map); it is not run: {engine} knows {found} by itself",)
-    return found, ()
+        return architecture, (
+            f"{name} brings code of its own (auto_map); it is not run: {engine} knows {architecture} by itself",
+        )
+    return architecture, ()
 
 
 def _weights(path: Path) -> tuple[Path, ...]:
@@ -155,9 +157,9 @@ def _check_layers(tensors: Mapping[str, Tensor], layers: int) -> None:
 
     More are allowed where prediction heads (MTP) are stored behind the last layer. Folders that hold single layers say nothing.
     """
-    found = {int(at[1]) for name in tensors if (at := LAYER.search(name)) and not INNER_TOWER.search(name)}
-    count = len(found)
-    if count < 2 or found != set(range(count)) or layers <= count <= layers + MOST_HEADS:
+    result = {int(at[1]) for name in tensors if (at := LAYER.search(name)) and not INNER_TOWER.search(name)}
+    count = len(result)
+    if count < 2 or result != set(range(count)) or layers <= count <= layers + MOST_HEADS:
         return
     if count < layers:
         raise InputError(

@@ -44,9 +44,9 @@ def _text(config: Mapping[str, Any], nested: bool) -> dict[str, Any]:
         if isinstance(inner, dict):
             outer = str(config.get("model_type"))
             kind = inner if "model_type" in inner or outer not in _defaults() else {**inner, "model_type": outer}
-            said = _text(kind, nested=True)
+            nested_text = _text(kind, nested=True)
             outside = {key: config[key] for key in OUTSIDE if key not in inner and config.get(key) is not None}
-            return said | outside
+            return nested_text | outside
     text = dict(config)
     known = _defaults().get(str(config.get("model_type")), {})
     for name, usual in known.get("named", {}).items():

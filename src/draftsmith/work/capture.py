@@ -59,7 +59,7 @@ def body(job: Job[CapturePlan]) -> CaptureResult:
     serving_s = 0.0
     chosen = _probed(rows)
     sampled = [row for row in chosen if not greedy(json.loads(row.params))]
-    told: dict[str, list[Any]] = {}
+    notes: dict[str, list[Any]] = {}
     if missing or sampled:
         capture = CaptureSpec(layer_ids=layers, storage=str(incoming))
         spec = wiring.server_spec(config, target.path, capture=capture, eager=True)
@@ -68,8 +68,8 @@ def body(job: Job[CapturePlan]) -> CaptureResult:
             began_capture = time.monotonic()
             _capture(job, missing, one(servers), folder, config.engine.max_num_seqs)
             serving_s = time.monotonic() - began_capture if missing else 0.0
-            told = states.logprobs(map(_fed, sampled), one(servers), config.engine.max_num_seqs)
-    report = _probe(job, config, target, chosen, folder, layers, told)
+            notes = states.logprobs(map(_fed, sampled), one(servers), config.engine.max_num_seqs)
+    report = _probe(job, config, target, chosen, folder, layers, notes)
     job.say(f"the probe used {report.get('figures', {}).get('peak_memory_gib', 0.0):.1f} GiB of memory")
     return CaptureResult(
         states=str(folder),
@@ -142,7 +142,7 @@ def _probe(
     chosen: list[CorpusRow],
     folder: Path,
     layers: tuple[int, ...],
-    told: dict[str, list[Any]],
+    notes: dict[str, list[Any]],
 ) -> dict[str, Any]:
     """Run the probe in the engine's interpreter on the chosen rows. `told`: the engine's log probabilities of rows by id,
     for those whose answers prove nothing by themselves. Fails closed.
@@ -157,9 +157,9 @@ def _probe(
                 file=str(states.states_path(folder, row.id)),
                 prompt_ids=tuple(row.input_ids[: row.prompt_tokens].tolist()),
                 output_ids=tuple(row.input_ids[row.prompt_tokens :].tolist()),
-                greedy=row.id not in told,
+                greedy=row.id not in notes,
                 concurrency=config.engine.max_num_seqs,
-                prompt_logprobs=engine_logprobs(told[row.id]) if row.id in told else None,
+                prompt_logprobs=engine_logprobs(notes[row.id]) if row.id in notes else None,
             )
             for row in chosen
         ),
@@ -212,14 +212,14 @@ def _ladder(
 
 def run_probe(plan: ProbePlan, workdir: Path, python: str | None, registry: Path) -> ProbeReport:
     """Run draftsmith.work.inside.probe as a subprocess. Raises EngineError if it does not report."""
-    asked, answer = workdir / "probe-request.json", workdir / "report.json"
+    request, answer = workdir / "probe-request.json", workdir / "report.json"
     answer.unlink(missing_ok=True)
-    write_json(asked, plan)
+    write_json(request, plan)
     try:
-        arguments = [str(asked), "--report", str(answer)]
+        arguments = [str(request), "--report", str(answer)]
         code = run_module("draftsmith.work.inside.probe", arguments, python, workdir / "probe.log", registry)
     finally:
-        asked.unlink(missing_ok=True)  # it holds token ids
+        request.unlink(missing_ok=True)  # it holds token ids
     if not answer.is_file():
         raise EngineError(
             f"the probe ended with exit code {code} and no report", "see probe/probe.log of the capture job"

@@ -44,18 +44,18 @@ def body(job: Job[CorpusPlan]) -> CorpusResult:
     sorter = _Sorter(config.corpus, tokens)
     log = _Log(list(plan.sources), plan.format, _hard(config.corpus))
     dropped: Counter[str] = Counter()
-    asked: dict[str, AccessRecord] = {}
+    requests: dict[str, AccessRecord] = {}
     extra: set[str] = set()
     for record, mined in log.all():
         kind, seen = sorter.look(record)
         if kind not in ("ready", "replay"):
             dropped[kind] += 1
-        elif kind == "replay" and not (mined and seen.id in asked):
-            asked[seen.id] = seen
+        elif kind == "replay" and not (mined and seen.id in requests):
+            requests[seen.id] = seen
             extra |= {seen.id} if mined else set()
     answers = job.workdir / "answers.jsonl"
-    if asked:
-        _answer(job, config, target, asked, answers, sorter.redactor)
+    if requests:
+        _answer(job, config, target, requests, answers, sorter.redactor)
     dropped.update(record.error for record in _answers(answers) if record.error == REDACTED)
 
     def records(of_mined: bool) -> Iterator[AccessRecord]:
@@ -63,7 +63,9 @@ def body(job: Job[CorpusPlan]) -> CorpusResult:
             kind, seen = sorter.look(record) if mined == of_mined else ("", record)
             if kind == "ready":
                 yield seen
-        yield from (one for one in _answers(answers) if one.error != REDACTED and (one.id in extra) == of_mined)
+        yield from (
+            answer for answer in _answers(answers) if answer.error != REDACTED and (answer.id in extra) == of_mined
+        )
 
     manifest = build_corpus(
         records(of_mined=False),
@@ -75,7 +77,7 @@ def body(job: Job[CorpusPlan]) -> CorpusResult:
         layers=len(plan.layer_ids) + 1,
         check=sorter.redactor.check(tokens) if sorter.redactor else None,
         dropped=dropped,
-        regenerated=len(asked),
+        regenerated=len(requests),
         hard_share=config.corpus.hard_share,
         mined=records(of_mined=True),
         draft_vocab=config.trainer.draft_vocab,
@@ -108,8 +110,8 @@ class _Sorter:
     def look(self, record: AccessRecord) -> tuple[str, AccessRecord]:
         """('ready', 'replay' or a reason to drop it, the record)."""
         if self.redactor is not None:
-            record, found = self.redactor.prompt(record)
-            if found:
+            record, redacted = self.redactor.prompt(record)
+            if redacted:
                 self.redacted.add(record.id)
                 if self._regenerate == "never":
                     return "redacted_prompt", record
@@ -144,13 +146,13 @@ def _hard(settings: CorpusConfig) -> tuple[str, frozenset[str]] | None:
         return None
     if not settings.hard_share:
         raise ConfigError("corpus.hard_log is set, but corpus.hard_share is 0", "set corpus.hard_share, such as 0.2")
-    found = hard_examples(read_records([settings.hard_log]), settings.hard_share)
-    if not found:
+    hard = hard_examples(read_records([settings.hard_log]), settings.hard_share)
+    if not hard:
         raise InputError(
             "no request of corpus.hard_log tells how its drafts were accepted",
             "serve the draft with --per-request-spec-decode-metrics summary and record it (see docs/recording.md)",
         )
-    return settings.hard_log, frozenset(found)
+    return settings.hard_log, frozenset(hard)
 
 
 def _forget_failures(path: Path) -> None:
@@ -176,14 +178,14 @@ def _answer(
     job: Job[CorpusPlan],
     config: Config,
     target: TargetFacts,
-    asked: dict[str, AccessRecord],
+    requests: dict[str, AccessRecord],
     answers: Path,
     redactor: Redactor | None,
 ) -> None:
     """Let the target answer what is missing from `answers`, capturing hidden states in the same pass."""
     _forget_failures(answers)
     done = {record.id for record in _answers(answers)}
-    missing = [record for record_id, record in asked.items() if record_id not in done]
+    missing = [record for record_id, record in requests.items() if record_id not in done]
     if not missing:
         return
     folder = private_dir(Path(job.plan.states))
@@ -202,7 +204,7 @@ def _answer(
             new = AccessRecord(id=record.id, error=REDACTED)
             states.states_path(folder, record.id).unlink(missing_ok=True)
         elif record.error is None:
-            wanted = asked[record.id]
+            wanted = requests[record.id]
             new = answered(
                 wanted.model_copy(update={"params": UNLESS_SAID | wanted.params}),
                 prompt_ids=record.prompt_token_ids or [],
@@ -211,9 +213,9 @@ def _answer(
                 finish_reason=record.finish_reason,
             )
         else:
-            new = asked[record.id].model_copy(update={"error": record.error})
+            new = requests[record.id].model_copy(update={"error": record.error})
         append_line(answers, canonical(new))
-        job.progress("answering with the target", count, len(asked), "requests")
+        job.progress("answering with the target", count, len(requests), "requests")
 
     with serving(job, engine, {"capture": spec}, config.engine.start_timeout_s) as servers:
         states.capture(_requests(missing, config), one(servers), folder, config.engine.max_num_seqs, keep)

@@ -103,12 +103,12 @@ def run_job(body: Callable[[Job[P]], PhaseResult], plan_type: type[P], argv: lis
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
-        found = body(Job(workdir, _read(plan_path, plan_type), shard, shards, rank))
+        values = body(Job(workdir, _read(plan_path, plan_type), shard, shards, rank))
         wall_s = time.time() - began
-        result = JobResult(ok=True, outputs=found.outputs(), figures=found.figures(), wall_s=wall_s)
+        result = JobResult(ok=True, outputs=values.outputs(), figures=values.figures(), wall_s=wall_s)
     except _Stopped as stopped:
-        said = f"stopped by signal {stopped.code}"
-        result = _failed(said, "run the same command again to continue", RunInterruptedError.__name__, began)
+        sentence = f"stopped by signal {stopped.code}"
+        result = _failed(sentence, "run the same command again to continue", RunInterruptedError.__name__, began)
     except DraftsmithError as error:
         result = _failed(error.message, error.next_step, type(error).__name__, began)
     except OSError as error:

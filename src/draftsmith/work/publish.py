@@ -161,8 +161,8 @@ def _method(plan: PublishPlan) -> str:
 
 def _taken_over(results: dict[str, JobResult]) -> dict[str, str]:
     """Phases whose jobs ran in an earlier run: their commands and logs are that run's evidence."""
-    found = {name: result.reused_from for name, result in results.items() if result.reused_from}
-    return {"taken over": ", ".join(f"{name} from {run}" for name, run in found.items())} if found else {}
+    origins = {name: result.reused_from for name, result in results.items() if result.reused_from}
+    return {"taken over": ", ".join(f"{name} from {run}" for name, run in origins.items())} if origins else {}
 
 
 def _not_measured(results: dict[str, JobResult]) -> dict[str, str]:

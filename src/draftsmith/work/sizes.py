@@ -63,14 +63,14 @@ def draft_bytes(plan: PublishPlan, target: Path, trained: Path | None) -> dict[s
     frozen = plan.results["compare"].outputs.get("plan") if "compare" in plan.results else None
     if not frozen or not Path(frozen).exists():
         return {}
-    found = {}
+    sizes = {}
     for arm in ComparisonPlan.model_validate(read_json(Path(frozen))).arms:
         model = (arm.speculation.draft if arm.speculation else None) or ""
         model = str(from_names(model, names))
         folder = trained if arm.role == "candidate" and trained else Path(model)
         if model and folder.is_dir():
             try:
-                found[arm.name] = pass_bytes(folder)
+                sizes[arm.name] = pass_bytes(folder)
             except (InputError, OSError):
                 continue
-    return found
+    return sizes

@@ -21,8 +21,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
     OpenMP's default is to spin: beside any other load on the machine a training step then takes twenty times as long.
     """
-    found = dict(os.environ)
-    paths = [SOURCE_ROOT, *filter(None, found.get("PYTHONPATH", "").split(os.pathsep))]
+    variables = dict(os.environ)
+    paths = [SOURCE_ROOT, *filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))]
     quiet = {
         "PYTHONSAFEPATH": "1",
         "HF_HUB_OFFLINE": "1",
@@ -30,7 +30,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
     }
-    return found | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))} | quiet | dict(extra or {})
+    return variables | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))} | quiet | dict(extra or {})
 
 
 def run_module(

@@ -91,8 +91,8 @@ def body(job: Job[TrainPlan]) -> TrainResult | HelperResult:
         if code:
             raise _failure(step.name, code, trainer.metrics(task), Path(step.log))
     wall_s = time.monotonic() - began
-    found = choice.scores(_records(trainer.metrics(task)))
-    chosen = choice.best(found)
+    scores = choice.scores(_records(trainer.metrics(task)))
+    chosen = choice.best(scores)
     out = Path(plan.out)
     own = wiring.capturing(config).engine.kind  # the trainer writes for the engine that captures
     packaged = out if config.engine.kind == own else trainers_form(out)
@@ -126,7 +126,7 @@ def body(job: Job[TrainPlan]) -> TrainResult | HelperResult:
         draft=plan.out,
         draft_sha256=draft.weights_sha256,
         metrics=str(trainer.metrics(task)),
-        epochs=tuple(score.model_dump(mode="json") for score in found),
+        epochs=tuple(score.model_dump(mode="json") for score in scores),
         chosen_epoch=chosen.epoch,
         validation_acceptance=chosen.acceptance,
         expected_al=chosen.expected_al,

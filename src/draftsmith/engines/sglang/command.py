@@ -86,8 +86,8 @@ def render(spec: ServerSpec, installed: Installation, known: Features) -> Comman
     if (speculation := read(spec.spec_config)) is not None:
         argv += speculation_flags(speculation)
     own = own_models(spec) if speculation is not None and speculation.draft else {}
-    said = variables(speculation) if speculation is not None else {}
-    return Command(argv=(*argv, *spec.flags), env={**PRIVACY, **own, **said, **spec.env} | _path(spec, own))
+    spelled = variables(speculation) if speculation is not None else {}
+    return Command(argv=(*argv, *spec.flags), env={**PRIVACY, **own, **spelled, **spec.env} | _path(spec, own))
 
 
 def own_models(spec: ServerSpec) -> dict[str, str]:

@@ -28,11 +28,11 @@ def load(url: str, file: Path) -> int:
     except httpx.HTTPError as error:
         raise EngineLostError(f"{url} does not take a corpus ({type(error).__name__})", NEXT_STEP) from None
     try:
-        told = reply.json()
+        message = reply.json()
     except ValueError:
-        told = {}
-    tokens = told.get("loaded_token_count") if isinstance(told, dict) else None
+        message = {}
+    tokens = message.get("loaded_token_count") if isinstance(message, dict) else None
     if reply.status_code != httpx.codes.OK or not tokens:
-        why = told.get("message") if isinstance(told, dict) else None
+        why = message.get("message") if isinstance(message, dict) else None
         raise EngineError(f"the corpus {file.name} was not loaded: {why or f'status {reply.status_code}'}", NEXT_STEP)
     return int(tokens)

@@ -62,13 +62,13 @@ class SglangEngine(ServerProcess):
 
     def installed(self, spec: ServerSpec) -> tuple[Installation, Features]:
         """See Engine."""
-        found = installed(spec.python)
-        return found, features(found.version)
+        installation = installed(spec.python)
+        return installation, features(installation.version)
 
     def command(self, spec: ServerSpec) -> Command:
         """See Engine. Raises ConfigError, InputError or PrerequisiteError for what SGLang would refuse or misread."""
-        found, known = self.installed(spec)
-        return sglang_command.render(spec, found, known)
+        installation, known = self.installed(spec)
+        return sglang_command.render(spec, installation, known)
 
     def kv_flags(self, gib: float, token_bytes: float) -> tuple[str, ...]:
         """See Engine. Its cache is counted in tokens, draft's and target's alike."""
@@ -85,11 +85,11 @@ class SglangEngine(ServerProcess):
 
     def no_swaps(self, python: str | None) -> str | None:
         """See Engine. Older releases load what they are given into draft and target alike."""
-        found = installed(python)
-        if features(found.version).draft_updates:
+        installation = installed(python)
+        if features(installation.version).draft_updates:
             return None
         first = ".".join(map(str, sglang_weights.FIRST))
-        return f"SGLang {found.version} replaces no draft alone in a running server; {first} does"
+        return f"SGLang {installation.version} replaces no draft alone in a running server; {first} does"
 
     def ready_for_swaps(self, spec: ServerSpec, folder: Path, drafts: Path) -> ServerSpec:
         """See Engine. Nothing has to be prepared."""

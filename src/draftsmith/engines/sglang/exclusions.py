@@ -48,9 +48,9 @@ def require_possible(speculation: Speculation, flags: Sequence[str], known: Feat
     if int(speculation.rest.get("eagle_topk", 1)) > 1:
         excluded |= _against_a_tree(given)
     if excluded:
-        what = "adaptive steps" if speculation.rest.get(ADAPTIVE) else f"method {speculation.method}"
+        label = "adaptive steps" if speculation.rest.get(ADAPTIVE) else f"method {speculation.method}"
         raise ConfigError(
-            f"{what} and {', '.join(sorted(excluded))} exclude each other in SGLang", "leave one of them out"
+            f"{label} and {', '.join(sorted(excluded))} exclude each other in SGLang", "leave one of them out"
         )
 
 
@@ -82,9 +82,9 @@ def _steps(speculation: Speculation, known: Features) -> None:
 def _steps_of(file: Path) -> tuple[int, ...] | None:
     """The candidates of every batch size in a file of adaptive steps; None for one that is not here. Raises InputError."""
     try:
-        found: Any = json.loads(file.read_bytes())
+        result: Any = json.loads(file.read_bytes())
         return tuple(
-            sorted({step for size, said in found.items() if size.isdigit() for step in said["candidate_steps"]})
+            sorted({step for size, entry in result.items() if size.isdigit() for step in entry["candidate_steps"]})
         )
     except FileNotFoundError:
         return None
@@ -112,9 +112,9 @@ def _against_a_tree(given: dict[str, str]) -> set[str]:
 
 def named(flags: Sequence[str]) -> dict[str, str]:
     """The flags among words with their values, an empty one for a switch."""
-    found = {}
+    names = {}
     for word, following in pairwise((*flags, "")):
         if word.startswith("--"):
             name, given, value = word.partition("=")
-            found[name.replace("_", "-")] = value if given else "" if following.startswith("--") else following
-    return found
+            names[name.replace("_", "-")] = value if given else "" if following.startswith("--") else following
+    return names

@@ -68,11 +68,13 @@ def features(version: str) -> Features:
     release = (int(match[1]), int(match[2]), int(match[3] or 0))
     if release[:2] < OLDEST:
         raise PrerequisiteError(f"SGLang {version} is older than 0.5", "install SGLang 0.5.17 or newer")
-    found = KNOWN[max((known for known in KNOWN if known <= release), default=min(KNOWN))]
+    features = KNOWN[max((known for known in KNOWN if known <= release), default=min(KNOWN))]
     if release in KNOWN:
-        return found
-    lacks = f"; {UNCOUNTED}" if found.note else ""
-    return found.model_copy(update={"note": f"SGLang {version} is not known here; taken for {found.release}{lacks}"})
+        return features
+    lacks = f"; {UNCOUNTED}" if features.note else ""
+    return features.model_copy(
+        update={"note": f"SGLang {version} is not known here; taken for {features.release}{lacks}"}
+    )
 
 
 @lru_cache(maxsize=16)
@@ -83,15 +85,15 @@ def installed(python: str | None = None) -> Installation:
         answer = subprocess.run(
             [interpreter, "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True
         )
-        found = json.loads(answer.stdout.splitlines()[-1])
+        content = json.loads(answer.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         raise PrerequisiteError(
             f"the engine's interpreter {interpreter} cannot be run ({type(error).__name__})",
             "set engine.python to a working Python that has SGLang",
         ) from None
-    if "sglang" not in found:
+    if "sglang" not in content:
         raise PrerequisiteError(f"no SGLang in {interpreter}", "set engine.python to an interpreter that has it")
     device: Device = "cuda"
     return Installation(
-        engine="sglang", python=interpreter, version=found["sglang"], device=device, flashinfer=found["flashinfer"]
+        engine="sglang", python=interpreter, version=content["sglang"], device=device, flashinfer=content["flashinfer"]
     )

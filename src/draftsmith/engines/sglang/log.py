@@ -79,14 +79,14 @@ def stage(lines: Iterable[str]) -> str:
 def facts(text: str, start_id: str, version: str | None = None) -> EngineFacts:
     """Read the log of one server start. `version`: as the server itself said it, elsewhere."""
     lines = [read_line(line).text.strip() for line in clean(text)]
-    printed = next((found["arguments"] for line in lines if (found := ARGUMENTS.search(line))), "")
+    printed = next((match["arguments"] for line in lines if (match := ARGUMENTS.search(line))), "")
     named = {key: value.strip("'\"") for key, value in top_level(printed, "=").items()}
-    sizes = next((found for line in lines if (found := SIZES.search(line))), None)
+    sizes = next((match for line in lines if (match := SIZES.search(line))), None)
     return described(
         named,
         version=version,
         start_id=start_id,
-        pid=next((int(found[1]) for line in lines if (found := SERVER_PID.search(line))), None),
+        pid=next((int(match[1]) for line in lines if (match := SERVER_PID.search(line))), None),
         dtype=_dtype(named.get("dtype"), lines),
         kv_tokens=int(sizes["tokens"]) if sizes else None,
         max_model_len=int(sizes["length"]) if sizes else None,
@@ -100,7 +100,7 @@ def facts_of_info(info: Mapping[str, Any], start_id: str, *, kv_tokens: int | No
     named = {key: str(value) for key, value in info.items() if not isinstance(value, dict | list)}
     graphs = info.get("cuda_graph_config")
     if isinstance(graphs, dict):
-        phases = {phase: said.get("backend") for phase, said in graphs.items() if isinstance(said, dict)}
+        phases = {phase: graph.get("backend") for phase, graph in graphs.items() if isinstance(graph, dict)}
         named["cuda_graph_config"] = ", ".join(f"{k}=PhaseConfig(backend='{v}'" for k, v in phases.items())
     return described(
         named,
@@ -118,7 +118,7 @@ def facts_of_info(info: Mapping[str, Any], start_id: str, *, kv_tokens: int | No
 def described(named: Mapping[str, str], **seen: Any) -> EngineFacts:
     """Facts from the server's arguments as text, and what was `seen` elsewhere."""
     no_graph, no_radix, no_overlap = (
-        _flag(named.get(f"disable_{what}")) for what in ("cuda_graph", "radix_cache", "overlap_schedule")
+        _flag(named.get(f"disable_{feature}")) for feature in ("cuda_graph", "radix_cache", "overlap_schedule")
     )
     tokens, chunk = _number(named.get("speculative_num_draft_tokens")), _number(named.get("chunked_prefill_size"))
     method = _method(named)
@@ -169,24 +169,24 @@ def _lossy(named: dict[str, str], name: str) -> bool:
         return False
 
 
-def _dtype(said: str | None, lines: list[str]) -> str | None:
+def _dtype(text: str | None, lines: list[str]) -> str | None:
     """`auto` says nothing: then what the KV cache was allocated with."""
-    if said not in (None, "auto"):
-        return said
-    return next((found[1] for line in lines if (found := KV_DTYPE.search(line))), None)
+    if text not in (None, "auto"):
+        return text
+    return next((match[1] for line in lines if (match := KV_DTYPE.search(line))), None)
 
 
-def _compiled(said: str | None) -> str | None:
-    flag = _flag(said)
+def _compiled(text: str | None) -> str | None:
+    flag = _flag(text)
     return None if flag is None else "torch.compile" if flag else "none"
 
 
 def _graphs(config: str, disabled: bool | None) -> str | None:
     """Backend of the CUDA graphs by phase: `decode=full, prefill=disabled`."""
-    found = re.findall(r"(\w+)=PhaseConfig\(backend='?(\w+)", config)
+    phases = re.findall(r"(\w+)=PhaseConfig\(backend='?(\w+)", config)
     if disabled:
         return "none"
-    return ", ".join(f"{phase}={backend}" for phase, backend in sorted(found)) or None
+    return ", ".join(f"{phase}={backend}" for phase, backend in sorted(phases)) or None
 
 
 def _flag(text: str | None) -> bool | None:

@@ -52,13 +52,13 @@ def kept(draft: Path) -> dict[str, bytes]:
         with (draft / WEIGHTS).open("rb") as source:
             (size,) = struct.unpack("<Q", source.read(8))
             header: dict[str, Any] = json.loads(source.read(size))
-            found = {}
+            kept_tensors = {}
             for name, tensor in header.items():
                 if any(part in name for part in KEPT):
                     start, end = tensor["data_offsets"]
                     source.seek(8 + size + start)
-                    found[name] = source.read(end - start)
-            return found
+                    kept_tensors[name] = source.read(end - start)
+            return kept_tensors
     except (OSError, ValueError, LookupError, struct.error):
         raise EngineError(f"the weights of {draft.name} cannot be read", "export the draft again") from None
 

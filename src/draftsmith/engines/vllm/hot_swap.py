@@ -52,11 +52,11 @@ def swap(url: str, draft: Path) -> dict[str, Any]:
         answer = httpx.post(
             f"{url}/v1/draft", json={"path": str(draft), "sha256": sha256}, timeout=TIMEOUT_S, trust_env=False
         )
-        found: dict[str, Any] = answer.json()
+        result: dict[str, Any] = answer.json()
     except (httpx.HTTPError, ValueError) as error:
         raise EngineError(f"the engine did not answer to a swap ({type(error).__name__})", "see its log") from None
     if answer.status_code != httpx.codes.OK:
-        raise EngineError(f"the engine refused the swap: {found.get('error', answer.status_code)}", "see its log")
-    if found["file_sha256"] != sha256 or found["live_sha256"] != found["expected_live_sha256"] or found["tainted"]:
+        raise EngineError(f"the engine refused the swap: {result.get('error', answer.status_code)}", "see its log")
+    if result["file_sha256"] != sha256 or result["live_sha256"] != result["expected_live_sha256"] or result["tainted"]:
         raise EngineError("after the swap the engine's live weights are not those of the draft", "restart the engine")
-    return found
+    return result

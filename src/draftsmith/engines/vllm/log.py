@@ -133,10 +133,10 @@ def facts(text: str, start_id: str) -> EngineFacts:
     config, version = "", None
     arguments: dict[str, str] = {}
     for line in lines:
-        if found := ARGUMENTS_LINE.search(line):
-            arguments = top_level(found["arguments"][1:-1], ": ")
-        if found := CONFIG_LINE.search(line):
-            config, version = found["config"], found["version"]
+        if match := ARGUMENTS_LINE.search(line):
+            arguments = top_level(match["arguments"][1:-1], ": ")
+        if match := CONFIG_LINE.search(line):
+            config, version = match["config"], match["version"]
     named = top_level(config, "=")
     compilation = named.get("compilation_config", "")
     speculative = named.get("speculative_config", "")
@@ -169,9 +169,9 @@ def facts(text: str, start_id: str) -> EngineFacts:
 
 def _settings(named: dict[str, str], arguments: dict[str, str]) -> dict[str, str]:
     """What else was set, by the engine's own word, as far as two servers have to agree in it."""
-    found = {name: named[name] for name in CONFIGURED if name in named}
-    found |= {key.strip("'\""): value for key, value in arguments.items()}
-    return {key: word(value) for key, value in sorted(found.items()) if key not in OWN and not SECRET.search(key)}
+    settings = {name: named[name] for name in CONFIGURED if name in named}
+    settings |= {key.strip("'\""): value for key, value in arguments.items()}
+    return {key: word(value) for key, value in sorted(settings.items()) if key not in OWN and not SECRET.search(key)}
 
 
 def _graph_mode(lines: list[str], compilation: str) -> str | None:
@@ -189,8 +189,8 @@ def _async(lines: list[str]) -> bool | None:
     """Whether steps are scheduled ahead; a method that cannot says so in a warning."""
     if any(ASYNC_OFF in line for line in lines):
         return False
-    found = next((match for line in lines if (match := ASYNC.search(line))), None)
-    return found[1] == "enabled" if found else None
+    result = next((match for line in lines if (match := ASYNC.search(line))), None)
+    return result[1] == "enabled" if result else None
 
 
 def _share(value: str | None) -> float | None:
@@ -213,8 +213,8 @@ def _runner(lines: list[str]) -> str | None:
 
 
 def _telling(line: str) -> bool:
-    found = PREFIX.match(line)
-    return found is not None and found["level"] == "WARNING" and any(word in line for word in TELLING)
+    match = PREFIX.match(line)
+    return match is not None and match["level"] == "WARNING" and any(word in line for word in TELLING)
 
 
 def _enum(text: str, name: str) -> str | None:
@@ -222,14 +222,14 @@ def _enum(text: str, name: str) -> str | None:
 
 
 def _search(pattern: str, text: str) -> str | None:
-    found = re.search(pattern, text)
-    return found[1] if found else None
+    match = re.search(pattern, text)
+    return match[1] if match else None
 
 
 def _first(pattern: re.Pattern[str], lines: Iterable[str], convert: Callable[[str], int]) -> int | None:
     for line in lines:
-        if found := pattern.search(line):
-            return convert(found[1])
+        if match := pattern.search(line):
+            return convert(match[1])
     return None
 
 

@@ -123,16 +123,16 @@ def identity(url: str, key: str | None = None) -> ServerIdentity:
 
 def _keeps_prefixes(text: str) -> bool | None:
     """What the server's own settings among its metrics say of the prefix cache; None where they are not there."""
-    flags = {found[1] for found in CACHE_INFO.finditer(text)}
+    flags = {result[1] for result in CACHE_INFO.finditer(text)}
     return flags == {"True"} if flags else None
 
 
 def require_same(url: str, expected: ServerIdentity) -> None:
     """Raise EngineLostError if another server (start, version or model) answers at `url` than `expected`."""
-    found = identity(url)
-    if found != expected:
+    server = identity(url)
+    if server != expected:
         names = [
-            n for n in ("version", "model", "max_model_len", "start_id") if getattr(found, n) != getattr(expected, n)
+            n for n in ("version", "model", "max_model_len", "start_id") if getattr(server, n) != getattr(expected, n)
         ]
         raise EngineLostError(f"the server at {url} was replaced (different: {', '.join(names)})", NEXT_STEP)
 

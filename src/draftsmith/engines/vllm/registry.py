@@ -45,18 +45,18 @@ def known_models(version: str, device: str, python: str | None = None) -> KnownM
     """
     kept = _cache_file(version, device)
     try:
-        found = KnownModels.model_validate(read_json(kept))
-        if found.format == FORMAT:
-            return found
+        known = KnownModels.model_validate(read_json(kept))
+        if known.format == FORMAT:
+            return known
     except (OSError, ValueError, ValidationError):
         pass
-    found = read_registry(locate(python), version, device, locate(python, "transformers"))
+    known = read_registry(locate(python), version, device, locate(python, "transformers"))
     try:
         private_dir(kept.parent)
-        write_json(kept, found)
+        write_json(kept, known)
     except OSError:  # a home that cannot be written costs the time of reading again, nothing else
         pass
-    return found
+    return known
 
 
 def locate(python: str | None = None, package: str = "vllm") -> Path:
@@ -127,7 +127,7 @@ def _table(path: Path, name: str) -> frozenset[str]:
 
 def _keys(statement: ast.stmt) -> set[str]:
     """Strings that stand where a mapping has its keys: pairs, dict literals, keyword arguments."""
-    found: set[str] = set()
+    result: set[str] = set()
     for node in ast.walk(statement):
         keys: list[ast.expr | None] = []
         if isinstance(node, ast.Dict):
@@ -135,9 +135,9 @@ def _keys(statement: ast.stmt) -> set[str]:
         elif isinstance(node, ast.Tuple) and len(node.elts) == 2:
             keys = [node.elts[0]]
         elif isinstance(node, ast.Call):
-            found |= {word.arg for word in node.keywords if word.arg}
-        found |= {key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
-    return found
+            result |= {word.arg for word in node.keywords if word.arg}
+        result |= {key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+    return result
 
 
 def _entries(tree: ast.Module) -> Iterator[tuple[str, str, str, str]]:
@@ -192,17 +192,17 @@ class Sources:
                 continue
             seen.add(place)
             yield place
-            found = self._module(place[0]).get(place[1])
-            if isinstance(found, ast.ClassDef):
-                queue += [(place[0], name) for base in found.bases if (name := _base_name(base))]
+            definition = self._module(place[0]).get(place[1])
+            if isinstance(definition, ast.ClassDef):
+                queue += [(place[0], name) for base in definition.bases if (name := _base_name(base))]
 
     def _resolve(self, module: str, name: str) -> tuple[str, str]:
         """Follow imports to where a class is defined."""
         for _ in range(12):
-            found = self._module(module).get(name)
-            if not isinstance(found, tuple):
+            definition = self._module(module).get(name)
+            if not isinstance(definition, tuple):
                 break
-            module, name = found
+            module, name = definition
         return module, name
 
     def _path(self, module: str) -> Path | None:
@@ -275,8 +275,8 @@ def main() -> None:
     """Print the registry of this interpreter's vLLM as JSON: how the list for machines without an engine is made."""
     from draftsmith.engines.vllm.features import installed
 
-    found = installed()
-    value = read_registry(locate(), found.version, sys.argv[1], locate(package="transformers")).model_dump(
+    result = installed()
+    value = read_registry(locate(), result.version, sys.argv[1], locate(package="transformers")).model_dump(
         mode="json", exclude_defaults=True
     )
     print(json.dumps(value | {"model_types": sorted(value["model_types"])}, sort_keys=True, indent=1))

@@ -211,7 +211,7 @@ class Campaign:
     def _ours(self, *endpoints: Endpoint) -> None:
         """Whose use of the cores is not contention. Not known if one server's processes are not."""
         known = [endpoint.processes for endpoint in endpoints]
-        self.visitor.ours = None if None in known else [process for found in known for process in found or ()]
+        self.visitor.ours = None if None in known else [process for processes in known for process in processes or ()]
 
     def _warm_up(self, arm: Arm, endpoint: Endpoint) -> None:
         """Short passes over a few prompts until times hold still."""

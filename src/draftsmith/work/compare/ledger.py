@@ -97,10 +97,10 @@ def require_same(plan: ComparisonPlan, now: dict[str, str | None]) -> None:
 
     `now`: the hashes by the plan's field. Raises InputError naming what is other.
     """
-    for what, field in SAME.items():
+    for key, field in SAME.items():
         if getattr(plan, field) not in (None, now[field]):
             raise InputError(
-                f"this comparison was begun with other {what}",
+                f"this comparison was begun with other {key}",
                 "go on with those it was begun with, or name another folder (in a run: --start-phase compare)",
             )
 

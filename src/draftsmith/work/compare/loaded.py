@@ -41,21 +41,23 @@ def require_as_asked(arm: Arm, facts: EngineFacts) -> None:
 
 def disagreements(spec: Mapping[str, Any], facts: EngineFacts, manifest: DraftManifest | None) -> list[str]:
     """Each in words; empty if what the log says agrees."""
-    found = []
+    differences_seen = []
     speculation = read(dict(spec))
     method, k = (speculation.method, speculation.k) if speculation else (None, None)
     if None not in (method, facts.spec_method) and method != facts.spec_method:
-        found.append(f"method {facts.spec_method} instead of {method}")
+        differences_seen.append(f"method {facts.spec_method} instead of {method}")
     if None not in (k, facts.num_speculative_tokens) and k != facts.num_speculative_tokens:
-        found.append(f"{facts.num_speculative_tokens} speculative tokens instead of {k}")
+        differences_seen.append(f"{facts.num_speculative_tokens} speculative tokens instead of {k}")
     sharing = " ".join(facts.sharing)
     for field, (none, other) in WEIGHTS.items():
-        what = field.removeprefix("has_own_").replace("_", " ")
+        title = field.removeprefix("has_own_").replace("_", " ")
         if manifest is not None and getattr(manifest, field) and none in sharing:
-            found.append(f"it uses the target's {what}, the manifest says that the draft has its own")
+            differences_seen.append(f"it uses the target's {title}, the manifest says that the draft has its own")
         elif manifest is not None and not getattr(manifest, field) and other in sharing:
-            found.append(f"it uses other {what} than the target's, the manifest says that the draft has none")
-    return found
+            differences_seen.append(
+                f"it uses other {title} than the target's, the manifest says that the draft has none"
+            )
+    return differences_seen
 
 
 def uneven_caches(facts: Mapping[str, EngineFacts]) -> str | None:
@@ -112,8 +114,8 @@ def differences(baseline: EngineFacts, facts: EngineFacts) -> str | None:
 
     The speculation itself and the smaller KV cache are left out: they are the point.
     """
-    found = config_diff(baseline, facts)
-    return "; ".join(f"{name} is {_word(b)} instead of {_word(a)}" for name, (a, b) in found.items()) or None
+    differing = config_diff(baseline, facts)
+    return "; ".join(f"{name} is {_word(b)} instead of {_word(a)}" for name, (a, b) in differing.items()) or None
 
 
 def _word(value: object) -> str:

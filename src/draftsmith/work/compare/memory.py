@@ -26,9 +26,9 @@ class Memory:
         Raises EngineError or EngineLostError if a server that should forget does not.
         """
         now = {prompt.prompt_id for prompt in prompts}
-        asked = self._asked.get(endpoint.start_id)
-        if asked is not None and not asked & now:
-            asked |= now
+        expected = self._asked.get(endpoint.start_id)
+        if expected is not None and not expected & now:
+            expected |= now
             return
         self._asked[endpoint.start_id] = now
         if (endpoint.engine or self.engine).forget(endpoint.url, endpoint.method):

@@ -125,16 +125,16 @@ class Meter:
         return queue is not None
 
     def _look_at_gpus(self) -> bool:
-        found: list[gpu.Reading] = []
+        readings: list[gpu.Reading] = []
         if self.dcgm_url is None:
-            found = [] if self.node else gpu.read()
+            readings = [] if self.node else gpu.read()
         else:
             with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL, ValueError):
                 answer = httpx.get(self.dcgm_url, timeout=TIMEOUT_S, trust_env=False, verify=trusted())
-                found = gpu.parse_dcgm(answer.text)
-        if found:
-            self.readings.append(found)
-        return bool(found)
+                readings = gpu.parse_dcgm(answer.text)
+        if readings:
+            self.readings.append(readings)
+        return bool(readings)
 
 
 def _share(before: float | None, after: float | None, wall_s: float) -> float | None:

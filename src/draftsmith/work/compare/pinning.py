@@ -46,26 +46,26 @@ def pin_prompts(job: Job[ComparePlan]) -> dict[str, PromptSet]:
     """
     plan, config = job.plan, job.plan.config
     settings = config.compare
-    found: dict[str, PromptSet] = {}
+    pinned: dict[str, PromptSet] = {}
     for kind in ("own", "tuning", "general"):
         path = job.workdir / f"prompts-{kind}.jsonl"
         if path.exists():
-            found[kind] = read_prompts(path) if path.stat().st_size else PromptSet(prompts=(), sha256="")
+            pinned[kind] = read_prompts(path) if path.stat().st_size else PromptSet(prompts=(), sha256="")
             continue
         if named := plan.prompts.get(kind):
-            found[kind] = read_prompts(Path(named))
+            pinned[kind] = read_prompts(Path(named))
         elif kind == "general" and settings.general_prompts:
-            found[kind] = _general(config)
+            pinned[kind] = _general(config)
         elif kind != "general" and plan.corpus is not None:
             choose = heldout_prompts if kind == "own" else tuning_prompts
             count = pool(settings) if kind == "own" else settings.tuning_prompts
-            found[kind] = choose(Path(plan.corpus), count, config.corpus.seed, max_tokens=settings.max_tokens)
+            pinned[kind] = choose(Path(plan.corpus), count, config.corpus.seed, max_tokens=settings.max_tokens)
         else:
-            found[kind] = PromptSet(prompts=(), sha256="")
-        write_prompts(path, found[kind])
-    if not found["own"].prompts:
+            pinned[kind] = PromptSet(prompts=(), sha256="")
+        write_prompts(path, pinned[kind])
+    if not pinned["own"].prompts:
         raise InputError("there are no prompts to compare on", "give a prompts file or a corpus with held-out rows")
-    return found
+    return pinned
 
 
 def _general(config: Config) -> PromptSet:
@@ -172,10 +172,10 @@ def require_apart(arms: Iterable[Arm], prompts: Iterable[Prompt]) -> None:
 
     Seen where the corpus holds its prompts too, as an access log does; answers alone do not show what they answer.
     """
-    asked = {canonical(prompt.messages) for prompt in prompts if prompt.messages}
+    canonical_prompts = {canonical(prompt.messages) for prompt in prompts if prompt.messages}
     for arm in arms:
         corpus = arm.speculation.corpus if arm.speculation else None
-        same = len(asked & earlier_answers(Path(corpus)).asked) if corpus else 0
+        same = len(canonical_prompts & earlier_answers(Path(corpus)).asked) if corpus else 0
         if same:
             raise InputError(
                 f"the corpus of arm {arm.name} holds {same} of the compared prompts with their answers: it would draft from memory",

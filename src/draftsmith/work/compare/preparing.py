@@ -57,15 +57,15 @@ class Preparation:
         passes = self._pilot(reach)
         plan = ledger.freeze(self._plan(keep, facts, together=together))
         drafts = sum(1 for arm in plan.arms if may_forget(arm))
-        found = warm.forecast(
+        forecast = warm.forecast(
             plan,
             passes,
             answer_tokens=self._answer_tokens(),
             general=len(self.general) * (drafts + 1) if drafts else 0,
             start_s=reach.start_s,
         )
-        write_json(ledger.forecast_file, found.record(plan.thresholds))
-        self.job.say(found.sentence(plan.thresholds))
+        write_json(ledger.forecast_file, forecast.record(plan.thresholds))
+        self.job.say(forecast.sentence(plan.thresholds))
         return plan
 
     @property

@@ -56,4 +56,4 @@ def _trained_on(prompts: Sequence[Prompt], hashes: Sequence[str], corpus: Path, 
     if any(prompt.prompt_token_ids is None for prompt in prompts):
         return None
     trained = {salted(row.input_ids[: row.prompt_tokens].tolist(), salt) for row in iter_rows(corpus, TRAIN)}
-    return sum(found in trained for found in hashes)
+    return sum(row_hash in trained for row_hash in hashes)

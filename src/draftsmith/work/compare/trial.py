@@ -185,15 +185,15 @@ def with_divergence(measured: Iterable[tuple[Trial, Answers]], baseline: str) ->
     for trial, answers in rows:
         if trial.arm == baseline and trial.traffic == "own":
             baseline_answers.setdefault(trial.point, {}).update(answers)
-    found = []
+    trials = []
     for trial, answers in rows:
         base = baseline_answers.get(trial.point, {}) if trial.traffic in ("own", "aa") else {}
         samples = tuple(
             sample.model_copy(update={"first_divergence_hint": _leaves(answers, base, sample.prompt_id)})
             for sample in trial.samples
         )
-        found.append(trial.model_copy(update={"samples": samples}))
-    return found
+        trials.append(trial.model_copy(update={"samples": samples}))
+    return trials
 
 
 def _leaves(answers: Mapping[str, list[int]], base: Mapping[str, list[int]], prompt_id: str) -> int | None:

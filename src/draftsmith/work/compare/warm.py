@@ -62,13 +62,13 @@ def median_tpot(trial: Trial) -> float:
             f"no request of arm {trial.arm} gave a time per token ({', '.join(errors) or 'answers of one token'})",
             "see the server's log, or give prompts with longer answers",
         )
-    found = statistics.median(values)
-    if found <= 0:
+    median = statistics.median(values)
+    if median <= 0:
         raise InputError(
             f"arm {trial.arm} sends its answers in one piece, so there is no time per token",
             "compare servers that stream: look for a proxy that buffers in front of them",
         )
-    return found
+    return median
 
 
 def smoke_test(arm: str, trial: Trial) -> None:
@@ -82,9 +82,9 @@ def smoke_test(arm: str, trial: Trial) -> None:
     # An engine that does not count by position: no more than the drafts' mean accepted tokens can be right at position 0.
     first = by_position[0] if by_position else counters.accepted_tokens / counters.drafts
     if first < SMOKE_POSITION0:
-        what = "acceptance at position 0 is" if by_position else "accepted tokens of a draft are"
+        title = "acceptance at position 0 is" if by_position else "accepted tokens of a draft are"
         raise EngineError(
-            f"{arm}: {what} {first:.3f} in the engine",
+            f"{arm}: {title} {first:.3f} in the engine",
             "suspect the wiring (layers, vocabulary map, head) before the data: `draftsmith lint`",
         )
 
@@ -123,13 +123,13 @@ class Forecast:
         )
         shown = f"{100 * self.smallest_gain:.2g} %" if self.smallest_gain < 1 else "any gain"
         most, least = max(limits.min_blocks, limits.max_blocks), limits.min_blocks
-        told = f"; {self.claims(limits).sentence(self.held_out, self.gain)}" if self.held_out else ""
+        claim = f"; {self.claims(limits).sentence(self.held_out, self.gain)}" if self.held_out else ""
         span = f"{_words(self.least_s)} ({least} blocks) to {_words(self.most_s)} ({most})"
         return (
             f"A/A on {self.passes} passes over {self.prompts} prompts: {100 * self.between_passes:.2g} % between passes; "
             f"by chance equal servers may show {shown} after the last of {most} blocks; a gain of {100 * self.gain:.2g} % "
             f"needs {needed}; a block takes about {_words(self.block_s)}, the comparison "
-            f"{span if most > least else _words(self.least_s)}" + told
+            f"{span if most > least else _words(self.least_s)}" + claim
         )
 
     def record(self, limits: Thresholds) -> dict[str, Any]:

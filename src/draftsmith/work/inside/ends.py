@@ -35,12 +35,12 @@ class Ends:
         self.text: dict[str, Any] = {**config, **text_config(config)}
         self.num_layers, self.hidden_size = int(self.text["num_hidden_layers"]), int(self.text["hidden_size"])
         self.tensors = files.read_tensors(files.weight_files(target))
-        found = find_ends(self.tensors)
-        self._embeddings, self._head = found.embeddings, found.head or found.embeddings
+        ends = find_ends(self.tensors)
+        self._embeddings, self._head = ends.embeddings, ends.head or ends.embeddings
         kinds = {str(config.get("model_type")), str(text_config(config).get("model_type"))}
-        weight = self._read(found.norm).float()
+        weight = self._read(ends.norm).float()
         self._norm = weight + 1 if kinds & (NORM_FROM_ONE | {"nemotron"}) else weight
-        bias = self.tensors.get(found.norm.name.removesuffix("weight") + "bias")
+        bias = self.tensors.get(ends.norm.name.removesuffix("weight") + "bias")
         self._bias = self._read(bias).float() if bias is not None else None
         self._centred = bool(kinds & CENTRED) or bias is not None
         self._eps = next((float(self.text[key]) for key in NORM_EPS if self.text.get(key) is not None), 1e-6)

@@ -42,9 +42,9 @@ def read(folder: Path, root: Path, sha256: str) -> tuple[dict[str, Any], Tensors
         tensors = load(data)
     except Exception as error:  # a missing file, a truncated one, JSON that is none
         raise RefusedDraftError(f"the draft cannot be read ({type(error).__name__})") from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise RefusedDraftError(f"the digest of {WEIGHTS} is {found[:12]}, and {sha256[:12]} was announced")
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != sha256:
+        raise RefusedDraftError(f"the digest of {WEIGHTS} is {digest[:12]}, and {sha256[:12]} was announced")
     return config, tensors
 
 
@@ -69,8 +69,10 @@ def check(
     keys = (config.keys() | serving.keys()) - FREE_KEYS
     if changed := sorted(key for key in keys if config.get(key) != serving.get(key)):
         raise RefusedDraftError(f"config.json differs from the serving draft's in {', '.join(changed)}")
-    found = shapes(tensors)
-    if wrong := sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)):
+    shapes_read = shapes(tensors)
+    if wrong := sorted(
+        name for name in shapes_read.keys() | expected.keys() if shapes_read.get(name) != expected.get(name)
+    ):
         raise RefusedDraftError(
             f"tensors differ from the serving draft's in name, shape or type: {', '.join(wrong[:4])}"
         )
@@ -104,13 +106,13 @@ def fused(tensors: Tensors) -> Tensors:
             continue
         full = name.replace("midlayer.", "layers.0.")
         full = full if full.startswith("lm_head") else f"model.{full}"
-        part = next((one for one in FUSED if f".{one}." in full), None)
+        part = next((part_name for part_name in FUSED if f".{part_name}." in full), None)
         if part is None:
             whole[full] = tensor
         else:
             into, place = FUSED[part]
             parts.setdefault(full.replace(part, into), {})[place] = tensor
-    return whole | {name: torch.cat([found[at] for at in sorted(found)]) for name, found in parts.items()}
+    return whole | {name: torch.cat([pieces[at] for at in sorted(pieces)]) for name, pieces in parts.items()}
 
 
 def digest(tensors: Tensors) -> str:
@@ -151,12 +153,12 @@ def _plain(place: str, module: torch.nn.Module, key: str, value: torch.Tensor) -
 
 def as_live(wanted: Tensors, have: Tensors) -> Tensors:
     """`wanted` in the types of the live model, and as long: a vocabulary may be padded at the end."""
-    found: Tensors = {}
+    tensors: Tensors = {}
     for name, tensor in wanted.items():
         live_one = have[name].cpu()
         tensor = tensor.to(live_one.dtype)
-        found[name] = torch.cat([tensor, live_one[len(tensor) :]]) if len(tensor) < len(live_one) else tensor
-    return found
+        tensors[name] = torch.cat([tensor, live_one[len(tensor) :]]) if len(tensor) < len(live_one) else tensor
+    return tensors
 
 
 def difference(wanted: Tensors, have: Tensors) -> str | None:

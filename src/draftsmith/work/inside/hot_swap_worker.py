@@ -23,8 +23,8 @@ class DraftSwap:
 
     def draft_report(self) -> dict[str, Any]:
         """What is loaded."""
-        found: dict[str, Any] = self.weight_transfer_engine.report(self.get_draft_model())
-        return found
+        report: dict[str, Any] = self.weight_transfer_engine.report(self.get_draft_model())
+        return report
 
     def draft_stage(self, path: str, sha256: str) -> None:
         """Begin to read a draft, while the engine serves."""
@@ -32,8 +32,8 @@ class DraftSwap:
 
     def draft_staged(self) -> dict[str, Any]:
         """How far that is."""
-        found: dict[str, Any] = self.weight_transfer_engine.staged()
-        return found
+        staged: dict[str, Any] = self.weight_transfer_engine.staged()
+        return staged
 
     def draft_swap(self, path: str, sha256: str) -> None:
         """Start, update, finish in one call: nothing comes between them."""

@@ -51,17 +51,17 @@ def defaults() -> dict[str, dict[str, Any]]:
     from transformers.models.auto import modeling_auto as auto
 
     tables = (auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
-    found = {}
+    kinds = {}
     for kind in sorted({*tables[0], *tables[1]}):
         try:
             cls = _decoder(CONFIG_MAPPING[kind])
         except Exception as error:
             print(f"{kind}: {type(error).__name__}", file=sys.stderr)
             continue
-        said = _of(cls)
-        if "num_hidden_layers" in said["says"]:
-            found[kind] = found[cls.model_type or kind] = said
-    return dict(sorted(found.items()))
+        stated = _of(cls)
+        if "num_hidden_layers" in stated["says"]:
+            kinds[kind] = kinds[cls.model_type or kind] = stated
+    return dict(sorted(kinds.items()))
 
 
 def _decoder(cls: Any) -> Any:
@@ -79,12 +79,12 @@ def _of(cls: Any) -> dict[str, Any]:
     theta = theta.get("global") if isinstance(theta, dict) else theta
     if isinstance(theta, int | float):
         says["rope_theta"] = float(theta)
-    found: dict[str, Any] = {"says": dict(sorted(says.items()))}
+    entry: dict[str, Any] = {"says": dict(sorted(says.items()))}
     if others:
-        found["named"] = {name: key for key, name in sorted(others.items())}
+        entry["named"] = {name: key for key, name in sorted(others.items())}
     if (every := _full_every(cls)) is not None:
-        found["full_every"] = every
-    return found
+        entry["full_every"] = every
+    return entry
 
 
 def _plain(value: object) -> bool:
@@ -110,7 +110,7 @@ def main() -> None:
     import transformers
 
     transformers.logging.set_verbosity_error()
-    lines = [f" {json.dumps(kind)}: {json.dumps(said, sort_keys=True)}" for kind, said in defaults().items()]
+    lines = [f" {json.dumps(kind)}: {json.dumps(stated, sort_keys=True)}" for kind, stated in defaults().items()]
     print('{"transformers": ' + json.dumps(transformers.__version__) + ', "kinds": {\n' + ",\n".join(lines) + "\n}}")
 
 

@@ -20,12 +20,12 @@ def orthogonalise(
         raise ValueError(f"a gradient of {grad.dim()} dimensions has no singular values")
     linear, cubic, quintic = ns_coefficients
     tall = grad.size(0) > grad.size(1)
-    found = (grad.T if tall else grad).float()
-    found = found / found.norm().clamp(min=eps)
+    matrix = (grad.T if tall else grad).float()
+    matrix = matrix / matrix.norm().clamp(min=eps)
     for _ in range(ns_steps):
-        square = found @ found.T
-        found = linear * found + (cubic * square + quintic * square @ square) @ found
-    return found.T if tall else found
+        square = matrix @ matrix.T
+        matrix = linear * matrix + (cubic * square + quintic * square @ square) @ matrix
+    return matrix.T if tall else matrix
 
 
 def use_float32() -> None:

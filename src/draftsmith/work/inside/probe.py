@@ -174,17 +174,17 @@ def _answers(
         )
     if not rows:
         return checks
-    found = [(c, _agreement(c, reference)) for c in rows]
-    total = sum(a.positions for _, a in found)
-    right = sum(a.right * a.positions for _, a in found) / total
-    low = [c.number for c, a in found if a.positions >= MIN_POSITIONS and a.right < MIN_ROW_AGREEMENT]
+    agreements = [(c, _agreement(c, reference)) for c in rows]
+    total = sum(a.positions for _, a in agreements)
+    right = sum(a.right * a.positions for _, a in agreements) / total
+    low = [c.number for c, a in agreements if a.positions >= MIN_POSITIONS and a.right < MIN_ROW_AGREEMENT]
     shifted = {
-        name: [value for _, a in found if (value := getattr(a, name)) is not None] for name in ("earlier", "later")
+        name: [value for _, a in agreements if (value := getattr(a, name)) is not None] for name in ("earlier", "later")
     }
     figures |= {
         "answer_positions": total,
         "answer_agreement": right,
-        "answer_agreement_worst_row": min(a.right for _, a in found),
+        "answer_agreement_worst_row": min(a.right for _, a in agreements),
     }
     enough = total >= MIN_POSITIONS
     checks.append(

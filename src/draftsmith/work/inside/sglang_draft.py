@@ -35,14 +35,14 @@ def post(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=TIMEOUT_S) as reply:
-            found = json.loads(reply.read() or b"{}")
+            content = json.loads(reply.read() or b"{}")
     except urllib.error.HTTPError as error:
         raise RuntimeError(f"{path}: status {error.code}: {_message(error.read())}") from None
     except OSError as error:
         raise RuntimeError(f"{path}: {type(error).__name__}") from None
-    if isinstance(found, dict) and found.get("success") is False:
-        raise RuntimeError(f"{path}: {found.get('message')}")
-    return found if isinstance(found, dict) else {}
+    if isinstance(content, dict) and content.get("success") is False:
+        raise RuntimeError(f"{path}: {content.get('message')}")
+    return content if isinstance(content, dict) else {}
 
 
 def payloads(draft: Path) -> Iterator[tuple[list[str], str]]:
@@ -68,9 +68,9 @@ def payloads(draft: Path) -> Iterator[tuple[list[str], str]]:
 
 def checksum(url: str, selector: str) -> str | None:
     """The engine's own checksum of the weights of one role, over its ranks."""
-    found = post(url, "/weights_checker", {"action": "checksum", "selector": selector})
-    ranks = found.get("ranks") or []
-    return ",".join(str(rank.get("per_gpu_checksum")) for rank in ranks) or found.get("per_engine_checksum")
+    reply = post(url, "/weights_checker", {"action": "checksum", "selector": selector})
+    ranks = reply.get("ranks") or []
+    return ",".join(str(rank.get("per_gpu_checksum")) for rank in ranks) or reply.get("per_engine_checksum")
 
 
 def replace(url: str, draft: Path, ranks: int) -> dict[str, Any]:

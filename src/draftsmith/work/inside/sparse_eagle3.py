@@ -168,15 +168,15 @@ def forward(
         loss = loss + step_loss
         correct = torch.zeros_like(prev_correct)
         correct[rows] = logits.argmax(-1) == wanted.argmax(-1)
-        asked = prev_correct.clone()
-        asked[(active + step) >= size] = False
+        wanted_rows = prev_correct.clone()
+        wanted_rows[(active + step) >= size] = False
         prev_correct &= correct
         right, total = prev_correct[rows].sum().float(), use.sum().float()
         step_metrics |= {
             f"full_acc_{step}_sum": right,
             f"full_acc_{step}_total": total,
             f"cond_acc_{step}_sum": right.clone(),
-            f"cond_acc_{step}_total": asked.sum().float(),
+            f"cond_acc_{step}_total": wanted_rows.sum().float(),
         }
         metrics |= step_metrics
     metrics["loss_sum"] = loss.detach().clone()

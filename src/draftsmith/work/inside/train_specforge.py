@@ -51,9 +51,9 @@ def settle(config: dict[str, Any], rows: int, world: int) -> tuple[dict[str, Any
     if "eval_interval" in training:
         training["eval_interval"] = per_epoch
     model = dict(config["model"])
-    found = saved(Path(config["output_dir"]), config["run_id"])
-    if found:
-        training["resume_from"] = str(found[max(found)])
+    checkpoints = saved(Path(config["output_dir"]), config["run_id"])
+    if checkpoints:
+        training["resume_from"] = str(checkpoints[max(checkpoints)])
         model.pop("draft_checkpoint_path", None)  # SpecForge refuses both: the checkpoint holds the later weights
     topology = {"trainer": {"nnodes": 1, "nproc_per_node": world}}  # only the product counts under torchrun
     return {**config, "training": training, "model": model, "deployment": topology}, per_epoch
@@ -121,13 +121,13 @@ class Exports:
         """Export what is missing, and keep only the newest training state: it is what a restart reads."""
         if rank():
             return
-        found = saved(self.output, self.run_id)
-        for step, folder in found.items():
+        checkpoints = saved(self.output, self.run_id)
+        for step, folder in checkpoints.items():
             goal = self.out / str(step // self.per_epoch - 1)
             if step % self.per_epoch == 0 and not goal.is_dir():
                 export(folder, self.draft_config, goal)
-        for step in sorted(found)[:-1]:
-            shutil.rmtree(found[step], ignore_errors=True)
+        for step in sorted(checkpoints)[:-1]:
+            shutil.rmtree(checkpoints[step], ignore_errors=True)
 
 
 def run_on_cpu() -> None:

@@ -77,10 +77,10 @@ class Progress:
         """See Watched."""
         self.job.say(sentence)
 
-    def begin(self, seconds: float, what: str) -> None:
+    def begin(self, seconds: float, stage: str) -> None:
         """Begin a part that is expected to take `seconds`."""
         self.credit, self.began = seconds, time.monotonic()
-        self.progress(what)
+        self.progress(stage)
 
     def end(self) -> None:
         """It is done."""
@@ -240,11 +240,11 @@ def step_s(trial: Trial) -> float | None:
 
 def samples(trials: Sequence[Trial], arms: Sequence[MeasuredArm], repeats: int) -> list[StepSample]:
     """Pairs of trials as samples, in the order of the arms."""
-    found = {(t.point, t.block, t.arm): t for t in trials}
+    by_place = {(t.point, t.block, t.arm): t for t in trials}
     made = []
     for index, arm in enumerate(arms):
-        for (point, block, name), trial in sorted(found.items()):
-            plain = found.get((point, block, PLAIN))
+        for (point, block, name), trial in sorted(by_place.items()):
+            plain = by_place.get((point, block, PLAIN))
             if name != arm.name or plain is None or block // repeats != index:
                 continue
             slow, fast = step_s(plain), step_s(trial)

@@ -33,29 +33,29 @@ class Earlier:
 
 def earlier(workspace: Path, target_sha256: str, profile: WorkloadProfile) -> Earlier:
     """Read every run of the workspace. A run that cannot be read, or is of another target, is passed over."""
-    found = Earlier()
+    earlier = Earlier()
     if not (workspace / "runs").is_dir():
-        return found
+        return earlier
     for run in Store(workspace).runs():
         try:
-            _add(found, run, target_sha256, profile)
+            _add(earlier, run, target_sha256, profile)
         except (DraftsmithError, OSError, ValueError, LookupError):
             continue  # half a run says nothing; it must not keep a plan from being made
-    return found
+    return earlier
 
 
-def _add(found: Earlier, run: Run, target_sha256: str, profile: WorkloadProfile) -> None:
+def _add(earlier: Earlier, run: Run, target_sha256: str, profile: WorkloadProfile) -> None:
     phases = run.folder / "phases"
     manifest = CorpusManifest.model_validate(read_json(phases / "corpus" / "corpus" / "manifest.json"))
     if manifest.target_sha256 != target_sha256:
         return
     if manifest.vocabulary:
-        found.draft_vocab = manifest.vocabulary.size
+        earlier.draft_vocab = manifest.vocabulary.size
     figures = {name: _figures(phases / name / "result.json") for name in ("capture", "train")}
-    found.capture_tokens_per_s = figures["capture"].get("capture_tokens_per_s") or found.capture_tokens_per_s
+    earlier.capture_tokens_per_s = figures["capture"].get("capture_tokens_per_s") or earlier.capture_tokens_per_s
     if figures["train"].get("tokens_per_s"):
-        found.train_tokens_per_s, found.speeds_from = figures["train"]["tokens_per_s"], run.record.run_id
-    found.records += _records(run, manifest, profile)
+        earlier.train_tokens_per_s, earlier.speeds_from = figures["train"]["tokens_per_s"], run.record.run_id
+    earlier.records += _records(run, manifest, profile)
 
 
 def _figures(path: Path) -> dict[str, Any]:
