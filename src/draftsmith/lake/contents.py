@@ -73,16 +73,16 @@ def contents(place: Place) -> Contents:
 
 def compact(place: Place) -> Snapshot:
     """Write a snapshot of all campaigns that are there now, unless the newest one has them all. See contents for errors."""
-    found = contents(place)
-    if not found.loose:
-        return Snapshot(campaigns=found.campaigns, added=0)
-    digests = sorted(found.tables["campaigns"].column("manifest_sha256").to_pylist())
-    name = f"{found.campaigns:08}-{sha256(''.join(digests).encode()).hexdigest()[:16]}"
+    contents_before = contents(place)
+    if not contents_before.loose:
+        return Snapshot(campaigns=contents_before.campaigns, added=0)
+    digests = sorted(contents_before.tables["campaigns"].column("manifest_sha256").to_pylist())
+    name = f"{contents_before.campaigns:08}-{sha256(''.join(digests).encode()).hexdigest()[:16]}"
     for table in ORDER:
         with plainly(place.url):
-            write_table(place, f"{place.root}/{SNAPSHOTS}/{name}/{table}.parquet", found.tables[table])
+            write_table(place, f"{place.root}/{SNAPSHOTS}/{name}/{table}.parquet", contents_before.tables[table])
     address = f"{place.url.rstrip('/')}/{SNAPSHOTS}/{name}"
-    return Snapshot(campaigns=found.campaigns, added=found.loose, address=address)
+    return Snapshot(campaigns=contents_before.campaigns, added=contents_before.loose, address=address)
 
 
 def _newest_snapshot(place: Place, notes: list[str]) -> dict[str, Any] | None:
@@ -116,15 +116,15 @@ def _table(place: Place, table: str, paths: list[str], root: str | None) -> Any:
     # A family may have the name by which Hive means null: here only a name that no folder can have means that.
     hive = dataset.HivePartitioning(kinds, null_fallback="/")
     options = {"partitioning": hive, "partition_base_dir": root} if root else {}
-    found = dataset.dataset(paths, schema=whole, filesystem=place.files, format="parquet", **options)
-    return found.to_table(fragment_readahead=AT_ONCE)
+    result = dataset.dataset(paths, schema=whole, filesystem=place.files, format="parquet", **options)
+    return result.to_table(fragment_readahead=AT_ONCE)
 
 
 def _files(place: Place, folder: str) -> list[str]:
     from pyarrow import fs
 
-    found = place.files.get_file_info(fs.FileSelector(folder, allow_not_found=True, recursive=True))
-    return [one.path for one in found if one.is_file]
+    infos = place.files.get_file_info(fs.FileSelector(folder, allow_not_found=True, recursive=True))
+    return [info.path for info in infos if info.is_file]
 
 
 @contextmanager
@@ -137,11 +137,11 @@ def _reading(place: Place) -> Iterator[None]:
             yield
     except (pa.ArrowInvalid, pa.ArrowKeyError, BackendError) as problem:
         cause = problem.__cause__ if isinstance(problem, BackendError) else problem
-        said = str(cause).splitlines()[0][:300]
-        gone = isinstance(cause, FileNotFoundError) or any(word in said for word in UNREADABLE)
+        reason = str(cause).splitlines()[0][:300]
+        gone = isinstance(cause, FileNotFoundError) or any(word in reason for word in UNREADABLE)
         if isinstance(problem, BackendError) and not gone:
             raise
-        raise EvidenceError(f"an object of the lake cannot be read: {said}", "publish its bundle again") from problem
+        raise EvidenceError(f"an object of the lake cannot be read: {reason}", "publish its bundle again") from problem
 
 
 def _newer(place: Place) -> tuple[str, ...]:
@@ -149,8 +149,8 @@ def _newer(place: Place) -> tuple[str, ...]:
     from pyarrow import fs
 
     with plainly(place.url):
-        found = place.files.get_file_info(fs.FileSelector(f"{place.root}/campaigns", allow_not_found=True))
-    names = sorted(entry.base_name for entry in found)
+        infos = place.files.get_file_info(fs.FileSelector(f"{place.root}/campaigns", allow_not_found=True))
+    names = sorted(entry.base_name for entry in infos)
     known = f"schema={SCHEMA_VERSION}"
     return tuple(
         f"{name} is of a newer version and was not read"

@@ -63,9 +63,9 @@ def _table(name: str, rows: BundleRows) -> Any:
     try:
         return table_of(name, rows.tables[name], rows.manifest_sha256)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError) as problem:
-        said = f"{type(problem).__name__}: {str(problem)[:200]}"
+        reason = f"{type(problem).__name__}: {str(problem)[:200]}"
         raise EvidenceError(
-            f"the bundle holds a value that the table {name} cannot hold ({said})",
+            f"the bundle holds a value that the table {name} cannot hold ({reason})",
             "measure again: it was made by other means",
         ) from None
 
@@ -92,8 +92,8 @@ def _whole(place: Place, path: str, manifest_sha256: str) -> bool:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    found = place.files.get_file_info(path)
-    if not found.is_file:
+    info = place.files.get_file_info(path)
+    if not info.is_file:
         return False
     try:
         with place.files.open_input_file(path) as source:

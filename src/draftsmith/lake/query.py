@@ -46,15 +46,15 @@ def ask(place: Place, question: str, *, most: int = MOST_ROWS) -> Answer:
     sql = QUESTIONS[question].sql if question in QUESTIONS else question
     if question not in QUESTIONS and " " not in question.strip():
         raise InputError(f"no ready question {question!r}", f"ready: {', '.join(QUESTIONS)}; or give SQL")
-    found = contents(place)
-    notes = found.notes
-    if found.loose > MANY_LOOSE:
+    contents_read = contents(place)
+    notes = contents_read.notes
+    if contents_read.loose > MANY_LOOSE:
         notes += (
-            f"{found.loose} campaigns are in no snapshot: `draftsmith lake compact --at URL` makes questions fast",
+            f"{contents_read.loose} campaigns are in no snapshot: `draftsmith lake compact --at URL` makes questions fast",
         )
     connection = duckdb.connect(":memory:")
     try:
-        for name, table in found.tables.items():
+        for name, table in contents_read.tables.items():
             connection.register(name, table)
         for setting in (
             f"memory_limit = '{MEMORY}'",

@@ -65,7 +65,7 @@ def _rows(bundle: Path, report: VerifyReport, decision: Decision, tier: str) -> 
     plan = ComparisonPlan.model_validate(read_json(bundle / "plan.json"))
     trials = [Trial.model_validate_json(line) for line in read_lines(bundle / "samples.jsonl")]
     facts = [(arm, EngineFacts.model_validate(fact)) for arm, fact in read_json(bundle / "facts.json")]
-    family, campaign, said = _source(bundle)
+    family, campaign, source_facts = _source(bundle)
     if not trials:
         raise NoVerdictError("there is no trial in this bundle, so there is nothing to publish", "name another bundle")
     started = min(trial.started_unix_s for trial in trials)
@@ -73,7 +73,7 @@ def _rows(bundle: Path, report: VerifyReport, decision: Decision, tier: str) -> 
         date = datetime.datetime.fromtimestamp(started, tz=datetime.UTC).date().isoformat()
     except (ValueError, OverflowError, OSError):
         raise EvidenceError("its first trial began at no time that a calendar holds", "measure again") from None
-    campaign = said.get("campaign", campaign)
+    campaign = source_facts.get("campaign", campaign)
     key = {"manifest_sha256": report.manifest_sha256, "campaign": campaign}
     arms = {arm.name: arm for arm in plan.arms}
     subject = decision.winner or next((pair.candidate for pair in decision.pairs), None)
@@ -84,9 +84,9 @@ def _rows(bundle: Path, report: VerifyReport, decision: Decision, tier: str) -> 
         key
         | {
             "measured_unix_s": started,
-            "model": said.get("model"),
-            "hardware": said.get("hardware"),
-            "cell": said.get("cell"),
+            "model": source_facts.get("model"),
+            "hardware": source_facts.get("hardware"),
+            "cell": source_facts.get("cell"),
             "rigor": rigor_level(trials, read_counters(bundle, trials)),
             "outcome": decision.outcome,
             "tier": tier,
@@ -137,15 +137,15 @@ def _rows(bundle: Path, report: VerifyReport, decision: Decision, tier: str) -> 
             ],
             "arms": [
                 key
-                | one.model_dump(exclude={"acceptance_by_position"})
+                | arm.model_dump(exclude={"acceptance_by_position"})
                 | {
-                    "acceptance_by_position": list(one.acceptance_by_position),
-                    "concurrency": points[one.point].concurrency if one.point in points else None,
-                    "baseline": one.arm == plan.baseline,
+                    "acceptance_by_position": list(arm.acceptance_by_position),
+                    "concurrency": points[arm.point].concurrency if arm.point in points else None,
+                    "baseline": arm.arm == plan.baseline,
                 }
-                | _lengths([trial for trial in trials if trial.arm == one.arm and trial.point == one.point])
-                | _arm(arms.get(one.arm), _fact(facts, one.arm))
-                for one in decision.arms
+                | _lengths([trial for trial in trials if trial.arm == arm.arm and trial.point == arm.point])
+                | _arm(arms.get(arm.arm), _fact(facts, arm.arm))
+                for arm in decision.arms
             ],
             "campaigns": campaigns,
         },
@@ -173,10 +173,10 @@ def _arm(arm: Arm | None, fact: EngineFacts | None) -> dict[str, Any]:
 def _lengths(trials: Sequence[Trial]) -> dict[str, int | None]:
     """Lengths as measured: medians in tokens."""
     samples = [sample for trial in trials for sample in trial.samples if not sample.error]
-    asked = [sample.prompt_tokens for sample in samples if sample.prompt_tokens]
+    lengths = [sample.prompt_tokens for sample in samples if sample.prompt_tokens]
     answered = [sample.output_tokens for sample in samples if sample.output_tokens]
     return {
-        "isl_p50": round(statistics.median(asked)) if asked else None,
+        "isl_p50": round(statistics.median(lengths)) if lengths else None,
         "osl_p50": round(statistics.median(answered)) if answered else None,
     }
 
@@ -190,5 +190,5 @@ def _source(bundle: Path) -> tuple[str, str, dict[str, str]]:
     path = bundle / "SOURCE.md"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     title = TITLE.match(lines[0]) if lines else None
-    said = {found[1]: found[2] for line in lines if (found := FACT.match(line))}
-    return (title[1], title[2], said) if title else (bundle.parent.name, bundle.name, said)
+    facts = {match[1]: match[2] for line in lines if (match := FACT.match(line))}
+    return (title[1], title[2], facts) if title else (bundle.parent.name, bundle.name, facts)

@@ -57,19 +57,19 @@ def plain(value: Any) -> Any:
 async def told_on_the_way(context: Told, doing: str, work: Callable[[ProgressConsole], Value]) -> dict[str, Any]:
     """The same for long work: `doing` is told when it begins and again while it lasts, and whatever it tells its console."""
     console, error = ProgressConsole(context), None
-    found: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     await console.tell(doing)
     async with anyio.create_task_group() as group:
         group.start_soon(console.beat, doing)
         try:
-            found = await carried_out(lambda: work(console))
+            report = await carried_out(lambda: work(console))
         except ToolError as refused:  # out of the group, which would wrap it
             error = refused
         group.cancel_scope.cancel()
     if error is not None:
         raise error
     await console.tell(f"{doing}: done")
-    return found
+    return report
 
 
 class ProgressConsole:

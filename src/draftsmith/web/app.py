@@ -233,8 +233,8 @@ class Page:
 
     def api(self, request: Request) -> Response:
         """What programs can ask here, for people: the pages of /openapi.json without a script."""
-        told = request.app.openapi()
-        return self._page(request, "api", paths=told["paths"], schemas=told["components"]["schemas"])
+        schema = request.app.openapi()
+        return self._page(request, "api", paths=schema["paths"], schemas=schema["components"]["schemas"])
 
     def metrics(self) -> Response:
         """For Prometheus."""
@@ -269,9 +269,9 @@ class Page:
 
     def _page(self, request: Request, name: str, status: int = 200, **values: Any) -> Response:
         session = request.session
-        said = session.pop("said", None) if request.headers.get("x-part") is None else None
+        notice = session.pop("said", None) if request.headers.get("x-part") is None else None
         values |= {"may_act": self.gate.may_act(session), "csrf": session.get("csrf", ""), "closed": self.gate.closed}
-        return HTMLResponse(render(name, said=said, version=draftsmith.__version__, **values), status)
+        return HTMLResponse(render(name, said=notice, version=draftsmith.__version__, **values), status)
 
     def _watch(self, slug: str) -> Watch:
         if slug not in self.watches:

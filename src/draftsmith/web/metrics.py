@@ -73,9 +73,9 @@ class Workspaces(Collector):
 
 def registry(watches: Sequence[Watch]) -> CollectorRegistry:
     """A registry with the metrics of these workspaces and nothing else."""
-    found = CollectorRegistry()
-    found.register(Workspaces(watches))
-    return found
+    registry = CollectorRegistry()
+    registry.register(Workspaces(watches))
+    return registry
 
 
 def exposition(watches: Sequence[Watch]) -> bytes:
@@ -149,34 +149,40 @@ def _live(models: Sequence[ModelView]) -> Iterator[Metric]:
     champions = [(m, m.controller.memory.champion) for m in models if m.controller]
     yield _per_model(
         "acceptance_length", "Tokens a verified step gives, bonus token included, in the window that is looked at.",
-        [(m, one.acceptance_length) for m, one in live],
+        [(m, live_now.acceptance_length) for m, live_now in live],
     )  # fmt: skip
     yield _per_model(
         "champion_acceptance_length", "Acceptance length with which the champion was promoted.",
-        [(m, one.acceptance_length if one else None) for m, one in champions],
+        [(m, live_now.acceptance_length if live_now else None) for m, live_now in champions],
     )  # fmt: skip
     yield _per_model(
         "floor_acceptance_length", "Acceptance length below which the draft costs more than it saves.",
-        [(m, one.floor_al if one else None) for m, one in champions],
+        [(m, live_now.floor_al if live_now else None) for m, live_now in champions],
     )  # fmt: skip
     yield _per_model(
         "time_per_output_token_seconds", "Time per output token in the window that is looked at.",
-        [(m, one.tpot_s) for m, one in live],
+        [(m, live_now.tpot_s) for m, live_now in live],
     )  # fmt: skip
     yield _per_model(
         "time_to_first_token_seconds", "Time to the first token in the window that is looked at.",
-        [(m, one.ttft_s) for m, one in live],
+        [(m, live_now.ttft_s) for m, live_now in live],
     )  # fmt: skip
     yield _per_model(
-        "engine_busy_ratio", "Share of the time in which the engine decoded.", [(m, one.busy_share) for m, one in live]
+        "engine_busy_ratio",
+        "Share of the time in which the engine decoded.",
+        [(m, live_now.busy_share) for m, live_now in live],
     )
-    yield _per_model("window_requests", "Requests in the window.", [(m, one.requests) for m, one in live])
-    yield _per_model("window_failed_requests", "Failed requests in the window.", [(m, one.failed) for m, one in live])
-    yield _per_model("traffic_new_requests", "Requests since the last run began.", [(m, one.new) for m, one in traffic])
+    yield _per_model("window_requests", "Requests in the window.", [(m, live_now.requests) for m, live_now in live])
+    yield _per_model(
+        "window_failed_requests", "Failed requests in the window.", [(m, live_now.failed) for m, live_now in live]
+    )
+    yield _per_model(
+        "traffic_new_requests", "Requests since the last run began.", [(m, live_now.new) for m, live_now in traffic]
+    )
     yield _per_model(
         "drift_windows",
         "Latest windows of traffic in a row above the noise floor.",
-        [(m, one.moved) for m, one in traffic],
+        [(m, live_now.moved) for m, live_now in traffic],
     )
     free = [(m, at.free_gib * 2**30 if at.free_gib is not None else None) for m, at in seen]
     yield _per_model("free_disk_bytes", "Free disk where the workspace lies.", free)

@@ -85,7 +85,7 @@ def kind(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(kind(one) for one in schema["anyOf"]))
+        return " or ".join(dict.fromkeys(kind(choice) for choice in schema["anyOf"]))
     if schema.get("type") == "array" and "items" in schema:
         return f"list of {kind(schema['items'])}"
     return " or ".join(map(str, schema.get("enum", ()))) or str(schema.get("type", "one of several"))

@@ -35,16 +35,16 @@ class Pulse:
         """Events for one page, until it is `gone`."""
         self.open += 1
         try:
-            before, told = await run_in_threadpool(self.look), time.monotonic()
+            before, sent_at = await run_in_threadpool(self.look), time.monotonic()
             yield "retry: 2000\n\n"
             while not await gone():
                 await asyncio.sleep(self.every_s)
                 now = await run_in_threadpool(self.look)
                 if now != before:
-                    before, told = now, time.monotonic()
+                    before, sent_at = now, time.monotonic()
                     yield "event: changed\ndata: -\n\n"
-                elif time.monotonic() - told > SIGN_OF_LIFE_S:
-                    told = time.monotonic()
+                elif time.monotonic() - sent_at > SIGN_OF_LIFE_S:
+                    sent_at = time.monotonic()
                     yield ": still here\n\n"
         finally:
             self.open -= 1

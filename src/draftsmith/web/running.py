@@ -49,7 +49,7 @@ def _bound(
     here = host in LOOPBACK_NAMES
     token = read_token(token_file) if token_file else None
     app = make_app(watches, token, LOOPBACK_NAMES if here else ("*",))
-    found = uvicorn.Config(
+    config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S
     )
     try:
@@ -64,4 +64,4 @@ def _bound(
     say(f"the page is at http://{name}:{listening.getsockname()[1]}/, {acts} acts; Ctrl-C ends it")
     if not here:
         say("others on the network can read it; put a proxy with TLS before it if they may sign in")
-    return uvicorn.Server(found), listening
+    return uvicorn.Server(config), listening

@@ -35,7 +35,7 @@ def spans_of_run(run_id: str, events: Sequence[Event]) -> list[Span]:
     """The run, and in it every attempt at a phase that ended. Empty for a journal without events."""
     if not events:
         return []
-    found: list[Span] = []
+    spans: list[Span] = []
     begun: dict[str, float] = {}
     for event in events:
         phase = event.phase or ""
@@ -48,7 +48,7 @@ def spans_of_run(run_id: str, events: Sequence[Event]) -> list[Span]:
         if event.kind == "phase_done":
             attributes["draftsmith.gate.passed"] = bool(event.data.get("passed", True))
         start = begun.pop(phase, event.at_unix_s - wall)
-        found.append(
+        spans.append(
             Span(
                 run_id,
                 f"{phase}/{event.number}",
@@ -61,12 +61,12 @@ def spans_of_run(run_id: str, events: Sequence[Event]) -> list[Span]:
             )
         )
     start, end = events[0].at_unix_s, events[-1].at_unix_s
-    return [Span(run_id, run_id, "run", start, end, attributes={"draftsmith.run.id": run_id}), *found]
+    return [Span(run_id, run_id, "run", start, end, attributes={"draftsmith.run.id": run_id}), *spans]
 
 
 def spans_of_acts(model: str, events: Iterable[ControlEvent]) -> list[Span]:
     """Each act of the controller from its intent to its effect or its failure, a trace of its own."""
-    found, began = [], None
+    spans, began = [], None
     for event in events:
         if event.kind == "intent":
             began = event
@@ -76,9 +76,9 @@ def spans_of_acts(model: str, events: Iterable[ControlEvent]) -> list[Span]:
         start = began.at_unix_s if began else event.at_unix_s
         key = f"{model}/{event.number}"
         attributes: dict[str, Value] = {"draftsmith.model": model, "draftsmith.act": act}
-        found.append(Span(key, key, f"act {act}", start, event.at_unix_s, None, event.kind == "failed", attributes))
+        spans.append(Span(key, key, f"act {act}", start, event.at_unix_s, None, event.kind == "failed", attributes))
         began = None
-    return found
+    return spans
 
 
 def export(spans: Sequence[Span], endpoint: str) -> int:
