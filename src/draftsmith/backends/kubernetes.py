@@ -114,10 +114,10 @@ class KubernetesBackend:
         try:
             if open_handles:
                 self._look()
-            found = {handle: self._state(handle) for handle in open_handles}
+            statuses = {handle: self._state(handle) for handle in open_handles}
         except CouldNotLookError as error:
-            found = {handle: JobStatus(state="UNKNOWN", detail=str(error)) for handle in open_handles}
-        return {handle: self._ended.get(handle) or found[handle] for handle in handles}
+            statuses = {handle: JobStatus(state="UNKNOWN", detail=str(error)) for handle in open_handles}
+        return {handle: self._ended.get(handle) or statuses[handle] for handle in handles}
 
     def cancel(self, handle: str) -> None:
         """See Backend. Removes the Job with exactly this uid; the cluster ends its pod."""
@@ -236,10 +236,10 @@ class KubernetesBackend:
             raise explain(error, f"remove job {name}") from error
         self._next_look = 0.0
 
-    def _refuse_when_dry(self, what: str) -> None:
+    def _refuse_when_dry(self, text: str) -> None:
         if not self._allowed:
             raise RefusedError(
-                f"dry run: would {what} on the cluster", "read the plan, then add --i-understand-this-uses-the-cluster"
+                f"dry run: would {text} on the cluster", "read the plan, then add --i-understand-this-uses-the-cluster"
             )
 
 

@@ -73,9 +73,9 @@ def _look(api: KubeApi) -> Bridge:
     """The Deployment first; the nodes where that is not shown. Raises ApiError if the server cannot be asked at all."""
     refused: list[str] = []
     try:
-        found = api.list(DEPLOYMENTS, None, SCHEDULER).items
-        if found:
-            return Bridge(tuple(f"Deployment {_name(item)}" for item in found))
+        result = api.list(DEPLOYMENTS, None, SCHEDULER).items
+        if result:
+            return Bridge(tuple(f"Deployment {_name(item)}" for item in result))
     except ApiError as error:
         _note(refused, "deployments.apps", error)
     try:
@@ -88,10 +88,10 @@ def _look(api: KubeApi) -> Bridge:
     return Bridge(says=f"these credentials may not list {' and '.join(refused)} of the cluster" if refused else "")
 
 
-def _note(refused: list[str], what: str, error: ApiError) -> None:
+def _note(refused: list[str], text: str, error: ApiError) -> None:
     if error.status not in REFUSED:
         raise error
-    refused.append(what)
+    refused.append(text)
 
 
 def _taint(node: Object) -> str | None:

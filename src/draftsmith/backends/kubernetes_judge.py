@@ -39,14 +39,14 @@ def has_ended(job: Object) -> bool:
 
 def living(job: Object, pod: Object | None, waited_s: float, stuck_s: float) -> JobStatus:
     """PENDING or RUNNING, with why it waits; FAILED if its image could not be pulled for `stuck_s`."""
-    found = view(pod) if pod else PodView("waiting", waits(job))
-    if found.stage in ("running", "ready"):
+    pod_view = view(pod) if pod else PodView("waiting", waits(job))
+    if pod_view.stage in ("running", "ready"):
         return JobStatus(state="RUNNING")
-    if found.stage == "stuck" and waited_s >= stuck_s:
-        return JobStatus(state="FAILED", detail=found.detail)
-    if found.stage in ("ended", "evicted"):
-        return JobStatus(state="RUNNING", detail=f"{found.detail}; the Job has not noted it yet")
-    return JobStatus(state="PENDING", detail=found.detail)
+    if pod_view.stage == "stuck" and waited_s >= stuck_s:
+        return JobStatus(state="FAILED", detail=pod_view.detail)
+    if pod_view.stage in ("ended", "evicted"):
+        return JobStatus(state="RUNNING", detail=f"{pod_view.detail}; the Job has not noted it yet")
+    return JobStatus(state="PENDING", detail=pod_view.detail)
 
 
 def waits(job: Object) -> str:

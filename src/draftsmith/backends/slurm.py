@@ -114,10 +114,10 @@ class SlurmBackend:
         """See Backend. At most one squeue and, for jobs that left the queue without a trace, one sacct."""
         open_handles = [handle for handle in handles if handle not in self._ended]
         try:
-            found = self._look(open_handles) if open_handles else {}
+            statuses = self._look(open_handles) if open_handles else {}
         except CouldNotLookError as error:
-            found = {handle: JobStatus(state="UNKNOWN", detail=str(error)) for handle in open_handles}
-        return {handle: self._ended.get(handle) or found[handle] for handle in handles}
+            statuses = {handle: JobStatus(state="UNKNOWN", detail=str(error)) for handle in open_handles}
+        return {handle: self._ended.get(handle) or statuses[handle] for handle in handles}
 
     def cancel(self, handle: str) -> None:
         """See Backend. Cancels the job with exactly this id; Slurm ends everything the job started."""
@@ -128,7 +128,7 @@ class SlurmBackend:
 
     def _look(self, handles: Sequence[str]) -> dict[str, JobStatus]:
         rows = self._queue.rows()
-        found: dict[str, JobStatus] = {}
+        statuses: dict[str, JobStatus] = {}
         gone: list[tuple[str, str, JobNote | None]] = []
         for handle in handles:
             try:
@@ -142,19 +142,19 @@ class SlurmBackend:
                         and (note := self._notes.read(name))
                     ):
                         self._give_back(note.spec)  # requeued: it may wait for the very node that it drained
-                    found[handle] = JobStatus(state=meaning_now.state, detail=meaning_now.detail)
+                    statuses[handle] = JobStatus(state=meaning_now.state, detail=meaning_now.detail)
                     self._gone_since.pop(handle, None)
                 else:
                     gone.append((handle, job_id, self._notes.read(name)))
             except CouldNotLookError as error:
-                found[handle] = JobStatus(state="UNKNOWN", detail=str(error))
+                statuses[handle] = JobStatus(state="UNKNOWN", detail=str(error))
             except DraftsmithError as error:
-                found[handle] = JobStatus(state="UNKNOWN", detail=error.message)
+                statuses[handle] = JobStatus(state="UNKNOWN", detail=error.message)
         unexplained = [job_id for _, job_id, note in gone if job_id not in rows and not self._explained(note)]
         told_later = self._queue.ended(unexplained)
         for handle, job_id, note in gone:
-            found[handle] = self._judge(handle, note, rows.get(job_id) or told_later.get(job_id, []))
-        return found
+            statuses[handle] = self._judge(handle, note, rows.get(job_id) or told_later.get(job_id, []))
+        return statuses
 
     def _judge(self, handle: str, note: JobNote | None, rows: list[Row]) -> JobStatus:
         """The end of one job, kept once it is certain."""
@@ -249,10 +249,10 @@ class SlurmBackend:
                 return job_id
         return None
 
-    def _refuse_when_dry(self, what: str) -> None:
+    def _refuse_when_dry(self, text: str) -> None:
         if not self._allowed:
             raise RefusedError(
-                f"dry run: would {what} on the cluster", "read the plan, then add --i-understand-this-uses-the-cluster"
+                f"dry run: would {text} on the cluster", "read the plan, then add --i-understand-this-uses-the-cluster"
             )
 
 

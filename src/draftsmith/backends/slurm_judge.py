@@ -31,19 +31,19 @@ class Evidence:
 
 def judge(evidence: Evidence) -> JobStatus:
     """The end of one job or shard."""
-    result, told, code = evidence.result, evidence.told, evidence.exit_code
+    result, message, code = evidence.result, evidence.told, evidence.exit_code
     if result is not None:
-        return outcome(result, code, evidence.cancelled or (told is not None and told.state == "CANCELLED"))
-    if told is not None and told.state in {"CANCELLED", "LOST", "UNKNOWN"}:
-        return JobStatus(state=told.state, detail=told.detail, exit_code=code)
-    if told is not None and told.state == "FAILED" and told.detail:
-        return JobStatus(state="FAILED", detail=told.detail, exit_code=code)
+        return outcome(result, code, evidence.cancelled or (message is not None and message.state == "CANCELLED"))
+    if message is not None and message.state in {"CANCELLED", "LOST", "UNKNOWN"}:
+        return JobStatus(state=message.state, detail=message.detail, exit_code=code)
+    if message is not None and message.state == "FAILED" and message.detail:
+        return JobStatus(state="FAILED", detail=message.detail, exit_code=code)
     if not evidence.settled and not code:
-        if told is None:
+        if message is None:
             return JobStatus(state="UNKNOWN", detail="it left the queue; its files have not appeared here yet")
         return JobStatus(state="RUNNING", detail="ended; its files have not appeared here yet")
-    if code is None and told is not None:
-        if told.state == "FAILED":
+    if code is None and message is not None:
+        if message.state == "FAILED":
             detail = f"Slurm reports a failure and no exit code; see {STDERR}"
             return JobStatus(state="FAILED", detail=detail)
         code = 0

@@ -163,7 +163,7 @@ def has_features(node: Node, constraint: str | None) -> bool:
     """Whether a node satisfies `a100&nvme` or `a100|h100`. True for anything harder: Slurm decides."""
     if not constraint or re.search(r"[^\w.&|-]", constraint):
         return True
-    return any(all(part in node.features for part in one.split("&")) for one in constraint.split("|"))
+    return any(all(part in node.features for part in alternative.split("&")) for alternative in constraint.split("|"))
 
 
 def is_free(node: Node) -> bool:

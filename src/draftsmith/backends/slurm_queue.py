@@ -53,11 +53,11 @@ class SlurmQueue:
 
     def ended(self, job_ids: Sequence[str]) -> Rows:
         """What accounting knows of jobs that left the queue; empty on a site without it. Raises CouldNotLookError."""
-        found: Rows = defaultdict(list)
+        rows: Rows = defaultdict(list)
         for start in range(0, len(job_ids), _SACCT_BATCH):
             for row in self._sacct(job_ids[start : start + _SACCT_BATCH]):
-                found[row.job_id].append(row)
-        return dict(found)
+                rows[row.job_id].append(row)
+        return dict(rows)
 
     def _ask(self) -> None:
         argv = ("squeue", "--noheader", "--states=all", f"--user={os.getuid()}", f"--format={SQUEUE_FORMAT}")

@@ -37,8 +37,8 @@ def bet(wealth: Wealth, seen: float, promised: float, margin: float) -> Wealth:
     """The test after one more window. `margin`: relative loss that is left alone."""
     limit = promised * (1 - margin)
     each = tuple(
-        max(1.0, one) * max(1e-12, 1 + _stake(stake, limit) * (limit - seen))
-        for stake, one in zip(STAKES, wealth.each, strict=True)
+        max(1.0, amount) * max(1e-12, 1 + _stake(stake, limit) * (limit - seen))
+        for stake, amount in zip(STAKES, wealth.each, strict=True)
     )
     return Wealth(each=each, windows=wealth.windows + 1)
 

@@ -39,8 +39,8 @@ def hands_of(config: Config, sources: list[str], journal: Journal, *, allow_clus
             return f"{engine.name} {engine.identify(url).version}"
         if config.serving.kind == "kubernetes":
             return None  # the image serves: its fingerprint is looked at before a promotion
-        found = engine.installation(config.engine.python)
-        return f"{found.engine} {found.version}"
+        installation = engine.installation(config.engine.python)
+        return f"{installation.engine} {installation.version}"
 
     parts: dict[str, Any] = {
         "config": config,

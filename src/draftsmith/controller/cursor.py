@@ -57,19 +57,21 @@ def files(sources: list[str]) -> list[Path]:
 
     Raises FileNotFoundError if a folder or file is not there: a glob may match nothing yet.
     """
-    found: set[Path] = set()
+    paths: set[Path] = set()
     for source in sources:
         path = Path(source)
         if path.is_dir():
-            found |= {
-                one for one in path.rglob("*") if not any(part.startswith(".") for part in one.relative_to(path).parts)
+            paths |= {
+                item
+                for item in path.rglob("*")
+                if not any(part.startswith(".") for part in item.relative_to(path).parts)
             }
         elif any(mark in source for mark in "*?["):
-            found |= {Path(one) for one in glob(source, recursive=True)}
+            paths |= {Path(item) for item in glob(source, recursive=True)}
         else:
             path.stat()
-            found.add(path)
-    plain = [path for path in found if path.suffix not in COMPRESSED and path.is_file()]
+            paths.add(path)
+    plain = [path for path in paths if path.suffix not in COMPRESSED and path.is_file()]
     return sorted(plain, key=lambda path: (path.stat().st_mtime_ns, str(path)))
 
 

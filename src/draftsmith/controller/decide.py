@@ -163,10 +163,10 @@ def _winner(memory: c.Memory, policy: Policy, at: c.Moment, won: c.Conclude) -> 
 
 def retrain(memory: c.Memory, policy: Policy, at: c.Moment) -> c.Act | None:
     """Begin a run where something asks for one, nothing stands in the way, and it pays."""
-    found = reason_to_train(memory, policy, at)
-    if found is None:
+    result = reason_to_train(memory, policy, at)
+    if result is None:
         return None
-    reason, why = found
+    reason, why = result
     stop = obstacle(reason, memory, policy, at)
     if stop is not None or at.traffic is None:
         stop = stop or ("blind", "traffic", "the traffic could not be read")
@@ -230,7 +230,7 @@ def obstacle(
                 "quiet hours",
                 f"it is a quiet hour ({policy.quiet_hours[0]} to {policy.quiet_hours[1]} UTC)",
             )
-    begun = sum(0 <= now - one < DAY_S for one in memory.runs)
+    begun = sum(0 <= now - run < DAY_S for run in memory.runs)
     if begun >= policy.runs_per_day:
         return "cooling", "runs", f"{begun} runs were begun in 24 hours, of {policy.runs_per_day}"
     spent = sum(hours for ended, hours in memory.gpu_hours if 0 <= now - ended < DAY_S)

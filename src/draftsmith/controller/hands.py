@@ -101,14 +101,14 @@ class WorldHands:
         before, self._clocks = self._clocks, (now, steady)
         return 0.0 if before is None else (now - before[0]) - (steady - before[1])
 
-    def _could(self, what: str, look: Callable[[], _T]) -> _T | None:
+    def _could(self, text: str, look: Callable[[], _T]) -> _T | None:
         try:
-            found = look()
+            seen_jobs = look()
         except (DraftsmithError, OSError, ValueError) as error:
-            self.trouble[what] = getattr(error, "message", None) or type(error).__name__
+            self.trouble[text] = getattr(error, "message", None) or type(error).__name__
             return None
-        self.trouble.pop(what, None)
-        return found
+        self.trouble.pop(text, None)
+        return seen_jobs
 
     # -- acting ------------------------------------------------------------------------------------------------------
 

@@ -53,10 +53,10 @@ class Journal:
 
     def memory(self) -> Memory:
         """The journal folded up to now. Raises InputError for an event that this version does not understand."""
-        found = self.events()
+        events = self.events()
         try:
-            if found[self._memory.last :]:
-                self._memory = Memory.model_validate(fold(found[self._memory.last :], self._memory).model_dump())
+            if events[self._memory.last :]:
+                self._memory = Memory.model_validate(fold(events[self._memory.last :], self._memory).model_dump())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"the controller's journal holds an event that this version does not understand ({type(error).__name__})",
@@ -136,10 +136,10 @@ class Journal:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 def _read(path: Path) -> ControlEvent:

@@ -188,25 +188,25 @@ class _Sum:
     """Samples added up."""
 
     def __init__(self, samples: deque[Sample]) -> None:
-        counted = [one.counted for one in samples]
-        self.requests = sum(one.requests for one in counted)
-        drafts, accepted = sum(one.drafts for one in counted), sum(one.accepted_tokens for one in counted)
+        counted = [sample.counted for sample in samples]
+        self.requests = sum(item.requests for item in counted)
+        drafts, accepted = sum(item.drafts for item in counted), sum(item.accepted_tokens for item in counted)
         self.acceptance_length = 1 + accepted / drafts if drafts else None
         self.by_position = _by_position(counted, drafts)
-        times: list[Any] = [one for one in counted if one.server_tpot_sum_s is not None and one.server_tpot_count]
-        count = sum(one.server_tpot_count for one in times)
-        self.tpot_s = sum(one.server_tpot_sum_s for one in times) / count if count else None
-        first = sum(one.ttft_count for one in samples)
-        self.ttft_s = sum(one.ttft_sum for one in samples) / first if first > 0 else None
-        seconds = sum(one.seconds for one in samples)
-        made = sum(one.generation_tokens for one in counted)
+        times: list[Any] = [item for item in counted if item.server_tpot_sum_s is not None and item.server_tpot_count]
+        count = sum(time.server_tpot_count for time in times)
+        self.tpot_s = sum(time.server_tpot_sum_s for time in times) / count if count else None
+        first = sum(sample.ttft_count for sample in samples)
+        self.ttft_s = sum(sample.ttft_sum for sample in samples) / first if first > 0 else None
+        seconds = sum(sample.seconds for sample in samples)
+        made = sum(item.generation_tokens for item in counted)
         in_flight = made * self.tpot_s / seconds if self.tpot_s is not None and seconds > 0 else None
         self.busy_share = None if in_flight is None else min(1.0, in_flight)
 
 
 def _by_position(counted: Sequence[SpecCounters], drafts: int) -> tuple[float, ...]:
     """Empty where the engine does not count positions, or counts them in part of the time only."""
-    rows = [one.accepted_per_position for one in counted if one.drafts]
+    rows = [item.accepted_per_position for item in counted if item.drafts]
     if not drafts or not rows or not all(rows):
         return ()
     return tuple(min(1.0, sum(place) / drafts) for place in itertools.zip_longest(*rows, fillvalue=0))

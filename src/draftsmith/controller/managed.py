@@ -60,17 +60,17 @@ class ManagedHands(WorldHands):
 
     def _side(self, config: SpecConfig, memory: c.Memory, now: float, since: float | None) -> c.LiveSeen | None:
         slot = self._could("side", lambda: (self.fleet.slot_of(config),))
-        found = slot[0] if slot else None
-        if found is None:
+        deployment = slot[0] if slot else None
+        if deployment is None:
             return None
-        seen = self._could("live", lambda: self._reader(found).look(found.url, now, memory.champion, since))
+        seen = self._could("live", lambda: self._reader(deployment).look(deployment.url, now, memory.champion, since))
         if seen is None:
             return None
-        return seen.model_copy(update={"failed": self._failed(found, config, since)})
+        return seen.model_copy(update={"failed": self._failed(deployment, config, since)})
 
     def _reader(self, slot: Slot) -> LiveReader:
         if slot.token not in self.readers:
-            living = {one.token for one in self.fleet.slots().values()}
+            living = {item.token for item in self.fleet.slots().values()}
             self.readers = {token: reader for token, reader in self.readers.items() if token in living}
             reader = self.readers[slot.token] = LiveReader(self.engine, self.config.controller)
             reader.fall = self.live.fall

@@ -16,11 +16,11 @@ TRIED = 64  # identities of traffic that are remembered
 
 def fold(events: Iterable[c.ControlEvent], memory: c.Memory | None = None) -> c.Memory:
     """The memory after `events`, from the beginning or from `memory` on. Events that are in it already change nothing."""
-    found = memory or c.Memory()
+    folded = memory or c.Memory()
     for event in events:
-        if event.number > found.last:
-            found = _after(found, event)
-    return found
+        if event.number > folded.last:
+            folded = _after(folded, event)
+    return folded
 
 
 def act_of(value: dict[str, Any]) -> c.Act:
@@ -55,8 +55,8 @@ def _failed(memory: c.Memory, event: c.ControlEvent) -> dict[str, Any]:
 
 
 def _state(memory: c.Memory, event: c.ControlEvent) -> dict[str, Any]:
-    said = (str(event.data["state"]), str(event.data.get("about", "")))
-    return {"state": event.data["state"], "why": event.sentence, "said": said}
+    key = (str(event.data["state"]), str(event.data.get("about", "")))
+    return {"state": event.data["state"], "why": event.sentence, "said": key}
 
 
 def _begun(memory: c.Memory, event: c.ControlEvent) -> dict[str, Any]:
@@ -88,7 +88,7 @@ _OTHERS: dict[str, Callable[[c.Memory, c.ControlEvent], dict[str, Any]]] = {
 
 
 def _recent(times: tuple[float, ...], now: float, span_s: float) -> tuple[float, ...]:
-    return tuple(one for one in times if 0 <= now - one < span_s)
+    return tuple(time for time in times if 0 <= now - time < span_s)
 
 
 def _changes(memory: c.Memory, event: c.ControlEvent) -> tuple[float, ...]:

@@ -85,7 +85,7 @@ def onward(memory: c.Memory, policy: Policy, at: c.Moment) -> c.Act | None:
 
 def next_share(policy: Policy, share: int) -> int:
     """The share after `share`, in percent."""
-    return next((one for one in policy.shares if one > share), 100)
+    return next((step for step in policy.shares if step > share), 100)
 
 
 def back_again(memory: c.Memory, policy: Policy, at: c.Moment) -> c.Act | None:
@@ -132,7 +132,7 @@ def step_back(memory: c.Memory, policy: Policy, at: c.Moment) -> c.Act | None:
 
 def crowded(memory: c.Memory, policy: Policy, at: c.Moment) -> bool:
     """Whether what serves was changed as often as it may be in one hour."""
-    return sum(0 <= at.now_unix_s - one < HOUR_S for one in memory.changes) >= policy.changes_per_hour
+    return sum(0 <= at.now_unix_s - change < HOUR_S for change in memory.changes) >= policy.changes_per_hour
 
 
 def with_yes(memory: c.Memory, policy: Policy, act: c.Act, proposal: c.Propose) -> c.Act:

@@ -38,11 +38,11 @@ def after(memory: c.Memory, act: c.Act, now_unix_s: float, **data: object) -> c.
 
 def _merged(sides: list[Side]) -> tuple[Side, ...]:
     """One side a configuration: a new one that is the old one takes both shares."""
-    found: list[Side] = []
+    result: list[Side] = []
     for side in sides:
-        same = next((n for n, other in enumerate(found) if other.config == side.config), None)
+        same = next((n for n, other in enumerate(result) if other.config == side.config), None)
         if same is None:
-            found.append(side)
+            result.append(side)
         else:
-            found[same] = found[same].model_copy(update={"share": found[same].share + side.share})
-    return tuple(found)
+            result[same] = result[same].model_copy(update={"share": result[same].share + side.share})
+    return tuple(result)

@@ -101,8 +101,8 @@ class TrafficReader:
         window = self._state.window or Window(opened_unix_s=now)
         sample, seen = list(window.sample), window.seen
         lines, size = self._state.lines, self._state.bytes
-        found = {key(path.stat()): path for path in files(self.sources)}
-        for name, path in found.items():
+        result = {key(path.stat()): path for path in files(self.sources)}
+        for name, path in result.items():
             place, strange = settle(path, places.get(name))
             trouble = strange or trouble
             if strange:
@@ -118,7 +118,7 @@ class TrafficReader:
                 elif (at := self._chance.randrange(seen)) < len(sample):
                     sample[at] = line
             places[name] = moved_to(place, last) if last != place.offset else place
-        gone = set(places) - set(found)
+        gone = set(places) - set(result)
         window = window.model_copy(update={"seen": seen, "sample": tuple(sample)})
         self._set(
             places={name: place for name, place in places.items() if name not in gone},
@@ -145,8 +145,8 @@ class TrafficReader:
             return
         report = compare(WorkloadProfile.model_validate(read_json(self.reference)), profile)
         moved = self._state.moved if report.drifted is None else self._state.moved + 1 if report.drifted else 0
-        one = WindowSeen(at_unix_s=now, requests=window.seen, drifted=report.drifted, sentence=report.sentence)
-        history = (*self._state.history, one)[-KEPT_WINDOWS:]
+        closed = WindowSeen(at_unix_s=now, requests=window.seen, drifted=report.drifted, sentence=report.sentence)
+        history = (*self._state.history, closed)[-KEPT_WINDOWS:]
         self._set(windows=self._state.windows + 1, moved=moved, drift=report.sentence, history=history)
 
     def _profile(self, window: Window) -> WorkloadProfile | None:
@@ -219,7 +219,7 @@ class TrafficReader:
         self._state = self._state.model_copy(update=changed)
 
     def _forget_mark(self, name: str) -> None:
-        self._set(marks={one: mark for one, mark in self._state.marks.items() if one != name})
+        self._set(marks={key: mark for key, mark in self._state.marks.items() if key != name})
 
     def _load(self) -> State:
         path = self.folder / STATE

@@ -28,7 +28,7 @@ def render_atlas(record: CampaignRecord, atlas: Atlas) -> str:
         record=record,
         atlas=atlas,
         head=HEAD,
-        cells=[Shown(one, TONE[one.outcome] if one.outcome else "open", tuple(_rows(one))) for one in atlas.cells],
+        cells=[Shown(cell, TONE[cell.outcome] if cell.outcome else "open", tuple(_rows(cell))) for cell in atlas.cells],
         sentence=atlas_sentence(atlas),
     )
     return str(page).strip() + "\n"
@@ -37,32 +37,32 @@ def render_atlas(record: CampaignRecord, atlas: Atlas) -> str:
 def atlas_text(atlas: Atlas) -> str:
     """The same for a terminal and for summary.md: each figure with its cell's own lengths, context below."""
     lines = [f"campaign {atlas.campaign} ({atlas.focus}): {atlas_sentence(atlas)}"]
-    for one in atlas.cells:
-        lines.append(f"  {one.cell.name} ({percent(one.cell.weight)} of the traffic): {_said(one)}")
-        lines += [f"    {' · '.join(word for word in row if word != DASH)}" for row in _rows(one)]
-        lines += [f"    {one.context}"] if one.context else []
-        lines += [f"    published: {address}" for address in one.addresses]
+    for cell in atlas.cells:
+        lines.append(f"  {cell.cell.name} ({percent(cell.cell.weight)} of the traffic): {_said(cell)}")
+        lines += [f"    {' · '.join(word for word in row if word != DASH)}" for row in _rows(cell)]
+        lines += [f"    {cell.context}"] if cell.context else []
+        lines += [f"    published: {address}" for address in cell.addresses]
     return "\n".join(lines)
 
 
 def atlas_sentence(atlas: Atlas) -> str:
     """What all cells say together."""
-    measured = sum(one.state == "measured" for one in atlas.cells)
+    measured = sum(cell.state == "measured" for cell in atlas.cells)
     words = [f"{measured} of {len(atlas.cells)} cells measured"]
     words += [f"{name} {ratio(value)} by weight" for name, value in atlas.weighted_speedup.items() if value is not None]
     words += [f"tier {atlas.tier}"] if atlas.tier else []
     return ", ".join(words)
 
 
-def _said(one: CellView) -> str:
-    if one.state != "measured":
-        return {"open": "not measured yet", "begun": "begun, not finished"}[one.state]
-    return f"{one.outcome} (tier {one.tier}): {one.reason}"
+def _said(cell: CellView) -> str:
+    if cell.state != "measured":
+        return {"open": "not measured yet", "begun": "begun, not finished"}[cell.state]
+    return f"{cell.outcome} (tier {cell.tier}): {cell.reason}"
 
 
-def _rows(one: CellView) -> Iterator[tuple[str, ...]]:
-    pairs = {(pair.candidate, pair.point): pair for pair in one.pairs}
-    for arm in one.arms:
+def _rows(cell: CellView) -> Iterator[tuple[str, ...]]:
+    pairs = {(pair.candidate, pair.point): pair for pair in cell.pairs}
+    for arm in cell.arms:
         pair = pairs.get((arm.arm, arm.point))
         speed = pair.speedup if pair else None
         yield (

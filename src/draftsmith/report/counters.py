@@ -29,7 +29,7 @@ def correlate(
     kept = _of_hosts(list(samples), {trial.node for trial in own}, host)
     start = min(trial.started_unix_s for trial in own)
     end = max(trial.started_unix_s + trial.wall_s for trial in own)
-    during = [one for one in kept if start <= one.at_unix_s <= end]
+    during = [reading for reading in kept if start <= reading.at_unix_s <= end]
     if not during:
         raise InputError(
             "no reading lies in the time of these trials",
@@ -37,14 +37,16 @@ def correlate(
         )
     every = _spacing(during)
     inside = _inside(own, during, every)
-    busy = {(one.host, one.gpu) for readings in inside.values() for one in readings if one.value > IDLE}
+    busy = {(reading.host, reading.gpu) for readings in inside.values() for reading in readings if reading.value > IDLE}
     rows = []
     for arm, point in dict.fromkeys((trial.arm, trial.point) for trial in own):
         mine = [trial for trial in own if (trial.arm, trial.point) == (arm, point)]
-        readings = [one for trial in mine for one in inside[trial.trial_id] if (one.host, one.gpu) in busy]
+        readings = [
+            reading for trial in mine for reading in inside[trial.trial_id] if (reading.host, reading.gpu) in busy
+        ]
         means = {
             name: statistics.fmean(values)
-            if (values := [one.value for one in readings if one.counter == name])
+            if (values := [reading.value for reading in readings if reading.counter == name])
             else None
             for name in FIELDS.values()
         }
@@ -52,8 +54,10 @@ def correlate(
             Counted(
                 arm=arm,
                 point=point,
-                samples=len({one.at_unix_s for one in readings if one.counter == "dram_active"}),
-                trials=sum(any((one.host, one.gpu) in busy for one in inside[trial.trial_id]) for trial in mine),
+                samples=len({reading.at_unix_s for reading in readings if reading.counter == "dram_active"}),
+                trials=sum(
+                    any((reading.host, reading.gpu) in busy for reading in inside[trial.trial_id]) for trial in mine
+                ),
                 of=len(mine),
                 **means,
             )
@@ -63,7 +67,7 @@ def correlate(
         source=source,
         samples_sha256=bundle_digest(list(trials)),
         gpus=len(busy),
-        hosts=tuple(sorted({one.host for one in during if one.host})),
+        hosts=tuple(sorted({reading.host for reading in during if reading.host})),
         every_s=round(every, 3),
         rows=tuple(rows),
         complete=not lacking,
@@ -73,23 +77,23 @@ def correlate(
 
 def _of_hosts(samples: list[GpuSample], nodes: set[str], host: str | None) -> list[GpuSample]:
     if host is not None:
-        found = [one for one in samples if one.host == host]
+        of_host = [sample for sample in samples if sample.host == host]
     else:
-        found = [one for one in samples if not one.host or one.host in nodes]
-    if samples and not found:
-        seen = ", ".join(sorted({one.host for one in samples})[:5])
+        of_host = [sample for sample in samples if not sample.host or sample.host in nodes]
+    if samples and not of_host:
+        seen = ", ".join(sorted({sample.host for sample in samples})[:5])
         raise InputError(
             f"these readings are of {seen}, the trials ran on {', '.join(sorted(nodes))}",
             "give the readings of that machine, or say with --host which of them it is",
         )
-    return found
+    return of_host
 
 
 def _spacing(samples: list[GpuSample]) -> float:
     """Seconds between two readings of one counter: the time over which the exporter averages."""
     series: dict[tuple[str, str, str], list[float]] = {}
-    for one in samples:
-        series.setdefault((one.host, one.gpu, one.counter), []).append(one.at_unix_s)
+    for sample in samples:
+        series.setdefault((sample.host, sample.gpu, sample.counter), []).append(sample.at_unix_s)
     steps = [
         b - a for times in series.values() for a, b in zip(sorted(times), sorted(times)[1:], strict=False) if b > a
     ]
@@ -99,7 +103,7 @@ def _spacing(samples: list[GpuSample]) -> float:
 def _inside(trials: Sequence[Trial], samples: list[GpuSample], every_s: float) -> dict[str, list[GpuSample]]:
     """By trial: readings that tell of nothing but it."""
     ordered = sorted(samples)
-    times = [one.at_unix_s for one in ordered]
+    times = [reading.at_unix_s for reading in ordered]
     return {
         trial.trial_id: ordered[
             bisect.bisect_left(times, trial.started_unix_s + every_s) : bisect.bisect_right(

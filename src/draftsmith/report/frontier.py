@@ -40,11 +40,11 @@ def updated(before: Frontier, parts: ReportParts, evidence: Evidence, config: Co
     settles nothing.
     """
     known = {lever.key: lever for lever in before.levers}
-    told = {lever.key: lever for lever in next_levers(parts)}
+    proposed = {lever.key: lever for lever in next_levers(parts)}
     after: dict[str, FrontierLever] = {}
     for key, lever in known.items():
-        after[key] = _judged(lever, key in told, parts, evidence, config)
-    for key, spoken_for in told.items():
+        after[key] = _judged(lever, key in proposed, parts, evidence, config)
+    for key, spoken_for in proposed.items():
         if key not in after or after[key].state != "refuted":
             after.pop(key, None)
             after[key] = _made(spoken_for, parts, evidence, config)
@@ -54,7 +54,7 @@ def updated(before: Frontier, parts: ReportParts, evidence: Evidence, config: Co
     if (
         len(after) > 1
         and "watch" in after
-        and any(one.state == "open" and one.key != "watch" for one in after.values())
+        and any(item.state == "open" and item.key != "watch" for item in after.values())
     ):
         del after["watch"]  # there is more to do than to watch
     return Frontier(levers=tuple(after.values()), wall=_wall(parts) or before.wall)
@@ -81,10 +81,10 @@ def handoff(frontier: Frontier) -> str:
             f"None. {frontier.wall or 'How near the ceiling it is, is not known: measure the bandwidth before calling it done.'}"
         ]
     for state in ("refuted", "settled"):
-        found = frontier.in_state("refuted" if state == "refuted" else "settled")
-        if found:
-            lines += ["", f"## {state.capitalize()}: {LEVER_STATE[found[0].state]}", ""]
-        for lever in found:
+        levers = frontier.in_state("refuted" if state == "refuted" else "settled")
+        if levers:
+            lines += ["", f"## {state.capitalize()}: {LEVER_STATE[levers[0].state]}", ""]
+        for lever in levers:
             lines += [f"- **{lever.title}** (`{lever.key}`): {lever.because}"]
             lines += [f"  Evidence: {_named(lever.refuted_by or lever.evidence)}"]
     if frontier.wall and frontier.open:
@@ -128,8 +128,8 @@ def _judged(
     lever: FrontierLever, still: bool, parts: ReportParts, evidence: Evidence, config: Config | None
 ) -> FrontierLever:
     """An earlier lever after new evidence: refuted if it was tried and did not pay, settled if nothing speaks for it any more."""
-    told = parts.decision
-    if lever.state != "open" or told is None or evidence.run_id == lever.evidence.run_id:
+    decision = parts.decision
+    if lever.state != "open" or decision is None or evidence.run_id == lever.evidence.run_id:
         return lever
     now = _settings(lever.key, config)
     changed = [
@@ -137,26 +137,26 @@ def _judged(
         for name in lever.tried
         if now.get(name, lever.tried[name]) != lever.tried[name]
     ]
-    if changed and told.outcome == "LOSS":
-        because = f"tried with {', '.join(changed)}: {told.outcome} (tier {told.tier}), {told.reason}"
+    if changed and decision.outcome == "LOSS":
+        because = f"tried with {', '.join(changed)}: {decision.outcome} (tier {decision.tier}), {decision.reason}"
         return lever.model_copy(update={"state": "refuted", "because": because, "refuted_by": evidence})
     if still or lever.key.startswith("serve:"):
         return lever
     because = (
-        f"tried with {', '.join(changed)}: {told.outcome}" if changed else "newer evidence no longer speaks for it"
+        f"tried with {', '.join(changed)}: {decision.outcome}" if changed else "newer evidence no longer speaks for it"
     )
     return lever.model_copy(update={"state": "settled", "because": because, "refuted_by": evidence})
 
 
 def _lost(parts: ReportParts, evidence: Evidence) -> list[FrontierLever]:
     """Arms that were measured and lost: nobody has to try them again on this traffic."""
-    found = []
+    lost = []
     for arm in parts.arms:
         pair = parts.pair(arm.name, parts.primary)
         if pair is None or pair.outcome != "LOSS":
             continue
         how = ratio(pair.speedup.value) if pair.speedup else "not faster"
-        found.append(
+        lost.append(
             FrontierLever(
                 key=f"serve:{arm.name}",
                 title=f"Serve {arm.name}",
@@ -169,7 +169,7 @@ def _lost(parts: ReportParts, evidence: Evidence) -> list[FrontierLever]:
                 refuted_by=evidence,
             )
         )
-    return found
+    return lost
 
 
 def _cost_s(key: str, parts: ReportParts) -> float | None:

@@ -44,8 +44,8 @@ class _Lead:
 
 def next_levers(parts: ReportParts) -> tuple[Lever, ...]:
     """All levers that the evidence speaks for: urgent ones first, then by expected gain. Never empty."""
-    found = [lever for rule in _RULES if (lever := rule(parts)) is not None]
-    order = sorted(found, key=lambda lever: (not lever.urgent, -(lever.gain or 1.0)))
+    levers = [lever for rule in _RULES if (lever := rule(parts)) is not None]
+    order = sorted(levers, key=lambda lever: (not lever.urgent, -(lever.gain or 1.0)))
     return tuple(order) or (_watch(parts),)
 
 
@@ -134,10 +134,10 @@ def _better_arm(parts: ReportParts) -> Lever | None:
         return None
     other, time = best
     gain = mine.median_tpot_s / time
-    what = "Turn speculation off" if other.role == "no_spec" else f"Serve {other.name}, which needs no training"
+    action = "Turn speculation off" if other.role == "no_spec" else f"Serve {other.name}, which needs no training"
     return Lever(
         key="better_arm",
-        title=what,
+        title=action,
         why=f"{other.name} needs {milliseconds(time)} ms a token, {arm.name} {milliseconds(mine.median_tpot_s)} ms",
         expected=f"{ratio(gain)} against {arm.name}, as measured",
         gate=_gate(parts, f"with {other.name} as the arm to promote"),
@@ -237,14 +237,14 @@ def _price(parts: ReportParts) -> Lever | None:
     best = max(options, key=lambda m: options[m], default=k)
     halved = (1 + price) / (1 + price / 2)
     if options and best < k and options[best] / speed > 1.02:
-        gain, what = options[best] / speed, f"Shorten K from {k} to {best}"
+        gain, action = options[best] / speed, f"Shorten K from {k} to {best}"
         how = f"about {ratio(gain)} if the price of a step falls with K"
     else:
-        gain, what = halved, "Make the draft cheaper: fewer layers, a smaller vocabulary, or a lighter method"
+        gain, action = halved, "Make the draft cheaper: fewer layers, a smaller vocabulary, or a lighter method"
         how = f"up to {ratio(gain)} if the price is halved at equal acceptance"
     return Lever(
         key="price",
-        title=what,
+        title=action,
         why=f"AL is {lead.summary.acceptance_length:.2f}, the speed-up over no speculation {ratio(speed)}: drafting and verifying "
         f"make a step {percent(price)} longer",
         expected=how,
@@ -348,10 +348,10 @@ def _profile_only(parts: ReportParts) -> Lever | None:
         if best
         else "unknown until it is measured"
     )
-    what = "Keep speculation off" if recommended.method == "none" else f"Try {recommended.method}"
+    action = "Keep speculation off" if recommended.method == "none" else f"Try {recommended.method}"
     return Lever(
         key="profile",
-        title=what,
+        title=action,
         why=recommended.rationale,
         expected=known,
         gate=_gate(parts),

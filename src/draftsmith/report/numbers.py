@@ -128,15 +128,15 @@ def sol_shares(parts: ReportParts) -> tuple[SolShare, ...]:
         from dataclasses import replace
 
         inputs = replace(inputs, bandwidth=measured_bandwidth(parts.trials) or ceiling_for(device_name(parts)))
-    found = []
+    shares = []
     for point in parts.points:
         for arm in parts.arms:
             summary = parts.summary(arm.name, point.name)
             trials = tuple(t for t in parts.at(point.name) if t.arm == arm.name)
             share = sol_share(arm, point, summary, trials, inputs) if summary else None
             if share is not None:
-                found.append(share)
-    return tuple(found)
+                shares.append(share)
+    return tuple(shares)
 
 
 def model_name(parts: ReportParts) -> str:
@@ -229,9 +229,9 @@ def _parallelism(fact: EngineFacts | None) -> str | None:
     """As the engine printed it; what it does not print is not known."""
     if fact is None:
         return None
-    found = [f"{short}{size}" for short, name in PARALLEL if (size := fact.settings.get(f"{name}_parallel_size"))]
-    found += ["EP"] if fact.settings.get("enable_expert_parallel") == "True" else []
-    return " ".join(found) or f"parallelism {NOT_STATED}"
+    sizes = [f"{short}{size}" for short, name in PARALLEL if (size := fact.settings.get(f"{name}_parallel_size"))]
+    sizes += ["EP"] if fact.settings.get("enable_expert_parallel") == "True" else []
+    return " ".join(sizes) or f"parallelism {NOT_STATED}"
 
 
 def _backend(parts: ReportParts) -> str:

@@ -77,8 +77,8 @@ class ReportParts:
 
     def at(self, point: str | None, traffic: str = "own") -> tuple[Trial, ...]:
         """Usable trials of one point and kind of traffic, in block order."""
-        found = [t for t in self.good_trials if t.point == point and t.traffic == traffic]
-        return tuple(sorted(found, key=lambda t: (t.block, t.order)))
+        trials = [t for t in self.good_trials if t.point == point and t.traffic == traffic]
+        return tuple(sorted(trials, key=lambda t: (t.block, t.order)))
 
     def summary(self, arm: str | None, point: str | None) -> ArmSummary | None:
         """What the verdict says of one arm at one point."""

@@ -210,10 +210,10 @@ def _epochs(axes: Any, seen: Training, chosen: int | None) -> None:
 
 def _accepted(parts: ReportParts, group: Callable[[RequestSample], str | None]) -> dict[str, dict[str, Accepted]]:
     """Arms with anything to show, in the plan's order."""
-    found = {
+    rates = {
         arm.name: accepted_by((t for t in parts.at(parts.primary) if t.arm == arm.name), group) for arm in parts.arms
     }
-    return {arm: row for arm, row in found.items() if row}
+    return {arm: row for arm, row in rates.items() if row}
 
 
 def _share_axis(axes: Any) -> None:

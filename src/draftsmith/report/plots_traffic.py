@@ -55,7 +55,7 @@ def traffic_load(parts: ReportParts) -> str | None:
     unit, size = next(
         ((u, s) for u, s in (("days", 86400), ("hours", 3600), ("minutes", 60)) if span >= 3 * s), ("s", 1)
     )
-    edges = [(one.start_unix_s - slices[0].start_unix_s) / size for one in slices] + [span / size]
+    edges = [(part.start_unix_s - slices[0].start_unix_s) / size for part in slices] + [span / size]
     series: list[tuple[str, list[float], str]] = [("requests per s", [s.requests_per_s for s in slices], "arm0")]
     if all(s.concurrency is not None for s in slices):
         series.append(("requests in flight", [s.concurrency or 0.0 for s in slices], "arm1"))
@@ -102,7 +102,7 @@ def expected_acceptance(parts: ReportParts) -> str | None:
         return None
     groups: list[tuple[str, tuple[ExpectedAcceptance, ...]]] = [("all traffic", profile.expected_acceptance)]
     groups += [(c.name, c.expected_acceptance) for c in profile.classes]
-    rows = [(name, best) for name, found in groups if (best := _best_by_method(found))][: MOST_CLASSES + 1]
+    rows = [(name, best) for name, group in groups if (best := _best_by_method(group))][: MOST_CLASSES + 1]
     methods = sorted({method for _, best in rows for method in best})
     if not rows:
         return None
@@ -151,9 +151,9 @@ def expected_acceptance(parts: ReportParts) -> str | None:
     )
 
 
-def _best_by_method(found: Sequence[ExpectedAcceptance]) -> dict[str, ExpectedAcceptance]:
+def _best_by_method(expected: Sequence[ExpectedAcceptance]) -> dict[str, ExpectedAcceptance]:
     best: dict[str, ExpectedAcceptance] = {}
-    for item in found:
+    for item in expected:
         if item.tokens_per_step is None:
             continue
         old = best.get(item.method)

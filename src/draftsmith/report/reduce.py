@@ -180,13 +180,13 @@ def conditional(acceptance: Sequence[float]) -> list[float]:
 
 
 def _positions(val: Mapping[str, Any]) -> tuple[float, ...]:
-    found: list[float] = []
+    positions: list[float] = []
     while True:
-        k = len(found)
+        k = len(positions)
         value = _number(val.get(f"full_acc_{k}_epoch", val.get(f"position_{k}_acc_epoch")))
         if value is None:
-            return tuple(found)
-        found.append(value)
+            return tuple(positions)
+        positions.append(value)
 
 
 def _number(value: Any) -> float | None:

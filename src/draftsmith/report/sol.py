@@ -110,10 +110,12 @@ def ceiling_for(device: str) -> Bandwidth | None:
 
 def measured_bandwidth(trials: Iterable[Trial]) -> Bandwidth | None:
     """The best memory bandwidth that was measured beside the trials; None where none was."""
-    found = [float(value) for trial in trials if (value := trial.hardware.get("memory_gb_per_s"))]
-    if not found:
+    bandwidths = [float(value) for trial in trials if (value := trial.hardware.get("memory_gb_per_s"))]
+    if not bandwidths:
         return None
-    return Bandwidth("this machine's memory", max(found) * 1e9, "copy and dot product over all cores", measured=True)
+    return Bandwidth(
+        "this machine's memory", max(bandwidths) * 1e9, "copy and dot product over all cores", measured=True
+    )
 
 
 def sol_share(

@@ -60,7 +60,10 @@ def _verdict(parts: ReportParts) -> list[str]:
         lines += _table(parts, verdict, point)
     schedule = schedule_sentence(parts.plan, verdict) if parts.plan else None
     lines += [f"- {schedule}"] if schedule else []
-    lines += [f"- answers of {one.arm} at {one.point}: {sentence(one)}" for one in _divergences(parts)]
+    lines += [
+        f"- answers of {divergence.arm} at {divergence.point}: {sentence(divergence)}"
+        for divergence in _divergences(parts)
+    ]
     lines += [f"- {note}" for note in verdict.notes[:MOST_NOTES]]
     more = len(verdict.notes) - MOST_NOTES
     return lines + ([f"- and {more} more in verdict.json"] if more > 0 else []) + ([""] if verdict.notes else [])

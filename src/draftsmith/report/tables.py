@@ -68,15 +68,17 @@ def answers(parts: ReportParts) -> Table | None:
     slots = arm_slots(parts.arms)
     rows = [
         (
-            Cell(one.arm, arm=slots.get(one.arm.removesuffix(" (A/A)"))),
-            one.point,
-            count(one.compared),
-            Cell(count(one.differing), tone="open" if one.beyond_noise else None),
-            percent(one.share),
-            DASH if one.first is None else f"{one.first:.0f}",
-            "more than equal servers differ" if one.beyond_noise else ("equal servers" if "(A/A)" in one.arm else ""),
+            Cell(divergence.arm, arm=slots.get(divergence.arm.removesuffix(" (A/A)"))),
+            divergence.point,
+            count(divergence.compared),
+            Cell(count(divergence.differing), tone="open" if divergence.beyond_noise else None),
+            percent(divergence.share),
+            DASH if divergence.first is None else f"{divergence.first:.0f}",
+            "more than equal servers differ"
+            if divergence.beyond_noise
+            else ("equal servers" if "(A/A)" in divergence.arm else ""),
         )
-        for one in (divergences(parts.plan, parts.good_trials) if parts.plan else ())
+        for divergence in (divergences(parts.plan, parts.good_trials) if parts.plan else ())
     ]
     head = ("arm", "point", "pairs of answers", "differ", "share", "first token that differs, median", "remark")
     return table(head, rows, range(2, 6))

@@ -17,8 +17,8 @@ def engine_facts(parts: ReportParts) -> Table | None:
         by_arm.setdefault(arm, []).append(fact)
 
     def told(name: str, field: str) -> Cell:
-        found = [getattr(fact, field) for fact in by_arm[name]]
-        words = sorted({word(value) for value in found})
+        values = [getattr(fact, field) for fact in by_arm[name]]
+        words = sorted({word(value) for value in values})
         return Cell(" / ".join(words), tone="open" if len(words) > 1 and field != "kv_tokens" else None)
 
     names = list(by_arm)

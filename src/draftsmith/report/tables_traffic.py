@@ -62,9 +62,9 @@ def trainless(parts: ReportParts) -> Table | None:
             percent(e.draft_rate),
             count(e.output_tokens),
         )
-        for name, found in [("all traffic", profile.expected_acceptance)]
+        for name, expected in [("all traffic", profile.expected_acceptance)]
         + [(c.name, c.expected_acceptance) for c in profile.classes]
-        for e in found
+        for e in expected
     ]
     head = ("traffic", "method", "K", "AL", "tokens / step", "without loops", "with a proposal", "simulated tokens")
     return table(head, rows, range(2, 8))

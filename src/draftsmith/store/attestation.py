@@ -103,27 +103,27 @@ def signers(place: Path, keys: Sequence[Path]) -> list[str]:
     from cryptography.exceptions import InvalidSignature
 
     payload, signatures = _opened(place)
-    found = []
+    signers_read = []
     for public in map(_public, keys):
         for signature in signatures:
             try:
                 public.verify(signature, _encoded(payload))
             except InvalidSignature:
                 continue
-            found.append(key_id(public))
+            signers_read.append(key_id(public))
             break
-    return sorted(set(found))
+    return sorted(set(signers_read))
 
 
 def signed_statement(place: Path) -> dict[str, Any]:
     """What an envelope says; its signatures are not looked at. Raises EvidenceError if it is no statement."""
     try:
-        said = json.loads(_opened(place)[0])
+        statement = json.loads(_opened(place)[0])
     except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
+        statement = None
+    if not isinstance(statement, dict):
         raise EvidenceError(f"{place.name} holds no statement", "sign the bundle again")
-    return said
+    return statement
 
 
 def key_id(public: Ed25519PublicKey) -> str:
@@ -138,9 +138,11 @@ def _others(place: Path, payload: bytes, own: str) -> list[dict[str, str]]:
     try:
         if _opened(place)[0] != payload:
             return []
-        told = json.loads(place.read_bytes())["signatures"]
+        signatures = json.loads(place.read_bytes())["signatures"]
         return [
-            {"keyid": str(one["keyid"]), "sig": str(one["sig"])} for one in told if one.get("keyid") not in (None, own)
+            {"keyid": str(signature["keyid"]), "sig": str(signature["sig"])}
+            for signature in signatures
+            if signature.get("keyid") not in (None, own)
         ]
     except EvidenceError:
         return []
@@ -167,7 +169,7 @@ def _opened(place: Path) -> tuple[bytes, list[bytes]]:
         envelope_json = json.loads(place.read_bytes())
         if envelope_json["payloadType"] != PAYLOAD_TYPE:
             raise ValueError("another type")
-        signatures = [base64.b64decode(one["sig"], validate=True) for one in envelope_json["signatures"]]
+        signatures = [base64.b64decode(signature["sig"], validate=True) for signature in envelope_json["signatures"]]
         return base64.b64decode(envelope_json["payload"], validate=True), signatures
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
         raise EvidenceError(

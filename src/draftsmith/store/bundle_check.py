@@ -80,12 +80,12 @@ class VerifyReport:
 
     def sentences(self) -> list[str]:
         """What is wrong, one sentence each; empty if nothing is."""
-        found = [f"{name} was altered" for name in self.altered]
-        found += [f"{name} is missing" for name in self.missing]
-        found += [f"{name} was added" for name in self.added]
-        found += [f"verdict.json does not follow from the samples: {text}" for text in self.differences]
-        found += self.record
-        return found
+        sentences = [f"{name} was altered" for name in self.altered]
+        sentences += [f"{name} is missing" for name in self.missing]
+        sentences += [f"{name} was added" for name in self.added]
+        sentences += [f"verdict.json does not follow from the samples: {text}" for text in self.differences]
+        sentences += self.record
+        return sentences
 
 
 def recompute(plan: ComparisonPlan, trials: list[Trial], facts: list[tuple[str, EngineFacts]]) -> Decision:
@@ -137,8 +137,8 @@ def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
     if not file.is_file():
         if inside := bundle_of(path):
             raise EvidenceError(f"{path} is no bundle, but holds one", f"draftsmith verify {inside}")
-        what = "is no folder" if not path.is_dir() else f"has no {MANIFEST}: the bundle was never finished"
-        raise EvidenceError(f"{path} {what}", "name the folder <family>/<run-id> of a finished run")
+        fault = "is no folder" if not path.is_dir() else f"has no {MANIFEST}: the bundle was never finished"
+        raise EvidenceError(f"{path} {fault}", "name the folder <family>/<run-id> of a finished run")
     data = _json(file)
     if not isinstance(data, dict) or data.get("schema") != BUNDLE_SCHEMA or not isinstance(data.get("files"), dict):
         raise EvidenceError(f"{MANIFEST} is not of schema {BUNDLE_SCHEMA}", READ_WITH)
@@ -174,7 +174,7 @@ def _with_verdict(report: VerifyReport, recompute: Recompute) -> VerifyReport:
     before, now = (decision.model_dump(mode="json", by_alias=True) for decision in (stored, again))
     differences = tuple(verdict_differences(before, now))
     same = canonical(before) == canonical(now)
-    found = _replaced(report, matches=same, differences=differences, stored=stored, recomputed=again)
+    replaced = _replaced(report, matches=same, differences=differences, stored=stored, recomputed=again)
     unchained = is_second(plan) and any(trial.previous_sha256 is None for trial in trials)
     record = (
         *(("samples.jsonl: trials of the second edition name the one before them, these do not",) if unchained else ()),
@@ -184,8 +184,8 @@ def _with_verdict(report: VerifyReport, recompute: Recompute) -> VerifyReport:
         *gaps(plan, trials),
         *(out_of_order(trials) if is_second(plan) else ()),
     )
-    told = campaigns.outcomes(plan, begun)
-    return replace(found, record=record, looser=tuple(looser(plan.thresholds)), campaigns=told)
+    outcomes = campaigns.outcomes(plan, begun)
+    return replace(replaced, record=record, looser=tuple(looser(plan.thresholds)), campaigns=outcomes)
 
 
 def _replaced(
@@ -232,12 +232,12 @@ def _facts(path: Path) -> list[tuple[str, EngineFacts]]:
     data = _json(path)
     if not isinstance(data, list):
         raise EvidenceError("facts.json is no list of [arm, facts]", READ_WITH)
-    found = []
+    facts = []
     for index, item in enumerate(data):
         if not (isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)):
             raise EvidenceError(f"facts.json entry {index} is not [arm, facts]", READ_WITH)
-        found.append((item[0], _validated(f"facts.json entry {index}", item[1], EngineFacts)))
-    return found
+        facts.append((item[0], _validated(f"facts.json entry {index}", item[1], EngineFacts)))
+    return facts
 
 
 def _model(path: Path, model: type[Model]) -> Model:

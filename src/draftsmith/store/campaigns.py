@@ -61,8 +61,8 @@ def begin(journal: Path, plan: ComparisonPlan) -> ComparisonPlan:
 def end(journal: Path, plan: ComparisonPlan, decision: Decision) -> None:
     """Write that a campaign has its answer; nothing if the same answer stands there already."""
     with held(_lock(journal), WAIT_S):
-        told = [line for line in read(journal) if line.event == "ended" and line.plan_sha256 == digest(plan)]
-        if told and (told[-1].outcome, told[-1].samples_sha256) == (decision.outcome, decision.samples_sha256):
+        lines = [line for line in read(journal) if line.event == "ended" and line.plan_sha256 == digest(plan)]
+        if lines and (lines[-1].outcome, lines[-1].samples_sha256) == (decision.outcome, decision.samples_sha256):
             return
         _append(journal, plan, "ended", time.time(), _last(journal), decision)
 
@@ -71,15 +71,15 @@ def read(journal: Path) -> list[Campaign]:
     """Every line; none if there is no journal. Raises EvidenceError for a line that is torn or none."""
     if not journal.is_file():
         return []
-    found = []
+    lines = []
     for number, line in enumerate(read_lines(journal), start=1):
         try:
-            found.append(Campaign.model_validate(orjson.loads(line)))
+            lines.append(Campaign.model_validate(orjson.loads(line)))
         except (ValueError, ValidationError):
             raise EvidenceError(
                 f"{journal.name} line {number} is torn or none of a journal", "restore it from a copy"
             ) from None
-    return found
+    return lines
 
 
 def copy(journal: Path, to: Path) -> None:
@@ -91,37 +91,39 @@ def faults(plan: ComparisonPlan, trials: Sequence[Trial], decision: Decision, li
     """What is wrong with a plan's time and place among the campaigns. Plans of before there was a journal have neither."""
     if plan.journal_sha256 is None or plan.frozen_unix_s is None:
         return []
-    found = []
+    faults = []
     first = min((t.started_unix_s for t in trials), default=plan.frozen_unix_s)
     if first < plan.frozen_unix_s - SLACK_S:
-        found.append(f"plan.json was frozen {plan.frozen_unix_s - first:.0f} s after the first trial began")
+        faults.append(f"plan.json was frozen {plan.frozen_unix_s - first:.0f} s after the first trial began")
     if not lines:
-        return [*found, f"{CAMPAIGNS} is missing: the plan names its place among the campaigns that were begun"]
+        return [*faults, f"{CAMPAIGNS} is missing: the plan names its place among the campaigns that were begun"]
     last = FIRST
     for number, line in enumerate(lines, start=1):
         if line.previous_sha256 != last:
-            found.append(f"{CAMPAIGNS} line {number} does not follow the line before it: the chain is broken")
+            faults.append(f"{CAMPAIGNS} line {number} does not follow the line before it: the chain is broken")
         last = digest(line)
     own = digest(plan)
     begun = [line for line in lines if line.plan_sha256 == own and line.event == "begun"]
     if len(begun) != 1:
-        return [*found, f"{CAMPAIGNS} says {len(begun)} times that this campaign was begun, not once"]
+        return [*faults, f"{CAMPAIGNS} says {len(begun)} times that this campaign was begun, not once"]
     if begun[0].previous_sha256 != plan.journal_sha256 or begun[0].unix_s != plan.frozen_unix_s:
-        found.append(f"{CAMPAIGNS} gives this campaign another place or time than plan.json")
+        faults.append(f"{CAMPAIGNS} gives this campaign another place or time than plan.json")
     if begun[0].question_sha256 != question(plan):
-        found.append(f"{CAMPAIGNS} says that this campaign compared something else")
+        faults.append(f"{CAMPAIGNS} says that this campaign compared something else")
     ended = [line for line in lines if line.plan_sha256 == own and line.event == "ended"]
-    told = (decision.outcome, decision.samples_sha256)
-    if ended and (ended[-1].outcome, ended[-1].samples_sha256) != told:
-        found.append(f"{CAMPAIGNS} says that this campaign ended as {ended[-1].outcome}, or with other samples")
-    return found
+    recorded = (decision.outcome, decision.samples_sha256)
+    if ended and (ended[-1].outcome, ended[-1].samples_sha256) != recorded:
+        faults.append(f"{CAMPAIGNS} says that this campaign ended as {ended[-1].outcome}, or with other samples")
+    return faults
 
 
 def outcomes(plan: ComparisonPlan, lines: Sequence[Campaign]) -> dict[str, int]:
     """How the campaigns of the same question ended, this one among them; `unfinished` for those that never did."""
-    asked = question(plan)
+    wanted_question = question(plan)
     ends = {line.plan_sha256: line.outcome or "unfinished" for line in lines if line.event == "ended"}
-    begun = {line.plan_sha256: None for line in lines if line.event == "begun" and line.question_sha256 == asked}
+    begun = {
+        line.plan_sha256: None for line in lines if line.event == "begun" and line.question_sha256 == wanted_question
+    }
     return dict(sorted(Counter(ends.get(sha, "unfinished") for sha in begun).items()))
 
 

@@ -19,23 +19,23 @@ def link(plan_sha256: str, last: Trial | None) -> str:
 
 def linked(plan_sha256: str, trials: Iterable[Trial]) -> list[Trial]:
     """The same trials, each naming the one before it."""
-    found: list[Trial] = []
+    trials_linked: list[Trial] = []
     for trial in trials:
-        previous = link(plan_sha256, found[-1] if found else None)
-        found.append(trial.model_copy(update={"previous_sha256": previous}))
-    return found
+        previous = link(plan_sha256, trials_linked[-1] if trials_linked else None)
+        trials_linked.append(trial.model_copy(update={"previous_sha256": previous}))
+    return trials_linked
 
 
 def broken(plan_sha256: str, trials: Sequence[Trial]) -> list[str]:
     """One sentence for each place at which the chain does not hold; empty if it holds, or if no trial is in one."""
     if all(trial.previous_sha256 is None for trial in trials):
         return []
-    found, last = [], None
+    faults, last = [], None
     for number, trial in enumerate(trials, start=1):
         if trial.previous_sha256 != link(plan_sha256, last):
             before = f"line {number - 1}" if last else "the plan"
-            found.append(
+            faults.append(
                 f"samples.jsonl line {number} ({trial.trial_id}) does not follow {before}: the chain is broken"
             )
         last = trial
-    return found
+    return faults

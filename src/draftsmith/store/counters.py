@@ -20,13 +20,13 @@ def read_counters(folder: Path, trials: Iterable[Trial]) -> GpuCounters | None:
     if not path.is_file():
         return None
     try:
-        found = GpuCounters.model_validate(read_json(path))
+        counters = GpuCounters.model_validate(read_json(path))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{COUNTERS} cannot be read ({type(error).__name__})",
             "remove it, and run `draftsmith dcgm correlate` again",
         ) from None
-    return found if found.samples_sha256 == bundle_digest(list(trials)) else None
+    return counters if counters.samples_sha256 == bundle_digest(list(trials)) else None
 
 
 def write_counters(folder: Path, counters: GpuCounters) -> Path:

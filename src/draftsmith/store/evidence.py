@@ -205,21 +205,21 @@ def _consistent(parts: BundleParts, trials: Sequence[Trial]) -> None:
         )
     if parts.decision is None:
         return
-    for what, mine, recorded in (
+    for label, mine, recorded in (
         ("plan", plan_sha256, parts.decision.plan_sha256),
         ("trials", bundle_digest(trials), parts.decision.samples_sha256),
     ):
         if mine != recorded:
             raise EvidenceError(
-                f"verdict.json was decided on another set of {what}", "decide again, then write the bundle"
+                f"verdict.json was decided on another set of {label}", "decide again, then write the bundle"
             )
 
 
 def _refuse(scrubber: Scrubber, name: str, value: Any) -> None:
-    found = scrubber.finds(value)
-    if found:
+    secrets_seen = scrubber.finds(value)
+    if secrets_seen:
         raise EvidenceError(
-            f"{name}: a secret or a path of this machine stands at {', '.join(found[:5])}",
+            f"{name}: a secret or a path of this machine stands at {', '.join(secrets_seen[:5])}",
             "give paths as names (store.scrub.to_names) and keys by environment before the plan is frozen",
         )
 

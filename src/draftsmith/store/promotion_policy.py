@@ -57,22 +57,26 @@ def unsigned(
     if envelope is None or not envelope.is_file():
         return "its verdict is not signed, and the promotion policy asks for it"
     try:
-        found = len(signers(envelope, [Path(key) for key in policy.keys]))
-        if found < policy.signatures:
-            return f"{found} of the {policy.signatures} keys that the promotion policy asks for have signed its verdict"
+        signed = len(signers(envelope, [Path(key) for key in policy.keys]))
+        if signed < policy.signatures:
+            return (
+                f"{signed} of the {policy.signatures} keys that the promotion policy asks for have signed its verdict"
+            )
         return _other(signed_statement(envelope), decision, draft_sha256)
     except DraftsmithError as error:
         return f"its signature cannot be checked: {error.message}"
 
 
-def _other(said: Mapping[str, Any], decision: Decision, draft_sha256: str | None) -> str | None:
+def _other(statement: Mapping[str, Any], decision: Decision, draft_sha256: str | None) -> str | None:
     """What the signed statement says otherwise than the decision."""
-    told: dict[str, Any] = said.get("predicate") or {}
+    predicate: dict[str, Any] = statement.get("predicate") or {}
     # Not the tier: it follows from plan and samples, and a signature names looser thresholds, which the operator may allow.
     fields = ("outcome", "winner", "plan_sha256", "samples_sha256")
-    differs = [name for name in fields if told.get(name) != getattr(decision, name)]
+    differs = [name for name in fields if predicate.get(name) != getattr(decision, name)]
     drafts = {
-        s.get("digest", {}).get("sha256") for s in said.get("subject", ()) if str(s.get("name")).startswith("draft")
+        s.get("digest", {}).get("sha256")
+        for s in statement.get("subject", ())
+        if str(s.get("name")).startswith("draft")
     }
     if draft_sha256 is not None and draft_sha256 not in drafts:
         differs.append("the draft's weights")

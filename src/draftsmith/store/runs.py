@@ -128,14 +128,14 @@ class Store:
 
     def _readable(self) -> list[tuple[RunRecord, Run]]:
         """Oldest first, each record read once: there may be thousands."""
-        found = []
+        readable = []
         for path in self.root.glob("*/run.json"):
             with contextlib.suppress(InputError):
                 run = Run(path.parent)
                 record = run.record
                 if record.run_id:
-                    found.append((record, run))
-        return sorted(found, key=lambda one: (one[0].created_unix_s, one[0].run_id))
+                    readable.append((record, run))
+        return sorted(readable, key=lambda item: (item[0].created_unix_s, item[0].run_id))
 
     def get(self, run_id: str | None) -> Run:
         """A run by id, or the newest. Raises InputError that lists the ids."""

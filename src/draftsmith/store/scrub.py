@@ -117,14 +117,14 @@ class Scrubber:
         if isinstance(value, str):
             return [where or "the text"] if self.text(value) != value else []
         if isinstance(value, Mapping):
-            found = []
+            findings = []
             for key, inner in value.items():
                 place = f"{where}.{key}" if where else str(key)
                 if _is_secret(str(key)) and isinstance(inner, str) and inner:
-                    found.append(place)
+                    findings.append(place)
                 else:
-                    found += self.finds(inner, place)
-            return found
+                    findings += self.finds(inner, place)
+            return findings
         if isinstance(value, list | tuple):
             whole = " ".join(value) if all(isinstance(item, str) for item in value) else ""
             inside = [place for i, item in enumerate(value) for place in self.finds(item, f"{where}.{i}")]

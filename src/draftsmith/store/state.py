@@ -32,10 +32,10 @@ def read_state(workspace: Path) -> ServiceState | None:
     if not path.exists():
         return None
     try:
-        found = read_json(path)
-        return ServiceState.model_validate(found)
+        content = read_json(path)
+        return ServiceState.model_validate(content)
     except (OSError, ValueError, RecursionError) as error:
-        schema = found.get("schema") if isinstance(error, ValidationError) and isinstance(found, dict) else SCHEMA
+        schema = content.get("schema") if isinstance(error, ValidationError) and isinstance(content, dict) else SCHEMA
         if isinstance(schema, str) and schema != SCHEMA:
             raise InputError(
                 f"{FILE} is of the schema {schema[:60]!r}; this version reads {SCHEMA}",

@@ -228,14 +228,14 @@ def _decide(
                 f"; the standing draft with K = {tuned.k} instead of {standing.k} is expected at {tuned.speedup:.2f}x"
             )
         return ("keep", tried) if at.standing else ("nothing", tried)
-    asked = (
+    requested = (
         f"AL {easiest.to_win.value:.2f} [{easiest.to_win.low:.2f}, {easiest.to_win.high:.2f}] with K = {easiest.k}, "
         f"{easiest.per_token:.0%} of the next tokens right"
     )
     if (easiest.per_token or 0.0) > MOST_PLAUSIBLE:
-        return "nothing", f"{where} a draft would need {asked}, which no matched draft has reached so far"
+        return "nothing", f"{where} a draft would need {requested}, which no matched draft has reached so far"
     rest = f"; {free.method} is expected at only {free_speed:.2f}x" if free else ""
-    return "train", f"{where} a draft wins from {asked}{rest}; what it will reach is not known beforehand"
+    return "train", f"{where} a draft wins from {requested}{rest}; what it will reach is not known beforehand"
 
 
 def _times(forecast: Forecast) -> str:

@@ -20,8 +20,8 @@ def has_draft(arm: Arm) -> bool:
     """Whether a trained draft may be behind an arm, so that it can have forgotten general traffic."""
     if arm.endpoint is not None:
         return True
-    said = speculation(arm)
-    return said is not None and said.has_draft
+    speculates = speculation(arm)
+    return speculates is not None and speculates.has_draft
 
 
 def may_forget(arm: Arm) -> bool:

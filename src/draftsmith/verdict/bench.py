@@ -40,7 +40,7 @@ class Bench:
             point,
             cells(trials, point.name, "own"),
             cells(trials, point.name, "general"),
-            {block: tuple(found) for block, found in twins.items()},
+            {block: tuple(value) for block, value in twins.items()},
         )
 
     def rule(self, arm: Arm) -> Rule:

@@ -105,9 +105,9 @@ def _fit_line(ks: Sequence[int], logs: Sequence[float]) -> tuple[Floats, Floats,
         return np.asarray(np.log(line[0] + line[1] * x) - y, float)
 
     # More drafted tokens never make a step cheaper, so the slope is not negative, whatever noise says.
-    found = least_squares(residuals, start, bounds=([1e-3, 0.0], [np.inf, np.inf]))
-    slopes = np.column_stack([np.ones_like(x), x]) / (found.x[0] + found.x[1] * x)[:, None]
-    return np.asarray(found.x, float), np.linalg.pinv(slopes.T @ slopes), [float(v) for v in found.fun]
+    fit = least_squares(residuals, start, bounds=([1e-3, 0.0], [np.inf, np.inf]))
+    slopes = np.column_stack([np.ones_like(x), x]) / (fit.x[0] + fit.x[1] * x)[:, None]
+    return np.asarray(fit.x, float), np.linalg.pinv(slopes.T @ slopes), [float(v) for v in fit.fun]
 
 
 def _between_repeats(samples: Sequence[StepSample]) -> float:

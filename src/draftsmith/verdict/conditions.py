@@ -119,15 +119,15 @@ def _model(command: tuple[str, ...] | None) -> str | None:
 
 def _answers(plan: ComparisonPlan, arms: Sequence[Arm], trials: Sequence[Trial]) -> Iterator[str]:
     names, margin = {arm.name for arm in arms}, plan.thresholds.answers_margin
-    for found in divergences(plan, trials):
-        if found.arm in names and found.beyond_noise and found.share > margin:
-            yield f"{found.arm} answers something else than {plan.baseline} at {found.point}: {sentence(found)}"
+    for divergence in divergences(plan, trials):
+        if divergence.arm in names and divergence.beyond_noise and divergence.share > margin:
+            yield f"{divergence.arm} answers something else than {plan.baseline} at {divergence.point}: {sentence(divergence)}"
 
 
 def _apart(
     arms: Sequence[Arm],
     own: Sequence[Trial],
-    what: str,
+    title: str,
     of: Callable[[Sequence[Trial]], float | None],
     differs: Callable[[float, float], bool],
     form: str,
@@ -136,7 +136,7 @@ def _apart(
     base = values[arms[0].name]
     for name, value in values.items():
         if base is not None and value is not None and differs(base, value):
-            yield f"{what} was not the same: {form.format(base)} for {arms[0].name}, {form.format(value)} for {name}"
+            yield f"{title} was not the same: {form.format(base)} for {arms[0].name}, {form.format(value)} for {name}"
 
 
 def _clock(trials: Sequence[Trial]) -> float | None:

@@ -32,7 +32,9 @@ def cells(trials: Iterable[Trial], point: str, traffic: str) -> dict[str, dict[i
         if trial.point == point and trial.traffic == traffic:
             table.setdefault(trial.arm, {}).setdefault(trial.block, []).append(trial)
     return {
-        arm: {block: tuple(sorted(found, key=lambda t: (t.order, t.trial_id))) for block, found in sorted(rows.items())}
+        arm: {
+            block: tuple(sorted(result, key=lambda t: (t.order, t.trial_id))) for block, result in sorted(rows.items())
+        }
         for arm, rows in table.items()
     }
 
@@ -83,8 +85,8 @@ def tpot_logs(slow: Mapping[int, Cell], fast: Mapping[int, Cell]) -> list[BlockL
 
 def values(trials: Iterable[Trial], metric: Metric) -> list[float]:
     """All defined values of a metric over some trials."""
-    found = (metric(sample) for trial in trials for sample in trial.samples)
-    return [value for value in found if value is not None]
+    numbers = (metric(sample) for trial in trials for sample in trial.samples)
+    return [value for value in numbers if value is not None]
 
 
 def quantile_of(numbers: Sequence[float], q: float) -> float:

@@ -134,8 +134,8 @@ def tail(sides: Sides, margin: float) -> Checked:
         return shares[1] - shares[0]
 
     pairs = [BlockPair(log.block, log.value, log.starts, {}) for log in block_logs(sides.base, sides.cand, more)]
-    found = sides.rule.alone().estimate(pairs, fixed=True) if len(pairs) >= ENOUGH_BLOCKS else None
-    if found is not None and found.mean > found.half_width(sides.alpha):
+    estimate = sides.rule.alone().estimate(pairs, fixed=True) if len(pairs) >= ENOUGH_BLOCKS else None
+    if estimate is not None and estimate.mean > estimate.half_width(sides.alpha):
         return Checked("p99_tpot", "failed", worse, margin, f"{words}; over {data_blocks(pairs)} it is no chance")
     return Checked("p99_tpot", "unsettled", worse, margin, f"{words}; {data_blocks(pairs)} cannot exclude chance")
 
@@ -254,11 +254,11 @@ def _ratio(
     margin: float,
 ) -> Checked:
     """A ratio guard: `observed` and exp(`measure`) above 1 are worse; `margin` is the fraction allowed."""
-    found = sides.judge(measure)
-    if observed is None or found is None:
+    judgement = sides.judge(measure)
+    if observed is None or judgement is None:
         there = len(block_logs(sides.base, sides.cand, measure))
         return _unmeasured(name, margin, f"{label} needs {ENOUGH_BLOCKS} blocks, there are {there}")
-    width, mean, over = found.half_width(sides.alpha), found.mean, data_blocks(range(found.blocks))
+    width, mean, over = judgement.half_width(sides.alpha), judgement.mean, data_blocks(range(judgement.blocks))
     limit = math.log1p(margin)
     worse = observed - 1
     words = f"{label} is {_percent(abs(worse))} {'worse' if worse > 0 else 'better'} than the baseline's"

@@ -33,8 +33,8 @@ def mode_mismatch(facts: Mapping[str, Sequence[EngineFacts]]) -> list[str]:
 
     "Not said" is a value of its own: an arm whose log is silent does not match an arm whose log speaks.
     """
-    sentences = [f"the engine's log gave no facts on arm {arm}" for arm, found in facts.items() if not found]
-    spoken = {arm: found for arm, found in facts.items() if found}
+    sentences = [f"the engine's log gave no facts on arm {arm}" for arm, rows in facts.items() if not rows]
+    spoken = {arm: rows for arm, rows in facts.items() if rows}
     groups = _by_engine(spoken)
     if len(groups) > 1:
         sentences += _differences(spoken, ACROSS)
@@ -47,11 +47,11 @@ Facts = Mapping[str, Sequence[EngineFacts]]
 
 def _by_engine(facts: Facts) -> list[Facts]:
     """Arms by the engine that they name. One that could not be told which it is stands with all the others."""
-    named = {fact.engine for found in facts.values() for fact in found} - {"unknown"}
+    named = {fact.engine for rows in facts.values() for fact in rows} - {"unknown"}
     if len(named) < 2:
         return [facts]
     return [
-        {arm: found for arm, found in facts.items() if {fact.engine for fact in found} & {name, "unknown"}}
+        {arm: rows for arm, rows in facts.items() if {fact.engine for fact in rows} & {name, "unknown"}}
         for name in sorted(named)
     ]
 

@@ -53,8 +53,8 @@ def moves(before: Campaign, after: Campaign) -> list[Move]:
         key = (pair.candidate, pair.baseline, pair.point)
         old = next((p for p in before.decision.pairs if (p.candidate, p.baseline, p.point) == key), None)
         if old is not None and old.measure == pair.measure:
-            what = f"speed-up of {pair.candidate} over {pair.baseline} at {pair.point}"
-            changes.append(speed_move(what, old.speedup, pair.speedup))
+            title = f"speed-up of {pair.candidate} over {pair.baseline} at {pair.point}"
+            changes.append(speed_move(title, old.speedup, pair.speedup))
     for arm in after.decision.arms:
         earlier = next((a for a in before.decision.arms if (a.arm, a.point) == (arm.arm, arm.point)), None)
         if earlier is not None and (earlier.acceptance_length or arm.acceptance_length):
@@ -84,17 +84,19 @@ def unlike(before: Campaign, after: Campaign) -> list[str]:
     return sentences
 
 
-def speed_move(what: str, before: Interval | None, after: Interval | None) -> Move:
+def speed_move(title: str, before: Interval | None, after: Interval | None) -> Move:
     """How a speed-up moved between two campaigns: `unknown` where one has none or an interval that is open or not positive."""
-    usable = [one for one in (before, after) if one and one.low > 0 and math.isfinite(one.high)]
+    usable = [
+        interval for interval in (before, after) if interval and interval.low > 0 and math.isfinite(interval.high)
+    ]
     if before is None or after is None or len(usable) < 2:
         known = (before.value if before else None, after.value if after else None)
-        return Move(what=what, before=known[0], after=known[1], change=None, direction="unknown")
+        return Move(what=title, before=known[0], after=known[1], change=None, direction="unknown")
     middle = math.log(after.value / before.value)
     # The wider side of each: intervals need not be symmetric.
     down = math.hypot(math.log(after.value / after.low), math.log(before.high / before.value))
     up = math.hypot(math.log(after.high / after.value), math.log(before.value / before.low))
-    return _move(what, before.value, after.value, middle, (down, up), min(before.confidence, after.confidence))
+    return _move(title, before.value, after.value, middle, (down, up), min(before.confidence, after.confidence))
 
 
 def _lengths(campaign: Campaign, arm: str, point: str) -> list[float]:
@@ -104,14 +106,14 @@ def _lengths(campaign: Campaign, arm: str, point: str) -> list[float]:
         if (trial.arm, trial.point, trial.traffic) == (arm, point, "own") and trial.counters.drafts:
             blocks.setdefault(trial.block, []).append(trial)
     return [
-        1 + sum(t.counters.accepted_tokens for t in some) / sum(t.counters.drafts for t in some)
-        for some in blocks.values()
+        1 + sum(t.counters.accepted_tokens for t in block) / sum(t.counters.drafts for t in block)
+        for block in blocks.values()
     ]
 
 
-def _length(what: str, before: Sequence[float], after: Sequence[float], confidence: float) -> Move:
+def _length(title: str, before: Sequence[float], after: Sequence[float], confidence: float) -> Move:
     if min(len(before), len(after)) < 2:
-        return Move(what=what, before=None, after=None, change=None, direction="unknown")
+        return Move(what=title, before=None, after=None, change=None, direction="unknown")
     logs = [[math.log(value) for value in side] for side in (before, after)]
     shares = [statistics.variance(side) / len(side) for side in logs]
     error = math.sqrt(sum(shares))
@@ -125,14 +127,14 @@ def _length(what: str, before: Sequence[float], after: Sequence[float], confiden
     half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * error
     middle = statistics.mean(logs[1]) - statistics.mean(logs[0])
     known = (math.exp(statistics.mean(logs[0])), math.exp(statistics.mean(logs[1])))
-    return _move(what, *known, middle, (half, half), confidence)
+    return _move(title, *known, middle, (half, half), confidence)
 
 
 def _move(
-    what: str, before: float, after: float, middle: float, halves: tuple[float, float], confidence: float
+    title: str, before: float, after: float, middle: float, halves: tuple[float, float], confidence: float
 ) -> Move:
     low, high = middle - halves[0], middle + halves[1]
     surely = (low > 0 or high < 0) and abs(middle) >= math.log1p(LEAST)
     direction: Direction = "same" if not surely else "better" if middle > 0 else "worse"
     change = Interval(value=math.exp(middle), low=math.exp(low), high=math.exp(high), confidence=confidence)
-    return Move(what=what, before=before, after=after, change=change, direction=direction)
+    return Move(what=title, before=before, after=after, change=change, direction=direction)

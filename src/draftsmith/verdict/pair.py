@@ -44,24 +44,24 @@ def judge(bench: Bench, arm: Arm) -> Judged:
     every = bench.pairs(bench.plan.baseline, arm.name)
     look = rule.look(every)
     used = every[: look.blocks]
-    found = rule.estimate(used)
+    estimate = rule.estimate(used)
     shared = bench.shared(arm.name)
     blocks = {b for b in shared if not used or len(used) == len(every) or b <= used[-1].block}
-    if found is None:
+    if estimate is None:
         return _without_ratio(bench, arm, rule, blocks)
-    settled = rule.settle(found, look)
+    settled = rule.settle(estimate, look)
     counts = bench.sides(bench.own, arm.name, blocks, rule, look.share)
     own = bench.sides(bench.own, arm.name, {pair.block for pair in used}, rule, look.share)
     general = bench.sides(bench.general, arm.name, blocks, rule, look.share) if may_forget(arm) else None
-    checks = check_all(own, counts, general, bench.plan.thresholds, found.mean)
-    outcome, reason, more = _outcome(bench, arm, rule, look, found, settled, checks, own)
+    checks = check_all(own, counts, general, bench.plan.thresholds, estimate.mean)
+    outcome, reason, more = _outcome(bench, arm, rule, look, estimate, settled, checks, own)
     confidence = bench.plan.thresholds.confidence
-    here = found.half_width_here(rule.alpha * look.share)
+    here = estimate.half_width_here(rule.alpha * look.share)
     result = PairResult(
         candidate=arm.name,
         baseline=bench.plan.baseline,
         point=bench.point.name,
-        blocks=found.blocks,
+        blocks=estimate.blocks,
         speedup=_interval(settled.value, settled.value - settled.low, confidence),
         block_ratios=tuple(_speedup(pair.value) for pair in used),
         min_speedup=_speedup(rule.bar),
@@ -69,13 +69,13 @@ def judge(bench: Bench, arm: Arm) -> Judged:
         outcome=outcome,
         reason=reason,
         measure=bench.plan.primary,
-        starts=found.groups,
-        prompts=found.prompts,
+        starts=estimate.groups,
+        prompts=estimate.prompts,
         these_starts=_interval(settled.value, here, confidence),
     )
     need: Need = rule.need(every) if more else "done"
     aparts = tuple(pair.apart for pair in used if pair.apart is not None)
-    return Judged(result, arm, need, checks, found, settled, aparts)
+    return Judged(result, arm, need, checks, estimate, settled, aparts)
 
 
 def _without_ratio(bench: Bench, arm: Arm, rule: Rule, blocks: set[int]) -> Judged:
@@ -108,24 +108,24 @@ def _outcome(
     arm: Arm,
     rule: Rule,
     look: Look,
-    found: Estimate,
+    estimate: Estimate,
     settled: Settled,
     checks: Sequence[Checked],
     own: Sides,
 ) -> tuple[Outcome, str, bool]:
     """Outcome, reason, and whether more measurement could change it. The first sentence that applies."""
-    numbers = _numbers(bench, arm, found, settled)
+    numbers = _numbers(bench, arm, estimate, settled)
     left = not look.final
     if any(check.state == "failed" and check.suspect for check in checks):
         broken = next(check for check in checks if check.suspect)
         return "INCONCLUSIVE", f"{numbers}, but the measurement does not hold: {broken.sentence}", left
     failed = [check for check in checks if check.state == "failed"]
-    if failed and found.blocks >= rule.first:
+    if failed and estimate.blocks >= rule.first:
         return "LOSS", f"{numbers}, and the guard {failed[0].name} failed: {failed[0].sentence}", False
     if settled.call == "not_faster":
         return "LOSS", f"{numbers}: less than the {_gain(rule.claim)} worth having", False
     if settled.call == "open":
-        return "INCONCLUSIVE", f"{numbers}: {_why_open(rule, look, found, settled)}", left
+        return "INCONCLUSIVE", f"{numbers}: {_why_open(rule, look, estimate, settled)}", left
     doubt = _acceptance_doubt(bench, arm, own, settled)
     if doubt:
         return "INCONCLUSIVE", f"{numbers}, but {doubt}", False
@@ -140,37 +140,37 @@ def _outcome(
     return "WIN", f"{numbers}: the lower end clears {_speedup(rule.bar):.3f}x {held}", False
 
 
-def _numbers(bench: Bench, arm: Arm, found: Estimate, settled: Settled) -> str:
+def _numbers(bench: Bench, arm: Arm, estimate: Estimate, settled: Settled) -> str:
     low, high = (f"{math.exp(x):.3f}" if math.isfinite(x) and x < 99 else "?" for x in (settled.low, settled.high))
     shown = f"{low} to {high}" if math.isfinite(settled.low) and settled.low > -99 else "no interval yet"
-    starts = f"{found.groups} start{'s' if found.groups != 1 else ''}"
+    starts = f"{estimate.groups} start{'s' if estimate.groups != 1 else ''}"
     return (
         f"{arm.name} is {math.exp(settled.value):.3f}x as fast as {bench.plan.baseline} in "
-        f"{MEASURE_WORDS[bench.plan.primary]} at {bench.point.name} over {data_blocks(range(found.blocks))}, "
-        f"{found.prompts} prompts and {starts} ({shown})"
+        f"{MEASURE_WORDS[bench.plan.primary]} at {bench.point.name} over {data_blocks(range(estimate.blocks))}, "
+        f"{estimate.prompts} prompts and {starts} ({shown})"
     )
 
 
-def _why_open(rule: Rule, look: Look, found: Estimate, settled: Settled) -> str:
-    if found.blocks < rule.first:
+def _why_open(rule: Rule, look: Look, estimate: Estimate, settled: Settled) -> str:
+    if estimate.blocks < rule.first:
         return f"nothing is inferred from fewer than {rule.first} blocks"
     if settled.value < rule.claim:
         return f"the estimate does not reach the {_gain(rule.claim)} worth claiming, and chance is not excluded"
-    limit = f"within the preset {found.blocks} blocks" if look.final else "yet"
-    doubt = rule.doubt(found) if settled.low > rule.bar and settled.value >= settled.passed else None
+    limit = f"within the preset {estimate.blocks} blocks" if look.final else "yet"
+    doubt = rule.doubt(estimate) if settled.low > rule.bar and settled.value >= settled.passed else None
     if doubt == "one_start":
         return "the interval clears the bar, but one start of each server says little of the next"
     if doubt == "starts_differ":
-        return f"the interval clears the bar, but {found.groups} starts do not agree well enough {limit}"
+        return f"the interval clears the bar, but {estimate.groups} starts do not agree well enough {limit}"
     if doubt == "few_blocks":
         return (
-            f"the gain may rest on a few blocks: {found.above(rule.bar)} of {found.blocks} are above {_speedup(rule.bar):.3f}x, "
-            f"which is too few, and the median block shows {_speedup(found.typical):.3f}x"
+            f"the gain may rest on a few blocks: {estimate.above(rule.bar)} of {estimate.blocks} are above {_speedup(rule.bar):.3f}x, "
+            f"which is too few, and the median block shows {_speedup(estimate.typical):.3f}x"
         )
-    if found.kind == "bound" and found.bound > 0:
+    if estimate.kind == "bound" and estimate.bound > 0:
         return (
             f"with fewer than {rule.needed} independent starts the gain has to survive the worst start effect on record "
-            f"({math.exp(found.bound):.2f}x), and it does not {limit}"
+            f"({math.exp(estimate.bound):.2f}x), and it does not {limit}"
         )
     return f"the interval does not clear {_speedup(rule.bar):.3f}x {limit}"
 
@@ -204,9 +204,9 @@ def _slower_than_nothing(bench: Bench, arm: Arm, rule: Rule, look: Look) -> str 
     for other in promotable(bench.plan):
         if other.role != "no_spec":
             continue
-        found = rule.estimate(bench.pairs(other.name, arm.name)[: look.blocks])
-        if found is not None and found.mean + found.half_width(rule.alpha * look.share) < 0:
-            return f"{other.name}, without speculation, is {math.exp(-found.mean):.3f}x as fast as {arm.name}"
+        estimate = rule.estimate(bench.pairs(other.name, arm.name)[: look.blocks])
+        if estimate is not None and estimate.mean + estimate.half_width(rule.alpha * look.share) < 0:
+            return f"{other.name}, without speculation, is {math.exp(-estimate.mean):.3f}x as fast as {arm.name}"
     return None
 
 

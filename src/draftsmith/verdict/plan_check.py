@@ -19,11 +19,11 @@ def check(plan: Plan, run_id: str, compared: ComparisonPlan, decision: Decision)
     loads = {point.name: point.concurrency for point in compared.points}
     rows, left_out = [], []
     for summary in decision.arms:
-        said = arms[summary.arm].speculation
-        if not said or not said.config:
+        speculates = arms[summary.arm].speculation
+        if not speculates or not speculates.config:
             continue
-        k, load = said.k, loads[summary.point]
-        why = _why_not(model, str(said.method), k, load, summary)
+        k, load = speculates.k, loads[summary.point]
+        why = _why_not(model, str(speculates.method), k, load, summary)
         if why:
             left_out.append(f"{summary.arm} at {summary.point}: {why}")
             continue

@@ -24,7 +24,7 @@ def propose(plan: ComparisonPlan, decision: Decision) -> list[list[int]]:
     lengths = [_length(arms[name]) for _, name in chosen]
     if None in lengths or len(set(lengths)) < 2:
         return []
-    if len({said.family for _, name in chosen if (said := arms[name].speculation)}) > 1:
+    if len({speculates.family for _, name in chosen if (speculates := arms[name].speculation)}) > 1:
         return []
     tiers: list[list[int]] = []
     for index, (concurrency, _) in enumerate(chosen):

@@ -41,8 +41,8 @@ def decide_second(
     here = [_together(plan, rivals) for rivals in _by_arm(plan, judged, primary.name)]
 
     def doubts(pairs: Sequence[Judged]) -> tuple[str, ...]:
-        asked = {pair.result.point for pair in pairs}
-        used = [trial for trial in good if trial.point in asked]
+        points = {pair.result.point for pair in pairs}
+        used = [trial for trial in good if trial.point in points]
         arms = (baseline, *(pair.arm for pair in pairs))
         return (*tier_reasons(plan, arms, used, starts, pairs), *conditions(plan, arms, used))
 
@@ -192,11 +192,11 @@ def _remarks(judged: Mapping[str, Sequence[Judged]], here: Sequence[Judged], win
         if winner and pair.value > winner.value and pair.arm.name != winner.arm.name:
             why = "a WIN at tier draft only" if pair.result.outcome == "WIN" else pair.result.outcome
             remarks.append(f"{pair.arm.name} looks faster still but is {why}: {pair.result.reason}")
-    asked = {pair.result.point for pair in here}
+    points = {pair.result.point for pair in here}
     for name, pairs in judged.items():
         remarks += [
             f"at {name}, which does not decide: {pair.result.reason}"
             for pair in pairs
-            if name not in asked and pair.result.speedup and pair.result.speedup.high < 1
+            if name not in points and pair.result.speedup and pair.result.speedup.high < 1
         ]
     return remarks

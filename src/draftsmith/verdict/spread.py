@@ -160,12 +160,12 @@ def grouped(pairs: Sequence[BlockPair]) -> list[list[BlockPair]]:
     for pair in pairs:
         starts, members = set(pair.starts), [pair]
         apart = []
-        for known, found in groups:
+        for known, rows in groups:
             if known & starts:
                 starts |= known
-                members = [*found, *members]
+                members = [*rows, *members]
             else:
-                apart.append((known, found))
+                apart.append((known, rows))
         groups = [*apart, (starts, members)]
     return [members for _, members in groups]
 

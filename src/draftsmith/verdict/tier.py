@@ -51,8 +51,8 @@ def _baseline(plan: ComparisonPlan) -> list[str]:
     standing = [arm.name for arm in plan.arms if arm.role == "standing"]
     if role == "standing" or (role == "no_spec" and not standing):
         return []
-    what = f"not the standing configuration ({standing[0]})" if standing else f"of role {role}, not what serves"
-    return [f"strawman baseline: {plan.baseline} is {what}"]
+    sentence = f"not the standing configuration ({standing[0]})" if standing else f"of role {role}, not what serves"
+    return [f"strawman baseline: {plan.baseline} is {sentence}"]
 
 
 def _running(arms: Sequence[Arm], used: Sequence[Trial], facts: Mapping[str, EngineFacts]) -> list[str]:

@@ -88,9 +88,11 @@ def _incomplete(plan: ComparisonPlan, trial: Trial) -> str | None:
     if trial.traffic not in ("own", "aa"):
         return None
     if plan.schema_ == SECOND:
-        asked = plan.block_prompts or plan.n_prompts
+        expected = plan.block_prompts or plan.n_prompts
         return (
-            f"{len(trial.samples)} requests in one visit, a block has {asked}" if len(trial.samples) > asked else None
+            f"{len(trial.samples)} requests in one visit, a block has {expected}"
+            if len(trial.samples) > expected
+            else None
         )
     if len(trial.samples) < plan.n_prompts:
         return f"it was cut off: {len(trial.samples)} of {plan.n_prompts} requests were recorded"

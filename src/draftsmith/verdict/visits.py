@@ -63,12 +63,12 @@ def visits(plan: ComparisonPlan, block: int, general: General = General()) -> tu
     else:
         turns = _one_by_one(plan, block, general)
     seen: dict[tuple[str, str, Traffic], int] = {}
-    found = []
+    planned = []
     for order, turn in enumerate(turns):
         key = (turn.point, turn.arm, turn.traffic)
-        found.append(Visit(block, order, turn.point, turn.arm, turn.traffic, seen.get(key, 0), turn.prompts))
+        planned.append(Visit(block, order, turn.point, turn.arm, turn.traffic, seen.get(key, 0), turn.prompts))
         seen[key] = seen.get(key, 0) + 1
-    return tuple(found)
+    return tuple(planned)
 
 
 def prompts_of_block(plan: ComparisonPlan, block: int) -> tuple[int, ...]:

@@ -256,9 +256,9 @@ class Canaries:
         options = self._options
         with translated("look for an idle node (list nodes and pods of the cluster)"):
             # A later start knows its node: neither all nodes nor all pods of a large cluster are read for each block.
-            one = Selection(labels=f"{HOSTNAME}={again}") if again and not options.node else EVERYTHING
-            nodes = self._api.list(NODES, None, one).items
-            there = [str(node["metadata"]["name"]) for node in nodes] if one != EVERYTHING else []
+            selection = Selection(labels=f"{HOSTNAME}={again}") if again and not options.node else EVERYTHING
+            nodes = self._api.list(NODES, None, selection).items
+            there = [str(node["metadata"]["name"]) for node in nodes] if selection != EVERYTHING else []
             select = Selection(fields=f"spec.nodeName={there[0]}") if len(there) == 1 else EVERYTHING
             pods = self._api.list(PODS, None, select).items
         return choose_node(nodes, pods, options, standing=standing, named=options.node or again, arms=arms)
@@ -314,7 +314,7 @@ class Canaries:
         meta = arm.workload["metadata"]
         body = {**arm.workload, "metadata": {**meta, "annotations": {**meta["annotations"], TOKEN: token}}}
         try:
-            found = self._api.create(arm.resource, self._options.namespace, body)
+            created = self._api.create(arm.resource, self._options.namespace, body)
         except ApiError as error:
             if error.status != 409:
                 raise
@@ -322,8 +322,8 @@ class Canaries:
             mine = [i for i in same.items if (i["metadata"].get("annotations") or {}).get(TOKEN) == token]
             if not mine:
                 raise
-            found = mine[0]
-        return {"apiVersion": arm.workload["apiVersion"], "kind": arm.workload["kind"], **found}
+            created = mine[0]
+        return {"apiVersion": arm.workload["apiVersion"], "kind": arm.workload["kind"], **created}
 
     def _service_url(self, arm: ArmObjects, pod: Object) -> str:
         return self._options.endpoint.format(
@@ -346,6 +346,6 @@ class Canaries:
                 f"roll {self._deploy} out anew, or name its image by digest; then compare again",
             )
 
-    def _refuse_when_dry(self, what: str) -> None:
+    def _refuse_when_dry(self, text: str) -> None:
         if not self._allowed:
-            raise RefusedError(f"dry run: would {what} in namespace {self._options.namespace}", DRY)
+            raise RefusedError(f"dry run: would {text} in namespace {self._options.namespace}", DRY)

@@ -66,15 +66,15 @@ class Readiness:
                 arm = wanted.get(labels.get(ARM, "")) if labels.get(WORKSPACE, "") == mine else None
                 if arm is None or pod["metadata"].get("deletionTimestamp"):
                     continue
-                found = view(pod)
+                seen_pod = view(pod)
                 missing.pop(labels[ARM])
-                if found.stage in ("stuck", "ended", "evicted"):
+                if seen_pod.stage in ("stuck", "ended", "evicted"):
                     raise self._failed(arm, pod)
-                if found.stage == "unplaced" and late:
+                if seen_pod.stage == "unplaced" and late:
                     raise self._failed(arm, pod)
-                if found.stage == "waiting" and late and (why := self._events(pod, HELD)):
+                if seen_pod.stage == "waiting" and late and (why := self._events(pod, HELD)):
                     raise PrerequisiteError(f"canary {arm.arm}: {why}", "see that its volumes can be mounted there too")
-                if found.stage == "ready":
+                if seen_pod.stage == "ready":
                     ready[arm.arm] = self._server(arm, pod)
             if late and missing:
                 self._no_pod(next(iter(missing.values())))
@@ -108,18 +108,18 @@ class Readiness:
         )
 
     def _failed(self, arm: ArmObjects, pod: Object) -> DraftsmithError:
-        found = view(pod)
-        sentence = f"canary {arm.arm}: {found.detail}"
-        if found.stage == "ended":
+        seen_pod = view(pod)
+        sentence = f"canary {arm.arm}: {seen_pod.detail}"
+        if seen_pod.stage == "ended":
             return EngineStartError(
                 sentence, self._tail(pod), "see the lines above; the standing deployment is untouched"
             )
-        if found.stage == "evicted":
+        if seen_pod.stage == "evicted":
             return BackendError(sentence, "run again when the node has room; nothing was left behind")
         step = {
             "stuck": "correct serving.options.image, or what the message names",
             "unplaced": "free what it asks for, or name another node in serving.options.node",
-        }[found.stage]
+        }[seen_pod.stage]
         return PrerequisiteError(sentence, step)
 
     def _late(self, pods: Sequence[Object]) -> DraftsmithError:

@@ -17,8 +17,8 @@ HELD = frozenset({"FailedAttachVolume", "FailedMount", "FailedCreatePodSandBox",
 def told_by_events(api: KubeApi, namespace: str, name: str, only: frozenset[str] | None = None) -> str:
     """`reason: message` of the last warning about an object, or the news that it was preempted. Empty if there is none."""
     with suppress(ApiError):
-        found = api.list(EVENTS, namespace, Selection(fields=f"involvedObject.name={name}")).items
-        events = [e for e in found if e.get("type") == "Warning" or e.get("reason") == "Preempted"]
+        result = api.list(EVENTS, namespace, Selection(fields=f"involvedObject.name={name}")).items
+        events = [e for e in result if e.get("type") == "Warning" or e.get("reason") == "Preempted"]
         events = [e for e in events if only is None or e.get("reason") in only]
         if events:
             last = max(events, key=_when)
@@ -85,5 +85,5 @@ def _sums(pods: Sequence[Object]) -> Mapping[str, Decimal]:
 def _amount(text: object) -> Decimal:
     from kubernetes.utils.quantity import parse_quantity
 
-    found: Decimal = parse_quantity(str(text))
-    return found
+    amount: Decimal = parse_quantity(str(text))
+    return amount

@@ -102,11 +102,11 @@ class Ledger:
 
     def intents(self) -> list[Intent]:
         """All that are on record. A damaged file is left alone: the lifetime ends what it meant."""
-        found = []
+        intents = []
         for path in sorted(self._folder.glob("*.json")):
             with suppress(OSError, ValueError, ValidationError):
-                found.append(Intent.model_validate(read_json(path)))
-        return found
+                intents.append(Intent.model_validate(read_json(path)))
+        return intents
 
 
 class Removal:
@@ -132,10 +132,10 @@ class Removal:
         """Names of canaries of an experiment of this name that another workspace has started."""
         select = named(experiment=experiment, component="canary")
         with translated(f"look for canaries of {experiment}"):
-            found = [
+            others = [
                 item for kind in (JOBS, PODS) for item in self._api.list(kind, self._options.namespace, select).items
             ]
-        return sorted({str(item["metadata"]["name"]) for item in found if not self._is_mine(item)})
+        return sorted({str(item["metadata"]["name"]) for item in others if not self._is_mine(item)})
 
     def _is_mine(self, item: Object) -> bool:
         """One without a mark was made before there were any."""
@@ -156,12 +156,12 @@ class Removal:
         removed: list[str] = []
         for resource in REMOVED:
             for _ in range(ROUNDS):  # a removal that met a conflict is requested again
-                found = [
+                present = [
                     item for item in self._api.list(resource, self._options.namespace, select).items if wanted(item)
                 ]
-                names = [f"{resource.kind}/{item['metadata']['name']}" for item in found]
+                names = [f"{resource.kind}/{item['metadata']['name']}" for item in present]
                 removed += [name for name in names if name not in removed]
-                here = [item for item in found if not item["metadata"].get("deletionTimestamp")]
+                here = [item for item in present if not item["metadata"].get("deletionTimestamp")]
                 for item in here:
                     self._delete(resource, item)
                 if not here:

@@ -217,7 +217,7 @@ def _container(standing: Standing, arm: ArmPlan, options: ServingOptions, mounts
     server = server.counted().with_flags((*options.flags, *arm.flags))
     probe = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
     starts = max(1, int(options.start_timeout_s // 5))
-    found: Object = {
+    container: Object = {
         "name": CONTAINER,
         "image": options.image or standing.container["image"],
         "imagePullPolicy": standing.container.get("imagePullPolicy", "IfNotPresent"),
@@ -230,12 +230,12 @@ def _container(standing: Standing, arm: ArmPlan, options: ServingOptions, mounts
         "livenessProbe": {**probe, "periodSeconds": 20, "failureThreshold": 6},
         "volumeMounts": mounts,
     }
-    found |= {key: list(value) for key, value in (("command", server.command), ("args", server.args)) if value}
+    container |= {key: list(value) for key, value in (("command", server.command), ("args", server.args)) if value}
     if standing.container.get("envFrom") and options.copy_secrets:
-        found["envFrom"] = copy.deepcopy(standing.container["envFrom"])
+        container["envFrom"] = copy.deepcopy(standing.container["envFrom"])
     if standing.container.get("workingDir"):
-        found["workingDir"] = standing.container["workingDir"]
-    return found
+        container["workingDir"] = standing.container["workingDir"]
+    return container
 
 
 def _environment(standing: Standing, options: ServingOptions) -> list[Object]:

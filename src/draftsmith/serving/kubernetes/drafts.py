@@ -20,13 +20,13 @@ def require_read(standing: Standing, config: SpecConfig) -> None:
         require_config_read(standing, read_json(file), f"the draft {file.parent.name}")
 
 
-def require_config_read(standing: Standing, draft: Mapping[str, Any], what: str) -> None:
+def require_config_read(standing: Standing, draft: Mapping[str, Any], text: str) -> None:
     """The same of a draft's config.json."""
     variable = standing.command.dialect.variable_for(draft)
     if variable is None or _sets(standing, variable):
         return
     raise RefusedError(
-        f"{what} has norm_before_residual, which {standing.command.dialect.title} in {standing.name} reads past: it would accept little, "
+        f"{text} has norm_before_residual, which {standing.command.dialect.title} in {standing.name} reads past: it would accept little, "
         f"and say nothing. A promotion changes arguments, and this needs the variable {variable}",
         "train with trainer.norm_before_residual = false; or set the variable in the object, with an image that has the package it names",
     )

@@ -50,8 +50,8 @@ def owner_of(item: Object) -> Owner | None:
         if reference.get("controller"):
             return Owner(f"{reference['kind']} {reference['name']}", reverts=True)
     release = marks.get("meta.helm.sh/release-name")
-    found = _managers(item)
-    for manager in sorted(found, key=lambda each: not each.reverts):
+    managers = _managers(item)
+    for manager in sorted(managers, key=lambda each: not each.reverts):
         if manager.reverts or not release:
             return manager
     return Owner(f"the Helm release {release}", reverts=False) if release else None
@@ -59,12 +59,12 @@ def owner_of(item: Object) -> Owner | None:
 
 def _managers(item: Object) -> list[Owner]:
     """Tools among the managers of the object's spec."""
-    found = []
+    owners = []
     for entry in item["metadata"].get("managedFields") or []:
         if "f:spec" not in (entry.get("fieldsV1") or {}) or entry.get("subresource"):
             continue
         name = str(entry.get("manager", ""))
         for pattern, tool, reverts in MANAGERS:
             if re.fullmatch(pattern, name):
-                found.append(Owner(f"{tool} (field manager {name})", reverts=reverts))
-    return found
+                owners.append(Owner(f"{tool} (field manager {name})", reverts=reverts))
+    return owners

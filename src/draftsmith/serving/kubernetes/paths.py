@@ -32,7 +32,7 @@ def _mapped(path: str, paths: dict[str, str]) -> str:
     return path
 
 
-def require_visible(config: SpecConfig, mounts: Mapping[str, bool], what: str) -> None:
+def require_visible(config: SpecConfig, mounts: Mapping[str, bool], text: str) -> None:
     """Raise PrerequisiteError if the draft is a folder that no volume of the container holds. `mounts`: see `mounted`."""
     model = (config or {}).get("model")
     if not isinstance(model, str) or not model.startswith("/"):
@@ -40,6 +40,6 @@ def require_visible(config: SpecConfig, mounts: Mapping[str, bool], what: str) -
     around = [mount for mount in mounts if posixpath.commonpath([model, mount or "/"]) == (mount or "/")]
     if not around or not mounts[max(around, key=len)]:
         raise PrerequisiteError(
-            f"{what} cannot see the draft at {model}: no volume that could hold it is mounted there",
+            f"{text} cannot see the draft at {model}: no volume that could hold it is mounted there",
             "put drafts on a volume that it mounts, and map the folder in serving.options.paths",
         )

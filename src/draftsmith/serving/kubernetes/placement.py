@@ -28,10 +28,10 @@ def accelerator(resources: Mapping[str, Any], preferred: str) -> tuple[str, int]
     requested = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
     if int(requested.get(preferred) or 0):
         return preferred, int(requested[preferred])
-    found = {
+    products = {
         k: int(v) for k, v in requested.items() if "/" in k and not NO_GPU.match(k) and str(v).isdigit() and int(v)
     }
-    return max(found.items(), key=lambda item: item[1]) if found else (preferred, 0)
+    return max(products.items(), key=lambda item: item[1]) if products else (preferred, 0)
 
 
 def affine(node: Object, affinity: Mapping[str, Any] | None) -> bool:

@@ -95,16 +95,16 @@ def hopeless(pods: Sequence[Object], is_new: Callable[[Object], bool]) -> str | 
     for pod in pods:
         if not is_new(pod) or pod["metadata"].get("deletionTimestamp"):
             continue
-        found = view(pod)
-        if found.stage == "stuck" or (found.stage == "ended" and found.restarts >= 2):
-            return f"pod {pod['metadata']['name']}: {found.detail}"
+        seen_pod = view(pod)
+        if seen_pod.stage == "stuck" or (seen_pod.stage == "ended" and seen_pod.restarts >= 2):
+            return f"pod {pod['metadata']['name']}: {seen_pod.detail}"
     return None
 
 
 def unplaced(pods: Sequence[Object]) -> str:
     """Why a pod has no node; empty if all have one."""
     views = (view(pod) for pod in pods if not pod["metadata"].get("deletionTimestamp"))
-    return next((f"; {found.detail}" for found in views if found.stage == "unplaced"), "")
+    return next((f"; {pod.detail}" for pod in views if pod.stage == "unplaced"), "")
 
 
 def require_movable(standing: Standing) -> None:

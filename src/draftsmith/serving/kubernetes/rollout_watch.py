@@ -107,8 +107,8 @@ class RolloutWatch:
             for container in (pod.get("spec") or {}).get("containers") or []:
                 with suppress(InputError):
                     command, args = container.get("command") or [], container.get("args") or []
-                    found = read_engine(command, args, image=str(container.get("image", ""))).spec_config
-                    return canonical(found) == canonical(wanted)
+                    command_read = read_engine(command, args, image=str(container.get("image", ""))).spec_config
+                    return canonical(command_read) == canonical(wanted)
             return False
 
         return speculates

@@ -116,7 +116,7 @@ def read_standing(item: Object, options: ServingOptions) -> Standing:
     else:
         listed = enumerate(spec.get("containers") or [])
         candidates = [((*preset.pod_spec, "containers", index), container) for index, container in listed]
-    found, reasons = [], []
+    configs, reasons = [], []
     for path, container in candidates:
         if options.container and container.get("name") != options.container:
             continue
@@ -130,19 +130,19 @@ def read_standing(item: Object, options: ServingOptions) -> Standing:
         except InputError as error:
             reasons.append(error)
             continue
-        found.append(Standing(options.preset, item, spec, container, path, command))
+        configs.append(Standing(options.preset, item, spec, container, path, command))
     name = item["metadata"]["name"]
-    if len(found) > 1:
-        names = ", ".join(str(each.container.get("name")) for each in found)
+    if len(configs) > 1:
+        names = ", ".join(str(each.container.get("name")) for each in configs)
         raise InputError(
             f"{name} has several containers that run an engine: {names}", "set serving.options.container to one of them"
         )
-    if not found:
+    if not configs:
         reason = next(
             (error for error in reasons if "not understood" in error.message), reasons[0] if reasons else None
         )
         raise reason or InputError(f"{name} has no container {options.container or ''}".rstrip(), NO_ENGINE)
-    return found[0]
+    return configs[0]
 
 
 def _starts_vllm(preset: PresetName, image: str) -> bool:
@@ -193,6 +193,6 @@ def require_copyable(standing: Standing, options: ServingOptions) -> None:
         (bool(command.values("--api-key")) and standing.container.get("args") is not None, "its API key is in its arguments, so a copy would show it",
          "move the key into a Secret as VLLM_API_KEY"),
     ]  # fmt: skip
-    for bad, what, step in wrong:
+    for bad, feature, step in wrong:
         if bad:
-            raise RefusedError(f"{standing.name} cannot be copied for a comparison: {what}", step)
+            raise RefusedError(f"{standing.name} cannot be copied for a comparison: {feature}", step)

@@ -94,10 +94,10 @@ class Fleet:
             return "the proxy gives other shares than it was told"
         wanted = self._needed(wanted)
         for side in wanted:
-            found = next((slot for slot in slots.values() if slot.identity == identity(side.config)), None)
-            if found is None or not found.ready or found.share != side.share:
+            result = next((slot for slot in slots.values() if slot.identity == identity(side.config)), None)
+            if result is None or not result.ready or result.share != side.share:
                 return f"a side is not up: {_named(side.config)} at {side.share} %"
-            if not self._alive(found):
+            if not self._alive(result):
                 return f"an engine went away: {_named(side.config)}"
         names = {identity(side.config) for side in wanted}
         for name, slot in slots.items():
@@ -143,7 +143,9 @@ class Fleet:
         if not self.options.hot_swap:
             return tuple(wanted)
         main = [side.config for side in wanted if side.share == 100]
-        return tuple(s for s in wanted if s.share > 0 or not any(swappable(one, s.config) is None for one in main))
+        return tuple(
+            s for s in wanted if s.share > 0 or not any(swappable(config, s.config) is None for config in main)
+        )
 
     def _swap_in(self, wanted: Sequence[Side]) -> None:
         """Where a side that takes everything differs from a running one by its draft's weights alone: swap them there.
@@ -161,7 +163,7 @@ class Fleet:
                 if slot.identity in names or not slot.ready or swappable(slot.config, side.config) is not None:
                     continue
                 with contextlib.suppress(EngineError):
-                    old, new = (Path(str((one or {})["model"])) for one in (slot.config, side.config))
+                    old, new = (Path(str((config or {})["model"])) for config in (slot.config, side.config))
                     self.engine.swap_draft(self.spec_of(slot.config), slot.url, old, new)
                     changed = {"identity": identity(side.config), "config": side.config}
                     self._keep(slots | {name: slot.model_copy(update=changed)})
@@ -211,7 +213,7 @@ class Fleet:
             elif stats[name].status.startswith("DRAIN"):
                 self.proxy.say([f"set server engines/{name} state ready"])
         deadline = self.clock.monotonic() + UP_S
-        while not all(one.up for name, one in self.proxy.stats().items() if name in names):
+        while not all(server.up for name, server in self.proxy.stats().items() if name in names):
             if self.clock.monotonic() > deadline:
                 raise BackendError("the proxy does not find a new engine healthy", "see the engine's log")
             self.clock.sleep(0.1)
@@ -275,7 +277,7 @@ class Fleet:
         used = 0
         for process in sizes:
             with contextlib.suppress(psutil.Error):
-                used = max(used, sum(one.memory_info().rss for one in (process, *process.children(recursive=True))))
+                used = max(used, sum(item.memory_info().rss for item in (process, *process.children(recursive=True))))
         free = psutil.virtual_memory().available
         if free < used + self.options.room_gib * GIB:
             raise PrerequisiteError(

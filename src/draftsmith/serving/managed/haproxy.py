@@ -97,7 +97,7 @@ def close_words(slot: str) -> str:
 def read_stats(text: str) -> dict[str, SlotStats]:
     """`show stat` by place. Raises ValueError if it is none."""
     rows = csv.DictReader(io.StringIO(text.lstrip("# ").lstrip()))
-    found = {
+    stats = {
         row["svname"]: SlotStats(
             slot=row["svname"],
             status=row["status"],
@@ -109,9 +109,9 @@ def read_stats(text: str) -> dict[str, SlotStats]:
         for row in rows
         if row.get("pxname") == BACKEND and row.get("svname") in SLOTS
     }
-    if not found:
+    if not stats:
         raise ValueError("no servers in the answer")
-    return found
+    return stats
 
 
 def weights(shares: Iterable[tuple[str, int]]) -> list[str]:

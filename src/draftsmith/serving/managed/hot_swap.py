@@ -21,9 +21,9 @@ def swappable(old: SpecConfig, new: SpecConfig) -> str | None:
 
     Only configs and headers are read here. The engine checks the weights themselves before it touches anything.
     """
-    one, other = dict(old or {}), dict(new or {})
-    folders = Path(str(one.pop("model", ""))), Path(str(other.pop("model", "")))
-    if one != other:
+    current, other = dict(old or {}), dict(new or {})
+    folders = Path(str(current.pop("model", ""))), Path(str(other.pop("model", "")))
+    if current != other:
         return "the speculative configurations differ in more than their draft"
     try:
         configs = [json.loads((folder / "config.json").read_text(encoding="utf-8")) for folder in folders]
@@ -45,4 +45,4 @@ def _header(path: Path) -> dict[str, Any]:
         if size > LONGEST_HEADER:
             raise ValueError("no safetensors header")
         header: dict[str, Any] = json.loads(source.read(size))
-    return {name: (one["dtype"], one["shape"]) for name, one in header.items() if name != "__metadata__"}
+    return {name: (tensor["dtype"], tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"}

@@ -26,10 +26,10 @@ GET_IT = "apt-get install haproxy (2.4 or newer), or set serving.options.haproxy
 
 def find(program: str) -> str:
     """The program's path. Raises PrerequisiteError that says how to get it."""
-    found = shutil.which(program)
-    if found is None:
+    executable = shutil.which(program)
+    if executable is None:
         raise PrerequisiteError(f"{program} is not installed: a managed service needs it", GET_IT)
-    return found
+    return executable
 
 
 class Proxy:

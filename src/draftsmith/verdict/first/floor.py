@@ -56,9 +56,9 @@ def aa_logs(plan: ComparisonPlan, trials: Iterable[Trial], point: str) -> list[B
             elif trial.traffic == "own":
                 plain.setdefault(trial.block, []).append(trial)
     logs = []
-    for block, found in sorted(twins.items()):
-        found.sort(key=lambda t: (t.arm, t.order, t.trial_id))
-        pair = found if len(found) > 1 else [*plain.get(block, [])[:1], *found]
+    for block, rows in sorted(twins.items()):
+        rows.sort(key=lambda t: (t.arm, t.order, t.trial_id))
+        pair = rows if len(rows) > 1 else [*plain.get(block, [])[:1], *rows]
         if len(pair) < 2:
             continue
         value = paired_log((pair[0],), (pair[1],), tpot)

@@ -245,13 +245,13 @@ def _count(name: str, label: str, sides: Sides, count: Callable[[list[Trial]], i
     from scipy import special
 
     base, cand = sides.trials("base"), sides.trials("cand")
-    asked = [sum(len(trial.samples) for trial in rows) for rows in (base, cand)]
+    requests = [sum(len(trial.samples) for trial in rows) for rows in (base, cand)]
     seen = [count(base), count(cand)]
-    excess = seen[1] / asked[1] - seen[0] / asked[0]
-    words = f"{seen[1]} {label} in {asked[1]} requests against {seen[0]} in {asked[0]}"
+    excess = seen[1] / requests[1] - seen[0] / requests[0]
+    words = f"{seen[1]} {label} in {requests[1]} requests against {seen[0]} in {requests[0]}"
     words += f", {_percent(margin)} more is allowed"
-    expected = (seen[0] / asked[0] + margin) * asked[1]
-    if seen[1] <= max(1.0 + seen[0] * asked[1] / asked[0], expected):
+    expected = (seen[0] / requests[0] + margin) * requests[1]
+    if seen[1] <= max(1.0 + seen[0] * requests[1] / requests[0], expected):
         return Checked(name, "held", excess, margin, words)
     # Chance of at least so many events if the candidate were exactly at the limit (Poisson).
     chance = 1.0 - float(special.pdtr(seen[1] - 1, expected))
@@ -275,9 +275,9 @@ def _over(top: float, bottom: float) -> float | None:
 
 
 def _server_mean(trials: Sequence[Trial]) -> float | None:
-    told: list[SpecCounters] = [trial.counters for trial in trials]
-    total = sum(counters.server_tpot_sum_s or 0.0 for counters in told)
-    number = sum(counters.server_tpot_count or 0 for counters in told)
+    message: list[SpecCounters] = [trial.counters for trial in trials]
+    total = sum(counters.server_tpot_sum_s or 0.0 for counters in message)
+    number = sum(counters.server_tpot_count or 0 for counters in message)
     return total / number if number and total > 0 else None
 
 

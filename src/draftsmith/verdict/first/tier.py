@@ -48,8 +48,8 @@ def _baseline(plan: ComparisonPlan) -> list[str]:
     standing = [arm.name for arm in plan.arms if arm.role == "standing"]
     if role == "standing" or (role == "no_spec" and not standing):
         return []
-    what = f"not the standing configuration ({standing[0]})" if standing else f"of role {role}, not what serves"
-    return [f"strawman baseline: {plan.baseline} is {what}"]
+    sentence = f"not the standing configuration ({standing[0]})" if standing else f"of role {role}, not what serves"
+    return [f"strawman baseline: {plan.baseline} is {sentence}"]
 
 
 def _running(arms: Sequence[Arm]) -> list[str]:
@@ -76,15 +76,15 @@ def _node(used: Sequence[Trial]) -> list[str]:
 
 
 def _eager(arms: Sequence[Arm], used: Sequence[Trial], facts: Mapping[str, EngineFacts]) -> list[str]:
-    told = _by_arm(arms, used, facts)
-    return [f"{arm.name} runs in eager mode" for arm in arms if is_eager(arm, told[arm.name])]
+    facts_of_arm = _by_arm(arms, used, facts)
+    return [f"{arm.name} runs in eager mode" for arm in arms if is_eager(arm, facts_of_arm[arm.name])]
 
 
 def _modes(arms: Sequence[Arm], used: Sequence[Trial], facts: Mapping[str, EngineFacts]) -> list[str]:
     silent = sorted({trial.arm for trial in used if trial.engine_start_id not in facts})
     reasons = [f"no engine facts for a server start of {arm}" for arm in silent]
-    told = {arm: found for arm, found in _by_arm(arms, used, facts).items() if found}
-    return reasons + [f"unmatched modes: {sentence}" for sentence in mode_mismatch(told)]
+    facts_of_arm = {arm: rows for arm, rows in _by_arm(arms, used, facts).items() if rows}
+    return reasons + [f"unmatched modes: {sentence}" for sentence in mode_mismatch(facts_of_arm)]
 
 
 def _settings(arms: Sequence[Arm], used: Sequence[Trial], facts: Mapping[str, EngineFacts]) -> list[str]:
@@ -92,10 +92,12 @@ def _settings(arms: Sequence[Arm], used: Sequence[Trial], facts: Mapping[str, En
 
     Other flags, or a whole command, are what is on trial: there only starts of one arm are compared.
     """
-    baseline, told = arms[0], _by_arm(arms, used, facts)
+    baseline, facts_of_arm = arms[0], _by_arm(arms, used, facts)
     alike = [arm for arm in arms if arm.flags == baseline.flags and arm.command is None and baseline.command is None]
     groups = [[arm.name for arm in alike], *([arm.name] for arm in arms if arm not in alike)]
-    return [sentence for names in groups for sentence in settings_mismatch({name: told[name] for name in names})]
+    return [
+        sentence for names in groups for sentence in settings_mismatch({name: facts_of_arm[name] for name in names})
+    ]
 
 
 def _by_arm(
