@@ -58,8 +58,8 @@ def capturing(config: Config) -> Config:
 
 def normed_residual(config: Config) -> bool:
     """Whether a draft is trained with `norm_before_residual`: as said, else as the serving engine's own classes read it."""
-    said = config.trainer.norm_before_residual
-    return engine(config).normed_residual if said is None else said
+    setting = config.trainer.norm_before_residual
+    return engine(config).normed_residual if setting is None else setting
 
 
 def trained_config(config: Config) -> dict[str, Any]:
@@ -219,8 +219,8 @@ def versions(config: Config, *, inside: bool = False) -> dict[str, str]:
     able = capturing(config)
     for own in (config,) if able is config else (config, able):
         try:
-            found = engine(own).installation(own.engine.python, elsewhere=config.backend.kind != "local")
-            known = {found.engine: found.version, "device": found.device} | known
+            installation = engine(own).installation(own.engine.python, elsewhere=config.backend.kind != "local")
+            known = {installation.engine: installation.version, "device": installation.device} | known
         except PrerequisiteError:
             if not inside and own is config:  # an image may hold the trainer alone, and not every run captures
                 raise

@@ -50,17 +50,17 @@ def parse_arms(
         strangers = [name for name in named if name not in names]
         if strangers:
             raise InputError(f"{option} names no arm: {', '.join(strangers)}", "use the name given with --arm")
-    found: list[Arm] = []
+    result: list[Arm] = []
     for name, text in given:
         for arm in _of(name, text, extra.get(name, ()), config):
             role = _role(arm, name == baseline, None if candidates is None else name in candidates)
-            found.append(arm.model_copy(update={"role": role}))
-    known = [arm.name for arm in found]
+            result.append(arm.model_copy(update={"role": role}))
+    known = [arm.name for arm in result]
     if len(set(known)) < len(known) or any("#" in name for name in known):
         raise InputError(f"arm names must be unique and without '#': {', '.join(known)}", "rename the arms")
-    if sum(arm.role == "standing" for arm in found) > 1:
+    if sum(arm.role == "standing" for arm in result) > 1:
         raise InputError(f"the baseline {baseline!r} stands for several lengths", "give it one num_speculative_tokens")
-    return found
+    return result
 
 
 def check_arms(arms: list[Arm], config: Config, registry: Path) -> None:
@@ -86,7 +86,7 @@ def path_names(arms: list[Arm]) -> dict[str, str]:
     words: list[str] = []
     for arm in arms:
         words += [
-            *((said.draft or "", *map(str, said.rest.values())) if (said := speculation(arm)) else ()),
+            *((text.draft or "", *map(str, text.rest.values())) if (text := speculation(arm)) else ()),
             *(arm.command or ()),
             *arm.flags,
             *arm.env.values(),
@@ -121,15 +121,15 @@ def _of(name: str, text: str, flags: tuple[str, ...], config: Config) -> Iterato
 
 def _kind(text: str, config: Config) -> tuple[str, str]:
     """The engine of an arm, and its text without it: as `sglang:` says, as a command's words tell, or the configured one."""
-    said, colon, rest = text.partition(":")
-    if colon and said in ENGINE_KINDS:
-        return said, rest
+    answer, colon, rest = text.partition(":")
+    if colon and answer in ENGINE_KINDS:
+        return answer, rest
     if " " in text and not text.startswith("{"):
         from draftsmith.work.compare.commands import split_command
 
         _, words = split_command(text)
-        if (found := engine_of(words)) is not None:
-            return found.name, text
+        if (result := engine_of(words)) is not None:
+            return result.name, text
     return config.engine.kind, text
 
 
@@ -142,14 +142,14 @@ def _unknown(name: str, text: str) -> InputError:
 
 def _json(name: str, text: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(text)
+        result: dict[str, Any] = json.loads(text)
     except ValueError:
         raise InputError(
             f"arm {name!r}: {text!r} is neither `none`, a URL nor JSON",
             'for example --arm ngram=\'{"method": "ngram", "num_speculative_tokens": 3}\'',
         ) from None
-    files = {key: str(found.get(key) or "") for key in (DRAFT, CORPUS)}
-    return found | {key: str(Path(file).resolve()) for key, file in files.items() if file and Path(file).exists()}
+    files = {key: str(result.get(key) or "") for key in (DRAFT, CORPUS)}
+    return result | {key: str(Path(file).resolve()) for key, file in files.items() if file and Path(file).exists()}
 
 
 def _draft(folder: Path, config: Config) -> dict[str, Any]:
@@ -157,8 +157,8 @@ def _draft(folder: Path, config: Config) -> dict[str, Any]:
     from draftsmith.phases.compare import other_draft
 
     lengths = config.compare.k_values
-    found = other_draft(folder, config.trainer.method, max(lengths)).model_copy(update={"draft": str(folder)}).config
-    return found | ({K: list(lengths)} if found[K] == max(lengths) else {})
+    result = other_draft(folder, config.trainer.method, max(lengths)).model_copy(update={"draft": str(folder)}).config
+    return result | ({K: list(lengths)} if result[K] == max(lengths) else {})
 
 
 def _lengths(fields: dict[str, Any], spec: dict[str, Any]) -> Iterator[Arm]:

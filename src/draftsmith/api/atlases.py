@@ -47,11 +47,11 @@ def report_render(config: Config, campaign: str | Path | None = None) -> Path:
     """Write report.html, summary.md and SOURCE.md of a campaign from its cells; returns the page."""
     from draftsmith.report.atlas_page import atlas_text, render_atlas
 
-    found = find_campaign(config, campaign)
-    atlas = _gather(found)
+    result = find_campaign(config, campaign)
+    atlas = _gather(result)
     addresses = [address for view in atlas.cells for address in view.addresses]
     named = f"campaign={atlas.campaign} · {', '.join(addresses) or 'not published yet'}"
-    write_atomic(found.folder / "summary.md", f"# {atlas.campaign}\n\n{named}\n\n```text\n{atlas_text(atlas)}\n```\n")
+    write_atomic(result.folder / "summary.md", f"# {atlas.campaign}\n\n{named}\n\n```text\n{atlas_text(atlas)}\n```\n")
     bundles = [
         f"- {v.cell.name}: bundle, manifest sha256 `{v.manifest_sha256}`" for v in atlas.cells if v.manifest_sha256
     ]
@@ -59,11 +59,11 @@ def report_render(config: Config, campaign: str | Path | None = None) -> Path:
         f"# Source of campaign {atlas.campaign}",
         "",
         f"- {named}",
-        f"- draftsmith: {found.record.draftsmith_version}",
+        f"- draftsmith: {result.record.draftsmith_version}",
     ]
-    source += [f"- profile, sha256: `{found.record.profile_sha256}`", *bundles, ""]
-    write_atomic(found.folder / "SOURCE.md", "\n".join(source))
-    return write_atomic(found.folder / "report.html", render_atlas(found.record, atlas))
+    source += [f"- profile, sha256: `{result.record.profile_sha256}`", *bundles, ""]
+    write_atomic(result.folder / "SOURCE.md", "\n".join(source))
+    return write_atomic(result.folder / "report.html", render_atlas(result.record, atlas))
 
 
 def dcgm_correlate(
@@ -88,8 +88,8 @@ def dcgm_correlate(
     if (text is None) == (prometheus is None):
         raise InputError("one source of counters is needed", "give --text FILE or --prometheus URL")
     folder, samples = _measured(config, place, cell)
-    found = read_comparison(samples)
-    own = [trial for trial in found.trials if trial.traffic == "own"]
+    comparison = read_comparison(samples)
+    own = [trial for trial in comparison.trials if trial.traffic == "own"]
     if text is not None:
         try:
             readings = parse(text.read_text(encoding="utf-8"))
@@ -97,34 +97,36 @@ def dcgm_correlate(
             raise InputError(
                 f"{text.name} cannot be read ({type(error).__name__})", "give the text of an exporter"
             ) from None
-        counters = correlate(found.trials, readings, "DCGM text", host)
+        counters = correlate(comparison.trials, readings, "DCGM text", host)
     else:
         start = min((trial.started_unix_s for trial in own), default=0.0)
         end = max((trial.started_unix_s + trial.wall_s for trial in own), default=0.0)
-        counters = correlate(found.trials, ask_prometheus(str(prometheus), start, end, host), "Prometheus", host)
+        counters = correlate(comparison.trials, ask_prometheus(str(prometheus), start, end, host), "Prometheus", host)
     write_counters(folder, counters)
-    return Correlated(counters=counters, rigor=rigor(found.trials, counters), manifest_sha256=_rewrite(config, folder))
+    return Correlated(
+        counters=counters, rigor=rigor(comparison.trials, counters), manifest_sha256=_rewrite(config, folder)
+    )
 
 
-def _gather(found: Campaign) -> Atlas:
-    views = tuple(_view(found, cell) for cell in found.record.cells)
+def _gather(campaign: Campaign) -> Atlas:
+    views = tuple(_view(campaign, cell) for cell in campaign.record.cells)
     tiers = {view.tier for view in views if view.state == "measured"}
     atlas = Atlas(
-        campaign=found.record.campaign,
-        focus=found.record.focus,
+        campaign=campaign.record.campaign,
+        focus=campaign.record.focus,
         cells=views,
         tier=None if not tiers else "verdict" if tiers == {"verdict"} else "draft",
         weighted_speedup=_weighted(views),
     )
-    write_json(found.folder / "atlas.json", atlas)
+    write_json(campaign.folder / "atlas.json", atlas)
     return atlas
 
 
-def _view(found: Campaign, cell: CampaignCell) -> CellView:
+def _view(campaign: Campaign, cell: CampaignCell) -> CellView:
     from draftsmith.report.numbers import point_context, rigor
     from draftsmith.work.compare.evidence import comparison_parts
 
-    place = found.place(cell)
+    place = campaign.place(cell)
     bundle = bundle_of(place)
     if bundle is None:
         return CellView(cell=cell, state="begun" if (place / "plan.json").exists() else "open")
@@ -161,12 +163,12 @@ def _weighted(views: tuple[CellView, ...]) -> dict[str, float | None]:
                 if pair.speedup is not None:
                     known[view.cell.name] = pair.speedup.value
     total = sum(view.cell.weight for view in views)
-    found: dict[str, float | None] = {}
+    result: dict[str, float | None] = {}
     for name, by_cell in speeds.items():
         whole = len(by_cell) == len(views) and total > 0
         logs = sum(view.cell.weight * math.log(by_cell[view.cell.name]) for view in views) if whole else 0.0
-        found[name] = math.exp(logs / total) if whole else None
-    return found
+        result[name] = math.exp(logs / total) if whole else None
+    return result
 
 
 def _measured(config: Config, place: str | Path | None, cell: str | None) -> tuple[Path, Path]:
@@ -175,8 +177,8 @@ def _measured(config: Config, place: str | Path | None, cell: str | None) -> tup
         return Path(place).resolve(), Path(place).resolve()
     campaign = known_campaign(config, place)
     if campaign is not None:
-        measured = [one for one in campaign.record.cells if (campaign.place(one) / "samples.jsonl").is_file()]
-        chosen = next((one for one in measured if cell in (None, one.name)), None)
+        measured = [item for item in campaign.record.cells if (campaign.place(item) / "samples.jsonl").is_file()]
+        chosen = next((item for item in measured if cell in (None, item.name)), None)
         if chosen is None:
             raise InputError(
                 f"campaign {campaign.record.campaign} has no measured cell {cell or ''}".rstrip(), "run it first"

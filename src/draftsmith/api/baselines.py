@@ -34,8 +34,8 @@ def baseline_diff(before: str | Path, after: str | Path) -> BaselineDiff:
     Raises EvidenceError if one does not verify, NoVerdictError if one has no verdict, InputError if they share no figure.
     """
     old, new = _campaign(Path(before)), _campaign(Path(after))
-    found = moves(old, new)
-    if not found:
+    result = moves(old, new)
+    if not result:
         raise InputError(
             "the two share no arm at the same operating point, so nothing can be set against each other",
             "give the arms the same names in both comparisons",
@@ -43,8 +43,8 @@ def baseline_diff(before: str | Path, after: str | Path) -> BaselineDiff:
     return BaselineDiff(
         before=bundle_in(Path(before)).name,
         after=bundle_in(Path(after)).name,
-        moves=tuple(found),
-        worse=tuple(move.sentence() for move in found if move.direction == "worse"),
+        moves=tuple(result),
+        worse=tuple(move.sentence() for move in result if move.direction == "worse"),
         unlike=tuple(unlike(old, new)),
     )
 

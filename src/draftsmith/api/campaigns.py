@@ -143,9 +143,9 @@ def known_campaign(config: Config, campaign: str | Path | None = None) -> Campai
 
 def find_campaign(config: Config, campaign: str | Path | None = None) -> Campaign:
     """The same. Raises InputError that lists the ids where there is none."""
-    found = known_campaign(config, campaign)
-    if found is not None:
-        return found
+    result = known_campaign(config, campaign)
+    if result is not None:
+        return result
     names = ", ".join(path.parent.name for path in _records(config)[-5:]) or "none"
     raise InputError(
         f"no campaign {str(campaign)!r} in this workspace" if campaign else "this workspace has no campaign",
@@ -166,32 +166,34 @@ def cell_run(
 
     Runs on this machine, as `compare` does. Raises InputError if the campaign has no such cell, or none is open.
     """
-    found = find_campaign(config, campaign)
-    chosen = _choose(found, cell)
-    settled = _at(parse_config(found.record.config, RECORD), chosen)
-    place = private_dir(found.place(chosen))
-    write_json(place / LABEL, {"campaign": found.record.campaign, "cell": chosen.name, "lake": config.lake.url})
+    result = find_campaign(config, campaign)
+    chosen = _choose(result, cell)
+    settled = _at(parse_config(result.record.config, RECORD), chosen)
+    place = private_dir(result.place(chosen))
+    write_json(place / LABEL, {"campaign": result.record.campaign, "cell": chosen.name, "lake": config.lake.url})
     console.note(
-        f"cell     {chosen.name}: {chosen.isl} tokens in, {chosen.osl} out, of campaign {found.record.campaign}"
+        f"cell     {chosen.name}: {chosen.isl} tokens in, {chosen.osl} out, of campaign {result.record.campaign}"
     )
     request = ComparisonRequest(
-        arms=list(found.record.arms),
-        standing=found.record.standing,
-        candidates=list(found.record.candidates) if found.record.candidates is not None else None,
+        arms=list(result.record.arms),
+        standing=result.record.standing,
+        candidates=list(result.record.candidates) if result.record.candidates is not None else None,
         concurrency=list(chosen.concurrency),
     )
-    measured = compare(settled, _prompts(found, chosen, settled), request, place, console=console)
+    measured = compare(settled, _prompts(result, chosen, settled), request, place, console=console)
     quietly(lambda: learn_from_comparison(config, place))
     return measured
 
 
-def _choose(found: Campaign, name: str | None) -> CampaignCell:
-    cells = {cell.name: cell for cell in found.record.cells}
+def _choose(campaign: Campaign, name: str | None) -> CampaignCell:
+    cells = {cell.name: cell for cell in campaign.record.cells}
     if name is not None:
         if name not in cells:
-            raise InputError(f"campaign {found.record.campaign} has no cell {name!r}", f"its cells: {', '.join(cells)}")
+            raise InputError(
+                f"campaign {campaign.record.campaign} has no cell {name!r}", f"its cells: {', '.join(cells)}"
+            )
         return cells[name]
-    still = [cell for cell in cells.values() if not (found.place(cell) / "verdict.json").exists()]
+    still = [cell for cell in cells.values() if not (campaign.place(cell) / "verdict.json").exists()]
     if not still:
         raise InputError("every cell of this campaign is measured", "next: draftsmith atlas aggregate")
     return still[0]
@@ -203,27 +205,27 @@ def _at(config: Config, cell: CampaignCell) -> Config:
     return config.model_copy(update={"engine": config.engine.model_copy(update={"max_model_len": needed})})
 
 
-def _prompts(found: Campaign, cell: CampaignCell, config: Config) -> Path:
+def _prompts(campaign: Campaign, cell: CampaignCell, config: Config) -> Path:
     """The prompts of a cell, made once and kept; private, for they hold text as token ids."""
     from draftsmith.corpus.cell_prompts import prompts_of
     from draftsmith.work.compare.pinning import pool
 
-    path = found.place(cell) / "prompts-cell.jsonl"
+    path = campaign.place(cell) / "prompts-cell.jsonl"
     if path.exists():
         return path
     count = pool(config.compare) + config.compare.tuning_prompts
-    made = prompts_of(cell, _sources(Path(found.record.prompts), config), count)
+    made = prompts_of(cell, _sources(Path(campaign.record.prompts), config), count)
     lines = [
         orjson.dumps(
             {
-                "id": one.prompt_id,
-                "route": one.content_class,
-                "prompt_token_ids": one.prompt_token_ids,
-                "params": one.params,
-                "max_tokens": one.max_tokens,
+                "id": item.prompt_id,
+                "route": item.content_class,
+                "prompt_token_ids": item.prompt_token_ids,
+                "params": item.params,
+                "max_tokens": item.max_tokens,
             }
         )
-        for one in made
+        for item in made
     ]
     return write_atomic(path, b"\n".join(lines) + b"\n")
 
@@ -235,13 +237,13 @@ def _sources(path: Path, config: Config) -> list[Prompt]:
     from draftsmith.traffic.tokens import load_counter
 
     counter = None
-    found = []
+    prompts = []
     for number, request in enumerate(read_requests(path, None, None)):
         ids = request.prompt_token_ids
         if ids is None and request.messages and config.target:
             counter = counter or load_counter(Path(config.target))
             ids = counter.encode(counter.render(request.messages))
-        found.append(
+        prompts.append(
             Prompt(
                 prompt_id=f"p{number:05d}",
                 content_class=request.route or "all",
@@ -250,7 +252,7 @@ def _sources(path: Path, config: Config) -> list[Prompt]:
                 max_tokens=request.max_tokens or 1,
             )
         )
-    return found
+    return prompts
 
 
 def _cells(shapes: Sequence[BenchShape], request: CampaignRequest) -> tuple[CampaignCell, ...]:
@@ -306,15 +308,15 @@ def _arms_of(run: Run | None) -> tuple[tuple[str, ...], str | None, tuple[str, .
     return words, plan.baseline, tuple(arm.name for arm in arms if arm.role == "candidate") or None
 
 
-def _made_by(run: Run | None, what: str) -> Path:
+def _made_by(run: Run | None, title: str) -> Path:
     """A file of a run: its profile, or the held-out prompts of its comparison."""
     if run is None:
-        raise InputError(f"no {what} given, and no run has this id", f"give --{what} FILE, or the id of a run")
+        raise InputError(f"no {title} given, and no run has this id", f"give --{title} FILE, or the id of a run")
     phases = run.folder / "phases"
-    if what == "profile":
-        found = next(iter(sorted(phases.glob("profile/**/workload-profile.json"))), None)
+    if title == "profile":
+        result = next(iter(sorted(phases.glob("profile/**/workload-profile.json"))), None)
     else:
-        found = phases / "compare" / "prompts-own.jsonl"
-    if found is None or not found.is_file():
-        raise InputError(f"{run.record.run_id} holds no {what} (any more)", f"give --{what} FILE")
-    return found
+        result = phases / "compare" / "prompts-own.jsonl"
+    if result is None or not result.is_file():
+        raise InputError(f"{run.record.run_id} holds no {title} (any more)", f"give --{title} FILE")
+    return result

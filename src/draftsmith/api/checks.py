@@ -52,23 +52,23 @@ def _control_plane(config: Config) -> list[Check]:
 
     apart = wiring.environment_of_jobs(config)
     shared = () if apart else (*_engine(config), *check_trainer(config), *_redaction(config))
-    found = [*_interpreter(), *shared, *check_disk(config), *_target(config)]
+    checks = [*_interpreter(), *shared, *check_disk(config), *_target(config)]
     left = ("engine, trainer, GPU, memory and ports", f", in {apart}") if apart else ("GPU, memory and ports", "")
     sentence = (
         f"jobs run on {config.backend.kind}: {left[0]} are not looked for here; each job finds out itself{left[1]}"
     )
-    return [*found, Check(LEFT_TO_JOBS, "ok", sentence)]
+    return [*checks, Check(LEFT_TO_JOBS, "ok", sentence)]
 
 
 def require_ready(config: Config) -> list[Check]:
     """Every check that passed. Raises PrerequisiteError naming everything that is missing, before anything is started."""
-    found = examine(config, measure=False)
-    missing = [check for check in found if check.level == "missing" and check.name != "target"]
+    failed_checks = examine(config, measure=False)
+    missing = [check for check in failed_checks if check.level == "missing" and check.name != "target"]
     if missing:
         raise PrerequisiteError(
             "; ".join(check.sentence for check in missing), "; ".join(dict.fromkeys(c.next_step for c in missing))
         )
-    return found
+    return failed_checks
 
 
 def _interpreter() -> Iterator[Check]:
@@ -79,8 +79,8 @@ def _interpreter() -> Iterator[Check]:
 def _engine(config: Config) -> Iterator[Check]:
     engine = wiring.engine(config)
     try:
-        found = engine.installation(config.engine.python, elsewhere=config.backend.kind != "local")
-        known = engine.features(found.version, found.device)
+        installation = engine.installation(config.engine.python, elsewhere=config.backend.kind != "local")
+        known = engine.features(installation.version, installation.device)
     except DraftsmithError as error:
         yield Check("engine", "missing", error.message, error.next_step)
         return
@@ -88,28 +88,29 @@ def _engine(config: Config) -> Iterator[Check]:
     yield Check(
         "engine",
         "ok",
-        f"{engine.title} {found.version} for {found.device} in {where}" + (f"; {known.note}" if known.note else ""),
+        f"{engine.title} {installation.version} for {installation.device} in {where}"
+        + (f"; {known.note}" if known.note else ""),
     )
     able = wiring.capturing(config)
     if able is not config and config.method not in TRAINLESS:
         yield _captures(able, engine.title)
     if config.method in TRAINLESS:
-        yield from _asked_method(str(config.method), engine.title, found, known)
+        yield from _asked_method(str(config.method), engine.title, installation, known)
     elif config.trainer.method not in known.methods:
         yield Check(
             "method",
             "missing",
-            f"{engine.title} {found.version} on {found.device} does not serve {config.trainer.method}",
+            f"{engine.title} {installation.version} on {installation.device} does not serve {config.trainer.method}",
             "choose another trainer.method",
         )
-    if config.compare.suffix and not found.suffix:
+    if config.compare.suffix and not installation.suffix:
         yield Check(
             "suffix",
             "missing",
             f"suffix decoding needs the package arctic-inference, which {where} does not have",
             "install it there, or set compare.suffix = false",
         )
-    present = _packages(config.engine.python, BREAKING) if found.device == "cpu" else {}
+    present = _packages(config.engine.python, BREAKING) if installation.device == "cpu" else {}
     for name in present:
         yield Check(
             "packages",
@@ -122,26 +123,28 @@ def _engine(config: Config) -> Iterator[Check]:
 def _captures(config: Config, served_by: str) -> Check:
     """The engine that answers and hands out hidden states, where the served one cannot."""
     engine = wiring.engine(config)
-    what = f"{served_by} hands out no hidden states: {engine.title} answers the prompts and captures"
+    label = f"{served_by} hands out no hidden states: {engine.title} answers the prompts and captures"
     try:
-        found = engine.installation(config.engine.python, elsewhere=config.backend.kind != "local")
+        installation = engine.installation(config.engine.python, elsewhere=config.backend.kind != "local")
     except DraftsmithError as error:
         return Check(
             "capture engine",
             "missing",
-            f"{what}, and {error.message}",
+            f"{label}, and {error.message}",
             f"set engines.{engine.name}.python to its interpreter",
         )
-    return Check("capture engine", "ok", f"{what} ({found.version} in {config.engine.python or 'this interpreter'})")
+    return Check(
+        "capture engine", "ok", f"{label} ({installation.version} in {config.engine.python or 'this interpreter'})"
+    )
 
 
-def _asked_method(method: str, title: str, found: Installation, known: Features) -> Iterator[Check]:
+def _asked_method(method: str, title: str, installation: Installation, known: Features) -> Iterator[Check]:
     """What the engine makes of a method without training that was asked for."""
     name = {"deepseek_mtp": "mtp", "predicted_outputs": "ngram"}.get(method, method)
-    where = f"{title} {found.version} on {found.device}"
+    where = f"{title} {installation.version} on {installation.device}"
     if not known.supports(name):
         yield Check("method", "missing", f"{where} does not serve {method}", "choose another --method")
-    elif method == "suffix" and not found.suffix:
+    elif method == "suffix" and not installation.suffix:
         yield Check(
             "method",
             "missing",
@@ -164,8 +167,8 @@ def check_trainer(config: Config) -> Iterator[Check]:
     if config.trainer.kind == "specforge":
         yield from _specforge(config)
         return
-    found = _packages(config.trainer.python, ("speculators",))
-    if "speculators" not in found:
+    packages = _packages(config.trainer.python, ("speculators",))
+    if "speculators" not in packages:
         yield Check(
             "trainer",
             "missing",
@@ -173,7 +176,7 @@ def check_trainer(config: Config) -> Iterator[Check]:
             "pip install 'draftsmith[trainer]', or set trainer.python",
         )
         return
-    yield Check("trainer", "ok", f"speculators {found['speculators']}")
+    yield Check("trainer", "ok", f"speculators {packages['speculators']}")
 
 
 def _specforge(config: Config) -> Iterator[Check]:
@@ -238,23 +241,23 @@ def _target(config: Config) -> Iterator[Check]:
     from draftsmith.trainers.target_config import read_config
 
     try:
-        found = wiring.target(config, Path(config.target).resolve())
-        shape = draft_shape(read_config(Path(found.path)))
+        target = wiring.target(config, Path(config.target).resolve())
+        shape = draft_shape(read_config(Path(target.path)))
     except DraftsmithError as error:
         yield Check("target", "missing", error.message, error.next_step)
         return
-    yield Check("target", "ok", f"{found.architecture}, {found.num_layers} layers, vocabulary {found.vocab_size:,}")
-    for warning in found.warnings:
+    yield Check("target", "ok", f"{target.architecture}, {target.num_layers} layers, vocabulary {target.vocab_size:,}")
+    for warning in target.warnings:
         yield Check("target", "warning", warning)
-    if config.method == "deepseek_mtp" and not found.has_mtp:
+    if config.method == "deepseek_mtp" and not target.has_mtp:
         yield Check(
             "method",
             "missing",
-            f"{Path(found.path).name} has no prediction heads (MTP) of its own",
+            f"{Path(target.path).name} has no prediction heads (MTP) of its own",
             "choose another --method",
         )
-    yield from check_fit(config, found)
-    yield from _precision(config, found.dtype)
+    yield from check_fit(config, target)
+    yield from _precision(config, target.dtype)
     yield Check(
         "draft",
         "ok",

@@ -77,13 +77,13 @@ def body(job: Job[ChildRequest]) -> ChildResult:
             mode="controller",
             allow_cluster=child_request.allow_cluster,
         )
-        found = carry_out(request, console)
-        if isinstance(found, DryRun):
+        run_view = carry_out(request, console)
+        if isinstance(run_view, DryRun):
             raise RefusedError(
                 "the run's jobs would go to a cluster, and the controller may not use it",
                 "start the controller with --i-understand-this-uses-the-cluster",
             )
-        return found
+        return run_view
 
     view = carried("compare")
     if child_request.to == "end" or not would_promote(view.verdict):

@@ -66,11 +66,11 @@ class Comparison:
 
     def value(self) -> dict[str, Any]:
         """As JSON: the decision, and what only samples and plan know."""
-        found = [asdict(one) | {"share": one.share, "beyond_noise": one.beyond_noise} for one in self.divergence]
+        result = [asdict(item) | {"share": item.share, "beyond_noise": item.beyond_noise} for item in self.divergence]
         value = self.decision.model_dump(mode="json", by_alias=True) | {
             "schedule": propose(self.plan, self.decision),
             "scheduled_config": scheduled_config(self.plan, self.decision),
-            "divergence": found,
+            "divergence": result,
         }
         return value | ({"recorded_differs": list(self.recorded_differs)} if self.recorded_differs else {})
 
@@ -171,13 +171,13 @@ def pin(prompts: Path, folder: Path, config: Config, request: ComparisonRequest,
         raise InputError(f"{prompts} does not exist", "give a JSON-lines file of prompts")
     if own.exists():
         return tuple(read_json(times)) if times.exists() else ()
-    found, arrivals = _read(prompts, config, request.arrivals)
-    deciding: tuple[Prompt, ...] = found.prompts
+    prompt_set, arrivals = _read(prompts, config, request.arrivals)
+    deciding: tuple[Prompt, ...] = prompt_set.prompts
     aside: tuple[Prompt, ...] = ()
     if request.tuning:
         aside = _read(request.tuning, config, False)[0].prompts[: config.compare.tuning_prompts]
     elif choose:
-        deciding, aside = set_aside(found.prompts, config.compare.tuning_prompts)
+        deciding, aside = set_aside(prompt_set.prompts, config.compare.tuning_prompts)
         arrivals = arrivals[: len(deciding)]
     write_prompts(tuning, _set(aside))
     if request.arrivals:
@@ -247,8 +247,8 @@ def decide(place: Path | str) -> Comparison:
 
     `Comparison.recorded_differs` says in what the verdict that lies beside them is another one.
     """
-    found = read_comparison(Path(place))
-    return replace(found, recorded_differs=tuple(recorded_differences(Path(place), found.decision)))
+    comparison = read_comparison(Path(place))
+    return replace(comparison, recorded_differs=tuple(recorded_differences(Path(place), comparison.decision)))
 
 
 def read_comparison(place: Path) -> Comparison:

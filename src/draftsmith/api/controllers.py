@@ -26,7 +26,7 @@ def controller_view(config: Config, events: int = 20) -> ControlView:
     """The controller of the workspace, from its journal and its last look; nothing is changed, and none need be alive."""
     journal = Journal(_workspace(config))
     memory, alive = journal.memory(), journal.alive()
-    found = journal.events()
+    result = journal.events()
     state = memory.state if alive else "stopped"
     seen = journal.last_look()
     return ControlView(
@@ -36,11 +36,11 @@ def controller_view(config: Config, events: int = 20) -> ControlView:
         sentence=STATE_SENTENCE[state],
         why=memory.why or "the journal is empty",
         mode=config.controller.mode,
-        since_unix_s=found[-1].at_unix_s if found else 0.0,
+        since_unix_s=result[-1].at_unix_s if result else 0.0,
         looked_unix_s=seen.now_unix_s if seen else None,
         memory=memory,
         seen=seen,
-        events=tuple(found[-events:]) if events else (),
+        events=tuple(result[-events:]) if events else (),
     )
 
 
@@ -62,8 +62,8 @@ def service_view(config: Config, events: int = 20) -> ServiceOverview:
 
 def controller_log(config: Config, *, everything: bool = False) -> tuple[ControlEvent, ...]:
     """The journal, oldest first. `everything`: intents too."""
-    found = Journal(_workspace(config)).events()
-    return tuple(event for event in found if everything or event.kind != "intent")
+    events = Journal(_workspace(config)).events()
+    return tuple(event for event in events if everything or event.kind != "intent")
 
 
 def controller_story(config: Config, *, everything: bool = False) -> str:
@@ -118,10 +118,10 @@ def stop_service(config: Config) -> Stopped:
     journal = Journal(_workspace(config))
     with journal.alone():
         fleet = wiring.fleet(config, journal.workspace)
-        found = [record.label for _, record in processes.records(fleet.engine.registry) if processes.is_alive(record)]
-        found += ["haproxy"] if fleet.proxy.alive() else []
+        labels = [record.label for _, record in processes.records(fleet.engine.registry) if processes.is_alive(record)]
+        labels += ["haproxy"] if fleet.proxy.alive() else []
         fleet.stop()
-    return Stopped(stopped=tuple(found), removed=())
+    return Stopped(stopped=tuple(labels), removed=())
 
 
 def control(
@@ -157,10 +157,10 @@ def control(
                 why = f"the journal cannot be written ({error.strerror or type(error).__name__})"
                 console.note(f"stuck: {why}")
                 return Wait(state="stuck", about="journal", why=why)
-            found = journal.events()
-            for line in story_of(found[shown:]):
+            events = journal.events()
+            for line in story_of(events[shown:]):
                 console.note(line)
-            shown = len(found)
+            shown = len(events)
             return act
 
         journal.append("started", f"a controller began, in mode {config.controller.mode}", mode=config.controller.mode)

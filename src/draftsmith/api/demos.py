@@ -117,7 +117,7 @@ def answer(config: Config, prompts: Path, log: Path, folder: Path, console: Cons
             config.engine.start_timeout_s,
             lambda stage, elapsed: console.progress("traffic", JobProgress(stage=f"{stage} ({elapsed:.0f} s)")),
         )
-        found = replay(
+        summary = replay(
             prompts,
             server.url,
             log,
@@ -126,5 +126,7 @@ def answer(config: Config, prompts: Path, log: Path, folder: Path, console: Cons
         )
     finally:
         engine.stop(server)
-    rate = found.output_tokens / max(found.wall_s, 1e-9)
-    console.note(f"traffic  {found.answered} requests answered, {found.output_tokens:,} tokens at {rate:,.0f} tokens/s")
+    rate = summary.output_tokens / max(summary.wall_s, 1e-9)
+    console.note(
+        f"traffic  {summary.answered} requests answered, {summary.output_tokens:,} tokens at {rate:,.0f} tokens/s"
+    )

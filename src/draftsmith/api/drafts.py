@@ -155,10 +155,10 @@ def _split(config: Config, read: dict[str, Any], facts: TargetFacts) -> int:
 
     if config.engine.gpus:
         return config.engine.gpus
-    found = fewest(
+    split = fewest(
         read, facts.weight_bytes, config.engine.gpu_memory_gib or ASSUMED_GIB, context=config.engine.max_model_len
     )
-    return found.gpus if found else DEGREES[-1]
+    return split.gpus if split else DEGREES[-1]
 
 
 def _head_key(target: Path) -> str:

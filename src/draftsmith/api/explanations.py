@@ -51,10 +51,10 @@ class Report(Frozen):
     @property
     def lacking(self) -> tuple[str, ...]:
         """What keeps it from being a verdict to act on, a sentence each."""
-        found = [f"not done: {', '.join(self.missing)}"] if self.missing else []
+        notes = [f"not done: {', '.join(self.missing)}"] if self.missing else []
         if self.tier != "verdict":
-            found.append(f"its verdict is of tier {self.tier}" if self.tier else "there is no verdict")
-        return tuple(found)
+            notes.append(f"its verdict is of tier {self.tier}" if self.tier else "there is no verdict")
+        return tuple(notes)
 
 
 def closing(run: RunView) -> str:
@@ -100,10 +100,10 @@ def decision_text(decision: Decision) -> str:
     return "\n".join(lines)
 
 
-def comparison_text(plan: ComparisonPlan, decision: Decision, found: Sequence[Divergence]) -> str:
+def comparison_text(plan: ComparisonPlan, decision: Decision, divergence: Sequence[Divergence]) -> str:
     """A decision with what only the samples and the plan know: divergence between arms, and K by load."""
     lines = [decision_text(decision)]
-    lines += [f"  answers of {one.arm} at {one.point}: {sentence(one)}" for one in found]
+    lines += [f"  answers of {item.arm} at {item.point}: {sentence(item)}" for item in divergence]
     schedule = schedule_sentence(plan, decision)
     return "\n".join([*lines, *([f"  schedule: {schedule}"] if schedule else [])])
 
@@ -125,14 +125,14 @@ def explain(config: Config, run_id: str | None = None) -> Explanation:
     decision = Decision.model_validate(read_json(Path(compare.verdict)))
     plan = ComparisonPlan.model_validate(read_json(Path(compare.plan)))
     trials = [Trial.model_validate(orjson.loads(line)) for line in read_lines(Path(compare.samples))]
-    found = divergences(plan, valid_trials(plan, trials)[0])
+    result = divergences(plan, valid_trials(plan, trials)[0])
     return Explanation(
         run_id=view.run_id,
         phases=view.phases,
         decision=decision,
         schedule=tuple((low, high, k) for low, high, k in propose(plan, decision)),
-        divergence=tuple(asdict(divergence) for divergence in found),
-        text="\n".join([*lines, "", comparison_text(plan, decision, found)]),
+        divergence=tuple(asdict(divergence) for divergence in result),
+        text="\n".join([*lines, "", comparison_text(plan, decision, result)]),
     )
 
 

@@ -45,10 +45,10 @@ def fit_of(config: Config, folder: Path, weight_bytes: int, here: Room, resident
     """Memory of one server of the target in `folder`, split as configured, or over the fewest GPUs that hold it; over all there are where none do."""
     shape, context = read_config(folder), config.engine.max_model_len
     gpus = config.engine.gpus or config.engine.split_by_flags
-    found = None
+    result = None
     if gpus is None:
-        found = arithmetic.fewest(shape, weight_bytes, here.gib, context=context, most=here.most)
-        gpus = found.gpus if found else max(degree for degree in arithmetic.DEGREES if degree <= here.most)
+        result = arithmetic.fewest(shape, weight_bytes, here.gib, context=context, most=here.most)
+        gpus = result.gpus if result else max(degree for degree in arithmetic.DEGREES if degree <= here.most)
     return arithmetic.fit(
         shape,
         weight_bytes,
@@ -69,11 +69,11 @@ def sized(config: Config, folder: Path, weight_bytes: int) -> Config:
     here = room(config)
     if here is None:
         return config
-    found = fit_of(config, folder, weight_bytes, here)
-    require_fit(found, here, config)
-    if found.gpus == config.engine.gpus_a_server:
+    result = fit_of(config, folder, weight_bytes, here)
+    require_fit(result, here, config)
+    if result.gpus == config.engine.gpus_a_server:
         return config
-    return config.model_copy(update={"engine": config.engine.model_copy(update={"gpus": found.gpus})})
+    return config.model_copy(update={"engine": config.engine.model_copy(update={"gpus": result.gpus})})
 
 
 def _within_reach(config: Config, folder: Path) -> Config:
@@ -85,17 +85,17 @@ def _within_reach(config: Config, folder: Path) -> Config:
     return config.model_copy(update={"engine": config.engine.model_copy(update={"max_model_len": reach})})
 
 
-def require_fit(found: Fit, here: Room, config: Config) -> None:
+def require_fit(fit: Fit, here: Room, config: Config) -> None:
     """Raise PrerequisiteError if a server does not fit. GPUs whose size is only assumed refuse nothing but a bad split."""
-    if found.fits and found.gpus > here.most and here.seen and config.backend.kind == "local":
+    if fit.fits and fit.gpus > here.most and here.seen and config.backend.kind == "local":
         raise PrerequisiteError(
-            f"a server of the target takes {found.gpus} GPUs and {here.most} are here",
+            f"a server of the target takes {fit.gpus} GPUs and {here.most} are here",
             "set engine.gpus, or use more GPUs",
         )
-    if found.refused:
-        raise PrerequisiteError(f"the target cannot be served on {found.sentence}", "set engine.gpus to another number")
-    if not found.fits and here.seen:
-        raise PrerequisiteError(f"the target does not fit: {found.sentence}", MORE_MEMORY)
+    if fit.refused:
+        raise PrerequisiteError(f"the target cannot be served on {fit.sentence}", "set engine.gpus to another number")
+    if not fit.fits and here.seen:
+        raise PrerequisiteError(f"the target does not fit: {fit.sentence}", MORE_MEMORY)
 
 
 def _device(config: Config) -> str:

@@ -31,10 +31,10 @@ def refute_lever(config: Config, key: str, because: str, evidence: str | None = 
     if not because.strip():
         raise InputError("a lever is refuted with its reason", "give --because")
 
-    def change(found: Frontier) -> Frontier:
-        lever = _lever(found, key)
+    def change(frontier: Frontier) -> Frontier:
+        lever = _lever(frontier, key)
         by = Evidence(run_id=evidence or "an operator", at_unix_s=time.time())
-        return _with(found, lever.model_copy(update={"state": "refuted", "because": because, "refuted_by": by}))
+        return _with(frontier, lever.model_copy(update={"state": "refuted", "because": because, "refuted_by": by}))
 
     return _change(Path(config.workspace).resolve(), change)
 
@@ -42,9 +42,9 @@ def refute_lever(config: Config, key: str, because: str, evidence: str | None = 
 def reopen_lever(config: Config, key: str) -> Frontier:
     """Open a refuted or settled lever again. Raises InputError for a key that is not there."""
 
-    def change(found: Frontier) -> Frontier:
-        lever = _lever(found, key)
-        return _with(found, lever.model_copy(update={"state": "open", "because": None, "refuted_by": None}))
+    def change(frontier: Frontier) -> Frontier:
+        lever = _lever(frontier, key)
+        return _with(frontier, lever.model_copy(update={"state": "open", "because": None, "refuted_by": None}))
 
     return _change(Path(config.workspace).resolve(), change)
 
@@ -62,7 +62,7 @@ def learn_from_run(run: Run) -> Frontier:
     sha256 = manifest_sha256_of(run.folder) if "publish" in done else None
     by = Evidence(run_id=run.record.run_id, manifest_sha256=sha256, at_unix_s=time.time())
     settings = parse_config(run.record.config, "run.json")
-    return _change(run.folder.parent.parent, lambda found: updated(found, parts, by, settings))
+    return _change(run.folder.parent.parent, lambda frontier: updated(frontier, parts, by, settings))
 
 
 def learn_from_comparison(config: Config, folder: Path) -> Frontier:
@@ -74,7 +74,7 @@ def learn_from_comparison(config: Config, folder: Path) -> Frontier:
     workspace = Path(config.workspace).resolve()
     if not workspace.is_dir():
         return updated(Frontier(), parts, by, config)
-    return _change(workspace, lambda found: updated(found, parts, by, config))
+    return _change(workspace, lambda frontier: updated(frontier, parts, by, config))
 
 
 def of_parts(parts: ReportParts, name: str) -> Frontier:
@@ -90,16 +90,18 @@ def quietly(learn: Callable[[], Frontier]) -> Frontier | None:
         return None
 
 
-def _lever(found: Frontier, key: str) -> FrontierLever:
-    lever = next((one for one in found.levers if one.key == key), None)
+def _lever(frontier: Frontier, key: str) -> FrontierLever:
+    lever = next((item for item in frontier.levers if item.key == key), None)
     if lever is None:
-        raise InputError(f"no lever {key!r}", f"levers: {', '.join(one.key for one in found.levers) or 'none yet'}")
+        raise InputError(
+            f"no lever {key!r}", f"levers: {', '.join(item.key for item in frontier.levers) or 'none yet'}"
+        )
     return lever
 
 
-def _with(found: Frontier, lever: FrontierLever) -> Frontier:
-    kept = [one for one in found.levers if one.key != lever.key]
-    return found.model_copy(update={"levers": (*kept, lever)})
+def _with(frontier: Frontier, lever: FrontierLever) -> Frontier:
+    kept = [item for item in frontier.levers if item.key != lever.key]
+    return frontier.model_copy(update={"levers": (*kept, lever)})
 
 
 def _change(workspace: Path, change: Callable[[Frontier], Frontier]) -> Frontier:

@@ -23,11 +23,11 @@ def ship(bundle: str | Path, to: str, *, strict: bool = False) -> Shipped:
     `to`: `file:///path` or `s3://bucket/prefix`. The same bundle is published once; a broken upload goes on. `strict`
     refuses tier `draft`. Raises EvidenceError if it does not verify, BackendError if the place breaks off.
     """
-    found, place = bundle_in(Path(bundle)), open_place(to)
-    if place.local and Path(place.root).is_relative_to(found.resolve()):
+    result, place = bundle_in(Path(bundle)), open_place(to)
+    if place.local and Path(place.root).is_relative_to(result.resolve()):
         raise ConfigError("this lake lies in the bundle, which could not be verified any more", "name another folder")
-    sent = put(rows_of(found, strict=strict), place)
-    remember(found, to, sent)
+    sent = put(rows_of(result, strict=strict), place)
+    remember(result, to, sent)
     return sent
 
 
@@ -40,10 +40,10 @@ def ship_campaign(
     config: Config, to: str, campaign: str | Path | None = None, *, strict: bool = False
 ) -> tuple[Shipped, ...]:
     """Publish every measured cell of a campaign. Raises InputError if none is measured; see ship."""
-    found = find_campaign(config, campaign)
-    places = [found.place(cell) for cell in found.record.cells if bundle_of(found.place(cell))]
+    result = find_campaign(config, campaign)
+    places = [result.place(cell) for cell in result.record.cells if bundle_of(result.place(cell))]
     if not places:
-        raise InputError(f"campaign {found.record.campaign} has no measured cell", "measure one: draftsmith cell run")
+        raise InputError(f"campaign {result.record.campaign} has no measured cell", "measure one: draftsmith cell run")
     return tuple(ship(place, to, strict=strict) for place in places)
 
 

@@ -52,16 +52,16 @@ def _shared(config: Config, free: float) -> str:
     return f"; of two servers beside each other each gets {share:.0%} of the memory and {size:g} GiB of KV cache"
 
 
-def check_fit(config: Config, found: TargetFacts) -> Iterator[Check]:
+def check_fit(config: Config, facts: TargetFacts) -> Iterator[Check]:
     """Whether a server of the target fits: the GPUs it gets, or this machine's memory."""
     from draftsmith.api.fitting import fit_of, require_fit, room, sized
 
     here = room(config)
     if here is None:
-        yield from _fits_memory(config, found)
+        yield from _fits_memory(config, facts)
         return
-    folder = Path(found.path)
-    fit = fit_of(config, folder, found.weight_bytes, here)
+    folder = Path(facts.path)
+    fit = fit_of(config, folder, facts.weight_bytes, here)
     try:
         require_fit(fit, here, config)
     except PrerequisiteError as error:
@@ -71,25 +71,25 @@ def check_fit(config: Config, found: TargetFacts) -> Iterator[Check]:
         yield Check("fit", "warning", f"{fit.sentence}{here}", "set engine.gpu_memory_gib to what the GPUs have")
         return
     yield Check("fit", "ok", f"a server takes {fit.sentence}{here}")
-    settled = sized(config, folder, found.weight_bytes)
-    beside = fit_of(settled, folder, found.weight_bytes, here, residents=2)
+    settled = sized(config, folder, facts.weight_bytes)
+    beside = fit_of(settled, folder, facts.weight_bytes, here, residents=2)
     if not beside.fits:
         yield Check("fit", "ok", "two servers do not fit beside each other: the arms of a comparison take turns")
     for note in fit.notes:
         yield Check("fit", "warning", note)
 
 
-def _fits_memory(config: Config, found: TargetFacts) -> Iterator[Check]:
+def _fits_memory(config: Config, facts: TargetFacts) -> Iterator[Check]:
     """On a CPU: weights, cache and process against all of the machine's memory."""
     if config.backend.kind != "local":
         return
-    needed = found.weight_bytes / 2**30 + config.engine.cpu_kv_gib + CPU_PROCESS_GIB
+    needed = facts.weight_bytes / 2**30 + config.engine.cpu_kv_gib + CPU_PROCESS_GIB
     total = psutil.virtual_memory().total / 2**30
     if needed > total:
         yield Check(
             "fit",
             "missing",
-            f"a server of the target takes {needed:.0f} GiB ({found.weight_bytes / 2**30:.0f} of weights) and this machine "
+            f"a server of the target takes {needed:.0f} GiB ({facts.weight_bytes / 2**30:.0f} of weights) and this machine "
             f"has {total:.0f}",
             "use a machine with GPUs, or a back end that reaches them (--backend slurm or kubernetes)",
         )

@@ -21,8 +21,8 @@ def drain_node(node: str, reason: str, *, allow_cluster: bool = False, commands:
     words = "".join(letter for letter in reason if letter.isalnum() or letter in " .,:-_").strip()[:80]
     if not words:
         raise InputError("a drained node needs a reason", "say for what window it is")
-    if found := _reason(slurm, node):
-        raise RefusedError(f"{node} is out of service already: {found}", "leave it to whoever took it out")
+    if result := _reason(slurm, node):
+        raise RefusedError(f"{node} is out of service already: {result}", "leave it to whoever took it out")
     slurm.run(("scontrol", "update", f"NodeName={node}", "State=DRAIN", f"Reason={MARK}{words}"))
     return f"{node} takes no new jobs; give it back with slurm_resume"
 
@@ -31,11 +31,11 @@ def resume_node(node: str, *, allow_cluster: bool = False, commands: SlurmComman
     """Give back a node that drain_node took. Raises RefusedError unless allowed, or where somebody else drained it."""
     slurm, shown = commands or SlurmCommands(), f"scontrol update NodeName={node} State=RESUME"
     _require(node, allow_cluster, shown)
-    found = _reason(slurm, node)
-    if not found:
+    reason = _reason(slurm, node)
+    if not reason:
         return f"{node} is in service"
-    if not found.startswith(MARK):
-        raise RefusedError(f"{node} was drained by somebody else: {found}", "leave it to whoever took it out")
+    if not reason.startswith(MARK):
+        raise RefusedError(f"{node} was drained by somebody else: {reason}", "leave it to whoever took it out")
     slurm.run(("scontrol", "update", f"NodeName={node}", "State=RESUME"))
     return f"{node} is in service again"
 

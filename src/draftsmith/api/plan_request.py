@@ -29,14 +29,14 @@ def read_profile(sources: list[str], target: TargetFacts, folder: Path) -> Workl
 
     if not sources:
         raise InputError("no traffic is given", "give --profile with workload-profile.json or an access log")
-    found = as_profile(Path(sources[0])) if len(sources) == 1 else None
-    if found is None:
+    profile = as_profile(Path(sources[0])) if len(sources) == 1 else None
+    if profile is None:
         model = Path(target.path)
-        found = build_profile(
+        profile = build_profile(
             sources, tokenizer=model / "tokenizer.json", target_config=read_json(model / "config.json")
         )
-    write_json(folder / "workload-profile.json", found)
-    return found
+    write_json(folder / "workload-profile.json", profile)
+    return profile
 
 
 def as_profile(path: Path) -> WorkloadProfile | None:
@@ -58,8 +58,8 @@ def as_profile(path: Path) -> WorkloadProfile | None:
 def require_synthetic(config: Config, profile: WorkloadProfile) -> None:
     """Raise PrerequisiteError, with what can be said all the same, if no draft can be accepted at a chosen rate here."""
     engine = wiring.engine(config)
-    found = engine.installation(config.engine.python)
-    known = engine.features(found.version, found.device)
+    installation = engine.installation(config.engine.python)
+    known = engine.features(installation.version, installation.device)
     if known.synthetic and "eagle3" in known.methods:
         return
     replayed = [
@@ -69,7 +69,7 @@ def require_synthetic(config: Config, profile: WorkloadProfile) -> None:
     ]
     source = f"by replay of the log: {', '.join(replayed)}; " if replayed else ""
     raise PrerequisiteError(
-        f"{engine.title} {found.version} on {found.device} cannot accept drafts at a chosen rate, so no break-even can be measured "
+        f"{engine.title} {installation.version} on {installation.device} cannot accept drafts at a chosen rate, so no break-even can be measured "
         f"before a draft is trained. What can be said: {source}a draft with K tokens never gives more than K + 1 a step",
         "use vLLM 0.24 or newer on a GPU (0.32 on CPU), or measure n-gram itself: draftsmith compare --arm ngram=...",
     )
@@ -161,10 +161,10 @@ def operating_points(config: Config, profile: WorkloadProfile, given: list[int])
 
 def checked_ks(ks: list[int]) -> list[int]:
     """Drafted tokens to measure, rising. Raises InputError."""
-    found = sorted(set(ks or DEFAULT_KS))
-    if found[0] < 1 or found[-1] > MOST_K:
+    lengths = sorted(set(ks or DEFAULT_KS))
+    if lengths[0] < 1 or lengths[-1] > MOST_K:
         raise InputError(f"K is a number from 1 to {MOST_K}", "for example --k 1 --k 3 --k 5")
-    return found
+    return lengths
 
 
 def _draft_id(draft: Path | None, target: TargetFacts) -> dict[str, Any] | None:
@@ -173,10 +173,10 @@ def _draft_id(draft: Path | None, target: TargetFacts) -> dict[str, Any] | None:
     from draftsmith.trainers.draft_folder import read_draft
     from draftsmith.trainers.lint_files import weights_sha256
 
-    found = read_draft(draft)
-    if found.method != "eagle3":
-        raise InputError(f"{draft.name} is a draft of method {found.method}", "give the folder of an EAGLE3 draft")
-    if found.target_hidden_size != target.hidden_size:
+    draft_read = read_draft(draft)
+    if draft_read.method != "eagle3":
+        raise InputError(f"{draft.name} is a draft of method {draft_read.method}", "give the folder of an EAGLE3 draft")
+    if draft_read.target_hidden_size != target.hidden_size:
         raise InputError(f"{draft.name} was made for another target", "give a draft of this target, or none")
     return {"weights": weights_sha256(draft)}
 
@@ -194,8 +194,8 @@ def _shape_note(draft: Path | None, config: Config, known: int | None, vocab: in
 def _standing_positions(standing: dict[str, Any] | None, records: list[Any]) -> list[float]:
     """Acceptance of the standing draft, if the run that made it is known: its folder is named after it."""
     model = Path(str((standing or {}).get("model", ""))).name
-    found = [list(record.by_position) for record in records if model.startswith(record.run_id)]
-    return found[-1] if found else []
+    result = [list(record.by_position) for record in records if model.startswith(record.run_id)]
+    return result[-1] if result else []
 
 
 def _timed_start(folder: Path) -> float | None:

@@ -85,19 +85,19 @@ def plan_across(
     """
     unknown = [kind for kind in engines if kind not in ENGINE_KINDS]
     if unknown or len(set(engines)) < 2:
-        what = f"no engine is called {', '.join(unknown)}" if unknown else "one engine is nothing to choose from"
-        raise InputError(what, f"name at least two of {', '.join(ENGINE_KINDS)}")
+        label = f"no engine is called {', '.join(unknown)}" if unknown else "one engine is nothing to choose from"
+        raise InputError(label, f"name at least two of {', '.join(ENGINE_KINDS)}")
     plans: dict[str, Plan] = {}
     efforts: dict[str, Effort] = {}
     for kind in dict.fromkeys(engines):
         console.note(f"engine   {kind}")
         folder = Path(out) / kind
-        found = plan(wiring.of_engine(config, kind), sources, concurrencies=concurrencies, ks=ks, draft=draft,
+        forecast_plan = plan(wiring.of_engine(config, kind), sources, concurrencies=concurrencies, ks=ks, draft=draft,
                      repeats=repeats, out=folder, console=console, dry_run=dry_run)  # fmt: skip
-        if isinstance(found, Plan):
-            plans[kind] = found
+        if isinstance(forecast_plan, Plan):
+            plans[kind] = forecast_plan
         else:
-            efforts[kind] = found
+            efforts[kind] = forecast_plan
         sources = [str(folder / "workload-profile.json")]  # made once, and the same for all
     if dry_run:
         return efforts
@@ -106,12 +106,12 @@ def plan_across(
     return result
 
 
-def across_text(found: Across) -> str:
+def across_text(plans: Across) -> str:
     """Engines side by side, for the terminal."""
-    lines = [found.sentence, *(f"  {name}: {release}" for name, release in found.engines.items())]
-    for point in found.points:
+    lines = [plans.sentence, *(f"  {name}: {release}" for name, release in plans.engines.items())]
+    for point in plans.points:
         lines.append(
-            f"  concurrency {point.concurrency}: {'' if point.concurrency == found.primary else point.sentence}".rstrip(
+            f"  concurrency {point.concurrency}: {'' if point.concurrency == plans.primary else point.sentence}".rstrip(
                 ": "
             )
         )
@@ -164,7 +164,7 @@ def check_plan(config: Config, out: Path | str = "plan", run_id: str | None = No
 
 def _next_lever(plan: Plan) -> list[str]:
     """The advice as a lever: what it should bring at the primary point, and what proves it."""
-    point = next((one for one in plan.points if one.concurrency == plan.primary), None)
+    point = next((item for item in plan.points if item.concurrency == plan.primary), None)
     needs = [need for need in point.needs if need.per_token is not None] if point else []
     best = min(needs, key=lambda need: need.to_win.value, default=None)
     bar = f"AL {best.to_win.value:.2f} at K {best.k} is where it wins" if best else "no K is within reach here"
@@ -196,7 +196,7 @@ def plan_text(plan: Plan) -> str:
         f"  fit: {fit.model}, {fit.samples} points, residuals {fit.residual_rms:.1%} rms, {fit.residual_worst:.1%} at worst"
     )
     lines.append(f"  acceptance: {plan.acceptance.sentence}")
-    lines += [f"  {what}: {much}" for what, much in budget_lines(plan)]
+    lines += [f"  {label}: {much}" for label, much in budget_lines(plan)]
     lines += [f"  note: {note}" for note in (*plan.budget.basis, *plan.notes)]
     lines += _next_lever(plan)
     return "\n".join(lines)

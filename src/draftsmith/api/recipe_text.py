@@ -123,8 +123,8 @@ def sbatch(recipe: Recipe, stage: str, site: SlurmOptions) -> str:
     phase, gpus, hours = STAGES[stage]
     place = Path(recipe.folder)
     given = site.phases.get(phase, PhaseOptions())  # type: ignore[call-overload]
-    asked = {-1: recipe.gpus, -2: 2 * recipe.tp if 2 * recipe.tp <= recipe.gpus else recipe.tp}.get(gpus, gpus)
-    wanted: dict[str, Any] = {"gpus": asked, "time_limit_s": hours * HOUR}
+    request = {-1: recipe.gpus, -2: 2 * recipe.tp if 2 * recipe.tp <= recipe.gpus else recipe.tp}.get(gpus, gpus)
+    wanted: dict[str, Any] = {"gpus": request, "time_limit_s": hours * HOUR}
     if stage == "train":
         wanted["launcher"] = "torchrun"
     options = site.model_copy(
@@ -206,5 +206,5 @@ def fill(text: str, recipe: Recipe) -> str:
         "baseline": "what stands" if recipe.standing else "serving without speculation",
     }  # fmt: skip
     return re.sub(
-        r"@([a-z_]+)@", lambda found: values.get(found[1], found[0]), text
+        r"@([a-z_]+)@", lambda match: values.get(match[1], match[0]), text
     )  # in one pass: values are not templates

@@ -30,23 +30,23 @@ def search_runbooks(query: str, most: int = MOST) -> tuple[Runbook, ...]:
 
     Raises InputError for a query without a word, PrerequisiteError if the pages are not installed.
     """
-    asked = set(_words(query))
-    if not asked:
+    words = set(_words(query))
+    if not words:
         raise InputError("a search needs a word", "give an alert's name or a question")
     pages = _pages()
     bags = [(Counter(_words(page.text)), set(_words(page.title))) for page in pages]
-    rarity = {word: math.log(1 + len(pages) / (1 + sum(word in bag for bag, _ in bags))) for word in asked}
-    found = []
+    rarity = {word: math.log(1 + len(pages) / (1 + sum(word in bag for bag, _ in bags))) for word in words}
+    result = []
     for page, (bag, title) in zip(pages, bags, strict=True):
         score = sum(
             rarity[word] * (1 + math.log(bag[word]) + (TITLE_WEIGHT if word in title else 0))
-            for word in asked
+            for word in words
             if bag[word]
         )
         if score > 0:
-            found.append((score, page))
-    found.sort(key=lambda one: (-one[0], one[1].name))
-    return tuple(page.model_copy(update={"score": round(score / found[0][0], 3)}) for score, page in found[:most])
+            result.append((score, page))
+    result.sort(key=lambda item: (-item[0], item[1].name))
+    return tuple(page.model_copy(update={"score": round(score / result[0][0], 3)}) for score, page in result[:most])
 
 
 @cache

@@ -76,11 +76,11 @@ def carry_out(request: RunRequest, console: Console) -> RunView | DryRun:
     config, choice = place_jobs(request.config, request.backend, request.scheduler)
     if choice.kind != "local" or request.backend or request.scheduler:
         console.note(place_text(choice))
-    for found in require_ready(config):
-        if found.name == LEFT_TO_JOBS:
-            console.note(f"checks   {found.sentence}")
-        if found.name == "fit":
-            console.note(f"fit      {found.sentence}")
+    for check in require_ready(config):
+        if check.name == LEFT_TO_JOBS:
+            console.note(f"checks   {check.sentence}")
+        if check.name == "fit":
+            console.note(f"fit      {check.sentence}")
     config = _sized(config)
     loop = open_loop(replace(request, config=config), console, backend_words(request.config.backend, choice))
     with logs.of_run(loop.run.record.run_id):
@@ -124,9 +124,9 @@ def open_run(request: RunRequest) -> RunView:
 def list_runs(config: Config) -> tuple[RunView, ...]:
     """The runs of the workspace, oldest first; empty if there are none. One that cannot be read is left out."""
     views = []
-    for found in Store(Path(config.workspace).resolve()).runs():
+    for run in Store(Path(config.workspace).resolve()).runs():
         with contextlib.suppress(InputError):  # of its journal
-            views.append(run_view(found))
+            views.append(run_view(run))
     return tuple(views)
 
 
@@ -177,9 +177,9 @@ def teardown(config: Config, run_id: str | None = None, *, purge: bool = False, 
     from draftsmith.kit import processes
     from draftsmith.store.retention import purge as purge_run
 
-    found = get_run(config, run_id)
-    ended = stop_cluster_jobs(found, allow_cluster)
-    ended += [record.label for record in processes.sweep(found.processes)]
-    ended += [record.label for record in processes.sweep(found.folder / "backend" / "processes")]
-    removed = purge_run(found.folder).removed if purge else ()
+    result = get_run(config, run_id)
+    ended = stop_cluster_jobs(result, allow_cluster)
+    ended += [record.label for record in processes.sweep(result.processes)]
+    ended += [record.label for record in processes.sweep(result.folder / "backend" / "processes")]
+    removed = purge_run(result.folder).removed if purge else ()
     return Stopped(stopped=tuple(ended), removed=tuple(removed))

@@ -21,10 +21,10 @@ def service_checks(config: Config) -> Iterator[Check]:
         except ConfigError as error:
             yield Check("proxy", "missing", error.message, error.next_step)
             return
-        found = shutil.which(program)
+        executable = shutil.which(program)
         yield (
-            Check("proxy", "ok", f"HAProxy at {found}")
-            if found
+            Check("proxy", "ok", f"HAProxy at {executable}")
+            if executable
             else Check("proxy", "missing", f"{program} is not installed: a managed service needs it", GET_IT)
         )
     if config.controller.notify and find_spec("apprise") is None:

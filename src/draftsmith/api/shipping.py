@@ -52,7 +52,9 @@ def shipments(folder: Path) -> tuple[Shipment, ...]:
 def addresses_of(folder: Path) -> tuple[str, ...]:
     """Where the present bundle of a run or a cell is published."""
     sha256 = manifest_sha256_of(folder)
-    return tuple(one.address for one in shipments(folder) if one.address and one.manifest_sha256 == sha256)
+    return tuple(
+        shipment.address for shipment in shipments(folder) if shipment.address and shipment.manifest_sha256 == sha256
+    )
 
 
 def remember(bundle: Path, to: str, sent: Shipped) -> None:
@@ -82,12 +84,14 @@ def ship_waiting(config: Config, *, console: Console = QUIET) -> tuple[Shipment,
         sha256 = sha256_file(bundle / MANIFEST)
         if any((s.lake, s.manifest_sha256) == (url, sha256) and s.state != "waiting" for s in shipments(folder)):
             continue
-        one = _try(bundle, url, sha256, strict=config.lake.strict)
+        shipment = _try(bundle, url, sha256, strict=config.lake.strict)
         with contextlib.suppress(OSError):  # a full disk fails no run; it is published again, which is harmless
-            _note(folder, one)
-        done.append(one)
-        console.note(f"lake     {bundle.name}: {one.state}{f', {one.address}' if one.address else f', {one.why}'}")
-        if one.state == "waiting":
+            _note(folder, shipment)
+        done.append(shipment)
+        console.note(
+            f"lake     {bundle.name}: {shipment.state}{f', {shipment.address}' if shipment.address else f', {shipment.why}'}"
+        )
+        if shipment.state == "waiting":
             break  # one that is away is away for the others too; they wait as well
     return tuple(done)
 
@@ -104,6 +108,6 @@ def _try(bundle: Path, url: str, sha256: str, *, strict: bool) -> Shipment:
     return Shipment(lake=url, manifest_sha256=sha256, state=state, at_unix_s=time.time(), address=address, why=why)
 
 
-def _note(folder: Path, one: Shipment) -> None:
-    kept = [s for s in shipments(folder) if (s.lake, s.manifest_sha256) != (one.lake, one.manifest_sha256)]
-    write_json(folder / NOTE, Shipments(shipments=(*kept, one)))
+def _note(folder: Path, shipment: Shipment) -> None:
+    kept = [s for s in shipments(folder) if (s.lake, s.manifest_sha256) != (shipment.lake, shipment.manifest_sha256)]
+    write_json(folder / NOTE, Shipments(shipments=(*kept, shipment)))

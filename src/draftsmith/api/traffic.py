@@ -67,7 +67,7 @@ def profile(
             )
             on_progress(seen)
 
-    found = build_profile(
+    profile = build_profile(
         sources_of(config, sources),
         tokenizer=tokenizer or (folder / "tokenizer.json" if folder else None),
         format=format,
@@ -79,8 +79,8 @@ def profile(
         rename=shown_names(config.corpus),
     )
     if out is not None:
-        write_json(Path(out), found)
-    return found
+        write_json(Path(out), profile)
+    return profile
 
 
 def drift(before: WorkloadProfile | Path | str, after: WorkloadProfile | Path | str) -> DriftReport:
@@ -110,10 +110,10 @@ def mix(
 
     place = tokenizer or (Path(config.target) if config.target else None)
     counter = load_counter(place) if place else None
-    found = plan_mix(_profile(profile), dict(public), counter, prompts=prompts, rows=rows, seed=seed)
+    mix = plan_mix(_profile(profile), dict(public), counter, prompts=prompts, rows=rows, seed=seed)
     if out is not None:
-        write_json(Path(out), found.as_json())
-    return found
+        write_json(Path(out), mix.as_json())
+    return mix
 
 
 def replay(

@@ -46,7 +46,7 @@ class Watch:
     def heads(self) -> tuple[list[RunHead], list[str]]:
         """Runs, newest first, and the names of folders whose run.json cannot be read."""
         with self._lock:
-            found: dict[str, tuple[int, RunHead | None]] = {}
+            heads_read: dict[str, tuple[int, RunHead | None]] = {}
             for name in _names(self.workspace / "runs"):
                 kept = self._heads.get(name)
                 if kept is None or kept[1] is None:  # run.json is written once: what was read is not looked at again
@@ -54,12 +54,12 @@ class Watch:
                     if not stamp:
                         continue
                     kept = kept if kept and kept[0] == stamp else (stamp, head_of(self.workspace / "runs" / name))
-                found[name] = kept
-            if found != self._heads:
-                heads = [head for _, head in found.values() if head is not None]
+                heads_read[name] = kept
+            if heads_read != self._heads:
+                heads = [head for _, head in heads_read.values() if head is not None]
                 heads.sort(key=lambda head: (head.created_unix_s, head.run_id), reverse=True)
-                self._heads, self._sorted = found, heads
-            return self._sorted, sorted(name for name, (_, head) in found.items() if head is None)
+                self._heads, self._sorted = heads_read, heads
+            return self._sorted, sorted(name for name, (_, head) in heads_read.items() if head is None)
 
     def run(self, run_id: str) -> RunView:
         """A run by id. Raises InputError if there is none, or its journal cannot be read."""
@@ -85,18 +85,18 @@ class Watch:
         for phase in run.phases:
             if phase.state == "done":
                 continue
-            found = read_progress(Path(run.folder) / "phases" / phase.phase) if phase.state == "open" else None
-            if found is None:
+            progress = read_progress(Path(run.folder) / "phases" / phase.phase) if phase.state == "open" else None
+            if progress is None:
                 return None
             return RunProgress(
                 phase=phase.phase,
-                stage=found.stage,
-                done=found.done,
-                total=found.total,
-                unit=found.unit,
-                note=found.note,
-                eta_s=found.eta_s,
-                updated_unix_s=found.updated_unix_s,
+                stage=progress.stage,
+                done=progress.done,
+                total=progress.total,
+                unit=progress.unit,
+                note=progress.note,
+                eta_s=progress.eta_s,
+                updated_unix_s=progress.updated_unix_s,
             )
         return None
 
@@ -151,8 +151,8 @@ class Watch:
             )
 
     def _controller(self, events: int) -> ControlView | None:
-        found = self._journal.events()
-        if not found:
+        result = self._journal.events()
+        if not result:
             return None
         memory, alive, seen = self._journal.memory(), self._journal.alive(), self._journal.last_look()
         state = memory.state if alive else "stopped"
@@ -163,30 +163,30 @@ class Watch:
             sentence=STATE_SENTENCE[state],
             why=memory.why,
             mode=memory.mode,
-            since_unix_s=found[-1].at_unix_s,
+            since_unix_s=result[-1].at_unix_s,
             looked_unix_s=seen.now_unix_s if seen else None,
             memory=memory,
             seen=seen,
-            events=tuple(found[-events:]) if events else (),
+            events=tuple(result[-events:]) if events else (),
         )
 
 
 def watch(config: Config, workspaces: Sequence[str] = ()) -> tuple[Watch, ...]:
     """One Watch a workspace; without any, that of the configuration. Raises InputError for a folder that is not there."""
-    configs = [config.model_copy(update={"workspace": one}) for one in workspaces] or [config]
+    configs = [config.model_copy(update={"workspace": workspace}) for workspace in workspaces] or [config]
     taken: set[str] = set()
-    found = []
-    for one in configs:
-        folder = Path(one.workspace).resolve()
+    watches = []
+    for item in configs:
+        folder = Path(item.workspace).resolve()
         if workspaces and not folder.is_dir():
-            raise InputError(f"{one.workspace} is no folder", "give the --workspace of a run or a controller")
-        base = _slug(folder.name if len(configs) > 1 or not one.target else Path(one.target).name)
+            raise InputError(f"{item.workspace} is no folder", "give the --workspace of a run or a controller")
+        base = _slug(folder.name if len(configs) > 1 or not item.target else Path(item.target).name)
         slug = next(
             name for n in range(1, len(configs) + 2) if (name := base if n == 1 else f"{base}-{n}") not in taken
         )
         taken.add(slug)
-        found.append(Watch(one, slug))
-    return tuple(found)
+        watches.append(Watch(item, slug))
+    return tuple(watches)
 
 
 def age_s(unix_s: float, now: float | None = None) -> float:

@@ -55,10 +55,10 @@ def main() -> None:
 
 def spelled(words: list[str]) -> list[str]:
     """The words of a command line with what may be left out put in: the value of a bare `--aa-shapes`."""
-    found: list[str] = []
+    result: list[str] = []
     for word, after in zip(words, [*words[1:], "-"], strict=True):
-        found += [word, "default"] if word == "--aa-shapes" and after.startswith("-") else [word]
-    return found
+        result += [word, "default"] if word == "--aa-shapes" and after.startswith("-") else [word]
+    return result
 
 
 def from_system(problem: OSError) -> PrerequisiteError:

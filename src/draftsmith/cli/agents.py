@@ -67,11 +67,11 @@ def baseline(
 
     if action != "diff":
         raise InputError(f"no action {action!r}", "draftsmith baseline diff BEFORE AFTER")
-    found = api.baseline_diff(before, after)
-    if found.worse:
+    baseline_diff = api.baseline_diff(before, after)
+    if baseline_diff.worse:
         error = RegressedError(
-            f"worse than the baseline: {'; '.join(found.worse)}", "find what changed, or measure a new baseline"
+            f"worse than the baseline: {'; '.join(baseline_diff.worse)}", "find what changed, or measure a new baseline"
         )
-        error.details = found.model_dump(mode="json")
+        error.details = baseline_diff.model_dump(mode="json")
         raise error
-    show(found, f"{found.text()}\n{NEXT}")
+    show(baseline_diff, f"{baseline_diff.text()}\n{NEXT}")

@@ -58,7 +58,7 @@ def campaign(
     _action(action, "init")
     if focus not in ("latency", "throughput"):
         raise InputError(f"no focus {focus!r}", "latency or throughput")
-    found = api.campaign_init(
+    created = api.campaign_init(
         o.configuration(config, target=target, workspace=workspace, settings=settings),
         api.CampaignRequest(
             experiment_id=experiment_id,
@@ -72,11 +72,11 @@ def campaign(
         ),
     )
     cells = [
-        f"  {one.name}: {one.isl} in, {one.osl} out, concurrency {', '.join(map(str, one.concurrency))}"
-        for one in found.record.cells
+        f"  {cell.name}: {cell.isl} in, {cell.osl} out, concurrency {', '.join(map(str, cell.concurrency))}"
+        for cell in created.record.cells
     ]
-    text = f"campaign {found.record.campaign} in {found.folder}: {len(cells)} cells, baseline {found.record.standing}"
-    show(found.record, "\n".join([text, *cells, "next     draftsmith cell run"]))
+    text = f"campaign {created.record.campaign} in {created.folder}: {len(cells)} cells, baseline {created.record.standing}"
+    show(created.record, "\n".join([text, *cells, "next     draftsmith cell run"]))
 
 
 def cell(
@@ -101,15 +101,15 @@ def cell(
     settled = o.configuration(config, workspace=workspace, settings=settings)
     console = RunConsole(ask=False)
     while True:
-        found = api.cell_run(settled, campaign, name, console=console)
+        measured = api.cell_run(settled, campaign, name, console=console)
         atlas = api.atlas_aggregate(settled, campaign)
         still = [view.cell.name for view in atlas.cells if view.state != "measured"]
         if not every or name or not still:
             break
-        say(f"cell     {found.decision.outcome} (tier {found.decision.tier}); {len(still)} to go")
+        say(f"cell     {measured.decision.outcome} (tier {measured.decision.tier}); {len(still)} to go")
     api.ship_waiting(settled, console=console)
     goes_on = f"to measure still: {', '.join(still)}" if still else "all measured: draftsmith atlas aggregate"
-    show_measured(found.value(), f"{found.text()}\ncells    {goes_on}", of_workspace(settled.workspace))
+    show_measured(measured.value(), f"{measured.text()}\ncells    {goes_on}", of_workspace(settled.workspace))
 
 
 def atlas(
@@ -125,9 +125,9 @@ def atlas(
 
     _action(action, "aggregate")
     settled = o.configuration(config, workspace=workspace)
-    found = api.atlas_aggregate(settled, campaign)
-    value = found.model_dump(mode="json", by_alias=True)
-    show_measured(value, atlas_text(found), of_workspace(settled.workspace))
+    atlas_view = api.atlas_aggregate(settled, campaign)
+    value = atlas_view.model_dump(mode="json", by_alias=True)
+    show_measured(value, atlas_text(atlas_view), of_workspace(settled.workspace))
 
 
 def dcgm(
@@ -157,6 +157,6 @@ def dcgm(
 
     _action(action, "correlate")
     settled = o.configuration(config, workspace=workspace)
-    found = api.dcgm_correlate(settled, place, cell=cell, text=text, prometheus=prometheus, host=host)
-    value = found.model_dump(mode="json", by_alias=True)
-    show_measured(value, found.text(), of_workspace(settled.workspace))
+    correlation = api.dcgm_correlate(settled, place, cell=cell, text=text, prometheus=prometheus, host=host)
+    value = correlation.model_dump(mode="json", by_alias=True)
+    show_measured(value, correlation.text(), of_workspace(settled.workspace))

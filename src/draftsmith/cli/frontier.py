@@ -38,33 +38,33 @@ def frontier(
 
     settled = o.configuration(config, workspace=workspace)
     if action == "show":
-        found = api.frontier(settled)
+        frontier = api.frontier(settled)
     elif action == "refute" and key:
-        found = api.refute_lever(settled, key, because, evidence)
+        frontier = api.refute_lever(settled, key, because, evidence)
     elif action == "reopen" and key:
-        found = api.reopen_lever(settled, key)
+        frontier = api.reopen_lever(settled, key)
     else:
         raise InputError(
             f"{action!r} is not understood", "frontier, frontier refute KEY --because TEXT, frontier reopen KEY"
         )
-    show(found, handoff(found).rstrip())
+    show(frontier, handoff(frontier).rstrip())
 
 
-def show_measured(value: dict[str, Any], text: str, found: Frontier | None) -> None:
+def show_measured(value: dict[str, Any], text: str, current: Frontier | None) -> None:
     """Print what a measuring command gives, and the next levers after it."""
-    show(value | {"next_levers": levers(found)}, text + last_words(found))
+    show(value | {"next_levers": levers(current)}, text + last_words(current))
 
 
-def last_words(found: Frontier | None) -> str:
+def last_words(current: Frontier | None) -> str:
     """With the newline before them; empty where there is no frontier."""
     from draftsmith.report.frontier import lines_of
 
-    return "\n" + "\n".join(lines_of(found)) if found is not None else ""
+    return "\n" + "\n".join(lines_of(current)) if current is not None else ""
 
 
-def levers(found: Frontier | None) -> list[dict[str, Any]]:
+def levers(current: Frontier | None) -> list[dict[str, Any]]:
     """The same for --json."""
-    return [lever.model_dump(mode="json") for lever in found.open[:SHOWN]] if found is not None else []
+    return [lever.model_dump(mode="json") for lever in current.open[:SHOWN]] if current is not None else []
 
 
 def of_workspace(workspace: str | Path) -> Frontier | None:

@@ -89,8 +89,8 @@ def compare(
         tuning=tuning,
     )
     settled = o.configuration(config, target=target, settings=settings)
-    found = api.compare(settled, source, request, out, console=RunConsole(ask=False))
-    _print(found, of_comparison(settled, out), report=str(out / "report.html"))
+    comparison = api.compare(settled, source, request, out, console=RunConsole(ask=False))
+    _print(comparison, of_comparison(settled, out), report=str(out / "report.html"))
 
 
 def decide(
@@ -106,9 +106,11 @@ def decide(
     from draftsmith import api
     from draftsmith.report.parts import ReportParts
 
-    found = api.decide(samples)
-    parts = ReportParts(plan=found.plan, trials=found.trials, facts=found.facts, decision=found.decision)
-    _print(found, of_evidence(parts, samples.resolve().parent.name))
+    comparison = api.decide(samples)
+    parts = ReportParts(
+        plan=comparison.plan, trials=comparison.trials, facts=comparison.facts, decision=comparison.decision
+    )
+    _print(comparison, of_evidence(parts, samples.resolve().parent.name))
 
 
 def verify(
@@ -180,9 +182,9 @@ def sign(
     show({"envelope": str(place)}, f"signed: {place}\nnext: draftsmith verify {bundle} --key PUBLIC-KEY")
 
 
-def _print(found: Comparison, after: Frontier | None, report: str | None = None) -> None:
-    text = found.text() + (f"\nreport   {report}" if report else "")
-    if found.recorded_differs:
-        differs = "; ".join(found.recorded_differs)
+def _print(comparison: Comparison, after: Frontier | None, report: str | None = None) -> None:
+    text = comparison.text() + (f"\nreport   {report}" if report else "")
+    if comparison.recorded_differs:
+        differs = "; ".join(comparison.recorded_differs)
         text += f"\nwarning  the verdict recorded beside these samples is another one: {differs}"
-    show_measured(found.value() | {"report": report}, text, after)
+    show_measured(comparison.value() | {"report": report}, text, after)

@@ -42,7 +42,7 @@ def publish(
                 "no lake is configured", "set lake.url, or give --to file:///path or --to s3://bucket/prefix"
             )
         tried = api.ship_waiting(settled)
-        show([one.model_dump(mode="json") for one in tried], "\n".join(_line(one) for one in tried) or "nothing waits")
+        show([row.model_dump(mode="json") for row in tried], "\n".join(_line(row) for row in tried) or "nothing waits")
         return
     to = to or settled.lake.url or ""
     strict = strict or settled.lake.strict
@@ -53,19 +53,19 @@ def publish(
     if bundle and (Path(bundle) / "campaign.json").is_file():
         cells = api.ship_campaign(settled, to, bundle, strict=strict)
         show(
-            [one.model_dump(mode="json") for one in cells], "\n".join(f"{one.campaign}  {one.address}" for one in cells)
+            [row.model_dump(mode="json") for row in cells], "\n".join(f"{row.campaign}  {row.address}" for row in cells)
         )
         return
     if bundle and Path(bundle).is_dir():
-        found = api.ship(bundle, to, strict=strict)
+        shipments = api.ship(bundle, to, strict=strict)
     else:
-        found = api.ship_run(settled, to, bundle, strict=strict)
-    state = f"{len(found.written)} objects written" if found.written else "nothing to do, it is there"
-    show(found, f"campaign {found.campaign} (tier {found.tier}): {state}\naddress  {found.address}")
+        shipments = api.ship_run(settled, to, bundle, strict=strict)
+    state = f"{len(shipments.written)} objects written" if shipments.written else "nothing to do, it is there"
+    show(shipments, f"campaign {shipments.campaign} (tier {shipments.tier}): {state}\naddress  {shipments.address}")
 
 
-def _line(one: Shipment) -> str:
-    return f"{one.state:9} {one.address or one.why}"
+def _line(shipment: Shipment) -> str:
+    return f"{shipment.state:9} {shipment.address or shipment.why}"
 
 
 def lake(
@@ -83,7 +83,7 @@ def lake(
     from draftsmith.lake.questions import QUESTIONS
 
     if action == "questions":
-        listed = {name: one.words for name, one in QUESTIONS.items()}
+        listed = {name: value.words for name, value in QUESTIONS.items()}
         show(listed, "\n".join(f"{name:16} {words}" for name, words in listed.items()))
         return
     if action == "compact":

@@ -160,7 +160,7 @@ def _drive(
 ) -> None:
     from draftsmith import api
 
-    found = api.run(
+    view = api.run(
         o.configuration(
             file, target=target, sources=profile, workspace=workspace, settings=settings, method=method, served=served
         ),
@@ -175,13 +175,13 @@ def _drive(
         scheduler=jobs.scheduler,
         allow_cluster=jobs.understood,
     )
-    if isinstance(found, api.RunView):
-        finish(found)
+    if isinstance(view, api.RunView):
+        finish(view)
         return
-    show(found.value(), found.text())
-    if found.problem:
-        say(f"error: {found.problem.message}\nnext:  {found.problem.next_step}")
-        raise typer.Exit(found.problem.exit_code)
+    show(view.value(), view.text())
+    if view.problem:
+        say(f"error: {view.problem.message}\nnext:  {view.problem.next_step}")
+        raise typer.Exit(view.problem.exit_code)
 
 
 def finish(run: RunView) -> None:
@@ -219,15 +219,15 @@ def status(
     """Show the standing configuration and the progress of a run: the result and duration of each phase."""
     from draftsmith import api
 
-    found = api.status(o.configuration(config, workspace=workspace), run_id)
-    run, state = found.run, found.state
+    view = api.status(o.configuration(config, workspace=workspace), run_id)
+    run, state = view.run, view.state
     lines = [f"run      {run.run_id}"]
     for phase in run.phases:
         wall = f"  [{duration(phase.wall_s)}]" if phase.wall_s else ""
         lines.append(f"{phase.phase:8} {phase.state:7} {phase.headline}{wall}")
         if phase.last_seen:
             lines.append(f"         last seen: {phase.last_seen}")
-    lines += [f"skipped  {name}: its run.json is torn, or of another version" for name in found.unreadable]
+    lines += [f"skipped  {name}: its run.json is torn, or of another version" for name in view.unreadable]
     if state:
         lines.append(f"serving  {state.standing_config or 'no speculation'}; champion {state.champion_draft or 'none'}")
     service = state.model_dump(mode="json", by_alias=True) if state else None
@@ -244,10 +244,10 @@ def explain(
     from draftsmith import api
 
     settled = o.configuration(config, workspace=workspace)
-    found = api.explain(settled, run_id)
-    left_out = set() if found.decision else {"schedule", "divergence"}
-    value = found.model_dump(mode="json", by_alias=True, exclude=left_out)
-    show_measured(value, found.text, of_workspace(settled.workspace))
+    explanation = api.explain(settled, run_id)
+    left_out = set() if explanation.decision else {"schedule", "divergence"}
+    value = explanation.model_dump(mode="json", by_alias=True, exclude=left_out)
+    show_measured(value, explanation.text, of_workspace(settled.workspace))
 
 
 def report(
@@ -276,11 +276,13 @@ def report(
         page = api.report_render(settled, words[1] if len(words) > 1 else None)
         show({"report": str(page)}, f"report: {page}")
         return
-    found = api.report(settled, words[0] if words else None)
-    missing = ", ".join(found.missing)
+    report_view = api.report(settled, words[0] if words else None)
+    missing = ", ".join(report_view.missing)
     note = f"\nnot included, because not done: {missing}" if missing else ""
-    show_measured(found.model_dump(mode="json"), f"report: {found.report}{note}", of_workspace(settled.workspace))
-    if strict and (lacking := found.lacking):
+    show_measured(
+        report_view.model_dump(mode="json"), f"report: {report_view.report}{note}", of_workspace(settled.workspace)
+    )
+    if strict and (lacking := report_view.lacking):
         from draftsmith.contract.errors import StoppedAtGateError
 
         say(f"not strict: {'; '.join(lacking)}")

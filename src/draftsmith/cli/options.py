@@ -72,11 +72,11 @@ def configuration(
     """The file (draftsmith.toml if it is there), then the flags. Raises ConfigError."""
     from draftsmith.api.settings import configure, named
 
-    found = configure(
+    config = configure(
         file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None),
         target=target,
         profile=sources[0] if sources and len(sources) == 1 else None,
         workspace=workspace,
         settings=settings or (),
     )
-    return named(found, method=method, served=served)
+    return named(config, method=method, served=served)

@@ -94,8 +94,8 @@ class RunConsole:
         """See loop.base.Console."""
         self.progress_line.clear()
         if Mode.json_log:
-            told = {"phase": phase, "passed": gate.passed, "wall_s": round(wall_s, 3), "details": list(gate.details)}
-            log("phase_ended", gate.headline, level="info" if gate.passed else "warning", **told)
+            message = {"phase": phase, "passed": gate.passed, "wall_s": round(wall_s, 3), "details": list(gate.details)}
+            log("phase_ended", gate.headline, level="info" if gate.passed else "warning", **message)
             return
         mark = "ok  " if gate.passed else "STOP"
         say(f"{phase:8} {mark} {gate.headline}  [{duration(wall_s)}]")

@@ -74,7 +74,7 @@ def plan(
         left = [f"  left out: {reason}" for reason in result.left_out]
         show(result, "\n".join([result.sentence, *(f"  {row.sentence}" for row in result.rows), *left]))
         return
-    asked: dict[str, Any] = {
+    request: dict[str, Any] = {
         "concurrencies": concurrency or (),
         "ks": k or (),
         "draft": draft,
@@ -84,15 +84,15 @@ def plan(
         "dry_run": dry_run,
     }
     if engine:
-        several = api.plan_across(settled, engine, profile, **asked)
+        several = api.plan_across(settled, engine, profile, **request)
         if isinstance(several, dict):
             show({name: asdict(effort) for name, effort in several.items()})
         else:
             show(several, across_text(several))
         return
-    found = api.plan(settled, profile, **asked)
-    if not isinstance(found, Plan):
-        show({"starts": found.starts, "trials": found.trials, "seconds": found.seconds})
+    forecast_plan = api.plan(settled, profile, **request)
+    if not isinstance(forecast_plan, Plan):
+        show({"starts": forecast_plan.starts, "trials": forecast_plan.trials, "seconds": forecast_plan.seconds})
         return
-    show(found, plan_text(found))
+    show(forecast_plan, plan_text(forecast_plan))
     say(f"page     {out / 'plan.html'}")

@@ -84,13 +84,13 @@ class Progress:
 
 
 def _logged(phase: str, progress: JobProgress) -> str:
-    told: dict[str, Any] = {
+    message: dict[str, Any] = {
         "stage": progress.stage,
         "done": progress.done,
         "total": progress.total,
         "unit": progress.unit,
     }
-    return line("progress", describe(progress), phase=phase, eta_s=progress.eta_s, **told)
+    return line("progress", describe(progress), phase=phase, eta_s=progress.eta_s, **message)
 
 
 def describe(progress: JobProgress) -> str:

@@ -40,11 +40,11 @@ def records(
     from draftsmith.api.settings import sources_of
 
     counts = Understood()
-    found = rows(
+    selected = rows(
         sources_of(o.configuration(config), sources), format_of(format, map), counts, skipped=skipped, limit=limit
     )
-    first = next(found, None)  # a log that cannot be read is said before a file is touched
-    every = chain([first] if first is not None else [], found)
+    first = next(selected, None)  # a log that cannot be read is said before a file is touched
+    every = chain([first] if first is not None else [], selected)
     if out is not None:
         with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             _lines(every, file)

@@ -24,14 +24,14 @@ def doctor(
     from draftsmith import api
     from draftsmith.contract.errors import PrerequisiteError
 
-    found = api.check(o.configuration(config, target=target, workspace=workspace, settings=settings))
+    checks = api.check(o.configuration(config, target=target, workspace=workspace, settings=settings))
     lines = [
         f"{check.level:8} {check.name:12} {check.sentence}"
         + (f"\n{'':21} -> {check.next_step}" if check.next_step else "")
-        for check in found
+        for check in checks
     ]
-    show([asdict(check) for check in found], "\n".join(lines))
-    if any(check.level == "missing" for check in found):
+    show([asdict(check) for check in checks], "\n".join(lines))
+    if any(check.level == "missing" for check in checks):
         raise typer.Exit(PrerequisiteError.exit_code)
 
 

@@ -28,11 +28,11 @@ def screen(models: Sequence[ModelView]) -> RenderableType:
 
 def _model(model: ModelView) -> RenderableType:
     parts: list[RenderableType] = [_figures(model)]
-    if (found := model.progress) is not None:
-        words = f"{found.phase}: {found.stage}"
-        words += f", {duration(found.eta_s)} left" if found.eta_s is not None else ""
+    if (result := model.progress) is not None:
+        words = f"{result.phase}: {result.stage}"
+        words += f", {duration(result.eta_s)} left" if result.eta_s is not None else ""
         row = Table.grid(padding=(0, 2))
-        row.add_row(Text(words), ProgressBar(total=1.0, completed=found.share or 0.0, width=30))
+        row.add_row(Text(words), ProgressBar(total=1.0, completed=result.share or 0.0, width=30))
         parts.append(row)
     if model.trouble:
         parts.append(Text(f"could not be read: {model.trouble}", style="red"))

@@ -52,7 +52,7 @@ def profile(
     from draftsmith.report.parts import ReportParts
 
     line = Progress(json_log=Mode.json_log)
-    found = api.profile(
+    profile = api.profile(
         o.configuration(config, target=target),
         [*(sources or []), *(given or [])] or None,
         tokenizer=tokenizer,
@@ -64,8 +64,8 @@ def profile(
         on_progress=lambda progress: line("profile", progress),
     )
     line.clear()
-    after = of_evidence(ReportParts(profile=found), out.stem)
-    show(found, _text(render(found)) + f"\nwritten to {out}{last_words(after)}")
+    after = of_evidence(ReportParts(profile=profile), out.stem)
+    show(profile, _text(render(profile)) + f"\nwritten to {out}{last_words(after)}")
 
 
 def _text(rendered: object) -> str:
@@ -112,7 +112,7 @@ def replay(
     from draftsmith import api
 
     line = Progress(json_log=Mode.json_log)
-    found = api.replay(
+    summary = api.replay(
         prompts,
         endpoint,
         out,
@@ -127,14 +127,14 @@ def replay(
     )
     line.clear()
     text = (
-        f"{found.answered} answered, {found.failed} failed, {found.skipped} already there"
-        f"{f', {found.media} with media left out' if found.media else ''}; "
-        f"{found.output_tokens:,} output tokens in {found.wall_s:.1f} s at concurrency {concurrency}\nwritten to {out}"
+        f"{summary.answered} answered, {summary.failed} failed, {summary.skipped} already there"
+        f"{f', {summary.media} with media left out' if summary.media else ''}; "
+        f"{summary.output_tokens:,} output tokens in {summary.wall_s:.1f} s at concurrency {concurrency}\nwritten to {out}"
         f"\nnext     see what this traffic would accept without a draft: draftsmith profile {out}\n"
         "  expected unlock: not to be told from a replay; the profile's simulation gives it by method\n"
         "  gate: draftsmith compare on these prompts, the interval's lower end clears the bar"
     )
-    show(found, text)
+    show(summary, text)
 
 
 def drift(
@@ -183,7 +183,7 @@ def mix(
     """
     from draftsmith import api
 
-    found = api.mix(
+    mixture = api.mix(
         o.configuration(config, target=target),
         profile,
         dict(_named(item) for item in public),
@@ -193,18 +193,22 @@ def mix(
         seed=seed,
         out=out,
     )
-    lines = [f"{name:16} {weight:7.1%}   of {found.available[name]}" for name, weight in found.plan["weights"].items()]
+    lines = [
+        f"{name:16} {weight:7.1%}   of {mixture.available[name]}" for name, weight in mixture.plan["weights"].items()
+    ]
     lines += [
-        f"largest gap to the profile in any class or length: {found.plan['largest_gap']:.1%}",
+        f"largest gap to the profile in any class or length: {mixture.plan['largest_gap']:.1%}",
         f"written to {out}",
     ]
     if prompts is not None:
-        lines.append(f"{sum(found.drawn.values())} prompts drawn into {prompts}; next: draftsmith replay {prompts} ...")
-    show(found.as_json(), "\n".join(lines))
+        lines.append(
+            f"{sum(mixture.drawn.values())} prompts drawn into {prompts}; next: draftsmith replay {prompts} ..."
+        )
+    show(mixture.as_json(), "\n".join(lines))
 
 
 def _named(item: str) -> tuple[str, str]:
-    name, found, source = item.partition("=")
-    if not (name and found and source):
+    name, separator, source = item.partition("=")
+    if not (name and separator and source):
         raise InputError(f"--public {item!r} is not NAME=SOURCE", "write for example --public code=code.jsonl")
     return name, source

@@ -103,16 +103,16 @@ def top(
 
     watches = watch(o.configuration(config), workspace or ())
     if Mode.json:
-        models = [one.model(shown=1) for one in watches]
+        models = [item.model(shown=1) for item in watches]
         show([model.model_dump(mode="json", by_alias=True) for model in models])
         return
     console = Console()
     if once or not console.is_terminal:
-        console.print(screen([one.model(shown=1) for one in watches]))
+        console.print(screen([item.model(shown=1) for item in watches]))
         return
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(screen([one.model(shown=1) for one in watches]), refresh=True)
+            live.update(screen([item.model(shown=1) for item in watches]), refresh=True)
             time.sleep(every)
 
 
@@ -138,9 +138,9 @@ def traces(
 
     settled = o.configuration(config, workspace=workspace)
     run = get_run(settled, run_id)
-    one = watch(settled)[0]
+    watched = watch(settled)[0]
     name = run.record.run_id
-    spans = [*spans_of_run(name, run.events()), *spans_of_acts(one.slug, one.events())]
+    spans = [*spans_of_run(name, run.events()), *spans_of_acts(watched.slug, watched.events())]
     sent = export(spans, endpoint)
     show({"run_id": name, "spans": sent}, f"{sent} spans of {name} and the controller were sent to {endpoint}")
 

@@ -98,11 +98,11 @@ def plain_slug(text: str, limit: int = 40) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:limit].strip("-") or "target"
 
 
-def require_name(name: str, what: str, *, dotted: bool = False) -> str:
+def require_name(name: str, text: str, *, dotted: bool = False) -> str:
     """`name` if the API takes it as a name. Raises InputError."""
     if not (_DNS_NAME if dotted else _DNS_LABEL).fullmatch(name):
         raise InputError(
-            f"{what} {name!r} is not a name in Kubernetes",
+            f"{text} {name!r} is not a name in Kubernetes",
             "use lower-case letters, digits and '-', at most 63, beginning and ending with a letter or digit",
         )
     return name
@@ -176,8 +176,8 @@ class Permission:
     cluster: bool = False
 
     def __str__(self) -> str:
-        what = f"{self.resource.plural}{'/' + self.sub if self.sub else ''}"
-        return f"{self.verb} {what}" + (f".{self.resource.group}" if self.resource.group else "")
+        label = f"{self.resource.plural}{'/' + self.sub if self.sub else ''}"
+        return f"{self.verb} {label}" + (f".{self.resource.group}" if self.resource.group else "")
 
 
 def _each(resource: Resource, verbs: str) -> tuple[Permission, ...]:

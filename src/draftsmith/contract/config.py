@@ -94,12 +94,12 @@ class EngineConfig(Frozen):
     def split_by_flags(self) -> int | None:
         """Tensor times pipeline parallelism in `flags`; None where they say neither. A flag may be one word or two."""
         words = [word for flag in self.flags for word in flag.replace("=", " ").split()]
-        found = [
+        named_flags = [
             int(value)
             for name, value in itertools.pairwise(words)
             if name.replace("_", "-") in SPLITTING and value.isdigit() and int(value) > 0
         ]
-        return math.prod(found) if found else None
+        return math.prod(named_flags) if named_flags else None
 
 
 class TrainerConfig(Frozen):

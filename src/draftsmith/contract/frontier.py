@@ -69,8 +69,8 @@ class Frontier(Frozen):
     @property
     def open(self) -> tuple[FrontierLever, ...]:
         """What is worth trying: urgent levers first, then by value an hour."""
-        found = [lever for lever in self.levers if lever.state == "open"]
-        return tuple(sorted(found, key=lambda lever: (not lever.urgent, -lever.value_per_hour, lever.key)))
+        result = [lever for lever in self.levers if lever.state == "open"]
+        return tuple(sorted(result, key=lambda lever: (not lever.urgent, -lever.value_per_hour, lever.key)))
 
     def in_state(self, state: LeverState) -> tuple[FrontierLever, ...]:
         """Levers in a state, the newest first."""

@@ -194,8 +194,8 @@ class PhaseResult(Readable):
 
     def outputs(self) -> dict[str, Any]:
         """As result.json holds them."""
-        found = self.model_dump(mode="json", include=set(self.OUTPUTS))
-        return {name: value for name, value in found.items() if name not in self.OPTIONAL or value is not None}
+        values = self.model_dump(mode="json", include=set(self.OUTPUTS))
+        return {name: value for name, value in values.items() if name not in self.OPTIONAL or value is not None}
 
     def figures(self) -> dict[str, Any]:
         """As result.json holds them."""

@@ -104,26 +104,26 @@ def read(spec_config: SpecConfig, engine: str = "vllm") -> Speculation | None:
 def read_words(words: Sequence[str], engine: str = "vllm") -> Speculation | None:
     """What the words of a server's command say; None if no word speaks of speculation."""
     flags = _WORDS[engine]
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     spoken = False
     for word, following in pairwise((*words, "")):
         name, given, text = word.partition("=")
         value = text if given else following
         spoken = spoken or name in flags.all
         if name in flags.config:
-            found |= _object(value)
+            fields |= _object(value)
         elif name in flags.method:
-            found[METHOD] = flags.names.get(value.lower(), value.lower())
+            fields[METHOD] = flags.names.get(value.lower(), value.lower())
         elif name in flags.draft:
-            found[DRAFT] = value
+            fields[DRAFT] = value
         elif name in flags.k:
-            found[K] = int(value) - flags.verified if value.isdigit() else None
-    return read(found, engine) if spoken else None
+            fields[K] = int(value) - flags.verified if value.isdigit() else None
+    return read(fields, engine) if spoken else None
 
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

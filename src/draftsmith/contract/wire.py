@@ -31,7 +31,7 @@ TEXT_PARTS = ("text", "input_text", "output_text", "refusal", "thinking")
 
 def has_media(messages: Any) -> bool:
     """Whether a prompt is more than text: a part of a message that is of no kind of text, known or not."""
-    contents = (one.get("content") for one in messages or () if isinstance(one, dict))
+    contents = (item.get("content") for item in messages or () if isinstance(item, dict))
     parts = (part for content in contents if isinstance(content, list) for part in content)
     return any(isinstance(part, dict) and part.get("type") not in TEXT_PARTS for part in parts)
 

@@ -104,13 +104,13 @@ def _aside(final: Path) -> Path:
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
-def _exchanged(one: Path, other: Path) -> bool:
+def _exchanged(path: Path, other: Path) -> bool:
     """Linux's renameat2 with RENAME_EXCHANGE. False where the system or the file system has none."""
     try:
         exchange = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):
         return False
-    done: int = exchange(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    done: int = exchange(_AT_FDCWD, os.fsencode(path), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
     return done == 0
 
 

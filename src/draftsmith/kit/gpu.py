@@ -98,16 +98,16 @@ def sizes_gib() -> list[float]:
 
 def parse_dcgm(text: str) -> list[Reading]:
     """A DCGM exporter's /metrics, one reading a GPU (label `gpu`, of several hosts `Hostname`). Raises ValueError."""
-    found: dict[tuple[str, str], Reading] = {}
+    readings: dict[tuple[str, str], Reading] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             place = (sample.labels.get("Hostname", ""), sample.labels.get("gpu", ""))
             if sample.name in DCGM:
                 name, scale = DCGM[sample.name]
-                found.setdefault(place, {})[name] = sample.value * scale
+                readings.setdefault(place, {})[name] = sample.value * scale
             elif sample.name in DCGM_REASONS:
-                found.setdefault(place, {})["slowed"] = float(int(sample.value) & SLOWED != 0)
-    return [found[place] for place in sorted(found)]
+                readings.setdefault(place, {})["slowed"] = float(int(sample.value) & SLOWED != 0)
+    return [readings[place] for place in sorted(readings)]
 
 
 def summarise(readings: Sequence[Sequence[Reading]]) -> dict[str, float]:

@@ -36,8 +36,8 @@ def gpu_names() -> list[str]:
         return []
     if answer.returncode != 0:
         return []
-    found = [line.partition(",") for line in answer.stdout.splitlines() if line.strip()]
-    return [found[index][2].strip() for index in visible([uuid.strip() for uuid, _, _ in found])]
+    rows = [line.partition(",") for line in answer.stdout.splitlines() if line.strip()]
+    return [rows[index][2].strip() for index in visible([uuid.strip() for uuid, _, _ in rows])]
 
 
 def visible(uuids: Sequence[str]) -> list[int]:

@@ -94,8 +94,8 @@ class Selection:
 
     def query(self) -> dict[str, str]:
         """As query parameters."""
-        found = {"labelSelector": self.labels, "fieldSelector": self.fields}
-        return {key: value for key, value in found.items() if value}
+        query = {"labelSelector": self.labels, "fieldSelector": self.fields}
+        return {key: value for key, value in query.items() if value}
 
 
 EVERYTHING = Selection()
@@ -221,8 +221,8 @@ class KubeApi:
     # -- one request ------------------------------------------------------------------------------------------------
 
     def _object(self, *request: Any, content_type: str = "application/json") -> Object:
-        found: Object = self._call(*request, content_type=content_type)
-        return found
+        reply: Object = self._call(*request, content_type=content_type)
+        return reply
 
     def _call(
         self,

@@ -30,7 +30,7 @@ def line(event: str, message: str, *, level: str = "info", now: float | None = N
     """`{"time": ..., "level": ..., "run_id": ..., "event": ..., "message": ...}` and what else is given. Times are UTC."""
     moment = time.time() if now is None else now
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03d}Z"
-    told = {
+    text = {
         "time": stamp,
         "level": level,
         "run_id": _RUN.get() or os.environ.get(RUN_ID),
@@ -38,7 +38,7 @@ def line(event: str, message: str, *, level: str = "info", now: float | None = N
         "message": message,
         **fields,
     }
-    return json.dumps(told, ensure_ascii=False, default=str)
+    return json.dumps(text, ensure_ascii=False, default=str)
 
 
 def of_job(run_id: str) -> dict[str, str]:

@@ -171,14 +171,14 @@ def sweep(registry: Path, grace_s: float = GRACE_S) -> list[ProcessRecord]:
 def records(registry: Path) -> list[tuple[Path, ProcessRecord]]:
     """All readable records with their files. A file of another shape is skipped: it names nothing that may be ended."""
     known = {field.name for field in fields(ProcessRecord)}
-    found = []
+    records_read = []
     for path in sorted(registry.glob("*.json")):
         with contextlib.suppress(OSError, json.JSONDecodeError, TypeError, AttributeError):
             data = read_json(path)
             record = ProcessRecord(**{k: v for k, v in data.items() if k in known})
             if _is_token(record.token):
-                found.append((path, record))
-    return found
+                records_read.append((path, record))
+    return records_read
 
 
 def _is_token(token: object) -> bool:
@@ -204,15 +204,15 @@ def members(record: ProcessRecord) -> list[psutil.Process]:
     someone else, so a process must then carry the token or hold the child's log open.
     """
     leader_alive = is_alive(record)
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
                 continue
             ours = _in_session(process.pid, record.pid)
             if (ours and (leader_alive or _carries(process, record))) or _has_token(process, record):
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def spawn(command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path | None) -> Child:
@@ -279,19 +279,19 @@ def _open_files(process: psutil.Process) -> Iterable[Any]:
 
 def _end(record: ProcessRecord, grace_s: float) -> bool:
     """SIGTERM, wait, SIGKILL until nothing is left. True if anything had been running."""
-    found = members(record)
-    if not found:
+    living = members(record)
+    if not living:
         return False
     for number, patience in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_WAIT_S)):
         deadline = time.monotonic() + patience
-        leader = [p for p in found if p.pid == record.pid]
+        leader = [p for p in living if p.pid == record.pid]
         # Only the keeper gets SIGTERM and passes it on, so that the program receives it once.
-        _signal(leader if leader and number == signal.SIGTERM else found, number)
-        while found and time.monotonic() < deadline:
+        _signal(leader if leader and number == signal.SIGTERM else living, number)
+        while living and time.monotonic() < deadline:
             time.sleep(POLL_S)
             reap()
-            found = [p for p in found if _running(p)] or members(record)
-        if not found:
+            living = [p for p in living if _running(p)] or members(record)
+        if not living:
             return True
     return True
 

@@ -21,8 +21,8 @@ class Step:
     headline: str = ""
 
 
-def advance(events: Sequence[Event], pipeline: Sequence[str], *, asked: bool) -> Step:
-    """The first phase without a passed result, in order. `asked` False: go on without asking (`--yes`).
+def advance(events: Sequence[Event], pipeline: Sequence[str], *, ask: bool) -> Step:
+    """The first phase without a passed result, in order. `ask` False: go on without asking (`--yes`).
 
     A phase that failed is run again: its job continues from what it finished. A phase whose gate did not pass ends the
     run: training a draft on a corpus that is not one, or comparing a draft that was not trained, costs GPU hours.
@@ -35,7 +35,7 @@ def advance(events: Sequence[Event], pipeline: Sequence[str], *, asked: bool) ->
         event = done.get(phase)
         if event is None:
             kind: StepKind = "promote" if phase == "promote" else "run"
-            return Step(kind, phase, ask=asked and bool(headline), headline=headline)
+            return Step(kind, phase, ask=ask and bool(headline), headline=headline)
         headline = str(event.data.get("headline", ""))
         if not event.data.get("passed", True):
             return Step("finish", phase, headline=headline)

@@ -77,7 +77,7 @@ def _now(loop: Loop) -> PhaseContext:
 def _advance(loop: Loop) -> JobResult | None:
     while True:
         events = loop.run.events()
-        step = advance(events, loop.pipeline, asked=loop.ask)
+        step = advance(events, loop.pipeline, ask=loop.ask)
         context = _now(loop)
         if step.kind == "finished" or (loop.stop_after and loop.stop_after in context.results):
             return context.results.get("compare")

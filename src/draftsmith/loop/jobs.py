@@ -259,7 +259,7 @@ def _explained(run: Run, phase: str, workdir: Path, status: JobStatus) -> Drafts
 
 def read_progress(workdir: Path) -> JobProgress | None:
     """progress.json, or None if there is none (yet). Of a job array, the shard that has the most left to do."""
-    shards = [found for folder in sorted(workdir.glob("shard-*")) if (found := _progress(folder)) is not None]
+    shards = [progress for folder in sorted(workdir.glob("shard-*")) if (progress := _progress(folder)) is not None]
     if shards:
         return min(shards, key=lambda item: item.done / item.total if item.total else 0.0)
     return _progress(workdir)

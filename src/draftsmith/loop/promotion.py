@@ -100,8 +100,8 @@ def _bent(context: PhaseContext, compared: CompareResult, decision: Decision) ->
     again = decide(plan, trials, facts, samples_sha256=bundle_digest(trials))
     if digest(again) != digest(decision):
         return "its verdict does not follow from its samples: one of them was changed since (`draftsmith verify`)"
-    if found := broken(digest(plan), trials):
-        return found[0]
+    if fault := broken(digest(plan), trials):
+        return fault[0]
     loose = list(looser(plan.thresholds))
     if loose and not context.config.serving.allow_looser_thresholds:
         return (

@@ -120,23 +120,23 @@ def comparison_arms(context: PhaseContext) -> tuple[Arm, ...]:
 
 def _ways_of_verifying(settings: CompareConfig, candidate: Arm) -> list[Arm]:
     """Arms with the same draft and another way of verification, or lengths that move, if they are configured."""
-    spec, found = candidate.spec_config or {}, []
+    spec, arms = candidate.spec_config or {}, []
     base = candidate.name.rsplit("-k", 1)[0]
     if settings.adaptive_steps:
         # It begins with the length that the engine chooses among those between which it moves.
         adaptive = {key: value for key, value in spec.items() if key != K} | {"adaptive": True}
-        found.append(candidate.model_copy(update={"name": f"{base}-adaptive", "spec_config": adaptive}))
+        arms.append(candidate.model_copy(update={"name": f"{base}-adaptive", "spec_config": adaptive}))
     if settings.block_verification:
         block = spec | {"rejection_sample_method": "block"}
-        found.append(candidate.model_copy(update={"name": f"{candidate.name}-block", "spec_config": block}))
+        arms.append(candidate.model_copy(update={"name": f"{candidate.name}-block", "spec_config": block}))
     if settings.k_by_batch:
         longest = max(k for _, _, k in settings.k_by_batch)
         by_batch = spec | {
             "num_speculative_tokens": longest,
             "num_speculative_tokens_per_batch_size": [list(tier) for tier in settings.k_by_batch],
         }
-        found.append(candidate.model_copy(update={"name": f"{base}-by-batch", "spec_config": by_batch}))
-    return found
+        arms.append(candidate.model_copy(update={"name": f"{base}-by-batch", "spec_config": by_batch}))
+    return arms
 
 
 def free_name(folder: str, arms: Sequence[Arm]) -> str:
@@ -159,12 +159,12 @@ def draft_lengths(config: Config) -> tuple[int, ...]:
 
 def other_draft(folder: Path, method: str, k: int) -> Speculation:
     """Method and length of a further draft: as its own files say, where they say it."""
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name in ("config.json", MANIFEST):
         if (folder / name).is_file():
-            found |= read_json(folder / name)
-    own = str(found.get("method") or found.get("speculators_model_type") or method)
-    block = found.get("block_size")
+            fields |= read_json(folder / name)
+    own = str(fields.get("method") or fields.get("speculators_model_type") or method)
+    block = fields.get("block_size")
     length = block - 1 if own == "dflash" and isinstance(block, int) else k
     if own == "peagle":
         return Speculation(method="eagle3", k=length, rest={"parallel_drafting": True})

@@ -54,10 +54,10 @@ def _of_settings(context: PhaseContext) -> dict[str, str]:
     config = context.config
     logs = {*context.sources, config.corpus.hard_log, config.compare.general_log, config.profile}
     local = sorted(path for path in logs if path and path.startswith("/"))
-    found = {f"{{log{number}}}": path for number, path in enumerate(local, start=1)}
+    names = {f"{{log{number}}}": path for number, path in enumerate(local, start=1)}
     given = {"engine_python": config.engine.python, "trainer_python": config.trainer.python}
     given |= {"warm_start": config.trainer.warm_start, "config_file": config.serving.config_file}
-    return found | {f"{{{name}}}": path for name, path in given.items() if path and path.startswith("/")}
+    return names | {f"{{{name}}}": path for name, path in given.items() if path and path.startswith("/")}
 
 
 def identity(context: PhaseContext, *parts: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def merge_shards(shards: Sequence[tuple[Path, JobResult | None]]) -> JobResult:
     if any(result.outputs != results[0].outputs for result in results):
         raise BackendError("the shards do not agree on where their output lies", "run the phase again from its start")
     figures: dict[str, Any] = {
-        name: sum(found) if (found := [r.figures[name] for r in results if r.figures.get(name) is not None]) else None
+        name: sum(values) if (values := [r.figures[name] for r in results if r.figures.get(name) is not None]) else None
         for name in ADDED
     }
     figures["probe"] = _probe([result.figures.get("probe") or {} for result in results])

@@ -34,8 +34,8 @@ def way(context: PhaseContext) -> Way:
         return Way(str(config.method), False, f"{config.method} was asked for and needs no training")
     if config.method is not None:
         return Way(config.trainer.method, True, f"{config.method} was asked for")
-    found = context.results.get("profile")
-    recommended = ProfileResult.of(found).method if found else ""
+    profiled = context.results.get("profile")
+    recommended = ProfileResult.of(profiled).method if profiled else ""
     if recommended not in TRAINLESS:
         return Way(config.trainer.method, True, "a draft is trained")
     if (why := _cannot(recommended, context.target, context.options.suffix)) is not None:
