@@ -195,12 +195,12 @@ def _version(*distributions: str) -> str:
 
 def choose(log: Path, seen: Path | None, count: int) -> Any:
     """The first `count` requests of `log` that ask something else than any row of `seen`, and than each other."""
-    asked = {_last(json.loads(line)["messages"]) for line in read_lines(seen)} if seen else set()
-    found: list[Prompt] = []
+    requested = {_last(json.loads(line)["messages"]) for line in read_lines(seen)} if seen else set()
+    prompts: list[Prompt] = []
     for request in read_requests(log, None, 128):
-        if request.messages is None or (text := _last(request.messages)) in asked:
+        if request.messages is None or (text := _last(request.messages)) in requested:
             continue
-        asked.add(text)
+        requested.add(text)
         prompt = Prompt(
             prompt_id=request.id,
             content_class=request.route or "all",
@@ -208,10 +208,10 @@ def choose(log: Path, seen: Path | None, count: int) -> Any:
             params=request.params,
             max_tokens=request.max_tokens or 128,
         )
-        found.append(prompt)
-        if len(found) == count:
-            return pinned(found, 0)
-    sys.exit(f"{log.name} has only {len(found)} of {count} prompts that the draft has not seen")
+        prompts.append(prompt)
+        if len(prompts) == count:
+            return pinned(prompts, 0)
+    sys.exit(f"{log.name} has only {len(prompts)} of {count} prompts that the draft has not seen")
 
 
 def _last(messages: Sequence[dict[str, Any]]) -> str:
@@ -239,12 +239,12 @@ def watch(child: subprocess.Popen[bytes], folder: Path) -> dict[str, float]:
     One loaded server keeps both cores busy, so a load of two is this campaign alone.
     """
     loads: list[float] = []
-    told, began = "", time.monotonic()
+    message, began = "", time.monotonic()
     try:
         while child.poll() is None:
             loads.append(psutil.getloadavg()[0])
-            if (line := stage(folder)) != told:
-                told = line
+            if (line := stage(folder)) != message:
+                message = line
                 print(f"  {time.monotonic() - began:5.0f} s  load {loads[-1]:.1f}  {line}", flush=True)
             time.sleep(POLL_S)
     finally:
@@ -272,8 +272,8 @@ def result(folder: Path) -> tuple[str, str]:
     if (folder / "verdict.json").exists():
         decision = Decision.model_validate(read_json(folder / "verdict.json"))
         return decision.outcome, f"tier {decision.tier}: {decision.reason}"
-    found = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
-    return ("refused", str(found["error"])) if found.get("error") else ("unfinished", "run the same command again")
+    content = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
+    return ("refused", str(content["error"])) if content.get("error") else ("unfinished", "run the same command again")
 
 
 def table(options: argparse.Namespace) -> int:
@@ -289,7 +289,7 @@ def table(options: argparse.Namespace) -> int:
             base, arm, speed = arms[pair.baseline], arms[pair.candidate], pair.speedup
             shown = f"{speed.value:.3f}x [{speed.low:.3f}, {speed.high:.3f}]" if speed else ""
             length = f"{arm.acceptance_length:.2f}" if arm.acceptance_length else ""
-            times = [f"{1000 * (found.median_tpot_s or float('nan')):.1f} ms" for found in (base, arm)]
+            times = [f"{1000 * (result.median_tpot_s or float('nan')):.1f} ms" for result in (base, arm)]
             cells = [f"{folder.name}: {pair.candidate}", str(pair.blocks), str(starts), *times, length, shown]
             print(f"| {' | '.join(cells)} | {load:.1f} | {pair.outcome}, tier {decision.tier} |")
     return 0

@@ -97,8 +97,8 @@ def main() -> None:
     from datasets import load_from_disk
 
     data = options.run / "phases" / "train" / "training" / "data"
-    found = load_from_disk(str(data))
-    ids = [[int(token) for token in row] for row in found[: options.rows]["input_ids"]]
+    dataset = load_from_disk(str(data))
+    ids = [[int(token) for token in row] for row in dataset[: options.rows]["input_ids"]]
     tokens = sum(map(len, ids))
     taken = read_json(options.run / "phases" / "train" / "plan.json")["layer_ids"]
     layers = (*taken, read_target(options.target).num_layers)

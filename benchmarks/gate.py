@@ -42,11 +42,11 @@ def drift(sd: float, memory: float) -> partial[Array]:
 def _ou(rng: np.random.Generator, count: int, *, sd: float, memory: float) -> Array:
     keep = math.exp(-1 / memory)
     steps = rng.normal(0, sd * math.sqrt(1 - keep * keep), count).tolist()
-    level, found = float(rng.normal(0, sd)), []
+    level, result = float(rng.normal(0, sd)), []
     for step in steps:
         level = keep * level + step
-        found.append(level)
-    return np.asarray(found)
+        result.append(level)
+    return np.asarray(result)
 
 
 def walk(rng: np.random.Generator, count: int) -> Array:
@@ -210,9 +210,9 @@ def campaign(world: World, rng: np.random.Generator) -> tuple[Decision, Lab]:
 
 def _undecided(lab: Lab, pairs: Sequence[BlockPair], look: Look) -> bool:
     """Whether the rule alone would neither end here nor promote."""
-    found = lab.rule.estimate(pairs[: look.blocks])
+    estimate = lab.rule.estimate(pairs[: look.blocks])
     waits = lab.blocks < BLOCK_LIMIT and not look.final
-    return waits and found is not None and lab.rule.settle(found, look).call == "open"
+    return waits and estimate is not None and lab.rule.settle(estimate, look).call == "open"
 
 
 def run(world: World, campaigns: int, seed: int, rivals: int = 0) -> Tally:
@@ -287,17 +287,17 @@ def _share(value: float) -> str:
 def recorded(path: Path) -> tuple[World, ...]:
     """Worlds whose noise is drawn from recorded A/A campaigns, as they were and with the size that the aims speak of."""
     noise = Recorded.read(path)
-    told = f"noise of {path.stem} ({100 * noise.total_sd:.2g} % a block)"
+    label = f"noise of {path.stem} ({100 * noise.total_sd:.2g} % a block)"
     each = World("", recorded=noise, request=0.0)
     calm = replace(each, recorded=noise.scaled(0.02))
     return (
-        replace(each, name=f"A/A, {told}", aim=ONE),
-        replace(calm, name=f"A/A, {told}, scaled to 2 %", aim=ONE),
-        replace(each, name=f"5 % slower, {told}", gain=-0.05, aim=ONE),
-        replace(calm, name=f"5 % slower, {told}, scaled to 2 %", gain=-0.05, aim="0"),
-        replace(calm, name=f"5 % faster, {told}, scaled to 2 %", gain=0.05),
-        replace(each, name=f"1.5x, {told}", gain=0.5),
-        replace(each, name=f"2x, {told}", gain=1.0),
+        replace(each, name=f"A/A, {label}", aim=ONE),
+        replace(calm, name=f"A/A, {label}, scaled to 2 %", aim=ONE),
+        replace(each, name=f"5 % slower, {label}", gain=-0.05, aim=ONE),
+        replace(calm, name=f"5 % slower, {label}, scaled to 2 %", gain=-0.05, aim="0"),
+        replace(calm, name=f"5 % faster, {label}, scaled to 2 %", gain=0.05),
+        replace(each, name=f"1.5x, {label}", gain=0.5),
+        replace(each, name=f"2x, {label}", gain=1.0),
     )
 
 
@@ -317,7 +317,7 @@ def spread_out(worlds: Sequence[World], campaigns: int, seed: int, jobs: int, ri
     """Every world in turn, its campaigns over several processes; each piece has a seed of its own."""
     pieces = max(1, jobs)
     sizes = [campaigns // pieces + (i < campaigns % pieces) for i in range(pieces)]
-    found = []
+    spreads = []
     with ProcessPoolExecutor(pieces) as pool:
         parts = [
             [pool.submit(run, world, size, seed + 1000 * i, rivals // pieces) for i, size in enumerate(sizes)]
@@ -327,9 +327,9 @@ def spread_out(worlds: Sequence[World], campaigns: int, seed: int, jobs: int, ri
             total = Tally()
             for part in waiting:
                 total.add(part.result())
-            found.append((world, total))
+            spreads.append((world, total))
             print(table([(world, total)]).splitlines()[-1], file=sys.stderr, flush=True)
-    return found
+    return spreads
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

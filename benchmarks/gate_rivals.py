@@ -23,12 +23,12 @@ def first_edition(world: World, rng: np.random.Generator) -> bool:
     stays at tier draft: never.
     """
     lab = Lab(world, rng, prompts=PROMPTS, visit=PROMPTS)
-    asked = lab.left = [int(i) for i in rng.permutation(world.held_out)]
+    chosen = lab.left = [int(i) for i in rng.permutation(world.held_out)]
     limits = Thresholds()
     logs: list[BlockLog] = []
     twins: list[BlockLog] = []
     for number in range(BLOCKS):
-        lab.left = list(asked)
+        lab.left = list(chosen)
         if number and not world.one_start:
             lab.restart()
         medians = {
@@ -42,10 +42,10 @@ def first_edition(world: World, rng: np.random.Generator) -> bool:
         floor = components(twins)
         rule = Rule.of(limits, claimable=claimable_gain(floor, Rule.of(limits), restarts=not world.one_start))
         known = StartNoise(floor.starts, floor.start_pairs) if floor.starts is not None else None
-        found = spread(logs, known, floor.blocks)
-        call = rule.settle(found).call if found else "open"
+        result = spread(logs, known, floor.blocks)
+        call = rule.settle(result).call if result else "open"
         if call != "open":
-            return call == "faster" and found is not None and found.starts_known
+            return call == "faster" and result is not None and result.starts_known
     return False
 
 

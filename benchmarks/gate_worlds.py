@@ -134,26 +134,26 @@ class Lab:
     def block(self) -> list[Trial]:
         """One more block on the present servers."""
         world, rng, number = self.world, self.rng, self.prompts
-        asked = self._next_prompts(number)
+        chosen = self._next_prompts(number)
         slots = self._slots(number)
         logs = self._times(slots)
         gain = math.log1p(world.gain)
         trials = []
         for arm in (BASE, TWIN, CAND):
             mine = logs[slots == arm]
-            per_token = self.length[asked] + mine
+            per_token = self.length[chosen] + mine
             if arm == CAND:
-                per_token = per_token - gain + self.liking[asked]
+                per_token = per_token - gain + self.liking[chosen]
                 if world.short:
                     per_token = (
-                        per_token + gain - np.log(np.where(self.tokens[asked] < 100, world.short[0], world.short[1]))
+                        per_token + gain - np.log(np.where(self.tokens[chosen] < 100, world.short[0], world.short[1]))
                     )
                 if world.tail:
                     per_token = per_token + math.log(world.tail_x) * (rng.random(number) < world.tail)
             first = TTFT_S * np.exp(mine)
             if arm == CAND:
                 first = first * (world.first_token if world.first_token != 1.0 or world.short else math.exp(-gain))
-            trials.append(self._trial(arm, "aa" if arm == TWIN else "own", asked, per_token, first))
+            trials.append(self._trial(arm, "aa" if arm == TWIN else "own", chosen, per_token, first))
         if self.blocks < 3:
             slower = math.log(world.general) if world.general else 0.0
             for arm in (BASE, CAND):
@@ -167,8 +167,8 @@ class Lab:
     def _next_prompts(self, number: int) -> npt.NDArray[np.int64]:
         if len(self.left) < number:
             self.left = [int(i) for i in self.rng.permutation(self.world.held_out)]
-        asked, self.left = self.left[:number], self.left[number:]
-        return np.asarray(asked)
+        chosen, self.left = self.left[:number], self.left[number:]
+        return np.asarray(chosen)
 
     def _slots(self, number: int) -> npt.NDArray[np.int64]:
         """Which arm each request of a block goes to, in time: visits of a few prompts, the order turning."""
@@ -199,9 +199,9 @@ class Lab:
             logs = logs + world.hit(rng, slots.astype(float))
         return np.asarray(logs)
 
-    def _trial(self, arm: int, traffic: str, asked: npt.NDArray[np.int64], per_token: Array, first: Array) -> Trial:
-        ids = [f"p{i}" for i in asked.tolist()]
-        lengths = [50] * len(ids) if traffic == "general" else self.tokens[asked].tolist()
+    def _trial(self, arm: int, traffic: str, chosen: npt.NDArray[np.int64], per_token: Array, first: Array) -> Trial:
+        ids = [f"p{i}" for i in chosen.tolist()]
+        lengths = [50] * len(ids) if traffic == "general" else self.tokens[chosen].tolist()
         firsts = first.tolist()
         per = (TPOT_S * np.exp(per_token)).tolist()
         samples = tuple(

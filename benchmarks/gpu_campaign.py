@@ -46,12 +46,12 @@ FEWEST, BATCHES = 8, 2  # prompts of a trial: at least so many, and so many full
 
 def arms_of(out: Path, tenant: str) -> dict[str, Path]:
     """Name -> folder of the four drafts; a folder may not be there yet."""
-    found = {}
+    result = {}
     for kind in ("matched", "generic"):
         runs = sorted((out / f"{kind}-{tenant}.work").glob("runs/*/phases/train"))
-        found[f"{kind}-eagle3"] = runs[-1] / "draft" if runs else out / "missing"
-        found[f"{kind}-dflash"] = out / f"{kind}-{tenant}-dflash"
-    return found
+        result[f"{kind}-eagle3"] = runs[-1] / "draft" if runs else out / "missing"
+        result[f"{kind}-dflash"] = out / f"{kind}-{tenant}-dflash"
+    return result
 
 
 # -- servers ------------------------------------------------------------------------------------------------------------
@@ -142,14 +142,14 @@ class Comparison:
         self.facts = []
         arms = []
         for name, key in arm_names(tenant, servers):
-            told = servers[key]
-            facts = EngineFacts.model_validate(told["facts"])
-            spec = dict(told["spec_config"]) if told["spec_config"] else None
+            server = servers[key]
+            facts = EngineFacts.model_validate(server["facts"])
+            spec = dict(server["spec_config"]) if server["spec_config"] else None
             if spec:
                 spec["model"] = f"{{drafts}}/{name}"
             role = "standing" if name == PLAIN else "no_spec" if name == TWIN else "candidate"
             arms.append(Arm(name=name, role=role, spec_config=spec))
-            self.endpoints[name] = Endpoint(told["url"], wiring.SERVED_NAME, facts.start_id, facts.kv_tokens)
+            self.endpoints[name] = Endpoint(server["url"], wiring.SERVED_NAME, facts.start_id, facts.kv_tokens)
             self.facts.append((name, facts))
         self.plan = ComparisonPlan(
             arms=tuple(arms),
@@ -193,8 +193,8 @@ class Comparison:
 
 def arm_names(tenant: str, servers: dict[str, Any]) -> list[tuple[str, str]]:
     """(name of the arm, name of its server) of the arms of a tenant that are up, the plain one first."""
-    found = [(name, name) for name in (PLAIN, TWIN) if name in servers]
-    return found + [(key.split("/", 1)[1], key) for key in servers if key.startswith(f"{tenant}/")]
+    result = [(name, name) for name in (PLAIN, TWIN) if name in servers]
+    return result + [(key.split("/", 1)[1], key) for key in servers if key.startswith(f"{tenant}/")]
 
 
 def measure_all(options: argparse.Namespace) -> None:
@@ -232,19 +232,21 @@ def measure_all(options: argparse.Namespace) -> None:
 def wait_for_servers(out: Path, deadline: float) -> dict[str, Any]:
     """The servers that are up, once all of them are decided or half of the time is gone."""
     while True:
-        told = read_json(out / "servers.json") if (out / "servers.json").exists() else {"complete": False, "ready": {}}
-        if told["complete"] or time.monotonic() > deadline:
-            return dict(told["ready"])
+        message = (
+            read_json(out / "servers.json") if (out / "servers.json").exists() else {"complete": False, "ready": {}}
+        )
+        if message["complete"] or time.monotonic() > deadline:
+            return dict(message["ready"])
         time.sleep(LOOK_S)
 
 
 def pick(out: Path, tenant: str, concurrency: int, trial_s: float, tpot_s: float) -> list[Prompt]:
     """Held-out prompts enough for a trial of about `trial_s` seconds at this concurrency."""
-    found = sorted((out / f"matched-{tenant}.work").glob("runs/*/phases/corpus/corpus"))
-    if not found:
+    paths = sorted((out / f"matched-{tenant}.work").glob("runs/*/phases/corpus/corpus"))
+    if not paths:
         print(f"{tenant}: no corpus, left out", flush=True)
         return []
-    prompts = list(heldout_prompts(found[-1], 10_000).prompts)
+    prompts = list(heldout_prompts(paths[-1], 10_000).prompts)
     length = statistics.fmean(prompt.max_tokens for prompt in prompts)
     wanted = round(trial_s * concurrency / (length * tpot_s))
     return prompts[: max(FEWEST, BATCHES * concurrency if concurrency > 1 else 0, wanted)]

@@ -54,12 +54,12 @@ def ratio(blocks: list[float]) -> Ratio:
 
 def comparisons(folders: list[Path]) -> dict[str, dict[int, Path]]:
     """tenant -> concurrency -> folder with verdict.json."""
-    found: dict[str, dict[int, Path]] = {}
+    result: dict[str, dict[int, Path]] = {}
     for out in folders:
         for verdict in sorted(out.glob("compared/*/verdict.json")):
             tenant, _, load = verdict.parent.name.rpartition("-c")
-            found.setdefault(tenant, {})[int(load)] = verdict.parent
-    return {tenant: dict(sorted(loads.items())) for tenant, loads in found.items()}
+            result.setdefault(tenant, {})[int(load)] = verdict.parent
+    return {tenant: dict(sorted(loads.items())) for tenant, loads in result.items()}
 
 
 def acceptance(folders: list[Path]) -> Iterator[tuple[str, float, list[float]]]:
@@ -83,25 +83,25 @@ def acceptance(folders: list[Path]) -> Iterator[tuple[str, float, list[float]]]:
 
 def cell(arm: str, verdict: dict[str, Any]) -> str:
     """Median TPOT, ratio and the gate's word for one arm at one concurrency."""
-    medians = {found["arm"]: found["median_tpot_s"] for found in verdict["arms"]}
+    medians = {values["arm"]: values["median_tpot_s"] for values in verdict["arms"]}
     if arm not in medians:
         return ""
     shown = f"{1000 * medians[arm]:.2f}"
     pair = next((pair for pair in verdict["pairs"] if pair["candidate"] == arm), None)
     if pair is None:
         return shown
-    found = ratio(pair["block_ratios"])
+    result = ratio(pair["block_ratios"])
     word = {"WIN": " **WIN**", "LOSS": " LOSS"}.get(pair["outcome"], "") if arm != TWIN else ""
-    return f"{shown}; {found.value:.2f}x [{found.low:.2f}, {found.high:.2f}]{word}"
+    return f"{shown}; {result.value:.2f}x [{result.low:.2f}, {result.high:.2f}]{word}"
 
 
-def tables(found: dict[str, dict[int, Path]]) -> None:
+def tables(result: dict[str, dict[int, Path]]) -> None:
     """All tenants as Markdown."""
     print("| tenant | draft | AL | acceptance per position |\n|---|---|---|---|")
-    for tenant, loads in found.items():
+    for tenant, loads in result.items():
         for arm, length, rates in acceptance(list(loads.values())):
             print(f"| {tenant} | {LABELS[arm]} | {length:.2f} | {' / '.join(f'{rate:.3f}' for rate in rates)} |")
-    for tenant, loads in found.items():
+    for tenant, loads in result.items():
         verdicts = {load: read_json(folder / "verdict.json") for load, folder in loads.items()}
         print(f"\n`{tenant}`\n\n| arm | {' | '.join(f'c = {load}' for load in loads)} |\n|---{'|---' * len(loads)}|")
         for arm in ORDER:
@@ -111,7 +111,7 @@ def tables(found: dict[str, dict[int, Path]]) -> None:
         print(f"| A/A floor | {' | '.join(floors)} |\n| blocks | {' | '.join(blocks)} |")
 
 
-def figure(found: dict[str, dict[int, Path]], file: Path) -> None:
+def figure(result: dict[str, dict[int, Path]], file: Path) -> None:
     """Ratios against concurrency, a panel a tenant."""
     import matplotlib
 
@@ -119,8 +119,8 @@ def figure(found: dict[str, dict[int, Path]], file: Path) -> None:
     from matplotlib import pyplot
 
     matplotlib.rcParams.update({"svg.hashsalt": "draftsmith", "svg.fonttype": "none"})
-    drawn, panels = pyplot.subplots(1, len(found), figsize=(4.2 * len(found), 3.6), sharey=True, squeeze=False)
-    for panel, (tenant, loads) in zip(panels[0], found.items(), strict=True):
+    drawn, panels = pyplot.subplots(1, len(result), figsize=(4.2 * len(result), 3.6), sharey=True, squeeze=False)
+    for panel, (tenant, loads) in zip(panels[0], result.items(), strict=True):
         places = list(range(len(loads)))
         for number, arm in enumerate(name for name in ORDER if name != PLAIN):
             ratios = []
@@ -130,7 +130,7 @@ def figure(found: dict[str, dict[int, Path]], file: Path) -> None:
             grey = arm == TWIN
             panel.errorbar(
                 [place + 0.08 * (number - 2) for place in places],
-                [found.value for found in ratios],
+                [ratio.value for ratio in ratios],
                 yerr=[[r.value - r.low for r in ratios], [r.high - r.value for r in ratios]],
                 label=LABELS[arm],
                 color="0.6" if grey else f"C{number - 1}",
@@ -159,10 +159,10 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
-    found = comparisons(options.folders)
-    tables(found)
+    result = comparisons(options.folders)
+    tables(result)
     if options.figure:
-        figure(found, options.figure)
+        figure(result, options.figure)
 
 
 if __name__ == "__main__":

@@ -130,25 +130,25 @@ def theirs(server: Server, target: Path, dataset: Path, count: int, out: Path) -
     command += ["--disable-shuffle", "--skip-chat-template", "--save-result", "--save-detailed", "--disable-tqdm"]
     with out.with_suffix(".log").open("w") as log:
         subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
-    found: dict[str, Any] = read_json(out)
-    return found
+    result: dict[str, Any] = read_json(out)
+    return result
 
 
-def told(found: dict[str, Any], count: int) -> Figures:
+def told(result: dict[str, Any], count: int) -> Figures:
     """What the independent client says of itself."""
     return Figures(
-        tpot_s=found["median_tpot_ms"] / 1000,
-        acceptance_length=found.get("spec_decode_acceptance_length", math.nan),
-        ttft_s=found["median_ttft_ms"] / 1000,
-        tokens=found["total_output_tokens"],
-        failed=found.get("failed", count - found["completed"]),
+        tpot_s=result["median_tpot_ms"] / 1000,
+        acceptance_length=result.get("spec_decode_acceptance_length", math.nan),
+        ttft_s=result["median_ttft_ms"] / 1000,
+        tokens=result["total_output_tokens"],
+        failed=result.get("failed", count - result["completed"]),
     )
 
 
 def alongside(server: Server, prompts: Sequence[Prompt], stop: threading.Event) -> list[tuple[float, float, float]]:
     """Our client, pass after pass until told to stop: (begin, end, TPOT) of each request, by the monotonic clock."""
     offset = time.perf_counter() - time.time()
-    found: list[tuple[float, float, float]] = []
+    result: list[tuple[float, float, float]] = []
 
     def requests() -> Iterator[Request]:
         for number in itertools.count():
@@ -162,10 +162,10 @@ def alongside(server: Server, prompts: Sequence[Prompt], stop: threading.Event) 
         measured, timing = sample(reply, "all"), reply.record.timing
         if measured.tpot_s is not None and timing is not None and timing.start_unix_s is not None:
             begin = timing.start_unix_s + offset
-            found.append((begin, begin + (measured.latency_s or 0.0), measured.tpot_s))
+            result.append((begin, begin + (measured.latency_s or 0.0), measured.tpot_s))
 
     replay(requests(), Target(server.url, server.spec.served_name), Pacing(1), keep)
-    return found
+    return result
 
 
 def side_by_side(server: Server, prompts: Sequence[Prompt], their_run: Callable[[], dict[str, Any]]) -> SideBySide:
@@ -174,17 +174,17 @@ def side_by_side(server: Server, prompts: Sequence[Prompt], their_run: Callable[
     with ThreadPoolExecutor(1) as pool:
         our_run = pool.submit(alongside, server, prompts, stop)
         try:
-            found = their_run()
+            result = their_run()
         finally:
             stop.set()
         mine = our_run.result()
     # Its clock is the same one: time.perf_counter is the system's monotonic clock, across processes.
-    spans = [sum(gaps) for gaps in found["itls"]]
-    begin = min(found["start_times"])
+    spans = [sum(gaps) for gaps in result["itls"]]
+    begin = min(result["start_times"])
     end = max(
-        start + ttft + span for start, ttft, span in zip(found["start_times"], found["ttfts"], spans, strict=True)
+        start + ttft + span for start, ttft, span in zip(result["start_times"], result["ttfts"], spans, strict=True)
     )
-    their = [span / (n - 1) for span, n in zip(spans, found["output_lens"], strict=True) if n > 1]
+    their = [span / (n - 1) for span, n in zip(spans, result["output_lens"], strict=True) if n > 1]
     return SideBySide([tpot for first, last, tpot in mine if begin <= first and last <= end], their)
 
 
@@ -253,8 +253,8 @@ def report(rounds: Sequence[tuple[Figures, Figures]], sides: Sequence[SideBySide
         out / "summary.json", {"rounds": [[vars(a), vars(b)] for a, b in rounds], "sides": [vars(s) for s in sides]}
     )
     differences = {
-        f"{what}, by turns": statistics.median(getattr(a, name) / getattr(b, name) - 1 for a, b in rounds)
-        for what, name in (("TPOT", "tpot_s"), ("acceptance length", "acceptance_length"))
+        f"{title}, by turns": statistics.median(getattr(a, name) / getattr(b, name) - 1 for a, b in rounds)
+        for title, name in (("TPOT", "tpot_s"), ("acceptance length", "acceptance_length"))
     }
     deciding = ["acceptance length, by turns", "TPOT, by turns"]
     our, their = ([tpot for side in sides for tpot in getattr(side, name)] for name in ("ours", "theirs"))

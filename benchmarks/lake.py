@@ -35,21 +35,21 @@ def named(rows: BundleRows, number: int) -> BundleRows:
     """The same campaign under another digest, name and day of thirty."""
     sha = hashlib.sha256(str(number).encode()).hexdigest()
     key = {"manifest_sha256": sha, "campaign": f"{number:06}"}
-    tables = {table: [row | key for row in some] for table, some in rows.tables.items()}
+    tables = {table: [row | key for row in rows_of_table] for table, rows_of_table in rows.tables.items()}
     date = (datetime.date(2026, 1, 1) + datetime.timedelta(days=number % 30)).isoformat()
     return replace(rows, date=date, campaign=key["campaign"], manifest_sha256=sha, tables=tables)
 
 
 def main() -> None:
     """Measure and print one JSON value. Times in seconds."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--campaigns", type=int, default=10_000)
-    asked.add_argument("--at", required=True)
-    asked.add_argument(
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--campaigns", type=int, default=10_000)
+    parser.add_argument("--at", required=True)
+    parser.add_argument(
         "--begin", type=int, default=0, help="campaigns before this number are there already: copied, say"
     )
-    told = asked.parse_args()
-    place = open_place(told.at)
+    options = parser.parse_args()
+    place = open_place(options.at)
     with tempfile.TemporaryDirectory() as folder:
         bundle = write_bundle(Path(folder), parts())
         reading = []
@@ -58,7 +58,7 @@ def main() -> None:
             rows = rows_of(bundle)
             reading.append(time.perf_counter() - began)
     puts = []
-    for number in range(told.begin, told.campaigns):
+    for number in range(options.begin, options.campaigns):
         began = time.perf_counter()
         put(named(rows, number), place)
         puts.append(time.perf_counter() - began)
@@ -73,11 +73,11 @@ def main() -> None:
         began = time.perf_counter()
         ask(place, name)
         questions[name] = round(time.perf_counter() - began, 3)
-    bundles_s = statistics.median(reading) * told.campaigns
+    bundles_s = statistics.median(reading) * options.campaigns
     print(
         json.dumps(
             {
-                "campaigns": told.campaigns,
+                "campaigns": options.campaigns,
                 "published": len(puts),
                 "publish_p50_s": round(statistics.median(puts), 4),
                 "publish_p99_s": round(sorted(puts)[int(0.99 * len(puts))], 4),

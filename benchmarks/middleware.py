@@ -55,30 +55,30 @@ def requests(count: int, tokens: int) -> list[Request]:
     ]
 
 
-def trial(server: Server, arm: str, asked: list[Request], concurrency: int) -> Times:
+def trial(server: Server, arm: str, request: list[Request], concurrency: int) -> Times:
     """(TPOT, TTFT) in seconds by prompt."""
-    found: Times = {}
+    times: Times = {}
 
     def keep(reply: Reply) -> None:
         record = reply.record
         if record.error or not record.timing or not record.timing.latency_s or not record.timing.ttft_s:
             raise SystemExit(f"a request of arm {arm} failed: {record.error}")
         rest = (record.usage.completion_tokens or 0) - 1
-        found[record.id] = ((record.timing.latency_s - record.timing.ttft_s) / rest, record.timing.ttft_s)
+        times[record.id] = ((record.timing.latency_s - record.timing.ttft_s) / rest, record.timing.ttft_s)
 
-    replay(asked, Target(server.url, server.spec.served_name, api_key=KEYS[arm]), Pacing(concurrency), keep)
-    return found
+    replay(request, Target(server.url, server.spec.served_name, api_key=KEYS[arm]), Pacing(concurrency), keep)
+    return times
 
 
 def measure(servers: dict[str, Server], options: argparse.Namespace, blocks: list[dict[str, Times]]) -> None:
     """Warm both servers up, then add the blocks one by one."""
-    asked = requests(options.prompts, options.tokens)
+    request = requests(options.prompts, options.tokens)
     for arm in ("without", "recorded"):
-        trial(servers[arm], arm, asked, options.concurrency)
+        trial(servers[arm], arm, request, options.concurrency)
     for number in range(options.blocks):
         turn = [*ARMS[number % 3 :], *ARMS[: number % 3]]
         order = turn if number % 2 else turn[::-1]
-        blocks.append({arm: trial(servers[arm], arm, asked, options.concurrency) for arm in order})
+        blocks.append({arm: trial(servers[arm], arm, request, options.concurrency) for arm in order})
         shown = ", ".join(
             f"{arm} {statistics.median(t for t, _ in blocks[-1][arm].values()) * 1e3:.1f}" for arm in ARMS
         )
@@ -197,11 +197,11 @@ def show(blocks: list[dict[str, Times]], options: argparse.Namespace, traffic: P
     """The ratios, and what was recorded meanwhile."""
     print(f"\n{len(blocks)} blocks of {options.prompts} prompts, {options.tokens} tokens each, at concurrency "
           f"{options.concurrency}, on {describe()}")  # fmt: skip
-    for slow, fast, what in (
+    for slow, fast, label in (
         ("recorded", "without", "with the middleware, recording / without it"),
         ("recorded", "refused", "recording / not recording, same server"),
     ):
-        print(f"{what}: TPOT {ratio(blocks, slow, fast, 0)}, TTFT {ratio(blocks, slow, fast, 1)}")
+        print(f"{label}: TPOT {ratio(blocks, slow, fast, 0)}, TTFT {ratio(blocks, slow, fast, 1)}")
     print(recorded(traffic))
 
 

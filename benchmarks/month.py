@@ -78,7 +78,7 @@ class Draft:
     def length(self, at: float) -> float:
         """Acceptance length on the traffic of a moment."""
         skill = [(1 + ENOUGH) * share / (share + ENOUGH) for share in self.knows]
-        known = sum(served * one for served, one in zip(mix(at), skill, strict=True))
+        known = sum(served * served_share for served, served_share in zip(mix(at), skill, strict=True))
         return LEVEL + LEARNED * known * self.quality
 
     def speedup(self, at: float) -> float:
@@ -277,8 +277,8 @@ class World:
 def _divergence(p: tuple[float, ...], q: tuple[float, ...]) -> float:
     middle = [(x + y) / 2 for x, y in zip(p, q, strict=True)]
 
-    def relative(one: tuple[float, ...]) -> float:
-        return sum(x * math.log2(x / m) for x, m in zip(one, middle, strict=True) if x > 0)
+    def relative(shares: tuple[float, ...]) -> float:
+        return sum(x * math.log2(x / m) for x, m in zip(shares, middle, strict=True) if x > 0)
 
     return (relative(p) + relative(q)) / 2
 
@@ -354,20 +354,20 @@ def table(months: int) -> dict[str, dict[str, float]]:
         "every N steps, not gated": lambda seed: scheduled(seed, HOUR, gated=False, cost=RUN_HOURS / 3),
         "the controller": lambda seed: controlled(seed)[0],
     }
-    found = {}
+    result = {}
     for name, way in ways.items():
         done = [way(seed) for seed in range(months)]
-        promotions = sum(one.promotions for one in done)
-        found[name] = {
-            "share_of_oracle": statistics.median(one.gain for one in done) / best,
-            "worst_month": min(one.gain for one in done) / best,
-            "runs": statistics.mean(one.runs for one in done),
-            "promotions": statistics.mean(one.promotions for one in done),
-            "wrong_share": sum(one.wrong for one in done) / promotions if promotions else 0.0,
-            "switches": statistics.mean(one.switches for one in done),
-            "fallbacks": statistics.mean(one.fallbacks for one in done),
+        promotions = sum(item.promotions for item in done)
+        result[name] = {
+            "share_of_oracle": statistics.median(item.gain for item in done) / best,
+            "worst_month": min(item.gain for item in done) / best,
+            "runs": statistics.mean(item.runs for item in done),
+            "promotions": statistics.mean(item.promotions for item in done),
+            "wrong_share": sum(item.wrong for item in done) / promotions if promotions else 0.0,
+            "switches": statistics.mean(item.switches for item in done),
+            "fallbacks": statistics.mean(item.fallbacks for item in done),
         }
-    return found
+    return result
 
 
 def main() -> None:
@@ -376,20 +376,20 @@ def main() -> None:
     parser.add_argument("--months", type=int, default=20)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--log", type=int, help="print the journal of the month with this seed")
-    asked = parser.parse_args()
-    if asked.log is not None:
+    options = parser.parse_args()
+    if options.log is not None:
         from draftsmith.controller.words import story
 
-        print("\n".join(story(controlled(asked.log)[1].events)))
+        print("\n".join(story(controlled(options.log)[1].events)))
         return
-    found = table(asked.months)
-    if asked.json:
-        print(json.dumps(found, indent=2))
+    result = table(options.months)
+    if options.json:
+        print(json.dumps(result, indent=2))
         return
     print(
         "| policy | gain, of the oracle's | worst month | runs | promotions | wrong | switches | fallbacks |\n|---|---|---|---|---|---|---|---|"
     )
-    for name, row in found.items():
+    for name, row in result.items():
         print(
             f"| {name} | {row['share_of_oracle']:.0%} | {row['worst_month']:.0%} | {row['runs']:.0f} | "
             f"{row['promotions']:.1f} | {row['wrong_share']:.1%} | {row['switches']:.0f} | {row['fallbacks']:.1f} |"

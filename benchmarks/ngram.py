@@ -95,7 +95,7 @@ def table(options: argparse.Namespace) -> Iterator[str]:
 
 def simulate(options: argparse.Namespace, records: list[AccessRecord]) -> list[SimCounts]:
     """The replay of recorded ids."""
-    pairs = [(one.prompt_token_ids or [], one.output_token_ids or []) for one in records]
+    pairs = [(record.prompt_token_ids or [], record.output_token_ids or []) for record in records]
     low, high = LOOKUP["prompt_lookup_min"], LOOKUP["prompt_lookup_max"]
     return simulate_ngram_many(pairs, k=options.k, lookup_min=low, lookup_max=high, max_model_len=options.max_model_len)
 
@@ -109,15 +109,15 @@ def compared(predicted: float | None, reported: float | None) -> str:
 
 def differences(records: list[AccessRecord], each: list[SimCounts]) -> Iterator[str]:
     """Requests whose counts the replay did not get exactly: (drafts, drafted, accepted) predicted and reported."""
-    for one, ours in zip(records, each, strict=True):
-        spec = one.spec
+    for item, ours in zip(records, each, strict=True):
+        spec = item.spec
         if spec and (ours.drafts, ours.draft_tokens, ours.accepted) != (
             spec.drafts,
             spec.draft_tokens,
             spec.accepted_tokens,
         ):
             yield (
-                f"  {one.id} {one.finish_reason}, {ours.output_tokens} tokens: predicted {ours.drafts} {ours.draft_tokens} "
+                f"  {item.id} {item.finish_reason}, {ours.output_tokens} tokens: predicted {ours.drafts} {ours.draft_tokens} "
                 f"{ours.accepted}, reported {spec.drafts} {spec.draft_tokens} {spec.accepted_tokens}"
             )
 

@@ -80,39 +80,41 @@ def prompts(count: int) -> list[Request]:
     ]
 
 
-def collect(found: list[AccessRecord]) -> Callable[[Reply], None]:
+def collect(result: list[AccessRecord]) -> Callable[[Reply], None]:
     """A callback that keeps records and fails on the first error."""
 
     def keep(reply: Reply) -> None:
         if reply.record.error:
             raise SystemExit(f"a request failed: {reply.record.error}")
-        found.append(reply.record)
+        result.append(reply.record)
 
     return keep
 
 
 def one_pass(way: Way) -> list[AccessRecord]:
     """Answers and states from one server."""
-    found: list[AccessRecord] = []
+    access_records: list[AccessRecord] = []
     with way.server(way.spec()) as server:
-        asked = prompts(way.options.requests)
+        request = prompts(way.options.requests)
         way.timed(
-            lambda: states.capture(asked, server, private_dir(way.folder / "states"), CONCURRENCY, collect(found))
+            lambda: states.capture(
+                request, server, private_dir(way.folder / "states"), CONCURRENCY, collect(access_records)
+            )
         )
-    return found
+    return access_records
 
 
 def two_passes(way: Way) -> list[AccessRecord]:
     """Answers from a plain server, states from a capture server."""
-    found: list[AccessRecord] = []
+    access_records: list[AccessRecord] = []
     with way.server(None) as server:
         target = Target(server.url, server.spec.served_name)
-        asked = prompts(way.options.requests)
-        way.timed(lambda: replay(asked, target, Pacing(CONCURRENCY), collect(found)))
+        request = prompts(way.options.requests)
+        way.timed(lambda: replay(request, target, Pacing(CONCURRENCY), collect(access_records)))
     with way.server(way.spec()) as server:
-        rows = finished(found)
+        rows = finished(access_records)
         way.timed(lambda: states.capture(rows, server, private_dir(way.folder / "states"), CONCURRENCY, collect([])))
-    return found
+    return access_records
 
 
 def finished(records: Iterable[AccessRecord]) -> list[Request]:

@@ -62,13 +62,13 @@ def main() -> None:
         places = [Path(folder) / f"model-{number}" for number in range(options.models)]
         for place in places:
             make(place, options.runs // options.models)
-        asked = [word for place in places for word in ("--workspace", str(place))]
+        request = [word for place in places for word in ("--workspace", str(place))]
         page = subprocess.Popen(
-            [*DRAFTSMITH, "web", *asked, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
+            [*DRAFTSMITH, "web", *request, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
         )
         try:
             assert page.stdout is not None
-            url = next(found[0] for line in page.stdout if (found := re.search(r"http://[\d.]+:\d+", line)))
+            url = next(match[0] for line in page.stdout if (match := re.search(r"http://[\d.]+:\d+", line)))
             shown = {}
             for path in ("/", "/models/model-0", "/models/model-0?page=2"):
                 first = seconds(url + path)

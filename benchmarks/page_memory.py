@@ -34,9 +34,9 @@ PAGES, RUNS = 4, 100
 
 def main() -> None:
     """Measure and print one JSON value. Memory in MiB."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--updates", type=int, default=3600)
-    told = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--updates", type=int, default=3600)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "tiny"
         served(place)
@@ -54,7 +54,7 @@ def main() -> None:
         for number in range(PAGES):
             threading.Thread(target=follow, args=(url, stop, number), daemon=True).start()
         mine, seen, began = psutil.Process(), [], time.perf_counter()
-        for number in range(told.updates):
+        for number in range(options.updates):
             now = time.time()
             done = number % 100
             progress = JobProgress(
@@ -65,7 +65,7 @@ def main() -> None:
             if number % 60 == 0:  # an act a minute, which is far more than a controller does
                 journal.append("noted", f"update {number}")
             httpx.get(f"{url}/models/tiny", headers={"x-part": "1"}, timeout=30).raise_for_status()
-            if number % max(1, told.updates // 10) == 0:
+            if number % max(1, options.updates // 10) == 0:
                 seen.append(round(mine.memory_info().rss / 2**20, 1))
         seen.append(round(mine.memory_info().rss / 2**20, 1))
         stop.set()
@@ -74,7 +74,7 @@ def main() -> None:
         print(
             json.dumps(
                 {
-                    "updates": told.updates,
+                    "updates": options.updates,
                     "open_pages": PAGES,
                     "seconds": round(time.perf_counter() - began, 1),
                     "rss_mib": seen,
@@ -90,8 +90,8 @@ def follow(url: str, stop: threading.Event, number: int) -> None:
     while not stop.is_set():
         try:
             with httpx.stream("GET", f"{url}/events", timeout=httpx.Timeout(10, read=60)) as events:
-                for heard, line in enumerate(events.iter_lines()):
-                    if stop.is_set() or (number == 0 and heard > 10):
+                for messages, line in enumerate(events.iter_lines()):
+                    if stop.is_set() or (number == 0 and messages > 10):
                         break
                     if line.startswith("data:"):
                         httpx.get(f"{url}/models/tiny", headers={"x-part": "1"}, timeout=30)

@@ -89,32 +89,32 @@ class Writer:
         if kind == "json":
             fields = {f"field_{i}": self.cut(self.prose, 24) for i in range(self.random.randrange(2, 9))}
             messages.append({"role": "user", "content": self.cut(self.prose, self.size(300, 0.6))})
-            said = json.dumps(fields)
+            line = json.dumps(fields)
         elif kind == "code":
             messages.append(
                 {"role": "user", "content": "Fix this function.\n\n" + self.cut(self.code, self.size(1200, 0.9))}
             )
-            said = "```python\n" + self.cut(self.code, self.size(700, 0.8)) + "\n```"
+            line = "```python\n" + self.cut(self.code, self.size(700, 0.8)) + "\n```"
         elif kind == "rag":
             passage = self.cut(self.prose, self.size(3500, 0.7))
             messages.append({"role": "user", "content": f"Passage: {passage}\n\nQuestion: what is meant?"})
-            said = self.cut(self.prose, self.size(250, 0.6))
+            line = self.cut(self.prose, self.size(250, 0.6))
         else:
             for _ in range(self.random.choice((0, 0, 1, 2))):
                 messages.append({"role": "user", "content": self.cut(self.prose, self.size(200, 0.8))})
                 messages.append({"role": "assistant", "content": self.cut(self.prose, self.size(500, 0.7))})
             messages.append({"role": "user", "content": self.cut(self.prose, self.size(250, 0.9))})
-            said = self.cut(self.prose, self.size(600, 0.8))
+            line = self.cut(self.prose, self.size(600, 0.8))
         size = sum(len(message["content"]) for message in messages)
         return {
             "schema": "draftsmith_access_v1",
             "id": f"req-{number}",
             "route": kind,
             "messages": messages,
-            "completion": said,
+            "completion": line,
             "params": {"temperature": self.random.choice((0.0, 0.7)), "max_tokens": 1024},
-            "usage": {"prompt_tokens": size // 4, "completion_tokens": len(said) // 4} if usage else {},
-            "timing": {"start_unix_s": 1.76e9 + number * 0.05, "latency_s": 1.0 + len(said) / 200},
+            "usage": {"prompt_tokens": size // 4, "completion_tokens": len(line) // 4} if usage else {},
+            "timing": {"start_unix_s": 1.76e9 + number * 0.05, "latency_s": 1.0 + len(line) / 200},
         }
 
 
@@ -178,11 +178,11 @@ class Baseline:
     def run(self) -> dict[str, list[int]]:
         """Read once, and print how fast that was."""
         before = cpu_seconds()
-        found, seconds, _ = timed(lambda: straightforward(self.log, self.tokenizer))
+        result, seconds, _ = timed(lambda: straightforward(self.log, self.tokenizer))
         self.last = self.requests / seconds
         cpu = (cpu_seconds() - before) / self.requests * 1e6
         print(f"straightforward: {self.last:.0f} requests/s, {cpu:.0f} us CPU a request", flush=True)
-        return found
+        return result
 
     def ratio(self, rate: float) -> float:
         """How many times as fast `rate` is as the mean of the runs before and after."""
@@ -255,7 +255,7 @@ def replay_rates(tokenizer: Path) -> Iterator[str]:
 def show(name: str, source: Path, requests: int, base: Baseline, **how: Any) -> Any:
     """Profile a log and print how fast that was."""
     before = cpu_seconds()
-    found, seconds, peak = timed(lambda: build_profile([str(source)], **how))
+    profile, seconds, peak = timed(lambda: build_profile([str(source)], **how))
     cpu = (cpu_seconds() - before) / requests * 1e6
     rate = requests / seconds
     times = base.ratio(rate)
@@ -263,7 +263,7 @@ def show(name: str, source: Path, requests: int, base: Baseline, **how: Any) -> 
         f"{name} {requests}: {rate:.0f}/s, {times:.1f}x, {cpu:.0f} us CPU a request, peak {peak / 1e6:.0f} MB",
         flush=True,
     )
-    return found
+    return profile
 
 
 def main() -> None:
@@ -286,9 +286,9 @@ def main() -> None:
     if "exact" in wanted:
         exact = show("exact", tenth, options.requests // 10, base, tokenizer=options.tokenizer, exact=True)
     if "default" in wanted:
-        found = show("default", tenth, options.requests // 10, base, tokenizer=options.tokenizer, exact=False)
+        result = show("default", tenth, options.requests // 10, base, tokenizer=options.tokenizer, exact=False)
         if exact is not None:
-            print("  default against exact: " + "; ".join(errors(found, exact)), flush=True)
+            print("  default against exact: " + "; ".join(errors(result, exact)), flush=True)
         show("default", text, options.requests, base, tokenizer=options.tokenizer, exact=False)
     if "usage" in wanted:
         counted = options.folder / f"bench-usage-{options.requests}.jsonl"
@@ -301,10 +301,10 @@ def main() -> None:
             print(line, flush=True)
 
 
-def check(truth: dict[str, list[int]], found: Any) -> None:
+def check(truth: dict[str, list[int]], profile: Any) -> None:
     """Exact counts must be the straightforward reader's, whatever made them fast."""
     for side, values in truth.items():
-        ours = getattr(found, f"{side}_tokens")
+        ours = getattr(profile, f"{side}_tokens")
         for share, value in ((0.5, ours.p50), (0.9, ours.p90), (0.99, ours.p99)):
             assert value == nearest(values, share), (side, share)
         assert ours.max == values[-1]

@@ -68,10 +68,13 @@ class Load:
         for kind in ("booking", "math"):
             lines = [
                 json.dumps(
-                    {"prompt": "\n\n".join(m["content"] for m in one["messages"]), "output_tokens": one["max_tokens"]}
+                    {
+                        "prompt": "\n\n".join(m["content"] for m in prompt["messages"]),
+                        "output_tokens": prompt["max_tokens"],
+                    }
                 )
-                for one in prompts
-                if one["route"] == kind
+                for prompt in prompts
+                if prompt["route"] == kind
             ]
             (folder / f"{kind}.jsonl").write_text("\n".join(lines) + "\n")
 
@@ -94,19 +97,19 @@ class Load:
         with out.with_suffix(".log").open("w") as log:
             subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
         try:
-            found = json.loads(out.read_text())
+            content = json.loads(out.read_text())
         except (OSError, ValueError):
             self.failed += BATCH
             return
         self.sent += BATCH
-        self.failed += BATCH - int(found["completed"])
+        self.failed += BATCH - int(content["completed"])
 
     def _plain(self) -> None:
         """One request after the other, for a machine without that client."""
         lines = (self.folder / f"{self.kind}.jsonl").read_text().splitlines()
-        one = json.loads(lines[self.sent % len(lines)])
-        message = {"role": "user", "content": one["prompt"]}
-        body = {"model": "target", "messages": [message], "max_tokens": one["output_tokens"], "temperature": 0}
+        item = json.loads(lines[self.sent % len(lines)])
+        message = {"role": "user", "content": item["prompt"]}
+        body = {"model": "target", "messages": [message], "max_tokens": item["output_tokens"], "temperature": 0}
         try:
             answer = httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=300, trust_env=False)
             self.failed += answer.status_code != httpx.codes.OK
@@ -119,30 +122,30 @@ class Load:
 class Demo:
     """The stages, one after the other, with a sample of the service every few seconds."""
 
-    def __init__(self, asked: argparse.Namespace) -> None:
-        self.folder = private_dir(Path(asked.folder).resolve())
-        self.target = Path(asked.target).resolve() if asked.target else api.demo_target(self.folder / MODEL)
+    def __init__(self, request: argparse.Namespace) -> None:
+        self.folder = private_dir(Path(request.folder).resolve())
+        self.target = Path(request.target).resolve() if request.target else api.demo_target(self.folder / MODEL)
         self.port = free_port()
-        self.patience_s, self.began = asked.patience * 60, time.time()
+        self.patience_s, self.began = request.patience * 60, time.time()
         log = private_dir(self.folder / "traffic")
         serving = {
             "endpoint": f"http://127.0.0.1:{self.port}",
-            "options": {"record_to": str(log), "drain_s": 120, "hot_swap": asked.hot_swap}
-            if asked.record
+            "options": {"record_to": str(log), "drain_s": 120, "hot_swap": request.hot_swap}
+            if request.record
             else {"drain_s": 120},
         }
         sections = {name: dict(values) for name, values in SETTINGS.items()}
         sections["serving"] |= serving
         sections["engine"]["flags"] = list(precision_flags())
-        lines = [f"target = {json.dumps(str(self.target))}", f"profile = {json.dumps(asked.profile or str(log))}"]
+        lines = [f"target = {json.dumps(str(self.target))}", f"profile = {json.dumps(request.profile or str(log))}"]
         lines.append(f"workspace = {json.dumps(str(self.folder / 'workspace'))}")
         for name, values in sections.items():
             lines += [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
         self.file = self.folder / "draftsmith.toml"
         self.file.write_text("\n".join(lines) + "\n")
-        self.settings = [word for one in asked.settings for word in ("--set", one)]
-        self.config = api.configure(self.file, settings=asked.settings)
-        self.load = Load(self.folder, f"http://127.0.0.1:{self.port}", self.target, asked.rate, asked.client)
+        self.settings = [word for setting in request.settings for word in ("--set", setting)]
+        self.config = api.configure(self.file, settings=request.settings)
+        self.load = Load(self.folder, f"http://127.0.0.1:{self.port}", self.target, request.rate, request.client)
         self.samples = (self.folder / "timeline.jsonl").open("w")
 
     def command(self, *words: str) -> list[str]:

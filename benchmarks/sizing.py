@@ -207,7 +207,7 @@ def train(options: argparse.Namespace, shape: Shape, out: Path) -> dict[str, Any
     )
     speeds = [record["profile"]["tokens_per_s"] for record in records if "train" in record and record.get("profile")]
     weights = sum(file.stat().st_size for file in (work / "checkpoints").rglob("model*.safetensors"))
-    found = {
+    result = {
         "exit": done.returncode,
         "steps": len(speeds),
         "tokens_per_s": round(statistics.median(speeds[2:]), 1) if len(speeds) > 2 else None,
@@ -219,9 +219,9 @@ def train(options: argparse.Namespace, shape: Shape, out: Path) -> dict[str, Any
         "wall_s": round(time.monotonic() - began, 1),
     }
     if done.returncode:
-        found["log_end"] = (work / "log").read_text(errors="replace")[-1500:]
+        result["log_end"] = (work / "log").read_text(errors="replace")[-1500:]
     shutil.rmtree(work, ignore_errors=True)
-    return found
+    return result
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:

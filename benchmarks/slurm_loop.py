@@ -66,11 +66,11 @@ def tell(*argv: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
-def until(condition: Callable[[], Any], what: str) -> None:
+def until(condition: Callable[[], Any], text: str) -> None:
     end = time.monotonic() + LIMIT_S
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"waited in vain for {what}")
+            raise TimeoutError(f"waited in vain for {text}")
         time.sleep(0.1)
 
 
@@ -92,8 +92,8 @@ class Operator:
         command = [sys.executable, "-m", "draftsmith", "run", "--yes", "--backend", "slurm", "--scheduler", "slurm"]
         command += ["--i-understand-this-uses-the-cluster", "--config", str(self.folder / "draftsmith.toml")]
         env = {**os.environ, "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}"}
-        with (self.folder / "said").open("a") as said:
-            return subprocess.Popen(command, env=env, stdout=said, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        with (self.folder / "said").open("a") as log:
+            return subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
     def end(self) -> int:
         self.ends.append(self.process.wait(LIMIT_S))

@@ -69,9 +69,9 @@ def measure(jobs: int) -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory() as folder:
         cluster, table = Cluster(Path(folder), jobs), []
 
-        def row(what: str) -> None:
+        def row(text: str) -> None:
             states, seconds, commands = cluster.look()
-            table.append({"look": what, "ms": round(seconds * 1000, 1), "commands": commands, "states": states})
+            table.append({"look": text, "ms": round(seconds * 1000, 1), "commands": commands, "states": states})
 
         cluster.queue(0, "RUNNING")
         row("all live, first look")

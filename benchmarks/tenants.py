@@ -133,15 +133,15 @@ def dflash(options: argparse.Namespace) -> None:
     """Train a DFlash draft beside each EAGLE3 one, from the same corpus and states. Drafts: `<kind>-<tenant>-dflash`."""
     running = []
     for tenant, kind in itertools.product(options.tenants, ("matched", "generic")):
-        found = sorted((options.out.resolve() / f"{kind}-{tenant}.work").glob("runs/*/phases/train/plan.json"))
+        paths = sorted((options.out.resolve() / f"{kind}-{tenant}.work").glob("runs/*/phases/train/plan.json"))
         draft = options.out.resolve() / f"{kind}-{tenant}-dflash"
         if draft.exists():
             continue
-        if not found:
+        if not paths:
             print(f"dflash {kind} {tenant}: no finished training to take corpus and states from", flush=True)
             continue
-        folder = private_dir(found[-1].parent.parent / "train-dflash")
-        plan = read_json(found[-1])
+        folder = private_dir(paths[-1].parent.parent / "train-dflash")
+        plan = read_json(paths[-1])
         plan["config"] = Config.model_validate(
             apply(plan["config"], ["trainer.method=dflash", *options.set])
         ).model_dump(mode="json")
@@ -153,10 +153,10 @@ def dflash(options: argparse.Namespace) -> None:
             running[-1][-1].wait()
     for tenant, kind, folder, child in running:
         code = child.wait()
-        told = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
-        figures = told.get("figures") or {}
+        recorded = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
+        figures = recorded.get("figures") or {}
         shown = " / ".join(f"{value:.3f}" for value in figures.get("validation_acceptance", []))
-        print(f"dflash {kind} {tenant}: exit {code} {told.get('error') or shown}", flush=True)
+        print(f"dflash {kind} {tenant}: exit {code} {recorded.get('error') or shown}", flush=True)
 
 
 def apply(config: dict[str, Any], settings: list[str]) -> dict[str, Any]:
@@ -176,11 +176,11 @@ def apply(config: dict[str, Any], settings: list[str]) -> dict[str, Any]:
 
 def link_generic(out: Path, tenant: str) -> None:
     """`generic-<tenant>`: the trained draft under a name that reads well as an arm."""
-    found = sorted((out / f"generic-{tenant}.work").glob("runs/*/phases/train/draft"))
+    paths = sorted((out / f"generic-{tenant}.work").glob("runs/*/phases/train/draft"))
     link = out / f"generic-{tenant}"
-    if found:
+    if paths:
         link.unlink(missing_ok=True)
-        link.symlink_to(found[-1])
+        link.symlink_to(paths[-1])
 
 
 def compare(options: argparse.Namespace) -> None:

@@ -263,13 +263,13 @@ def equal_tokens(source: Path, dest: Path, positions: int) -> int:
     tokenizer = AutoTokenizer.from_pretrained(source)
     ids = tokenizer(CHECK_TEXT * (positions // 60 + 1), return_tensors="pt").input_ids[:, :positions]
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    told = []
+    sentences = []
     for folder in (source, dest):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").to(device).eval()
         with torch.inference_mode():
-            told.append(model(ids.to(device)).logits.argmax(-1).cpu())
+            sentences.append(model(ids.to(device)).logits.argmax(-1).cpu())
         del model
-    return int((told[0] == told[1]).sum())
+    return int((sentences[0] == sentences[1]).sum())
 
 
 if __name__ == "__main__":
