@@ -113,12 +113,12 @@ def settled(url: str, clock: Clock | None = None, pause_s: float = counters.SETT
 def server_info(url: str, key: str | None = None) -> dict[str, Any]:
     """What the server says of itself; its path was another one in earlier releases. Raises EngineLostError, EngineError."""
     try:
-        found = _get(url, "/server_info", key).json()
+        content = _get(url, "/server_info", key).json()
     except EngineError:
-        found = _get(url, "/get_server_info", key).json()
-    if not isinstance(found, dict):
+        content = _get(url, "/get_server_info", key).json()
+    if not isinstance(content, dict):
         raise EngineError(f"{url}/server_info is no object", "check that this is a server of SGLang")
-    return found
+    return content
 
 
 def flush(url: str) -> None:
@@ -129,8 +129,8 @@ def flush(url: str) -> None:
 def published(url: str, key: str | None = None) -> EngineFacts:
     """What a running server says of itself: /server_info, which its API key guards, and the sizes among its metrics."""
     info, text = server_info(url, key), _get(url, "/metrics").text
-    found, reading = sizes(text), parse_metrics(text)
-    return facts_of_info(info, reading.start_id or "", kv_tokens=found["kv_tokens"], length=found["length"])
+    result, reading = sizes(text), parse_metrics(text)
+    return facts_of_info(info, reading.start_id or "", kv_tokens=result["kv_tokens"], length=result["length"])
 
 
 def identity(url: str) -> ServerIdentity:

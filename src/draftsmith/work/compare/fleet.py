@@ -131,12 +131,12 @@ class Fleet:
     def _served(self, arms: Mapping[str, Arm], endpoints: Mapping[str, Endpoint]) -> dict[str, int]:
         """Requests that each server with a prefix cache answered before; nothing where none ran already."""
         keeps = {name for name, facts in self.facts if facts.prefix_caching}
-        found = {
+        served = {
             name: loaded.served(reached.engine, reached.url)
             for name, reached in endpoints.items()
             if name in keeps and reached.engine is not None
         }
-        return found if any(arms[name].endpoint for name in found) else {}
+        return served if any(arms[name].endpoint for name in served) else {}
 
     def _engine(self, kind: str) -> Engine:
         """The engine of an arm; its servers are in the registry of this job too."""
@@ -208,8 +208,8 @@ class Fleet:
             model = served_model(url, key)
         except InputError as error:
             raise InputError(error.message, f"check the address of arm {arm.name}") from None
-        found = self._published(arm, url, key)
-        engine, facts = found or (None, EngineFacts(engine="unknown", start_id=""))
+        published = self._published(arm, url, key)
+        engine, facts = published or (None, EngineFacts(engine="unknown", start_id=""))
         process_start = facts.start_id or None
         facts = facts.model_copy(update={"start_id": process_start or f"{arm.name}-unknown"})
         self.facts.append((arm.name, facts))
@@ -273,5 +273,5 @@ def _listening(url: str) -> tuple[psutil.Process, ...] | None:
     parts = urlsplit(url)
     if parts.hostname not in LOOPBACK_NAMES or parts.port is None:
         return None
-    found = load.listening(parts.port)
-    return tuple(found) if found else None
+    listening = load.listening(parts.port)
+    return tuple(listening) if listening else None
