@@ -15,6 +15,7 @@ from draftsmith.engines.sglang import command
 from draftsmith.engines.sglang.features import KNOWN, features
 
 CHAIN = {"method": "eagle3", "model": "/d", "num_speculative_tokens": 3}
+MOVING = {**CHAIN, "adaptive": True, "num_speculative_tokens": 7}
 TREE = {**CHAIN, "eagle_topk": 4, "num_steps": 2}
 LOOKUP = {"method": "ngram", "num_speculative_tokens": 3}
 
@@ -27,8 +28,9 @@ def render(config: dict[str, Any], *flags: str, version: str = "0.5.17") -> None
 @pytest.mark.parametrize(
     ("config", "flags", "named"),
     [
-        ({**CHAIN, "adaptive": True}, ("--enable-dp-attention",), "adaptive steps and --enable-dp-attention"),
-        ({**CHAIN, "adaptive": True}, ("--enable_pdmux",), "--enable-pdmux"),
+        ({**MOVING}, ("--enable-dp-attention",), "adaptive steps and --enable-dp-attention"),
+        ({**MOVING}, ("--enable_pdmux",), "--enable-pdmux"),
+        ({**MOVING, "num_speculative_tokens": 3}, (), "keeps no room for more than it begins with"),
         (LOOKUP, ("--enable-dp-attention",), "method ngram and --enable-dp-attention"),
         ({"method": "dflash", "model": "/d"}, ("--pp-size", "2"), "--pp-size"),
         ({"method": "dspark", "model": "/d"}, ("--pp-size=2",), "--pp-size"),
@@ -52,7 +54,7 @@ def test_flags_that_exclude_each_other(config: dict[str, Any], flags: tuple[str,
     ("config", "flags"),
     [
         (CHAIN, ("--enable-dp-attention",)),
-        ({**CHAIN, "adaptive": True}, ("--page-size", "64")),
+        ({**CHAIN, "adaptive": True, "num_speculative_tokens": 7}, ("--page-size", "64")),
         (TREE, ("--page-size", "64", "--attention-backend", "fa3")),
         ({"method": "dflash", "model": "/d"}, ("--pp-size", "1")),
         ({**LOOKUP, "ngram_external_sam_budget": 3}, ()),
@@ -95,11 +97,19 @@ def test_a_command_that_sglang_takes_is_taken(command: str) -> None:
     engine("sglang").check_own(command.split())
 
 
+def test_adaptive_steps_begin_with_the_most_where_nothing_is_said() -> None:
+    found = Installation(engine="sglang", python="python3", version="0.5.17", device="cuda")
+    config = {"method": "eagle3", "model": "/d", "adaptive": True}
+    said = command.render(ServerSpec(model="/m", spec_config=config), found, features("0.5.17")).argv
+    assert said[said.index("--speculative-num-steps") + 1] == "7"
+
+
 def test_adaptive_steps_begin_with_one_of_their_file(tmp_path: Path) -> None:
     file = tmp_path / "steps.json"
     file.write_text(json.dumps({"1": {"candidate_steps": [2, 5]}, "8": {"candidate_steps": [0, 2]}, "ema_alpha": 0.3}))
     adaptive = {**CHAIN, "adaptive": True, "adaptive_config": str(file)}
     render({**adaptive, "num_speculative_tokens": 5})
+    render({**adaptive, "num_speculative_tokens": 2}, version="0.5.23")
     with pytest.raises(ConfigError, match="between 0, 2, 5"):
         render(adaptive)
     file.write_text("[]")
@@ -115,7 +125,7 @@ def test_adaptive_steps_begin_with_one_of_their_file(tmp_path: Path) -> None:
         ("0.5.9", {"method": "dflash", "model": "/d"}, PrerequisiteError),
         ("0.5.15", {"method": "dspark", "model": "/d"}, PrerequisiteError),
         ("0.5.16", {"method": "dspark", "model": "/d"}, None),
-        ("0.5.11", {**CHAIN, "adaptive": True}, None),
+        ("0.5.11", {**MOVING}, None),
         ("0.5.17", {**CHAIN, "adaptive": True, "num_speculative_tokens": 5}, ConfigError),
         ("0.5.23", {**CHAIN, "adaptive": True, "num_speculative_tokens": 5}, None),
     ],

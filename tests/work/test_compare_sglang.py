@@ -55,7 +55,11 @@ def test_sglang_alone_is_compared_with_its_own_counters(bench: Bench) -> None:
 
 def test_adaptive_steps_are_an_arm_although_nobody_counts_their_tokens(bench: Bench) -> None:
     chain = {"method": "eagle3", "model": "/drafts/elsewhere", "num_speculative_tokens": 3}
-    arms = ("plain=none", f"fixed={json.dumps(chain)}", f"adaptive={json.dumps(chain | {'adaptive': True})}")
+    arms = (
+        "plain=none",
+        f"fixed={json.dumps(chain)}",
+        f"adaptive={json.dumps(chain | {'adaptive': True, 'num_speculative_tokens': 7})}",
+    )
     bench.compare(*arms, more=("--target", str(bench.target)), **{"engine.kind": "sglang"})
     trials = [row for row in bench.lines() if row["traffic"] == "own" and row["arm"] == "adaptive"]
     assert trials

@@ -50,6 +50,8 @@ class Features(Frozen):
     """Whether drafts can be accepted at a chosen rate: by the engine, or by the rule in `work.inside.synthetic_acceptance`."""
     adaptive_steps: tuple[int, ...] = ()
     """Numbers of steps between which adaptive steps move where no file says others; empty: the release has none."""
+    adaptive_room: bool = False
+    """Whether adaptive steps may begin with fewer than the most."""
     corpus: bool = False
     """Whether a running server takes earlier answers to draft from."""
     draft_updates: bool = False

@@ -123,7 +123,7 @@ def _ways_of_verifying(settings: CompareConfig, candidate: Arm) -> list[Arm]:
     spec, arms = candidate.spec_config or {}, []
     base = candidate.name.rsplit("-k", 1)[0]
     if settings.adaptive_steps:
-        # It begins with the length that the engine chooses among those between which it moves.
+        # It begins with the most that it may become.
         adaptive = {key: value for key, value in spec.items() if key != K} | {"adaptive": True}
         arms.append(candidate.model_copy(update={"name": f"{base}-adaptive", "spec_config": adaptive}))
     if settings.block_verification:

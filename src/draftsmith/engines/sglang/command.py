@@ -17,7 +17,7 @@ from draftsmith.contract.speculation import read
 from draftsmith.engines.base import Command, Features, Installation, ServerSpec
 from draftsmith.engines.earlier_answers import earlier_answers
 from draftsmith.engines.gpu_memory import USABLE
-from draftsmith.engines.sglang.exclusions import require_possible
+from draftsmith.engines.sglang.exclusions import adaptive_steps, require_possible
 from draftsmith.engines.sglang.flags import speculation_flags, variables
 
 MODULE = "sglang.launch_server"
@@ -84,6 +84,8 @@ def render(spec: ServerSpec, installed: Installation, known: Features) -> Comman
     if spec.tensor_parallel > 1:
         argv += ["--tp-size", str(spec.tensor_parallel)]
     if (speculation := read(spec.spec_config)) is not None:
+        if speculation.k is None and (steps := adaptive_steps(speculation, known)):
+            speculation = speculation.model_copy(update={"k": steps[-1]})
         argv += speculation_flags(speculation)
     own = own_models(spec) if speculation is not None and speculation.draft else {}
     spelled = variables(speculation) if speculation is not None else {}

@@ -67,16 +67,25 @@ def _release(speculation: Speculation, known: Features) -> None:
 
 
 def _steps(speculation: Speculation, known: Features) -> None:
-    """The first number of steps has to be one between which SGLang may move."""
-    if not speculation.rest.get(ADAPTIVE) or speculation.k is None:
+    """The first number of steps has to be one between which SGLang may move, and the most where it keeps no room for more."""
+    steps = adaptive_steps(speculation, known)
+    if not steps or speculation.k is None:
         return
-    file = speculation.rest.get(ADAPTIVE_FILE)
-    steps = known.adaptive_steps if file is None else _steps_of(Path(str(file)))
-    if steps is not None and speculation.k not in steps:
+    allowed = steps if known.adaptive_room else steps[-1:]
+    if speculation.k not in allowed:
+        why = "" if known.adaptive_room else f"; SGLang {known.release} keeps no room for more than it begins with"
         raise ConfigError(
-            f"adaptive steps move between {', '.join(map(str, steps))}, and cannot begin with {speculation.k}",
-            "give num_speculative_tokens one of them, or leave it out",
+            f"adaptive steps move between {', '.join(map(str, steps))}, and cannot begin with {speculation.k}{why}",
+            f"give num_speculative_tokens = {allowed[-1]}, or leave it out",
         )
+
+
+def adaptive_steps(speculation: Speculation, known: Features) -> tuple[int, ...] | None:
+    """The numbers of steps between which a config moves, ascending; None if it does not, or its file is not here."""
+    if not speculation.rest.get(ADAPTIVE):
+        return None
+    file = speculation.rest.get(ADAPTIVE_FILE)
+    return known.adaptive_steps if file is None else _steps_of(Path(str(file)))
 
 
 def _steps_of(file: Path) -> tuple[int, ...] | None:

@@ -53,7 +53,7 @@ KNOWN: dict[tuple[int, int, int], Features] = {
     (0, 5, 17): _release("0.5.17", METHODS, corpus=True, adaptive_steps=STEPS),
     (0, 5, 20): _release("0.5.20", METHODS, corpus=True, adaptive_steps=MORE_STEPS, per_request_metrics=True),
     (0, 5, 22): _release("0.5.22", **NEWEST),
-    (0, 5, 23): _release("0.5.23", **NEWEST),
+    (0, 5, 23): _release("0.5.23", **NEWEST, adaptive_room=True),
 }
 OLDEST = (0, 5)
 
