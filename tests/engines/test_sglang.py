@@ -435,3 +435,19 @@ def test_servers_that_share_a_gpu_have_a_cache_of_their_own_size() -> None:
     assert said[said.index("--mem-fraction-static") + 1] == "0.88"
     said = words(gpu_memory_share=0.293)
     assert said[said.index("--mem-fraction-static") + 1] == "0.293", "the fraction alone bounds the cache"
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "warning"),
+    [
+        ("adaptive", "eagle3", "Disable prefill CUDA graph"),
+        ("ngram-corpus", "ngram", "mixed chunked prefill are disabled"),
+    ],
+)
+def test_facts_of_recorded_arms_without_a_fixed_draft(name: str, method: str, warning: str) -> None:
+    text = (Path(__file__).parent / "logs" / f"sglang-{name}-0.5.17.log").read_text()
+    facts = log.facts(text, "a", "0.5.17")
+    assert (facts.spec_method, facts.num_speculative_tokens, facts.kv_tokens) == (method, 7, 93206)
+    assert (facts.device, facts.dtype, facts.prefix_caching, facts.max_model_len) == ("cuda", "bfloat16", False, 2048)
+    assert warning in facts.warnings[0]
+    assert log.stage(text.splitlines()) == "ready"
