@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import kubernetes_validate
+from kubernetes_validate import utils
 
+utils.schema_contents = cache(utils.schema_contents)  # it reads its files anew for each object
 Object = dict[str, Any]
 SCHEMA = "1.36"
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")

@@ -119,7 +119,7 @@ class Quiet:
     def __init__(self, root: Path, fate: str, **options: Any) -> None:
         self.clock = FakeClock()
         self.fate = fate
-        self.cluster = FakeCluster(clock=self.clock, rules=rules() + jobs_rules(), behaviour=lambda pod: self.fate)
+        self.cluster = FakeCluster(clock=self.clock, rules=[*rules(), *jobs_rules()], behaviour=lambda pod: self.fate)
         api = connect(self.cluster, self.clock)
         self.backend = KubernetesBackend(root, api, job_options(root, **options), allow_cluster=True)
         self.spec = JobSpec(name="r1.train", argv=("python", "-c", "pass"), workdir=str(root / "train"))

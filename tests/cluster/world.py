@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def busy_pod(name: str, on: str, gpus: int) -> Object:
     }  # fmt: skip
 
 
-def rules() -> list[Object]:
+@cache
+def rules() -> tuple[Object, ...]:
     """The rules of deploy/kubernetes; those that hold in all namespaces are marked."""
     found = []
     for name, everywhere in ROLE_FILES.items():
@@ -74,7 +76,7 @@ def rules() -> list[Object]:
             for rule in item.get("rules") or ():
                 names = [n.replace("SERVED-DEPLOYMENT", "chat") for n in rule.get("resourceNames", ())]
                 found.append(rule | {"cluster": everywhere} | ({"resourceNames": names} if names else {}))
-    return found
+    return tuple(found)
 
 
 def connect(cluster: FakeCluster, clock: Clock) -> KubeApi:
@@ -90,7 +92,7 @@ class ClusterWorld:
     def __init__(self, folder: Path, served: Object | None = None) -> None:
         self.folder = folder
         self.clock = FakeClock()
-        self.cluster = FakeCluster(clock=self.clock, rules=rules())
+        self.cluster = FakeCluster(clock=self.clock, rules=list(rules()))
         for item in (node("node-a"), node("node-s", 1), service(), served or deployment()):
             self.cluster.put(copy.deepcopy(item))
         self.api = connect(self.cluster, self.clock)
