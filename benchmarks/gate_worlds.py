@@ -140,8 +140,8 @@ class Lab:
         gain = math.log1p(world.gain)
         trials = []
         for arm in (BASE, TWIN, CAND):
-            mine = logs[slots == arm]
-            per_token = self.length[chosen] + mine
+            own_logs = logs[slots == arm]
+            per_token = self.length[chosen] + own_logs
             if arm == CAND:
                 per_token = per_token - gain + self.liking[chosen]
                 if world.short:
@@ -150,7 +150,7 @@ class Lab:
                     )
                 if world.tail:
                     per_token = per_token + math.log(world.tail_x) * (rng.random(number) < world.tail)
-            first = TTFT_S * np.exp(mine)
+            first = TTFT_S * np.exp(own_logs)
             if arm == CAND:
                 first = first * (world.first_token if world.first_token != 1.0 or world.short else math.exp(-gain))
             trials.append(self._trial(arm, "aa" if arm == TWIN else "own", chosen, per_token, first))

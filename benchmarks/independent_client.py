@@ -177,7 +177,7 @@ def side_by_side(server: Server, prompts: Sequence[Prompt], their_run: Callable[
             result = their_run()
         finally:
             stop.set()
-        mine = our_run.result()
+        own_figures = our_run.result()
     # Its clock is the same one: time.perf_counter is the system's monotonic clock, across processes.
     spans = [sum(gaps) for gaps in result["itls"]]
     begin = min(result["start_times"])
@@ -185,7 +185,7 @@ def side_by_side(server: Server, prompts: Sequence[Prompt], their_run: Callable[
         start + ttft + span for start, ttft, span in zip(result["start_times"], result["ttfts"], spans, strict=True)
     )
     their = [span / (n - 1) for span, n in zip(spans, result["output_lens"], strict=True) if n > 1]
-    return SideBySide([tpot for first, last, tpot in mine if begin <= first and last <= end], their)
+    return SideBySide([tpot for first, last, tpot in own_figures if begin <= first and last <= end], their)
 
 
 def compare(options: argparse.Namespace) -> int:

@@ -224,8 +224,8 @@ class World:
         if self.now < until:
             return c.RunSeen(alive=True, phase="train")
         draft = self.drafts[name]
-        stood = self.drafts[self.standing["model"]].speedup(self.now) if self.standing else 1.0
-        seen = draft.speedup(self.now) / stood * math.exp(self.chance.gauss(0.0, GATE_ERROR))
+        speedup_standing = self.drafts[self.standing["model"]].speedup(self.now) if self.standing else 1.0
+        seen = draft.speedup(self.now) / speedup_standing * math.exp(self.chance.gauss(0.0, GATE_ERROR))
         low = seen * math.exp(-2.2 * GATE_ERROR)
         won = low > 1.0
         outcome: c.Outcome = "WIN" if won else "LOSS" if seen * math.exp(2.2 * GATE_ERROR) < 1 else "INCONCLUSIVE"
@@ -242,8 +242,8 @@ class World:
             self.spent += RUN_HOURS
         elif isinstance(act, c.Shift | c.Restore):
             config = act.config if isinstance(act, c.Shift) else memory.champion.config if memory.champion else None
-            stood = PLAIN if memory.fallback else self.standing
-            self._switch([(config, act.share / 100), (stood, 1 - act.share / 100)])
+            previous = PLAIN if memory.fallback else self.standing
+            self._switch([(config, act.share / 100), (previous, 1 - act.share / 100)])
         elif isinstance(act, c.TakeBack):
             self._switch([(PLAIN if memory.fallback else self.standing, 1.0)])
         elif isinstance(act, c.FallBack):
@@ -258,9 +258,9 @@ class World:
         assert memory.rollout is not None
         assert memory.rollout.config is not None
         draft = self.drafts[memory.rollout.config["model"]]
-        stood = self.drafts[self.standing["model"]].speedup(self.now) if self.standing else 1.0
+        speedup_before = self.drafts[self.standing["model"]].speedup(self.now) if self.standing else 1.0
         self.promotions += 1
-        self.wrong += draft.speedup(self.now) < stood
+        self.wrong += draft.speedup(self.now) < speedup_before
         self.standing, self.known, self.moved, self.wealth = draft.config, self.training or self.latest, 0, Wealth()
         self._switch([(draft.config, 1.0)])
         return {
@@ -324,8 +324,8 @@ def scheduled(seed: int, every_s: float | None, *, gated: bool, cost: float = RU
             due += every_s
             runs, spent = runs + 1, spent + cost
             draft = trained(chance, f"d{runs}", max(0.0, at - RUN_S))
-            stood = serving.speedup(at) if serving else 1.0
-            ratio = draft.speedup(at) / stood
+            speedup_now = serving.speedup(at) if serving else 1.0
+            ratio = draft.speedup(at) / speedup_now
             if gated and ratio * math.exp(chance.gauss(0.0, GATE_ERROR) - 2.2 * GATE_ERROR) <= 1.0:
                 continue
             promotions += 1

@@ -84,10 +84,10 @@ def table(options: argparse.Namespace) -> Iterator[str]:
         records = [AccessRecord.model_validate_json(line) for line in read_lines(options.out / f"log-{tenant}.jsonl")]
         engine = SpecCounters.model_validate(read_json(options.out / f"counters-{tenant}.json"))
         each = simulate(options, records)
-        ours = sum(each, SimCounts())
+        simulated = sum(each, SimCounts())
         yield (
-            f"| {tenant} | {len(records)} | {ours.output_tokens} | {compared(ours.acceptance_length, engine.acceptance_length)} "
-            f"| {compared(ours.tokens_per_step, engine.tokens_per_step)} |"
+            f"| {tenant} | {len(records)} | {simulated.output_tokens} | {compared(simulated.acceptance_length, engine.acceptance_length)} "
+            f"| {compared(simulated.tokens_per_step, engine.tokens_per_step)} |"
         )
         if options.each:
             yield from differences(records, each)
@@ -109,16 +109,16 @@ def compared(predicted: float | None, reported: float | None) -> str:
 
 def differences(records: list[AccessRecord], each: list[SimCounts]) -> Iterator[str]:
     """Requests whose counts the replay did not get exactly: (drafts, drafted, accepted) predicted and reported."""
-    for item, ours in zip(records, each, strict=True):
+    for item, simulated in zip(records, each, strict=True):
         spec = item.spec
-        if spec and (ours.drafts, ours.draft_tokens, ours.accepted) != (
+        if spec and (simulated.drafts, simulated.draft_tokens, simulated.accepted) != (
             spec.drafts,
             spec.draft_tokens,
             spec.accepted_tokens,
         ):
             yield (
-                f"  {item.id} {item.finish_reason}, {ours.output_tokens} tokens: predicted {ours.drafts} {ours.draft_tokens} "
-                f"{ours.accepted}, reported {spec.drafts} {spec.draft_tokens} {spec.accepted_tokens}"
+                f"  {item.id} {item.finish_reason}, {simulated.output_tokens} tokens: predicted {simulated.drafts} {simulated.draft_tokens} "
+                f"{simulated.accepted}, reported {spec.drafts} {spec.draft_tokens} {spec.accepted_tokens}"
             )
 
 

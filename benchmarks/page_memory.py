@@ -53,7 +53,7 @@ def main() -> None:
         stop = threading.Event()
         for number in range(PAGES):
             threading.Thread(target=follow, args=(url, stop, number), daemon=True).start()
-        mine, seen, began = psutil.Process(), [], time.perf_counter()
+        process, seen, began = psutil.Process(), [], time.perf_counter()
         for number in range(options.updates):
             now = time.time()
             done = number % 100
@@ -66,8 +66,8 @@ def main() -> None:
                 journal.append("noted", f"update {number}")
             httpx.get(f"{url}/models/tiny", headers={"x-part": "1"}, timeout=30).raise_for_status()
             if number % max(1, options.updates // 10) == 0:
-                seen.append(round(mine.memory_info().rss / 2**20, 1))
-        seen.append(round(mine.memory_info().rss / 2**20, 1))
+                seen.append(round(process.memory_info().rss / 2**20, 1))
+        seen.append(round(process.memory_info().rss / 2**20, 1))
         stop.set()
         server.should_exit = True
         settled = seen[len(seen) // 3 :]

@@ -162,7 +162,7 @@ def straightforward(path: Path, tokenizer: Path) -> dict[str, list[int]]:
 
 def cpu_seconds() -> float:
     """CPU time of this process and its ended children."""
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own, children = (resource.getrusage(scope) for scope in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
@@ -231,8 +231,8 @@ def nearest(values: list[int], share: float) -> int:
 def errors(estimated: Any, exact: Any) -> Iterator[str]:
     for side in ("input_tokens", "output_tokens"):
         for name in ("p50", "p90", "p99"):
-            ours, true = getattr(getattr(estimated, side), name), getattr(getattr(exact, side), name)
-            yield f"{side[:-7]} {name} {ours:.0f}/{true:.0f} ({(ours / true - 1) * 100:+.2f} %)"
+            estimate, true = getattr(getattr(estimated, side), name), getattr(getattr(exact, side), name)
+            yield f"{side[:-7]} {name} {estimate:.0f}/{true:.0f} ({(estimate / true - 1) * 100:+.2f} %)"
 
 
 def replay_rates(tokenizer: Path) -> Iterator[str]:
@@ -304,11 +304,11 @@ def main() -> None:
 def check(truth: dict[str, list[int]], profile: Any) -> None:
     """Exact counts must be the straightforward reader's, whatever made them fast."""
     for side, values in truth.items():
-        ours = getattr(profile, f"{side}_tokens")
-        for share, value in ((0.5, ours.p50), (0.9, ours.p90), (0.99, ours.p99)):
+        lengths_estimated = getattr(profile, f"{side}_tokens")
+        for share, value in ((0.5, lengths_estimated.p50), (0.9, lengths_estimated.p90), (0.99, lengths_estimated.p99)):
             assert value == nearest(values, share), (side, share)
-        assert ours.max == values[-1]
-        assert round(ours.mean * len(values)) == sum(values), side
+        assert lengths_estimated.max == values[-1]
+        assert round(lengths_estimated.mean * len(values)) == sum(values), side
 
 
 if __name__ == "__main__":

@@ -191,11 +191,11 @@ def train(options: argparse.Namespace, shape: Shape, out: Path) -> dict[str, Any
         mask_token=0,
     )
     trainer = SpeculatorsTrainer(config, sys.executable)
-    own, theirs = split(list(trainer.arguments(task)))
+    own, trainer_flags = split(list(trainer.arguments(task)))
     if options.plain:
         own += ["--forward", "stock", "--freeze-head"]
-    theirs[theirs.index("--log-freq") + 1] = "1"
-    command = [sys.executable, "-m", "draftsmith.work.inside.train_speculators", *own, "--", *theirs]
+    trainer_flags[trainer_flags.index("--log-freq") + 1] = "1"
+    command = [sys.executable, "-m", "draftsmith.work.inside.train_speculators", *own, "--", *trainer_flags]
     command += ["--max-steps", str(options.steps)]
     began = time.monotonic()
     with Peak() as peak, (work / "log").open("w") as log:

@@ -79,13 +79,13 @@ def main() -> None:
     pairs = []
     for number in range(options.rounds):
         plain = speed(options.run, options.target, BASELINE, options.steps, options.batch)
-        ours = speed(options.run, options.target, (), options.steps, options.batch)
-        pairs.append((plain, ours))
+        own_speed = speed(options.run, options.target, (), options.steps, options.batch)
+        pairs.append((plain, own_speed))
         print(
-            f"round {number + 1}: plain {plain:,.0f}, draftsmith {ours:,.0f} tokens/s, ratio {ours / plain:.2f}",
+            f"round {number + 1}: plain {plain:,.0f}, draftsmith {own_speed:,.0f} tokens/s, ratio {own_speed / plain:.2f}",
             flush=True,
         )
-    ratios = [ours / plain for plain, ours in pairs]
+    ratios = [own / plain for plain, own in pairs]
     print(
         f"median ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) on {describe()}, batch {options.batch}"
     )

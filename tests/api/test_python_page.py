@@ -75,7 +75,7 @@ def test_the_examples_run_in_the_order_they_stand(tmp_path: Path, monkeypatch: p
             exec(compile(text, f"docs/python.md, example {number}", "exec"), names)
     assert len(EXAMPLES) >= 9
     assert names["view"].phase("corpus").state == "done"  # type: ignore[attr-defined]
-    assert names["found"].decision.outcome == "INCONCLUSIVE"  # type: ignore[attr-defined]
+    assert names["comparison"].decision.outcome == "INCONCLUSIVE"  # type: ignore[attr-defined]
     assert not world.alive()
 
 

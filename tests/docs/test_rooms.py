@@ -41,3 +41,32 @@ def test_every_word_of_the_glossary_has_its_place() -> None:
         if not hasattr(importlib.import_module(head), last):
             lost.append(place)
     assert not lost
+
+
+def talk(source: str) -> list[str]:
+    """What a function of the application layer may not do: print, or change a variable of its module."""
+    return [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Global)
+        or (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("print", "input"))
+    ]
+
+
+def test_the_application_layer_prints_nothing_and_keeps_no_globals() -> None:
+    files = sorted((SOURCE / "api").rglob("*.py"))
+    assert len(files) > 10
+    assert {path.name: talk(path.read_text("utf-8")) for path in files if talk(path.read_text("utf-8"))} == {}
+    assert talk("print(1)")
+    assert talk("def f():\n    global state\n    state = 1")
+
+
+UNTYPED = re.compile(r"\bplan(\[\"|\.get\()")
+
+
+@pytest.mark.parametrize("room", ["phases", "loop", "work"])
+def test_phases_and_jobs_know_the_fields_of_a_plan(room: str) -> None:
+    files = sorted((SOURCE / room).rglob("*.py"))
+    assert files
+    assert [path.name for path in files if UNTYPED.search(path.read_text("utf-8"))] == []
+    assert UNTYPED.search('plan["out"]')

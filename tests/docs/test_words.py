@@ -74,7 +74,29 @@ def test_a_riddle_is_found() -> None:
     assert (ROOT / "docs" / "glossary.md").exists()
 
 
-RIDDLE_NAMES = frozenset({"found", "told", "asked", "heard", "said", "one", "some", "those", "what"})
+RIDDLE_NAMES = frozenset(
+    [
+        "found",
+        "told",
+        "asked",
+        "heard",
+        "said",
+        "one",
+        "some",
+        "those",
+        "what",
+        "mine",
+        "ours",
+        "theirs",
+        "hers",
+        "stood",
+        "who",
+        "whose",
+        "here",
+        "there",
+        "gone",
+    ]
+)
 
 
 def riddle_names(source: str) -> list[str]:

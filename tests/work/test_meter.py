@@ -90,13 +90,13 @@ def test_contention_is_what_others_use_and_of_another_machine_nobody_knows(monke
     monkeypatch.setattr(meter.load, "cores", lambda: 2)
     monkeypatch.setattr(meter.load, "running", lambda: 3)
     clock = FakeClock()
-    with meter.Meter(ours=[], clock=clock) as metered:
+    with meter.Meter(own_processes=[], clock=clock) as metered:
         clock.advance(2.0)
     told = metered.contention(0.01)
     assert told.others_cpu == pytest.approx(3.0 / 4.0), (
         "four busy seconds, one of them ours, on two cores for two seconds"
     )
     assert (told.run_queue, told.cpu_pressure, told.memory_pressure) == (1.5, 0.5, None)
-    with meter.Meter(node="elsewhere", ours=[]) as remote:
+    with meter.Meter(node="elsewhere", own_processes=[]) as remote:
         pass
     assert remote.contention(0.02) == Contention(client_lag_s=0.02)

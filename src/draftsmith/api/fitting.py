@@ -41,19 +41,19 @@ def room(config: Config) -> Room | None:
     return Room(configured or min(sizes), len(sizes) or len(hardware.gpu_names()) or 1, True)
 
 
-def fit_of(config: Config, folder: Path, weight_bytes: int, here: Room, residents: int = 1) -> Fit:
+def fit_of(config: Config, folder: Path, weight_bytes: int, machine: Room, residents: int = 1) -> Fit:
     """Memory of one server of the target in `folder`, split as configured, or over the fewest GPUs that hold it; over all there are where none do."""
     shape, context = read_config(folder), config.engine.max_model_len
     gpus = config.engine.gpus or config.engine.split_by_flags
     result = None
     if gpus is None:
-        result = arithmetic.fewest(shape, weight_bytes, here.gib, context=context, most=here.most)
-        gpus = result.gpus if result else max(degree for degree in arithmetic.DEGREES if degree <= here.most)
+        result = arithmetic.fewest(shape, weight_bytes, machine.gib, context=context, most=machine.most)
+        gpus = result.gpus if result else max(degree for degree in arithmetic.DEGREES if degree <= machine.most)
     return arithmetic.fit(
         shape,
         weight_bytes,
         gpus,
-        here.gib,
+        machine.gib,
         context=context,
         residents=residents,
         flags=tuple(word for flag in config.engine.flags for word in flag.split()),
@@ -66,11 +66,11 @@ def sized(config: Config, folder: Path, weight_bytes: int) -> Config:
     Raises PrerequisiteError for a target that does not fit, with the arithmetic.
     """
     config = _within_reach(config, folder)
-    here = room(config)
-    if here is None:
+    machine = room(config)
+    if machine is None:
         return config
-    result = fit_of(config, folder, weight_bytes, here)
-    require_fit(result, here, config)
+    result = fit_of(config, folder, weight_bytes, machine)
+    require_fit(result, machine, config)
     if result.gpus == config.engine.gpus_a_server:
         return config
     return config.model_copy(update={"engine": config.engine.model_copy(update={"gpus": result.gpus})})
@@ -85,16 +85,16 @@ def _within_reach(config: Config, folder: Path) -> Config:
     return config.model_copy(update={"engine": config.engine.model_copy(update={"max_model_len": reach})})
 
 
-def require_fit(fit: Fit, here: Room, config: Config) -> None:
+def require_fit(fit: Fit, machine: Room, config: Config) -> None:
     """Raise PrerequisiteError if a server does not fit. GPUs whose size is only assumed refuse nothing but a bad split."""
-    if fit.fits and fit.gpus > here.most and here.seen and config.backend.kind == "local":
+    if fit.fits and fit.gpus > machine.most and machine.seen and config.backend.kind == "local":
         raise PrerequisiteError(
-            f"a server of the target takes {fit.gpus} GPUs and {here.most} are here",
+            f"a server of the target takes {fit.gpus} GPUs and {machine.most} are here",
             "set engine.gpus, or use more GPUs",
         )
     if fit.refused:
         raise PrerequisiteError(f"the target cannot be served on {fit.sentence}", "set engine.gpus to another number")
-    if not fit.fits and here.seen:
+    if not fit.fits and machine.seen:
         raise PrerequisiteError(f"the target does not fit: {fit.sentence}", MORE_MEMORY)
 
 

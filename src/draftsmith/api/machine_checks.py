@@ -56,23 +56,23 @@ def check_fit(config: Config, facts: TargetFacts) -> Iterator[Check]:
     """Whether a server of the target fits: the GPUs it gets, or this machine's memory."""
     from draftsmith.api.fitting import fit_of, require_fit, room, sized
 
-    here = room(config)
-    if here is None:
+    machine = room(config)
+    if machine is None:
         yield from _fits_memory(config, facts)
         return
     folder = Path(facts.path)
-    fit = fit_of(config, folder, facts.weight_bytes, here)
+    fit = fit_of(config, folder, facts.weight_bytes, machine)
     try:
-        require_fit(fit, here, config)
+        require_fit(fit, machine, config)
     except PrerequisiteError as error:
         yield Check("fit", "missing", error.message, error.next_step)
         return
     if not fit.fits:
-        yield Check("fit", "warning", f"{fit.sentence}{here}", "set engine.gpu_memory_gib to what the GPUs have")
+        yield Check("fit", "warning", f"{fit.sentence}{machine}", "set engine.gpu_memory_gib to what the GPUs have")
         return
-    yield Check("fit", "ok", f"a server takes {fit.sentence}{here}")
+    yield Check("fit", "ok", f"a server takes {fit.sentence}{machine}")
     settled = sized(config, folder, facts.weight_bytes)
-    beside = fit_of(settled, folder, facts.weight_bytes, here, residents=2)
+    beside = fit_of(settled, folder, facts.weight_bytes, machine, residents=2)
     if not beside.fits:
         yield Check("fit", "ok", "two servers do not fit beside each other: the arms of a comparison take turns")
     for note in fit.notes:

@@ -48,8 +48,8 @@ def plan(
     request = settle(
         config, target, profile, folder, concurrencies=list(concurrencies), ks=list(ks), draft=draft, repeats=repeats
     )
-    if (here := room(config)) is not None:
-        words = f"fit: {fit_of(config, Path(target.path), target.weight_bytes, here).sentence}{here}"
+    if (machine := room(config)) is not None:
+        words = f"fit: {fit_of(config, Path(target.path), target.weight_bytes, machine).sentence}{machine}"
         request = request.model_copy(update={"fit_note": words})
         console.note(f"plan     {words}")
     _require_same(folder, request)

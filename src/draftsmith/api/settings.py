@@ -49,8 +49,8 @@ def named(config: Config, *, method: str | None = None, served: str | None = Non
         trained = {"trainer.method": method} if method not in TRAINLESS else {}
         config = override(config, {"method": method, **trained})
     if served is not None:
-        here = config.serving.kind == "local" and config.serving.deploy is None and reaches_cluster()
-        config = override(config, {"serving.deploy": served} | ({"serving.kind": "kubernetes"} if here else {}))
+        in_cluster = config.serving.kind == "local" and config.serving.deploy is None and reaches_cluster()
+        config = override(config, {"serving.deploy": served} | ({"serving.kind": "kubernetes"} if in_cluster else {}))
     return config
 
 

@@ -68,8 +68,8 @@ def judge(evidence: Evidence) -> JobStatus:
         return outcome(None, code, cancelled=True)
     if pod is not None and pod.stage == "evicted":
         return JobStatus(state="LOST", detail=f"{pod.detail}; it resumes when started again", exit_code=code)
-    gone = evidence.job is None or bool(evidence.job["metadata"].get("deletionTimestamp"))
-    if gone and condition is None and code == -SIGTERM:
+    deleted = evidence.job is None or bool(evidence.job["metadata"].get("deletionTimestamp"))
+    if deleted and condition is None and code == -SIGTERM:
         return JobStatus(state="LOST", detail="removed by somebody else; it resumes when started again", exit_code=code)
     if condition is not None and condition[0] == "DeadlineExceeded":
         return JobStatus(state="FAILED", detail="it ran longer than its time limit", exit_code=code)

@@ -129,13 +129,13 @@ class SlurmBackend:
     def _look(self, handles: Sequence[str]) -> dict[str, JobStatus]:
         rows = self._queue.rows()
         statuses: dict[str, JobStatus] = {}
-        gone: list[tuple[str, str, JobNote | None]] = []
+        missing: list[tuple[str, str, JobNote | None]] = []
         for handle in handles:
             try:
                 job_id, name = split_handle(handle)
-                mine = rows.get(job_id, [])
-                if any(row.state in LIVE_STATES for row in mine):
-                    meaning_now = combine(mine)
+                own_rows = rows.get(job_id, [])
+                if any(row.state in LIVE_STATES for row in own_rows):
+                    meaning_now = combine(own_rows)
                     if (
                         meaning_now.state == "PENDING"
                         and self._options.quiet_nodes
@@ -145,14 +145,14 @@ class SlurmBackend:
                     statuses[handle] = JobStatus(state=meaning_now.state, detail=meaning_now.detail)
                     self._gone_since.pop(handle, None)
                 else:
-                    gone.append((handle, job_id, self._notes.read(name)))
+                    missing.append((handle, job_id, self._notes.read(name)))
             except CouldNotLookError as error:
                 statuses[handle] = JobStatus(state="UNKNOWN", detail=str(error))
             except DraftsmithError as error:
                 statuses[handle] = JobStatus(state="UNKNOWN", detail=error.message)
-        unexplained = [job_id for _, job_id, note in gone if job_id not in rows and not self._explained(note)]
+        unexplained = [job_id for _, job_id, note in missing if job_id not in rows and not self._explained(note)]
         told_later = self._queue.ended(unexplained)
-        for handle, job_id, note in gone:
+        for handle, job_id, note in missing:
             statuses[handle] = self._judge(handle, note, rows.get(job_id) or told_later.get(job_id, []))
         return statuses
 
@@ -258,13 +258,17 @@ class SlurmBackend:
 
 def _ours(rows: Rows, name: str) -> list[str]:
     marks = {comment_of(name), "", "(null)"}  # some sites clear or replace comments at submission
-    return [job_id for job_id, mine in rows.items() if any(row.name == name and row.comment in marks for row in mine)]
+    return [
+        job_id
+        for job_id, own_rows in rows.items()
+        if any(row.name == name and row.comment in marks for row in own_rows)
+    ]
 
 
 def _evidence(note: JobNote, folder: Path, index: int, rows: Sequence[Row], settled: bool) -> Evidence:
-    mine = [row for row in rows if row.task in {"", str(index)}]
-    meaning_now = combine(mine) if mine else None
-    code = next((row.exit_code for row in mine if row.exit_code is not None), None)
+    own_rows = [row for row in rows if row.task in {"", str(index)}]
+    meaning_now = combine(own_rows) if own_rows else None
+    code = next((row.exit_code for row in own_rows if row.exit_code is not None), None)
     return Evidence(
         read_result(folder), meaning_now, noted_exit(folder) if code is None else code, note.cancelled, settled
     )

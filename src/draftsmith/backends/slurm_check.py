@@ -92,8 +92,13 @@ def _fits(node: Node, spec: JobSpec, options: SlurmOptions) -> bool:
     cpus, gpus, memory_mib = _needs(spec, options)
     phase = options.phase(spec.name)
     kind = phase.gpu_type or options.gpu_type
-    there = count_gpus(node.gres, kind) if kind and node.gres else node.gpus
-    fits = node.cpus >= cpus and there >= gpus and node.memory_mib >= memory_mib and node.name not in options.exclude
+    gpus_present = count_gpus(node.gres, kind) if kind and node.gres else node.gpus
+    fits = (
+        node.cpus >= cpus
+        and gpus_present >= gpus
+        and node.memory_mib >= memory_mib
+        and node.name not in options.exclude
+    )
     return fits and (not node.features or has_features(node, phase.constraint or options.constraint))
 
 

@@ -126,8 +126,8 @@ class SlurmCommands:
         return shutil.which(name, path=self._environment()["PATH"])
 
     def _environment(self) -> dict[str, str]:
-        ours = ("SLURM_", "SBATCH_", "SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_", "SRUN_")
-        kept = {k: v for k, v in os.environ.items() if k == "SLURM_CONF" or not k.startswith(ours)}
+        prefixes = ("SLURM_", "SBATCH_", "SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_", "SRUN_")
+        kept = {k: v for k, v in os.environ.items() if k == "SLURM_CONF" or not k.startswith(prefixes)}
         path = os.pathsep.join(filter(None, (self.path, kept.get("PATH", os.defpath))))
         return {**kept, "PATH": path, "LC_ALL": "C"}
 

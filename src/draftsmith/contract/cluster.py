@@ -113,8 +113,8 @@ def labels_of(
 ) -> dict[str, str]:
     """Labels of an object. The own ones win over the options'."""
     own = {MANAGED_BY: "draftsmith", COMPONENT: component, EXPERIMENT: slug(experiment), "experiment": slug(experiment)}
-    whose = {WORKSPACE: workspace} if workspace else {}
-    return {**options.labels, **own, **({ARM: slug(arm)} if arm else {}), **whose}
+    owner = {WORKSPACE: workspace} if workspace else {}
+    return {**options.labels, **own, **({ARM: slug(arm)} if arm else {}), **owner}
 
 
 def selector(**wanted: str) -> str:
@@ -151,8 +151,8 @@ def slurm_annotations(options: ClusterOptions, limit_s: int | None, *, shared: b
 
 def pod_security(options: ClusterOptions) -> dict[str, Any]:
     """securityContext of a pod: the `restricted` Pod Security Standard."""
-    who = {"runAsUser": options.run_as_user, "runAsGroup": options.run_as_group}
-    ids = {key: value for key, value in who.items() if value != "cluster"}
+    user = {"runAsUser": options.run_as_user, "runAsGroup": options.run_as_group}
+    ids = {key: value for key, value in user.items() if value != "cluster"}
     return {"runAsNonRoot": True, **ids, "seccompProfile": {"type": "RuntimeDefault"}}
 
 

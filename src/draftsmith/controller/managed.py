@@ -51,8 +51,8 @@ class ManagedHands(WorldHands):
         if rollout is None:
             self._beside, self._before = None, moment.live or self._before
             return None
-        stood = None if memory.fallback or memory.champion is None else memory.champion.config
-        seen = self._side(stood, memory, moment.now_unix_s, rollout.since_unix_s)
+        previous = None if memory.fallback or memory.champion is None else memory.champion.config
+        seen = self._side(previous, memory, moment.now_unix_s, rollout.since_unix_s)
         if seen is not None and seen.requests >= FEWEST:
             self._beside = seen
         # A swap in the running engine leaves no other side: what it showed before is what there is.

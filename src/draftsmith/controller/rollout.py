@@ -20,8 +20,8 @@ def tripped(memory: c.Memory, policy: Policy, at: c.Moment) -> c.TakeBack | None
     if rollout is None:
         return None
     name = rollout.run_id or "the draft"
-    stood = memory.champion.config if memory.champion else None
-    if at.standing_known and at.standing != stood and at.standing != rollout.config:
+    standing_config = memory.champion.config if memory.champion else None
+    if at.standing_known and at.standing != standing_config and at.standing != rollout.config:
         return c.TakeBack(run_id=name, why="the standing configuration was switched by other hands meanwhile")
     why = broken_guard(memory, policy, at)
     return c.TakeBack(run_id=name, why=f"at {rollout.share} % of live traffic {why}") if why else None
@@ -42,12 +42,12 @@ def broken_guard(memory: c.Memory, policy: Policy, at: c.Moment) -> str | None:
     if old is None or old.requests < FEWEST:
         return None
     margin = 0.0 if rollout and rollout.restoring else policy.tpot_margin
-    for label, mine, other, room in (
+    for label, new_value, other, room in (
         ("time per output token", new.tpot_s, old.tpot_s, margin),
         ("time to the first token", new.ttft_s, old.ttft_s, policy.ttft_margin),
     ):
-        if mine is not None and other is not None and mine > other * (1 + room):
-            return f"{label} is {mine * 1000:.1f} ms, against {other * 1000:.1f} ms beside it"
+        if new_value is not None and other is not None and new_value > other * (1 + room):
+            return f"{label} is {new_value * 1000:.1f} ms, against {other * 1000:.1f} ms beside it"
     return None
 
 

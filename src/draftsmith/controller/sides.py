@@ -13,16 +13,16 @@ def wanted(memory: c.Memory, standing: SpecConfig, *, standby: bool) -> tuple[Si
 
     `standby`: keep a replica without a draft beside what serves, for a fallback within seconds.
     """
-    stood = memory.champion.config if memory.champion else standing
+    serving_config = memory.champion.config if memory.champion else standing
     if memory.fallback is not None:
-        stood = None
+        serving_config = None
     rollout = memory.rollout
     if rollout is not None:
         return _merged(
-            [Side(config=rollout.config, share=rollout.share), Side(config=stood, share=100 - rollout.share)]
+            [Side(config=rollout.config, share=rollout.share), Side(config=serving_config, share=100 - rollout.share)]
         )
-    sides = [Side(config=stood)]
-    if standby and stood is not None:
+    sides = [Side(config=serving_config)]
+    if standby and serving_config is not None:
         sides.append(Side(config=None, share=0))
     return _merged(sides)
 

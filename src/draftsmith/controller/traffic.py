@@ -118,10 +118,10 @@ class TrafficReader:
                 elif (at := self._chance.randrange(seen)) < len(sample):
                     sample[at] = line
             places[name] = moved_to(place, last) if last != place.offset else place
-        gone = set(places) - set(result)
+        removed = set(places) - set(result)
         window = window.model_copy(update={"seen": seen, "sample": tuple(sample)})
         self._set(
-            places={name: place for name, place in places.items() if name not in gone},
+            places={name: place for name, place in places.items() if name not in removed},
             lines=lines, bytes=size, window=window, trouble=trouble,
         )  # fmt: skip
 

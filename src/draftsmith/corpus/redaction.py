@@ -120,14 +120,14 @@ class Redactor:
         }
         if not counts:
             return record.model_copy(update={**names, "params": params}), counts
-        gone = {
+        cleared = {
             "completion": None,
             "answer": None,
             "prompt_token_ids": None,
             "output_token_ids": None,
             "finish_reason": None,
         }
-        changed = {**names, **gone, "messages": messages, "params": params, "usage": Usage(), "spec": None}
+        changed = {**names, **cleared, "messages": messages, "params": params, "usage": Usage(), "spec": None}
         return record.model_copy(update=changed), counts
 
     def check(self, tokens: TargetTokens) -> Callable[[Row], Row | str]:

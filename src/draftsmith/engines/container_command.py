@@ -246,13 +246,13 @@ def _read_script(parsed: ContainerCommand, whole: list[str]) -> ContainerCommand
         commands = shell_words.commands(whole[index])
     except NotUnderstoodError as error:
         raise refused(str(error), f"write the {title} command as a plain list of arguments") from error
-    ours = [
+    engine_commands = [
         (number, start) for number, words in enumerate(commands) if (start := _start(parsed.dialect, words)) is not None
     ]
-    if not ours:
+    if not engine_commands:
         raise InputError(f"the served container does not run {title}", NO_ENGINE)
-    number, start = ours[-1]
-    if len(ours) > 1 or number != len(commands) - 1:
+    number, start = engine_commands[-1]
+    if len(engine_commands) > 1 or number != len(commands) - 1:
         raise refused(f"{title} is not the last command of the script", "start one server, as the last command")
     words = tuple(commands[number][start:])
     if words[-1].value in ('"$@"', "$@"):

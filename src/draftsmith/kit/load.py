@@ -73,16 +73,16 @@ def read(processes: Iterable[psutil.Process] | None, on: frozenset[int] | None =
     ):  # else some are offline, and the numbers are not those of the list
         times = [times[number] for number in sorted(on)]
     busy = sum(getattr(core, name, 0.0) for core in times for name in ("user", "nice", "system", "irq", "softirq"))
-    ours = None if processes is None else sum(_used_s(process) for process in processes)
-    return Reading(busy, ours, stalled_s("cpu"), stalled_s("memory"))
+    own_s = None if processes is None else sum(_used_s(process) for process in processes)
+    return Reading(busy, own_s, stalled_s("cpu"), stalled_s("memory"))
 
 
 def listening(port: int) -> list[psutil.Process] | None:
     """The process that listens on a TCP port of this machine and all below it; None if it cannot be told."""
     try:
         for connection in psutil.net_connections("tcp"):
-            here = connection.laddr
-            if connection.status == psutil.CONN_LISTEN and here and here.port == port and connection.pid:
+            address = connection.laddr
+            if connection.status == psutil.CONN_LISTEN and address and address.port == port and connection.pid:
                 leader = psutil.Process(connection.pid)
                 return [leader, *leader.children(recursive=True)]
     except (psutil.Error, OSError):

@@ -209,8 +209,8 @@ def members(record: ProcessRecord) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error, OSError):
             if process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
                 continue
-            ours = _in_session(process.pid, record.pid)
-            if (ours and (leader_alive or _carries(process, record))) or _has_token(process, record):
+            own_session = _in_session(process.pid, record.pid)
+            if (own_session and (leader_alive or _carries(process, record))) or _has_token(process, record):
                 processes.append(process)
     return processes
 

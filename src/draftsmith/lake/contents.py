@@ -138,8 +138,8 @@ def _reading(place: Place) -> Iterator[None]:
     except (pa.ArrowInvalid, pa.ArrowKeyError, BackendError) as problem:
         cause = problem.__cause__ if isinstance(problem, BackendError) else problem
         reason = str(cause).splitlines()[0][:300]
-        gone = isinstance(cause, FileNotFoundError) or any(word in reason for word in UNREADABLE)
-        if isinstance(problem, BackendError) and not gone:
+        vanished = isinstance(cause, FileNotFoundError) or any(word in reason for word in UNREADABLE)
+        if isinstance(problem, BackendError) and not vanished:
             raise
         raise EvidenceError(f"an object of the lake cannot be read: {reason}", "publish its bundle again") from problem
 

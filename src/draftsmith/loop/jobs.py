@@ -72,8 +72,8 @@ def job_spec(context: PhaseContext, phase: str, module: str, gpus: int) -> JobSp
 
 def specs(context: PhaseContext, jobs: Mapping[str, Phase[Any, Any]] = JOBS) -> dict[str, JobSpec]:
     """The jobs for the back end, of all phases that have no result yet, in order."""
-    here = {"compare"} if on_canaries(context.config) else set()
-    waiting = [phase for phase in jobs if phase not in context.results and phase not in here]
+    local_jobs = {"compare"} if on_canaries(context.config) else set()
+    waiting = [phase for phase in jobs if phase not in context.results and phase not in local_jobs]
     waiting = [phase for phase in waiting if trainless(context, phase) is None]
     return {phase: job_spec(context, phase, jobs[phase].module, jobs[phase].gpus) for phase in waiting}
 

@@ -63,13 +63,13 @@ class Compare:
             arrivals=arrivals(context),
             canaries=canaries(context),
         )
-        there = on_canaries(context.config)
-        inputs = identity(context, "engine", "compare", *(("serving",) if there else ())) | {
+        in_cluster = on_canaries(context.config)
+        inputs = identity(context, "engine", "compare", *(("serving",) if in_cluster else ())) | {
             "draft": draft,
             "rows": corpus.rows_sha256,
             "standing": context.standing,
         }
-        return JobPlan(self.module, plan, inputs, 0 if there else self.gpus, here=there)
+        return JobPlan(self.module, plan, inputs, 0 if in_cluster else self.gpus, here=in_cluster)
 
     def collect(self, context: PhaseContext, result: CompareResult) -> Gate:
         """See Phase. A loss is a result too: the loop keeps the standing configuration and publishes."""

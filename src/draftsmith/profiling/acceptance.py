@@ -47,9 +47,9 @@ def expected(samples: Sequence[Sample], routes: Collection[str] = ()) -> Expecte
     looped: dict[_Run, SimCounts] = {}
     by_class: dict[str, dict[_Run, SimCounts]] = {}
     by_route: dict[str, dict[_Run, SimCounts]] = {}
-    for name, mine in grouped.items():
-        for run, each in _replays([(item.prompt, item.output) for item in mine]).items():
-            for sample, counts in zip(mine, each, strict=True):
+    for name, group in grouped.items():
+        for run, each in _replays([(item.prompt, item.output) for item in group]).items():
+            for sample, counts in zip(group, each, strict=True):
                 tables = [total, by_class.setdefault(name, {})]
                 if sample.route:
                     tables.append(by_route.setdefault(sample.route if sample.route in routes else OTHERS, {}))

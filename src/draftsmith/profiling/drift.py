@@ -124,10 +124,10 @@ def _noise(shares: Floats, records: Floats) -> float:
     """Divergence between halves of one log, as if each half held one record: the largest over three ways to halve it."""
     noise = 0.0
     for pair in _HALVES:
-        mine = np.isin(np.arange(len(records)), pair)
-        sizes = records[mine].sum(), records[~mine].sum()
+        in_pair = np.isin(np.arange(len(records)), pair)
+        sizes = records[in_pair].sum(), records[~in_pair].sum()
         if min(sizes) > 0:
-            apart = _divergence(_mean(shares[mine], records[mine]), _mean(shares[~mine], records[~mine]))
+            apart = _divergence(_mean(shares[in_pair], records[in_pair]), _mean(shares[~in_pair], records[~in_pair]))
             noise = max(noise, apart / (1 / sizes[0] + 1 / sizes[1]))
     return noise
 

@@ -97,9 +97,9 @@ class Gathered:
             self._fits[kind, -1] = fit(features[counted], truth[counted])
             # A class of its own only with enough records; the others use the line of all of them.
             for code in range(len(CLASSES)):
-                mine = counted & (codes == code)
-                if mine.sum() >= 60:
-                    self._fits[kind, code] = fit(features[mine], truth[mine])
+                of_class = counted & (codes == code)
+                if of_class.sum() >= 60:
+                    self._fits[kind, code] = fit(features[of_class], truth[of_class])
 
     def _fold(self, batch: Batch) -> None:
         # A gateway logs a retried request twice. It is counted once, by its id, before anything else is added up.
@@ -198,12 +198,12 @@ class Gathered:
         guesses = self._guesses(columns, kind, guessable | sampled)
         shown = np.where(known >= 0, known, np.where(guessable, guesses, -1))
         self.fingerprint.add_lengths(parts, kind, shown)
-        for lengths, mine in (*groups, *named):
-            lengths.add_exact(known[mine & (known >= 0)])
+        for lengths, mask in (*groups, *named):
+            lengths.add_exact(known[mask & (known >= 0)])
             if self.can_guess:
-                lengths.add_guesses(guesses[mine & guessable])
-                here = mine & sampled
-                lengths.add_pairs(guesses[here], counted[here], columns["weight"][here])
+                lengths.add_guesses(guesses[mask & guessable])
+                mask_sampled = mask & sampled
+                lengths.add_pairs(guesses[mask_sampled], counted[mask_sampled], columns["weight"][mask_sampled])
 
     def _guesses(self, columns: Columns, kind: str, wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
         result = np.ones(len(wanted))
@@ -211,8 +211,8 @@ class Gathered:
             return result
         features, codes = _features(columns, kind), columns["code"]
         for code in np.unique(codes[wanted]).tolist():
-            mine = wanted & (codes == code)
-            result[mine] = guess(features[mine], self._fits.get((kind, code), self._fits[kind, -1]))
+            of_class = wanted & (codes == code)
+            result[of_class] = guess(features[of_class], self._fits.get((kind, code), self._fits[kind, -1]))
         return result
 
     def _groups(self, columns: Columns, kind: str) -> list[tuple[Lengths, NDArray[np.bool_]]]:
@@ -233,8 +233,8 @@ class Gathered:
                 name = OTHERS
             self.routes.setdefault(name, {item: Lengths() for item in KINDS})
             group[at] = named.setdefault(name, len(named))
-        mine = group[columns["route"]] if len(routes) else np.full(len(columns["route"]), -1)
-        return [(self.routes[name][kind], mine == at) for name, at in named.items()]
+        group_of_row = group[columns["route"]] if len(routes) else np.full(len(columns["route"]), -1)
+        return [(self.routes[name][kind], group_of_row == at) for name, at in named.items()]
 
 
 def _add_names(known: Tally[str], names: Tally[str]) -> None:

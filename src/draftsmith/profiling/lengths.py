@@ -75,10 +75,10 @@ class Lengths:
         of_pair = np.searchsorted(cuts, _bin(table[:, 0]), side="right")
         result = np.zeros(_BINS)
         for stratum in range(len(cuts) + 1):
-            mine = np.where(of_bin == stratum, self.guessed, 0.0)
+            weights = np.where(of_bin == stratum, self.guessed, 0.0)
             rows = table[of_pair == stratum]
             rows = rows if len(rows) >= 20 else table  # a thin stratum borrows the errors of all
-            result += _shifted(mine, np.log(rows[:, 1] / rows[:, 0]), rows[:, 2])
+            result += _shifted(weights, np.log(rows[:, 1] / rows[:, 0]), rows[:, 2])
         return result
 
 

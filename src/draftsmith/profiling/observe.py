@@ -263,9 +263,9 @@ class Observer:
                 prompt_words = _words(" ".join(map(content, messages)))
                 self._samples.append(Sample(code, line, prompt_words, _words(answer_text), words=True))
             return
-        mine, theirs = (np.array(ids, np.int32) if ids else _EMPTY for ids in (prompt, output))
-        looped = loops(answer_text) if answer_text else loops_in_ids(theirs)
-        self._samples.append(Sample(code, line, mine, theirs, route=fields.get("route") or "", looped=looped))
+        prompt_ids, output_ids = (np.array(ids, np.int32) if ids else _EMPTY for ids in (prompt, output))
+        looped = loops(answer_text) if answer_text else loops_in_ids(output_ids)
+        self._samples.append(Sample(code, line, prompt_ids, output_ids, route=fields.get("route") or "", looped=looped))
 
     def _chain(self, row: int, messages: Any, ids: Any, blocks: Any) -> tuple[int, int]:
         """Prefix hashes of a prompt, each with the share of the prompt it covers. Returns (whole prompt, earlier turn)."""

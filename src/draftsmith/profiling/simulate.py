@@ -264,11 +264,13 @@ def _match_length(flat: _Flat, at: Ints, target: Ints, max_depth: int) -> Ints:
     # One token further back in every round; a place whose tokens differ is dropped, so the rounds get cheap quickly.
     alive = np.flatnonzero(target > 0)
     for back in range(1, max_depth + 1):
-        here, there = at[alive] - back, target[alive] - back
-        inside = (here >= flat.first[flat.owner[at[alive]]]) & (there >= flat.first[flat.owner[target[alive] - 1]])
+        place, target_place = at[alive] - back, target[alive] - back
+        inside = (place >= flat.first[flat.owner[at[alive]]]) & (
+            target_place >= flat.first[flat.owner[target[alive] - 1]]
+        )
         alive = alive[inside]
-        here, there = here[inside], there[inside]
-        alive = alive[flat.tokens[here] == flat.tokens[there]]
+        place, target_place = place[inside], target_place[inside]
+        alive = alive[flat.tokens[place] == flat.tokens[target_place]]
         if not len(alive):
             break
         length[alive] += 1

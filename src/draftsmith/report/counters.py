@@ -40,9 +40,9 @@ def correlate(
     busy = {(reading.host, reading.gpu) for readings in inside.values() for reading in readings if reading.value > IDLE}
     rows = []
     for arm, point in dict.fromkeys((trial.arm, trial.point) for trial in own):
-        mine = [trial for trial in own if (trial.arm, trial.point) == (arm, point)]
+        own_trials = [trial for trial in own if (trial.arm, trial.point) == (arm, point)]
         readings = [
-            reading for trial in mine for reading in inside[trial.trial_id] if (reading.host, reading.gpu) in busy
+            reading for trial in own_trials for reading in inside[trial.trial_id] if (reading.host, reading.gpu) in busy
         ]
         means = {
             name: statistics.fmean(values)
@@ -56,9 +56,10 @@ def correlate(
                 point=point,
                 samples=len({reading.at_unix_s for reading in readings if reading.counter == "dram_active"}),
                 trials=sum(
-                    any((reading.host, reading.gpu) in busy for reading in inside[trial.trial_id]) for trial in mine
+                    any((reading.host, reading.gpu) in busy for reading in inside[trial.trial_id])
+                    for trial in own_trials
                 ),
-                of=len(mine),
+                of=len(own_trials),
                 **means,
             )
         )

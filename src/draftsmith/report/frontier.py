@@ -196,10 +196,10 @@ def _settings(key: str, config: Config | None) -> dict[str, str]:
 
 def _wall(parts: ReportParts) -> str | None:
     shares = sol_shares(parts)
-    here = [share for share in shares if share.point == parts.primary]
-    if not here:
+    at_primary = [share for share in shares if share.point == parts.primary]
+    if not at_primary:
         return None
-    best = max(here, key=lambda share: share.share)
+    best = max(at_primary, key=lambda share: share.share)
     return f"{best.arm} at {best.point} reaches {percent(best.share, 2)} of what memory traffic allows ({best.ceiling.key})"
 
 

@@ -121,24 +121,24 @@ def _blocks(parts: ReportParts) -> Lever | None:
 def _better_arm(parts: ReportParts) -> Lever | None:
     """A trainless arm is faster than the candidate of the run."""
     arm, best = parts.leading, None
-    mine = parts.summary(arm.name, parts.primary) if arm else None
-    if arm is None or mine is None or not mine.median_tpot_s:
+    own_summary = parts.summary(arm.name, parts.primary) if arm else None
+    if arm is None or own_summary is None or not own_summary.median_tpot_s:
         return None
     for other in parts.arms:
         row = parts.summary(other.name, parts.primary)
         if other.name == arm.name or other.role not in ("no_spec", "trainless") or not row or not row.median_tpot_s:
             continue
-        if row.median_tpot_s < 0.98 * mine.median_tpot_s and (best is None or row.median_tpot_s < best[1]):
+        if row.median_tpot_s < 0.98 * own_summary.median_tpot_s and (best is None or row.median_tpot_s < best[1]):
             best = (other, row.median_tpot_s)
     if best is None:
         return None
     other, time = best
-    gain = mine.median_tpot_s / time
+    gain = own_summary.median_tpot_s / time
     action = "Turn speculation off" if other.role == "no_spec" else f"Serve {other.name}, which needs no training"
     return Lever(
         key="better_arm",
         title=action,
-        why=f"{other.name} needs {milliseconds(time)} ms a token, {arm.name} {milliseconds(mine.median_tpot_s)} ms",
+        why=f"{other.name} needs {milliseconds(time)} ms a token, {arm.name} {milliseconds(own_summary.median_tpot_s)} ms",
         expected=f"{ratio(gain)} against {arm.name}, as measured",
         gate=_gate(parts, f"with {other.name} as the arm to promote"),
         gain=gain,

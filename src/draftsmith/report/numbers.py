@@ -45,18 +45,26 @@ def point_context(parts: ReportParts, point: str | None, *, arm: str | None = No
     base = base_context(parts)
     names = [point] if point is not None else [p.name for p in parts.points]
     trials = tuple(t for name in names for t in parts.at(name, traffic) if arm is None or t.arm == arm)
-    here = next((p for p in parts.points if p.name == point), None)
+    operating_point = next((p for p in parts.points if p.name == point), None)
     blocks = len({trial.block for trial in trials})
     loads = sorted({p.concurrency for p in parts.points if p.name in names})
-    many = f"concurrency {', '.join(map(str, loads))}" if here is None and len(loads) > 1 else None
+    many = f"concurrency {', '.join(map(str, loads))}" if operating_point is None and len(loads) > 1 else None
     tier = None
-    if here is not None:
-        tier = "open loop" if here.open_loop else "latency tier" if here.concurrency == 1 else "throughput tier"
+    if operating_point is not None:
+        tier = (
+            "open loop"
+            if operating_point.open_loop
+            else "latency tier"
+            if operating_point.concurrency == 1
+            else "throughput tier"
+        )
     regime = " · ".join(word for word in (base.regime, tier, many) if word)
     return base.model_copy(
         update={
             "workload": _workload(parts, trials) or base.workload,
-            "concurrency": here.concurrency if here else (loads[0] if len(loads) == 1 else base.concurrency),
+            "concurrency": operating_point.concurrency
+            if operating_point
+            else (loads[0] if len(loads) == 1 else base.concurrency),
             "regime": regime or None,
             "trials": blocks or base.trials,
             "spread": _spread(trials) if arm is not None else base.spread,

@@ -85,7 +85,7 @@ def _sections(parts: ReportParts) -> list[Section]:
 
 
 def _comparison(parts: ReportParts) -> tuple[Exhibit, ...]:
-    here, everywhere = point_context(parts, parts.primary), point_context(parts, None)
+    at_primary, everywhere = point_context(parts, parts.primary), point_context(parts, None)
     alone = len(parts.points) == 1
     return _kept(
         _plot(
@@ -98,14 +98,14 @@ def _comparison(parts: ReportParts) -> tuple[Exhibit, ...]:
             "Every request",
             "Share of requests at or below a TPOT; further left is faster. Dots: medians.",
             plots.tpot_distribution(parts),
-            here,
+            at_primary,
         ),
         _plot(
             "Block by block",
             "Above the dashed bar is a gain worth claiming; inside the grey band equal servers differ as much. "
             "Right: the estimate with its interval over all looks.",
             plots.block_ratios(parts),
-            here,
+            at_primary,
             wide=True,
         ),
         _plot_table(
@@ -138,31 +138,31 @@ def _comparison(parts: ReportParts) -> tuple[Exhibit, ...]:
             "Guards",
             "What a faster median must not cost. Unknown lowers the tier, failed is a loss.",
             tables.guards(parts),
-            here,
+            at_primary,
         ),
     )
 
 
 def _acceptance(parts: ReportParts) -> tuple[Exhibit, ...]:
-    here = point_context(parts, parts.primary)
+    at_primary = point_context(parts, parts.primary)
     return _kept(
         _plot(
             "By position",
             "Serving: share of drafts accepted up to this position. Validation: teacher-forced, usually a little higher.",
             plots_draft.acceptance_by_position(parts),
-            here if parts.decision else training_context(parts),
+            at_primary if parts.decision else training_context(parts),
         ),
         _plot(
             "By content class",
             "Where the draft helps, and where it does not.",
             plots_draft.acceptance_by_class(parts),
-            here,
+            at_primary,
         ),
         _plot(
             "By length",
             "Acceptance length in buckets of at least three requests.",
             plots_draft.acceptance_by_length(parts),
-            here,
+            at_primary,
             wide=True,
         ),
     )

@@ -118,8 +118,8 @@ def _needs_plot(plan: Plan, model: CostModel) -> str:
             costs = [model.ratio(c, k) for k in model.ks]
             axes.fill_between(model.ks, [x.low for x in costs], [x.high for x in costs], color=colour, alpha=0.16, lw=0)
             axes.plot(model.ks, [x.value for x in costs], color=colour, label=f"concurrency {c}")
-            mine = [s for s in plan.samples if s.method == "draft" and s.concurrency == c]
-            axes.plot([s.k for s in mine], [s.ratio for s in mine], "o", color=colour, markersize=4)
+            own_samples = [s for s in plan.samples if s.method == "draft" and s.concurrency == c]
+            axes.plot([s.k for s in own_samples], [s.ratio for s in own_samples], "o", color=colour, markersize=4)
         if plan.acceptance.by_position:
             reached = [length_at(plan.acceptance.by_position, k) for k in model.ks]
             axes.plot(model.ks, reached, color=PAINT["ink"], ls=(0, (4, 3)), label="expected AL")

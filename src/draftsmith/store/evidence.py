@@ -205,11 +205,11 @@ def _consistent(parts: BundleParts, trials: Sequence[Trial]) -> None:
         )
     if parts.decision is None:
         return
-    for label, mine, recorded in (
+    for label, computed, recorded in (
         ("plan", plan_sha256, parts.decision.plan_sha256),
         ("trials", bundle_digest(trials), parts.decision.samples_sha256),
     ):
-        if mine != recorded:
+        if computed != recorded:
             raise EvidenceError(
                 f"verdict.json was decided on another set of {label}", "decide again, then write the bundle"
             )

@@ -212,8 +212,8 @@ def _by_relation(shown: Shown, spoken: str | None, copied: float | None) -> str 
     if len(answer) > 2 and copied < 0.9 and wording.for_("translate"):
         return "translate"
     if copied == 0 and 0.4 < ratio < 2.5 and len(user) < 8 * _LONG:
-        theirs, ours = spoken or language(user), language(answer)
-        if theirs != ours and "unknown" not in (theirs, ours):
+        user_language, answer_language = spoken or language(user), language(answer)
+        if user_language != answer_language and "unknown" not in (user_language, answer_language):
             return "translate"
     wants_rewrite = wording.for_("rewrite")
     if len(user) > 1.5 * len(answer) and wording.for_("summarise"):

@@ -148,11 +148,11 @@ def _refused(text: Mapping[str, Any], shape: DraftShape | None, gpus: int) -> st
     heads, kv = text.get("num_attention_heads"), None if text.get("kv_lora_rank") else text.get("num_key_value_heads")
     pairs = [("", heads, kv)]
     pairs += [("the draft's ", shape.num_attention_heads, shape.num_key_value_heads)] if shape else []
-    for whose, queries, keys in pairs:
+    for owner, queries, keys in pairs:
         if isinstance(queries, int) and queries % gpus:
-            return f"{whose}{queries} attention heads cannot be split over {gpus} GPUs"
+            return f"{owner}{queries} attention heads cannot be split over {gpus} GPUs"
         if isinstance(keys, int) and keys > 0 and keys % gpus and gpus % keys:
-            return f"{whose}{keys} heads of keys and values cannot be shared by {gpus} GPUs"
+            return f"{owner}{keys} heads of keys and values cannot be shared by {gpus} GPUs"
     block = _block(text)
     if block:
         dense, experts = text.get("intermediate_size"), _experts(text)

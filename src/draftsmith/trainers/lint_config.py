@@ -252,26 +252,26 @@ def check_rope(case: Case) -> Iterator[Finding]:
             )
         )
     level = error if case.manifest else warn  # a draft made here copies the target's; a foreign one may have its own
-    ours, theirs = read_rope(draft.layer), target.rope
-    for key in _rope_differences(ours, theirs, draft) if theirs else ():
+    own_rope, target_rope = read_rope(draft.layer), target.rope
+    for key in _rope_differences(own_rope, target_rope, draft) if target_rope else ():
         findings.append(
             level(
                 "rope",
-                f"{key} is {ours.get(key, 'not written')}, the target has {theirs.get(key, 'none')}",
+                f"{key} is {own_rope.get(key, 'not written')}, the target has {target_rope.get(key, 'none')}",
                 "copy the rotary settings from the target's config.json as they were in training",
             )
         )
     yield from findings or [ok("rope", "rotary settings and position limit are the target's")]
 
 
-def _rope_differences(ours: dict[str, Any], theirs: dict[str, Any], draft: Draft) -> list[str]:
+def _rope_differences(own_rope: dict[str, Any], target_rope: dict[str, Any], draft: Draft) -> list[str]:
     """Keys that are neither the target's nor what a draft for such a target has; by the nearer of the two."""
     dim = int(draft.layer.get("head_dim") or 0)
-    shaped = draft_rope(theirs, dim, dim) if dim else theirs
-    unstretched = {key: value for key, value in ours.items() if key != "partial_rotary_factor" or value != 1.0}
+    shaped = draft_rope(target_rope, dim, dim) if dim else target_rope
+    unstretched = {key: value for key, value in own_rope.items() if key != "partial_rotary_factor" or value != 1.0}
     ways = [
-        [key for key in sorted({*mine, *other}) if not _same(mine.get(key), other.get(key))]
-        for mine, other in ((ours, theirs), (unstretched, shaped))
+        [key for key in sorted({*own_value, *other}) if not _same(own_value.get(key), other.get(key))]
+        for own_value, other in ((own_rope, target_rope), (unstretched, shaped))
     ]
     return min(ways, key=len)
 

@@ -92,7 +92,7 @@ def _embeddings(cosines: tuple[float, ...]) -> list[Finding]:
 def _likeness(case: Case, own: Tensor) -> tuple[float, ...]:
     """Cosines of sampled rows of the draft's embeddings and the target's; none where they cannot be compared."""
     try:
-        theirs = find_ends(read_tensors(weight_files(Path(case.target.path)))).embeddings
+        target_embeddings = find_ends(read_tensors(weight_files(Path(case.target.path)))).embeddings
     except (InputError, OSError):
         return ()
-    return row_likeness(own, theirs)
+    return row_likeness(own, target_embeddings)

@@ -64,7 +64,7 @@ class SpeculatorsTrainer:
         own = ["--metrics", str(self.metrics(task)), "--min-position0", str(config.min_position0)]
         if config.attention == "flex":
             own.append("--compile")
-        theirs = {
+        trainer_flags = {
             "verifier-name-or-path": task.stand_in or task.target,
             "speculator-type": config.method,
             "data-path": str(work / "data"),
@@ -84,10 +84,10 @@ class SpeculatorsTrainer:
             "log-freq": LOG_EVERY,
         }
         block = config.method in BLOCK_METHODS
-        theirs |= self._block_values(task) if block else {"ttt-steps": config.ttt_steps}
+        trainer_flags |= self._block_values(task) if block else {"ttt-steps": config.ttt_steps}
         if task.warm_start:
-            theirs["from-pretrained"] = task.warm_start  # it brings its own layers: speculators refuses both
-        flags = [part for name, value in theirs.items() for part in (f"--{name}", str(value))]
+            trainer_flags["from-pretrained"] = task.warm_start  # it brings its own layers: speculators refuses both
+        flags = [part for name, value in trainer_flags.items() for part in (f"--{name}", str(value))]
         flags += ["--target-layer-ids", *map(str, task.layer_ids)]
         if not task.warm_start:
             flags += ["--draft-config", str(self._draft_config(task))]

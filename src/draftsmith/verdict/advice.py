@@ -127,20 +127,20 @@ def _best_k(model: CostModel, concurrency: int, per_token: float) -> int:
 
 def _trainless(model: CostModel, samples: Sequence[StepSample], concurrency: int, at: Situation) -> list[Forecast]:
     """n-gram at the K that was measured; suffix at the cost of an n-gram step, which flatters it: it drafts more."""
-    here = [s for s in samples if s.method == "ngram" and s.concurrency == concurrency]
+    at_load = [s for s in samples if s.method == "ngram" and s.concurrency == concurrency]
     cost = drafted_ngram_ratio(samples, concurrency)
     forecasts = []
     for row in at.expected:
-        if row.method == "ngram" and here and row.num_speculative_tokens != here[0].k:
+        if row.method == "ngram" and at_load and row.num_speculative_tokens != at_load[0].k:
             continue
         rate = 1.0 if row.draft_rate is None else row.draft_rate
         if cost is None or row.tokens_per_step is None:
-            why = "n-gram steps were not measured" if not here else "too few n-gram steps had a proposal"
+            why = "n-gram steps were not measured" if not at_load else "too few n-gram steps had a proposal"
             forecasts.append(Forecast(method=row.method, k=row.num_speculative_tokens,
                                       tokens_per_step=row.tokens_per_step, basis=f"cost not known: {why}"))  # fmt: skip
             continue
         step = 1 + rate * (cost - 1)
-        half = 2 * model.noise / math.sqrt(len(here))
+        half = 2 * model.noise / math.sqrt(len(at_load))
         value = row.tokens_per_step / step
         basis = f"{row.tokens_per_step:.2f} tokens a step by replay of the log, a step costs {step:.2f} plain ones"
         if row.method == "suffix":

@@ -47,11 +47,11 @@ class CostModel:
         residuals: list[float] = []
         parameters = 0
         for c in self.concurrencies:
-            here = [s for s in drafted if s.concurrency == c]
-            line, inverse, left = _fit_line([s.k for s in here], [math.log(s.ratio) for s in here])
+            at_load = [s for s in drafted if s.concurrency == c]
+            line, inverse, left = _fit_line([s.k for s in at_load], [math.log(s.ratio) for s in at_load])
             self._lines[c], self._inverse[c] = line, inverse
             residuals += left
-            parameters += min(2, len({s.k for s in here}))
+            parameters += min(2, len({s.k for s in at_load}))
         self._samples = drafted
         self._residuals = residuals
         self.dof = len(residuals) - parameters
@@ -136,10 +136,10 @@ def drafted_ngram_ratio(samples: Sequence[StepSample], concurrency: int) -> floa
 
     Steps without a proposal cost what a plain step costs, so what was observed is a mixture of the two.
     """
-    here = [s for s in samples if s.method == "ngram" and s.concurrency == concurrency]
-    if not here or (rate := statistics.fmean(s.draft_rate for s in here)) < FEWEST_DRAFTED:
+    at_load = [s for s in samples if s.method == "ngram" and s.concurrency == concurrency]
+    if not at_load or (rate := statistics.fmean(s.draft_rate for s in at_load)) < FEWEST_DRAFTED:
         return None
-    return max(1.0, 1 + (statistics.fmean(s.ratio for s in here) - 1) / rate)
+    return max(1.0, 1 + (statistics.fmean(s.ratio for s in at_load) - 1) / rate)
 
 
 def acceptance_length(per_token: float, k: int) -> float:

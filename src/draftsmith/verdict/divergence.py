@@ -54,18 +54,18 @@ def divergences(plan: ComparisonPlan, trials: Iterable[Trial]) -> tuple[Divergen
     rows = list(trials)
     compared: list[Divergence] = []
     for point in plan.points:
-        here = [trial for trial in rows if trial.point == point.name]
+        at_point = [trial for trial in rows if trial.point == point.name]
         base: Answers = {}
-        for trial in here:
+        for trial in at_point:
             if trial.traffic == "own" and trial.arm == plan.baseline:
                 base |= {(trial.block, s.prompt_id): s for s in trial.samples if _hashed(s)}
-        twins = [t for t in here if t.traffic == "aa" and base_arm(t.arm) == plan.baseline]
+        twins = [t for t in at_point if t.traffic == "aa" and base_arm(t.arm) == plan.baseline]
         itself = _between(f"{plan.baseline} (A/A)", point.name, base, twins)
         compared += [itself] if itself else []
         for arm in plan.arms:
             if arm.name == plan.baseline:
                 continue
-            other = [t for t in here if t.traffic == "own" and t.arm == arm.name]
+            other = [t for t in at_point if t.traffic == "own" and t.arm == arm.name]
             if pair := _between(arm.name, point.name, base, other):
                 compared.append(_judged(pair, itself))
     return tuple(compared)

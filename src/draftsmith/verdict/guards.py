@@ -256,8 +256,8 @@ def _ratio(
     """A ratio guard: `observed` and exp(`measure`) above 1 are worse; `margin` is the fraction allowed."""
     judgement = sides.judge(measure)
     if observed is None or judgement is None:
-        there = len(block_logs(sides.base, sides.cand, measure))
-        return _unmeasured(name, margin, f"{label} needs {ENOUGH_BLOCKS} blocks, there are {there}")
+        blocks_measured = len(block_logs(sides.base, sides.cand, measure))
+        return _unmeasured(name, margin, f"{label} needs {ENOUGH_BLOCKS} blocks, there are {blocks_measured}")
     width, mean, over = judgement.half_width(sides.alpha), judgement.mean, data_blocks(range(judgement.blocks))
     limit = math.log1p(margin)
     worse = observed - 1

@@ -25,20 +25,22 @@ def expect(records: Sequence[DraftRecord], answer_tokens: int, k: int) -> Accept
     used = [r for r in records if r.same_traffic is not False and r.answer_tokens > 0]
     curve = _Curve(used, k)
     volumes = tuple(curve.at(round(answer_tokens * factor)) for factor in FACTORS)
-    here = curve.at(answer_tokens)
-    if here.acceptance_length is None:
+    expected = curve.at(answer_tokens)
+    if expected.acceptance_length is None:
         return Acceptance(volumes=volumes, records=tuple(records), sentence=_unknown(records, used, answer_tokens))
     nearest = min(used, key=lambda r: abs(math.log(r.answer_tokens / max(answer_tokens, 1))))
-    scale = here.acceptance_length
+    scale = expected.acceptance_length
     known = nearest.by_position if len(curve.volumes) == 1 and nearest.by_position else curve.positions(answer_tokens)
-    error = (here.high - here.low) / 2 / scale if here.low is not None and here.high is not None else None
+    error = (
+        (expected.high - expected.low) / 2 / scale if expected.low is not None and expected.high is not None else None
+    )
     return Acceptance(
         k=k,
         by_position=tuple(known),
         relative_error=error,
         volumes=volumes,
         records=tuple(records),
-        sentence=_known(used, here, error, k),
+        sentence=_known(used, expected, error, k),
     )
 
 
@@ -50,9 +52,9 @@ class _Curve:
 
     def at(self, answer_tokens: int) -> Volume:
         """One point; without figures where the records do not reach."""
-        here = Volume(answer_tokens=answer_tokens)
+        volume = Volume(answer_tokens=answer_tokens)
         if not self.volumes or not self.volumes[0] / NEAR <= answer_tokens <= self.volumes[-1] * NEAR:
-            return here
+            return volume
         if len(self.volumes) == 1:
             lengths = [length_at(r.by_position, self.k) if r.by_position else acceptance_length(p, self.k)
                        for r, p in zip(self.records, self.chances, strict=True)]  # fmt: skip
@@ -116,8 +118,8 @@ def _unknown(records: Sequence[DraftRecord], used: Sequence[DraftRecord], answer
     )
 
 
-def _known(used: Sequence[DraftRecord], here: Volume, error: float | None, k: int) -> str:
-    span = f" ({here.low:.2f} to {here.high:.2f})" if error is not None else ", spread not known"
+def _known(used: Sequence[DraftRecord], volume: Volume, error: float | None, k: int) -> str:
+    span = f" ({volume.low:.2f} to {volume.high:.2f})" if error is not None else ", spread not known"
     runs = "one earlier run" if len(used) == 1 else f"{len(used)} earlier runs"
     judged = "" if all(r.same_traffic for r in used) else "; whether their traffic is this one could not be judged"
-    return f"AL {here.acceptance_length:.2f} with K = {k}{span} from {here.answer_tokens:,} answer tokens, by {runs}{judged}"
+    return f"AL {volume.acceptance_length:.2f} with K = {k}{span} from {volume.answer_tokens:,} answer tokens, by {runs}{judged}"

@@ -56,7 +56,7 @@ def judge(bench: Bench, arm: Arm) -> Judged:
     checks = check_all(own, counts, general, bench.plan.thresholds, estimate.mean)
     outcome, reason, more = _outcome(bench, arm, rule, look, estimate, settled, checks, own)
     confidence = bench.plan.thresholds.confidence
-    here = estimate.half_width_here(rule.alpha * look.share)
+    half_width = estimate.half_width_here(rule.alpha * look.share)
     result = PairResult(
         candidate=arm.name,
         baseline=bench.plan.baseline,
@@ -71,7 +71,7 @@ def judge(bench: Bench, arm: Arm) -> Judged:
         measure=bench.plan.primary,
         starts=estimate.groups,
         prompts=estimate.prompts,
-        these_starts=_interval(settled.value, here, confidence),
+        these_starts=_interval(settled.value, half_width, confidence),
     )
     need: Need = rule.need(every) if more else "done"
     aparts = tuple(pair.apart for pair in used if pair.apart is not None)

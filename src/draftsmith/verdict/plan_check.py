@@ -57,8 +57,8 @@ def _row(
     else:
         text += "; its speed against no speculation was not measured"
     if plan.acceptance.by_position and plan.acceptance.k:
-        here = next((v for v in plan.acceptance.volumes if v.acceptance_length), None)
-        text += f"; acceptance beforehand: {plan.acceptance.sentence}" if here else ""
+        volume = next((v for v in plan.acceptance.volumes if v.acceptance_length), None)
+        text += f"; acceptance beforehand: {plan.acceptance.sentence}" if volume else ""
     return CheckRow(
         arm=summary.arm,
         concurrency=load,

@@ -29,13 +29,13 @@ def gaps(plan: ComparisonPlan, trials: Sequence[Trial]) -> list[str]:
     """Blocks that are not there, and visits that a block should have and has not. First editions are not looked at."""
     if not is_second(plan):
         return []
-    there = {(t.block, t.point, t.arm, t.traffic, t.visit) for t in trials}  # that a server died is on record too
+    present = {(t.block, t.point, t.arm, t.traffic, t.visit) for t in trials}  # that a server died is on record too
     blocks = {t.block for t in trials if t.samples and t.traffic != "tuning"}
     sentences = [
         f"samples.jsonl has no block {n}, but later ones" for n in range(max(blocks, default=-1)) if n not in blocks
     ]
     for block in sorted(blocks):
-        lost = [v for v in visits(plan, block) if (block, v.point, v.arm, v.traffic, v.visit) not in there]
+        lost = [v for v in visits(plan, block) if (block, v.point, v.arm, v.traffic, v.visit) not in present]
         if lost:
             names = f"{lost[0].arm} ({lost[0].traffic}) at {lost[0].point}"
             sentences.append(f"samples.jsonl: block {block} lacks {len(lost)} visits, the first to {names}")

@@ -38,7 +38,7 @@ def decide_second(
     judged = {
         point.name: [judge(Bench.of(plan, point, good), arm) for arm in promotable(plan)] for point in plan.points
     }
-    here = [_together(plan, rivals) for rivals in _by_arm(plan, judged, primary.name)]
+    deciding = [_together(plan, rivals) for rivals in _by_arm(plan, judged, primary.name)]
 
     def doubts(pairs: Sequence[Judged]) -> tuple[str, ...]:
         points = {pair.result.point for pair in pairs}
@@ -46,28 +46,28 @@ def decide_second(
         arms = (baseline, *(pair.arm for pair in pairs))
         return (*tier_reasons(plan, arms, used, starts, pairs), *conditions(plan, arms, used))
 
-    winner = _winner(here, doubts)
-    outcome = _outcome(here, winner)
+    winner = _winner(deciding, doubts)
+    outcome = _outcome(deciding, winner)
     # A WIN stands on its own pair; anything else on all that was compared.
-    reasons = doubts([winner] if winner else here)
+    reasons = doubts([winner] if winner else deciding)
     tier: Tier = "draft" if reasons else "verdict"
-    need = _need(plan, primary.name, trials, here, outcome)
-    aparts = max((pair.aparts for pair in here), key=len, default=())
+    need = _need(plan, primary.name, trials, deciding, outcome)
+    aparts = max((pair.aparts for pair in deciding), key=len, default=())
     return Decision(
         outcome=outcome,
         tier=tier,
         tier_reasons=reasons,
-        reason=_reason(here, winner, outcome),
+        reason=_reason(deciding, winner, outcome),
         winner=winner.arm.name if winner else None,
         primary_point=primary.name,
         need_more_blocks=need != "done",
         need=need,
-        pairs=tuple(_published(pair, here, winner) for pairs in judged.values() for pair in pairs),
+        pairs=tuple(_published(pair, deciding, winner) for pairs in judged.values() for pair in pairs),
         arms=summarise(plan, good),
         aa_floor=rounded(floor_of(aparts)),
         plan_sha256=digest(plan),
         samples_sha256=samples_sha256,
-        notes=(floor_note(aparts), *_remarks(judged, here, winner), *twin_notes, *notes),
+        notes=(floor_note(aparts), *_remarks(judged, deciding, winner), *twin_notes, *notes),
     )
 
 
@@ -132,58 +132,60 @@ def _changed(pair: Judged, outcome: Outcome, reason: str, need: Need) -> Judged:
     return replace(pair, need=need, result=pair.result.model_copy(update={"outcome": outcome, "reason": reason}))
 
 
-def _winner(here: Sequence[Judged], doubts: Callable[[Sequence[Judged]], tuple[str, ...]]) -> Judged | None:
+def _winner(deciding: Sequence[Judged], doubts: Callable[[Sequence[Judged]], tuple[str, ...]]) -> Judged | None:
     """The fastest of the arms that won; one at tier `verdict` before any that is only a draft."""
-    won = [pair for pair in here if pair.result.outcome == "WIN"]
+    won = [pair for pair in deciding if pair.result.outcome == "WIN"]
     return max(won, key=lambda pair: (not doubts([pair]), pair.value, pair.arm.name), default=None)
 
 
-def _leading(here: Sequence[Judged]) -> list[Judged]:
+def _leading(deciding: Sequence[Judged]) -> list[Judged]:
     """The pairs that the comparison is about: the candidates, or all if there is none."""
-    return [pair for pair in here if pair.arm.role == "candidate"] or list(here)
+    return [pair for pair in deciding if pair.arm.role == "candidate"] or list(deciding)
 
 
-def _outcome(here: Sequence[Judged], winner: Judged | None) -> Outcome:
+def _outcome(deciding: Sequence[Judged], winner: Judged | None) -> Outcome:
     if winner:
         return "WIN"
-    return "LOSS" if all(pair.result.outcome == "LOSS" for pair in _leading(here)) else "INCONCLUSIVE"
+    return "LOSS" if all(pair.result.outcome == "LOSS" for pair in _leading(deciding)) else "INCONCLUSIVE"
 
 
-def _reason(here: Sequence[Judged], winner: Judged | None, outcome: Outcome) -> str:
+def _reason(deciding: Sequence[Judged], winner: Judged | None, outcome: Outcome) -> str:
     if winner:
-        beaten = [p for p in _leading(here) if p.arm.name != winner.arm.name and winner.arm.role != "candidate"]
+        beaten = [p for p in _leading(deciding) if p.arm.name != winner.arm.name and winner.arm.role != "candidate"]
         tail = f"; it also leaves {beaten[0].arm.name} behind ({beaten[0].value:.3f}x)" if beaten else ""
         return f"{winner.result.reason}{tail}."
-    pairs = [pair for pair in _leading(here) if pair.result.outcome == outcome]
+    pairs = [pair for pair in _leading(deciding) if pair.result.outcome == outcome]
     return f"{max(pairs, key=lambda pair: pair.value).result.reason}."
 
 
-def _need(plan: ComparisonPlan, point: str, trials: Sequence[Trial], here: Sequence[Judged], outcome: Outcome) -> Need:
+def _need(
+    plan: ComparisonPlan, point: str, trials: Sequence[Trial], deciding: Sequence[Judged], outcome: Outcome
+) -> Need:
     """What to measure next. A campaign whose blocks keep failing ends after twice the preset limit."""
     tried = {trial.block for trial in trials if trial.point == point}
     if outcome != "INCONCLUSIVE" or len(tried) >= ATTEMPTS * plan.thresholds.max_blocks:
         return "done"
-    needs = {pair.need for pair in _leading(here) if pair.result.outcome == "INCONCLUSIVE"}
+    needs = {pair.need for pair in _leading(deciding) if pair.result.outcome == "INCONCLUSIVE"}
     return "blocks" if "blocks" in needs else "start" if "start" in needs else "done"
 
 
-def _published(pair: Judged, here: Sequence[Judged], winner: Judged | None) -> PairResult:
+def _published(pair: Judged, deciding: Sequence[Judged], winner: Judged | None) -> PairResult:
     """A pair as the contract has it; the gain of a WIN also corrected for having been chosen."""
     result, data, settled = pair.result, pair.data, pair.settled
     if result.outcome != "WIN" or data is None or settled is None or data.se is None:
         return result
     chosen = winner is not None and winner.arm.name == pair.arm.name
-    rivals = [p.settled.value for p in here if p.settled and p.result.outcome == "WIN" and p.arm != pair.arm]
+    rivals = [p.settled.value for p in deciding if p.settled and p.result.outcome == "WIN" and p.arm != pair.arm]
     passed = max([settled.passed, *(value for value in rivals if chosen and value < settled.value)])
     log = corrected(settled.value, data.se, passed, settled.low)
     return result.model_copy(update={"corrected": rounded(math.exp(log))})
 
 
-def _remarks(judged: Mapping[str, Sequence[Judged]], here: Sequence[Judged], winner: Judged | None) -> list[str]:
+def _remarks(judged: Mapping[str, Sequence[Judged]], deciding: Sequence[Judged], winner: Judged | None) -> list[str]:
     remarks = []
-    for pair in here:
+    for pair in deciding:
         if pair.arm.role == "no_spec" and pair.value > 1 and (winner is None or winner.arm.name != pair.arm.name):
-            slower = [p for p in here if p.arm.role == "candidate" and p.value < pair.value]
+            slower = [p for p in deciding if p.arm.role == "candidate" and p.value < pair.value]
             if slower:
                 remarks.append(
                     f"{pair.arm.name}, without speculation, is faster ({pair.value:.3f}x) than {slower[0].arm.name} "
@@ -192,7 +194,7 @@ def _remarks(judged: Mapping[str, Sequence[Judged]], here: Sequence[Judged], win
         if winner and pair.value > winner.value and pair.arm.name != winner.arm.name:
             why = "a WIN at tier draft only" if pair.result.outcome == "WIN" else pair.result.outcome
             remarks.append(f"{pair.arm.name} looks faster still but is {why}: {pair.result.reason}")
-    points = {pair.result.point for pair in here}
+    points = {pair.result.point for pair in deciding}
     for name, pairs in judged.items():
         remarks += [
             f"at {name}, which does not decide: {pair.result.reason}"

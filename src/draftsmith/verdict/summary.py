@@ -15,9 +15,9 @@ def summarise(plan: ComparisonPlan, trials: Iterable[Trial]) -> tuple[ArmSummary
     summaries = []
     for point in plan.points:
         for arm in plan.arms:
-            mine = [trial for trial in rows if trial.arm == arm.name and trial.point == point.name]
-            if mine:
-                summaries.append(_summary(arm.name, point.name, mine))
+            own_trials = [trial for trial in rows if trial.arm == arm.name and trial.point == point.name]
+            if own_trials:
+                summaries.append(_summary(arm.name, point.name, own_trials))
     return tuple(summaries)
 
 

@@ -212,12 +212,12 @@ def _asked_twice(together: Sequence[Trial]) -> dict[int, str]:
     faults: dict[int, str] = {}
     seen: dict[tuple[str, str], set[str]] = {}
     for trial in together:
-        mine = {sample.prompt_id for sample in trial.samples}
+        prompt_ids = {sample.prompt_id for sample in trial.samples}
         known = seen.setdefault((trial.arm, trial.traffic), set())
-        if mine & known:
+        if prompt_ids & known:
             faults[id(trial)] = "a prompt of it was measured in another visit to this arm in the same block"
         else:
-            known |= mine
+            known |= prompt_ids
     return faults
 
 
@@ -248,10 +248,12 @@ def _other_prompts(baseline: str, together: Sequence[Trial]) -> dict[int, str]:
         for trial in rows:
             if expected is None:
                 continue
-            mine = _prompts(trial)
-            if mine.keys() != expected.keys():
+            prompts_asked = _prompts(trial)
+            if prompts_asked.keys() != expected.keys():
                 faults[id(trial)] = "its prompts are not those of the baseline in this block"
-            elif any(None not in (mine[p], expected[p]) and mine[p] != expected[p] for p in mine):
+            elif any(
+                None not in (prompts_asked[p], expected[p]) and prompts_asked[p] != expected[p] for p in prompts_asked
+            ):
                 faults[id(trial)] = "its prompts have other lengths than the baseline's under the same ids"
     return faults
 

@@ -79,10 +79,10 @@ def prompts_of_block(plan: ComparisonPlan, block: int) -> tuple[int, ...]:
     for _ in range(block + 1):
         taken, rest = rest[:size], rest[size:]
         if len(taken) < size:
-            order, here = _lap(count, plan.seed, lap), set(taken)
-            fresh = [place for place in order if place not in here]
+            order, used = _lap(count, plan.seed, lap), set(taken)
+            fresh = [place for place in order if place not in used]
             need = size - len(taken)
-            taken, rest = taken + fresh[:need], fresh[need:] + [place for place in order if place in here]
+            taken, rest = taken + fresh[:need], fresh[need:] + [place for place in order if place in used]
             lap += 1
     return tuple(taken)
 

@@ -117,28 +117,34 @@ def _standing(models: Sequence[ModelView]) -> Iterator[Metric]:
 
 
 def _controllers(models: Sequence[ModelView]) -> Iterator[Metric]:
-    there = [(model, model.controller) for model in models if model.controller is not None]
-    yield _per_model("controller_up", "1 if a controller is at work.", [(m, float(c.alive)) for m, c in there])
-    states = [((m.slug, state), float(c.state == state)) for m, c in there for state in get_args(ControllerState)]
+    with_controller = [(model, model.controller) for model in models if model.controller is not None]
+    yield _per_model(
+        "controller_up", "1 if a controller is at work.", [(m, float(c.alive)) for m, c in with_controller]
+    )
+    states = [
+        ((m.slug, state), float(c.state == state)) for m, c in with_controller for state in get_args(ControllerState)
+    ]
     yield _gauge("controller_state", "1 for the state that the controller is in.", ("model", "state"), states)
     yield _per_model(
         "controller_last_look_timestamp_seconds", "When the controller last looked, unix time.",
-        [(m, c.looked_unix_s) for m, c in there],
+        [(m, c.looked_unix_s) for m, c in with_controller],
     )  # fmt: skip
     yield _per_model(
-        "controller_failures", "Failures of the same act in a row.", [(m, c.memory.failures) for m, c in there]
+        "controller_failures",
+        "Failures of the same act in a row.",
+        [(m, c.memory.failures) for m, c in with_controller],
     )
     yield _per_model(
         "proposal_waiting", "1 if something waits for an operator's yes.",
-        [(m, float(c.memory.proposal is not None)) for m, c in there],
+        [(m, float(c.memory.proposal is not None)) for m, c in with_controller],
     )  # fmt: skip
     yield _per_model(
         "fallback_active", "1 while live traffic is served without the draft because it did not pay.",
-        [(m, float(c.memory.fallback is not None)) for m, c in there],
+        [(m, float(c.memory.fallback is not None)) for m, c in with_controller],
     )  # fmt: skip
     yield _per_model(
         "rollout_share_ratio", "Share of live traffic on a configuration that is on its way in.",
-        [(m, c.memory.rollout.share / 100 if c.memory.rollout else 0.0) for m, c in there],
+        [(m, c.memory.rollout.share / 100 if c.memory.rollout else 0.0) for m, c in with_controller],
     )  # fmt: skip
 
 
@@ -189,21 +195,21 @@ def _live(models: Sequence[ModelView]) -> Iterator[Metric]:
 
 
 def _budgets(watches: Sequence[Watch], models: Sequence[ModelView]) -> Iterator[Metric]:
-    there = [
+    budgets = [
         (m, m.controller.memory, watch.config.controller)
         for watch, m in zip(watches, models, strict=True)
         if m.controller
     ]
     yield _per_model(
         "accelerator_used_seconds", "Accelerator time that runs of the last 24 hours took.",
-        [(m, 3600 * sum(h for ended, h in memory.gpu_hours if age_s(ended) < DAY_S)) for m, memory, _ in there],
+        [(m, 3600 * sum(h for ended, h in memory.gpu_hours if age_s(ended) < DAY_S)) for m, memory, _ in budgets],
     )  # fmt: skip
     yield _per_model(
         "accelerator_limit_seconds", "Accelerator time that runs may take in 24 hours.",
-        [(m, 3600 * policy.gpu_hours_per_day) for m, _, policy in there],
+        [(m, 3600 * policy.gpu_hours_per_day) for m, _, policy in budgets],
     )  # fmt: skip
     yield _per_model(
-        "runs_in_vain", "Runs in a row that promoted nothing.", [(m, memory.in_vain) for m, memory, _ in there]
+        "runs_in_vain", "Runs in a row that promoted nothing.", [(m, memory.in_vain) for m, memory, _ in budgets]
     )
 
 

@@ -31,13 +31,13 @@ class Pulse:
             self._seen, self._at = sha256(text.encode()).hexdigest(), time.monotonic()
         return self._seen
 
-    async def stream(self, gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
+    async def stream(self, disconnected: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
         """Events for one page, until it is `gone`."""
         self.open += 1
         try:
             before, sent_at = await run_in_threadpool(self.look), time.monotonic()
             yield "retry: 2000\n\n"
-            while not await gone():
+            while not await disconnected():
                 await asyncio.sleep(self.every_s)
                 now = await run_in_threadpool(self.look)
                 if now != before:

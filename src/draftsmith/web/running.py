@@ -46,9 +46,9 @@ def beside(
 def _bound(
     watches: Sequence[Watch], host: str, port: int, token_file: Path | None, say: Callable[[str], None]
 ) -> tuple[uvicorn.Server, socket.socket]:
-    here = host in LOOPBACK_NAMES
+    on_loopback = host in LOOPBACK_NAMES
     token = read_token(token_file) if token_file else None
-    app = make_app(watches, token, LOOPBACK_NAMES if here else ("*",))
+    app = make_app(watches, token, LOOPBACK_NAMES if on_loopback else ("*",))
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S
     )
@@ -62,6 +62,6 @@ def _bound(
     name = f"[{host}]" if ":" in host else host
     acts = "with" if token else "without"
     say(f"the page is at http://{name}:{listening.getsockname()[1]}/, {acts} acts; Ctrl-C ends it")
-    if not here:
+    if not on_loopback:
         say("others on the network can read it; put a proxy with TLS before it if they may sign in")
     return uvicorn.Server(config), listening

@@ -118,8 +118,8 @@ class VllmEngine(ServerProcess):
 
     def published(self, url: str, key: str | None = None) -> EngineFacts:
         """See Engine."""
-        who = vllm_metrics.identity(url, key)
-        return EngineFacts(version=who.version, start_id=who.start_id or "", max_model_len=who.max_model_len)
+        server = vllm_metrics.identity(url, key)
+        return EngineFacts(version=server.version, start_id=server.start_id or "", max_model_len=server.max_model_len)
 
     def asks(self, version: str | None) -> dict[str, Any]:
         """See Engine. vLLM reports what its flags say, without being asked."""

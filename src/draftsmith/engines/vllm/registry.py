@@ -109,10 +109,10 @@ def read_registry(package: Path, version: str, device: str, transformers: Path |
 def _model_types(package: Path, transformers: Path) -> frozenset[str]:
     """Configurations that vLLM brings itself, or its transformers. Empty, so unknown, where transformers keeps them elsewhere."""
     auto = transformers / "models" / "auto"
-    theirs = _table(auto / "auto_mappings.py", "CONFIG_MAPPING_NAMES")
-    theirs |= _table(auto / "configuration_auto.py", "CONFIG_MAPPING_NAMES")
+    config_names = _table(auto / "auto_mappings.py", "CONFIG_MAPPING_NAMES")
+    config_names |= _table(auto / "configuration_auto.py", "CONFIG_MAPPING_NAMES")
     own = _table(package / "transformers_utils" / "config.py", "_CONFIG_REGISTRY")
-    return theirs | own if theirs else frozenset()
+    return config_names | own if config_names else frozenset()
 
 
 def _table(path: Path, name: str) -> frozenset[str]:

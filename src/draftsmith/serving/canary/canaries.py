@@ -126,11 +126,11 @@ class Canaries:
             deployments = self._api.list(DEPLOYMENTS, options.namespace).items
         looks = check and options.check_node and not standing.claims_devices
         place = self._node(standing, len(arms), node) if looks else options.node or node
-        now, whose = self._api.clock.unix(), self._ledger.workspace()
+        now, owner = self._api.clock.unix(), self._ledger.workspace()
         for arm in arms:
             require_read(standing, arm.spec_config)
         mapped = [ArmPlan(arm.name, in_containers(arm.spec_config, options.paths), arm.flags) for arm in arms]
-        objects = tuple(render_arm(standing, arm, options, experiment, place, now, whose) for arm in mapped)
+        objects = tuple(render_arm(standing, arm, options, experiment, place, now, owner) for arm in mapped)
         for rendered in objects:
             require_unrouted(pod_of(rendered)["metadata"]["labels"], services, deployments)
         return CanaryPlan(experiment, standing, objects, render_staging(options, experiment), place)
@@ -258,8 +258,8 @@ class Canaries:
             # A later start knows its node: neither all nodes nor all pods of a large cluster are read for each block.
             selection = Selection(labels=f"{HOSTNAME}={again}") if again and not options.node else EVERYTHING
             nodes = self._api.list(NODES, None, selection).items
-            there = [str(node["metadata"]["name"]) for node in nodes] if selection != EVERYTHING else []
-            select = Selection(fields=f"spec.nodeName={there[0]}") if len(there) == 1 else EVERYTHING
+            node_names = [str(node["metadata"]["name"]) for node in nodes] if selection != EVERYTHING else []
+            select = Selection(fields=f"spec.nodeName={node_names[0]}") if len(node_names) == 1 else EVERYTHING
             pods = self._api.list(PODS, None, select).items
         return choose_node(nodes, pods, options, standing=standing, named=options.node or again, arms=arms)
 
@@ -319,10 +319,10 @@ class Canaries:
             if error.status != 409:
                 raise
             same = self._api.list(arm.resource, self._options.namespace, Selection(fields=f"metadata.name={arm.name}"))
-            mine = [i for i in same.items if (i["metadata"].get("annotations") or {}).get(TOKEN) == token]
-            if not mine:
+            created_here = [i for i in same.items if (i["metadata"].get("annotations") or {}).get(TOKEN) == token]
+            if not created_here:
                 raise
-            created = mine[0]
+            created = created_here[0]
         return {"apiVersion": arm.workload["apiVersion"], "kind": arm.workload["kind"], **created}
 
     def _service_url(self, arm: ArmObjects, pod: Object) -> str:
@@ -338,9 +338,11 @@ class Canaries:
             pods = self._api.list(PODS, self._options.namespace).items
         wanted, names = plan.standing.selector, {server.pod for server in servers.values()}
         served = [p for p in pods if wanted and wanted.items() <= (p["metadata"].get("labels") or {}).items()]
-        there = {image for pod in served for image in image_ids(pod, str(plan.standing.container.get("name", "")))}
-        ours = {image for p in pods if p["metadata"]["name"] in names for image in image_ids(p, CONTAINER)}
-        if there and ours - there:
+        served_images = {
+            image for pod in served for image in image_ids(pod, str(plan.standing.container.get("name", "")))
+        }
+        arm_images = {image for p in pods if p["metadata"]["name"] in names for image in image_ids(p, CONTAINER)}
+        if served_images and arm_images - served_images:
             raise RefusedError(
                 f"the tag of {plan.standing.container['image']} means another image by now than the one that serves",
                 f"roll {self._deploy} out anew, or name its image by digest; then compare again",

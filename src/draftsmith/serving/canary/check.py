@@ -30,9 +30,9 @@ def require_unrouted(labels: Mapping[str, str], services: Iterable[Object], depl
             raise _routed(f"the router {deployment['metadata']['name']}")
 
 
-def _routed(who: str) -> RefusedError:
+def _routed(selector: str) -> RefusedError:
     return RefusedError(
-        f"{who} selects the labels of a canary: it would get live traffic, or be adopted",
+        f"{selector} selects the labels of a canary: it would get live traffic, or be adopted",
         "remove that label from serving.options.labels, or use another serving.options.namespace",
     )
 

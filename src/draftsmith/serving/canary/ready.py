@@ -55,7 +55,7 @@ class Readiness:
         clock, options = self.api.clock, self.options
         began = clock.monotonic()
         wanted = {arm.workload["metadata"]["labels"][ARM]: arm for arm in self.arms}
-        mine = self.arms[0].workload["metadata"]["labels"].get(WORKSPACE, "")
+        workspace = self.arms[0].workload["metadata"]["labels"].get(WORKSPACE, "")
 
         def decide(pods: Sequence[Object]) -> dict[str, CanaryServer] | None:
             ready: dict[str, CanaryServer] = {}
@@ -63,7 +63,7 @@ class Readiness:
             missing = dict(wanted)
             for pod in pods:
                 labels = pod["metadata"]["labels"]
-                arm = wanted.get(labels.get(ARM, "")) if labels.get(WORKSPACE, "") == mine else None
+                arm = wanted.get(labels.get(ARM, "")) if labels.get(WORKSPACE, "") == workspace else None
                 if arm is None or pod["metadata"].get("deletionTimestamp"):
                     continue
                 seen_pod = view(pod)

@@ -161,10 +161,10 @@ class Removal:
                 ]
                 names = [f"{resource.kind}/{item['metadata']['name']}" for item in present]
                 removed += [name for name in names if name not in removed]
-                here = [item for item in present if not item["metadata"].get("deletionTimestamp")]
-                for item in here:
+                still_present = [item for item in present if not item["metadata"].get("deletionTimestamp")]
+                for item in still_present:
                     self._delete(resource, item)
-                if not here:
+                if not still_present:
                     break
         if removed:
             self._confirm(select, wanted)

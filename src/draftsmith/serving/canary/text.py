@@ -244,10 +244,10 @@ def _environment(standing: Standing, options: ServingOptions) -> list[Object]:
         copy.deepcopy(item) for item in standing.container.get("env") or [] if options.copy_secrets or "value" in item
     ]
     named = {item["name"] for item in kept} | set(options.env)
-    ours = {**PRIVACY, **WRITABLE, **hub_settings(standing)}
+    own_variables = {**PRIVACY, **WRITABLE, **hub_settings(standing)}
     # A cache folder of the standing pod is mounted read-only here, or is not there at all.
     kept = [item for item in kept if item["name"] not in {*WRITABLE, *options.env}]
-    added = {**{k: v for k, v in ours.items() if k in WRITABLE or k not in named}, **options.env}
+    added = {**{k: v for k, v in own_variables.items() if k in WRITABLE or k not in named}, **options.env}
     return [*kept, *({"name": key, "value": value} for key, value in added.items())]
 
 

@@ -50,7 +50,7 @@ def patch_text(standing: Standing, operations: Sequence[Object]) -> str:
     return f"# JSON patch of {kind} {meta.get('namespace', '')}/{meta['name']}\n" + to_yaml([list(operations)])
 
 
-def values_text(standing: Standing, command: ContainerCommand, who: str) -> str:
+def values_text(standing: Standing, command: ContainerCommand, owner: str) -> str:
     """What to change where the object comes from, for a deployment that a patch would not outlive."""
     name, container = standing.name, str(standing.container.get("name", ""))
     config = command.spec_config
@@ -70,5 +70,5 @@ def values_text(standing: Standing, command: ContainerCommand, who: str) -> str:
     else:
         values = {"spec": {"template": {"spec": {"containers": [{"name": container, **words}]}}}}
         note = "merge into the Deployment"
-    head = f"# {name} is written by {who}: change it there ({PRESETS[standing.preset].values}; {note})\n"
+    head = f"# {name} is written by {owner}: change it there ({PRESETS[standing.preset].values}; {note})\n"
     return head + to_yaml([values])

@@ -22,7 +22,7 @@ def from_containers(config: SpecConfig, paths: dict[str, str]) -> SpecConfig:
     model = (config or {}).get("model")
     if config is None or not isinstance(model, str):
         return config
-    return {**config, "model": _mapped(model, {inside: here for here, inside in paths.items()})}
+    return {**config, "model": _mapped(model, {inside: outside for outside, inside in paths.items()})}
 
 
 def _mapped(path: str, paths: dict[str, str]) -> str:

@@ -218,10 +218,12 @@ class KubernetesServing:
 
     def _require_rights(self) -> None:
         """All of them: with only some, the arguments would be patched and what becomes of them not seen."""
-        ours = self._resource == DEPLOYMENTS
+        is_deployment = self._resource == DEPLOYMENTS
         with translated("ask for permissions"):
             missing = [
-                str(each) for each in (PROMOTE_PERMISSIONS if ours else KSERVE_PERMISSIONS) if not self._may(each)
+                str(each)
+                for each in (PROMOTE_PERMISSIONS if is_deployment else KSERVE_PERMISSIONS)
+                if not self._may(each)
             ]
         if missing:
             raise PrerequisiteError(

@@ -79,12 +79,12 @@ def _sharegpt(row: Any) -> Iterator[Fields | SkipError]:
     for turn in talk:
         if not isinstance(turn, dict):
             raise SkipError("conversation turn is not an object")
-        who = str(turn.get("from") or turn.get("role") or turn.get("speaker") or turn.get("user") or "").lower()
+        lower = str(turn.get("from") or turn.get("role") or turn.get("speaker") or turn.get("user") or "").lower()
         text = turn.get("value", turn.get("content", turn.get("text")))
-        if who in ("function_call", "tool_call"):
+        if lower in ("function_call", "tool_call"):
             turns += read_messages([{"role": "assistant", "tool_calls": _called(text)}], lost)
             continue
-        role = role_of(who)
+        role = role_of(lower)
         if role is None or (text is None and not turn.get("tool_calls")):
             raise SkipError("conversation turn without speaker or text")
         turns += read_messages([{**turn, "role": role, "content": text}], lost)

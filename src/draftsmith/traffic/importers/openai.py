@@ -88,17 +88,23 @@ _PAIRS = (
 
 def pair_in(row: dict[str, Any]) -> tuple[Any, Any] | None:
     """The request and the answer among the keys of an object, under any of their names; None if there are none."""
-    answered = [(ours, theirs) for ours, theirs in _PAIRS if ours in row and theirs in row]
-    for ours, theirs in answered or _PAIRS:
-        if ours not in row:
+    answered = [
+        (request_key, answer_key) for request_key, answer_key in _PAIRS if request_key in row and answer_key in row
+    ]
+    for request_key, answer_key in answered or _PAIRS:
+        if request_key not in row:
             continue
-        request = embedded(row[ours]) if isinstance(row[ours], str) and row[ours].lstrip()[:1] == "{" else row[ours]
+        request = (
+            embedded(row[request_key])
+            if isinstance(row[request_key], str) and row[request_key].lstrip()[:1] == "{"
+            else row[request_key]
+        )
         if not isinstance(request, dict):
             continue
         inner = request.get("body", request.get("json"))
         inner = embedded(inner) if isinstance(inner, str) else inner
         if is_request(request) or is_request(inner):
-            return request, row.get(theirs)
+            return request, row.get(answer_key)
     return None
 
 
@@ -158,7 +164,7 @@ def _times(row: dict[str, Any], fields: Fields) -> Fields:
 def _is_pair(row: Any) -> bool:
     if pair_in(row) is None:
         return False
-    return "request" in row or "request_body" in row or any(theirs in row for _, theirs in _PAIRS)
+    return "request" in row or "request_body" in row or any(answer_key in row for _, answer_key in _PAIRS)
 
 
 def _is_stored(row: Any) -> bool:

@@ -37,26 +37,26 @@ def decide(
         point.name: [judge(Bench.of(plan, point, good, floors[point.name]), arm) for arm in promotable(plan)]
         for point in plan.points
     }
-    here = judged[primary.name]
+    at_primary = judged[primary.name]
     at_point = [trial for trial in good if trial.point == primary.name]
     starts = {fact.start_id: fact for _, fact in facts}
 
     def doubts(pairs: Sequence[Judged]) -> tuple[str, ...]:
         return tier_reasons(plan, (baseline, *(pair.arm for pair in pairs)), at_point, starts, pairs)
 
-    winner = _winner(here, doubts)
-    outcome = _outcome(here, winner)
+    winner = _winner(at_primary, doubts)
+    outcome = _outcome(at_primary, winner)
     # A WIN stands on its own pair; anything else on all that was compared.
-    reasons = doubts([winner] if winner else here)
+    reasons = doubts([winner] if winner else at_primary)
     tier: Tier = "draft" if reasons else "verdict"
     return Decision(
         outcome=outcome,
         tier=tier,
         tier_reasons=reasons,
-        reason=_reason(plan, here, winner, outcome),
+        reason=_reason(plan, at_primary, winner, outcome),
         winner=winner.arm.name if winner else None,
         primary_point=primary.name,
-        need_more_blocks=_more(plan, primary, trials, here, outcome),
+        need_more_blocks=_more(plan, primary, trials, at_primary, outcome),
         pairs=tuple(pair.result for pairs in judged.values() for pair in pairs),
         arms=summarise(plan, good),
         aa_floor=rounded(floor.smallest_claimable) if (floor := floors[primary.name]) else None,
@@ -77,40 +77,40 @@ def _baseline(plan: ComparisonPlan) -> Arm:
     return plan.arms[names.index(plan.baseline)]
 
 
-def _winner(here: Sequence[Judged], doubts: Callable[[Sequence[Judged]], tuple[str, ...]]) -> Judged | None:
+def _winner(at_primary: Sequence[Judged], doubts: Callable[[Sequence[Judged]], tuple[str, ...]]) -> Judged | None:
     """The fastest of the arms that won; one at tier `verdict` before any that is only a draft."""
-    won = [pair for pair in here if pair.result.outcome == "WIN"]
+    won = [pair for pair in at_primary if pair.result.outcome == "WIN"]
     return max(won, key=lambda pair: (not doubts([pair]), pair.value, pair.arm.name), default=None)
 
 
-def _leading(here: Sequence[Judged]) -> list[Judged]:
+def _leading(at_primary: Sequence[Judged]) -> list[Judged]:
     """The pairs that the comparison is about: the candidates, or all if there is none."""
-    return [pair for pair in here if pair.arm.role == "candidate"] or list(here)
+    return [pair for pair in at_primary if pair.arm.role == "candidate"] or list(at_primary)
 
 
-def _outcome(here: Sequence[Judged], winner: Judged | None) -> Outcome:
+def _outcome(at_primary: Sequence[Judged], winner: Judged | None) -> Outcome:
     if winner:
         return "WIN"
-    return "LOSS" if all(pair.result.outcome == "LOSS" for pair in _leading(here)) else "INCONCLUSIVE"
+    return "LOSS" if all(pair.result.outcome == "LOSS" for pair in _leading(at_primary)) else "INCONCLUSIVE"
 
 
-def _reason(plan: ComparisonPlan, here: Sequence[Judged], winner: Judged | None, outcome: Outcome) -> str:
+def _reason(plan: ComparisonPlan, at_primary: Sequence[Judged], winner: Judged | None, outcome: Outcome) -> str:
     if winner:
-        beaten = [p for p in _leading(here) if p.arm.name != winner.arm.name and winner.arm.role != "candidate"]
+        beaten = [p for p in _leading(at_primary) if p.arm.name != winner.arm.name and winner.arm.role != "candidate"]
         tail = f"; it also leaves {beaten[0].arm.name} behind ({beaten[0].value:.3f}x)" if beaten else ""
         return f"{winner.result.reason}{tail}."
-    pairs = [pair for pair in _leading(here) if pair.result.outcome == outcome]
+    pairs = [pair for pair in _leading(at_primary) if pair.result.outcome == outcome]
     return f"{max(pairs, key=lambda pair: pair.value).result.reason}."
 
 
 def _more(
-    plan: ComparisonPlan, point: OperatingPoint, trials: Sequence[Trial], here: Sequence[Judged], outcome: Outcome
+    plan: ComparisonPlan, point: OperatingPoint, trials: Sequence[Trial], at_primary: Sequence[Judged], outcome: Outcome
 ) -> bool:
     """Whether another block could settle it. A campaign whose blocks keep failing ends after twice the preset limit."""
     tried = {trial.block for trial in trials if trial.point == point.name}
     if outcome != "INCONCLUSIVE" or len(tried) >= ATTEMPTS * plan.thresholds.max_blocks:
         return False
-    return any(pair.more_blocks for pair in _leading(here) if pair.result.outcome == "INCONCLUSIVE")
+    return any(pair.more_blocks for pair in _leading(at_primary) if pair.result.outcome == "INCONCLUSIVE")
 
 
 def _remarks(
@@ -121,10 +121,10 @@ def _remarks(
     floor: NoiseFloor | None,
 ) -> list[str]:
     remarks = [_floor_note(floor)]
-    here = judged[primary.name]
-    for pair in here:
+    at_primary = judged[primary.name]
+    for pair in at_primary:
         if pair.arm.role == "no_spec" and pair.value > 1 and (winner is None or winner.arm.name != pair.arm.name):
-            slower = [p for p in here if p.arm.role == "candidate" and p.value < pair.value]
+            slower = [p for p in at_primary if p.arm.role == "candidate" and p.value < pair.value]
             if slower:
                 remarks.append(
                     f"{pair.arm.name}, without speculation, is faster ({pair.value:.3f}x) than {slower[0].arm.name} "

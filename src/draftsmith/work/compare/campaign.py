@@ -171,9 +171,9 @@ class Campaign:
         limits, blocks = plan.thresholds, self.ledger.blocks()
         if decision.need is not None:
             return decision.need != "done"
-        here = [t for t in inspect_trials(plan, self.ledger.trials) if t.point == decision.primary_point]
+        at_primary = [t for t in inspect_trials(plan, self.ledger.trials) if t.point == decision.primary_point]
         # Blocks that were lost are measured again, as often as the gate allows.
-        spoiled = {t.block for t in here if t.invalid and t.traffic == "own"} if not is_second(plan) else set()
+        spoiled = {t.block for t in at_primary if t.invalid and t.traffic == "own"} if not is_second(plan) else set()
         preset = max(limits.min_blocks, limits.max_blocks) + len(spoiled)
         return blocks < limits.min_blocks or (decision.need_more_blocks and blocks < preset)
 
@@ -211,7 +211,9 @@ class Campaign:
     def _ours(self, *endpoints: Endpoint) -> None:
         """Whose use of the cores is not contention. Not known if one server's processes are not."""
         known = [endpoint.processes for endpoint in endpoints]
-        self.visitor.ours = None if None in known else [process for processes in known for process in processes or ()]
+        self.visitor.own_processes = (
+            None if None in known else [process for processes in known for process in processes or ()]
+        )
 
     def _warm_up(self, arm: Arm, endpoint: Endpoint) -> None:
         """Short passes over a few prompts until times hold still."""

@@ -186,7 +186,7 @@ class Fleet:
         engine = self._engine(arm.engine)
         facts = engine.facts(server)
         self.facts.append((arm.name, facts))
-        ours = tuple(processes.members(server.process.record))
+        own_processes = tuple(processes.members(server.process.record))
         known = arm.command is None
         return Endpoint(
             server.url,
@@ -194,7 +194,7 @@ class Fleet:
             server.start_id,
             facts.kv_tokens,
             counted=known or _counts(engine, server.url),
-            processes=ours,
+            processes=own_processes,
             engine=engine,
             asks=engine.asks(facts.version),
             method=facts.spec_method,

@@ -107,8 +107,8 @@ def require_same(plan: ComparisonPlan, now: dict[str, str | None]) -> None:
 
 def is_whole(plan: ComparisonPlan, trials: list[Trial], block: int) -> bool:
     """Whether every visit of the block to held-out prompts has its line."""
-    there = {(t.point, t.arm, t.traffic, t.visit) for t in trials if t.block == block and not _went_away(t)}
-    return all((v.point, v.arm, v.traffic, v.visit) in there for v in visits(plan, block))
+    present = {(t.point, t.arm, t.traffic, t.visit) for t in trials if t.block == block and not _went_away(t)}
+    return all((v.point, v.arm, v.traffic, v.visit) in present for v in visits(plan, block))
 
 
 def canonical_line(trial: Trial) -> str:

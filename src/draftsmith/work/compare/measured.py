@@ -67,10 +67,10 @@ class Measured:
         if not general.arms or not general.prompts:
             return GENERAL_PASSES
         each = len([v for v in visits(self.plan, 0, general) if v.traffic == "general" and v.arm == self.plan.baseline])
-        there = {
+        present = {
             (t.block, t.visit) for t in self.ledger.trials if t.traffic == "general" and t.arm == self.plan.baseline
         }
-        return len(there) // each
+        return len(present) // each
 
     def _general(self) -> General:
         names = [arm.name for arm in self.plan.arms if may_forget(arm)]

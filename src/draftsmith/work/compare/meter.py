@@ -31,7 +31,7 @@ class Meter:
 
     `dcgm_url`: the /metrics of a DCGM exporter, read instead of NVML, for servers on another machine. `node`: the other
     machine, where there is one; of this one only the time that its CPUs lost is read then, by which the client is late.
-    `ours`: the processes of every server of the comparison; what else uses the cores is contention. None = not known.
+    `own_processes`: the processes of every server of the comparison; what else uses the cores is contention. None = not known.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class Meter:
         every_s: float = EVERY_S,
         *,
         node: str | None = None,
-        ours: Sequence[psutil.Process] | None = None,
+        own_processes: Sequence[psutil.Process] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.dcgm_url, self.node, self.every_s = dcgm_url, node, every_s
         self.readings: list[list[gpu.Reading]] = []
-        self.ours = None if ours is None else (psutil.Process(), *ours)
+        self.own_processes = None if own_processes is None else (psutil.Process(), *own_processes)
         self.clock = clock or SystemClock()
         self.moved_s = 0.0
         """By how much the wall clock moved against the monotonic one: it was set, or the machine slept."""
@@ -59,8 +59,8 @@ class Meter:
         self._gpus = False
 
     def __enter__(self) -> Meter:
-        self._cores = load.allowed(self.ours or (psutil.Process(),))
-        self._cpu, self._load = psutil.cpu_times(), load.read(self.ours, self._cores)
+        self._cores = load.allowed(self.own_processes or (psutil.Process(),))
+        self._cpu, self._load = psutil.cpu_times(), load.read(self.own_processes, self._cores)
         self._times = self.clock.unix(), self.clock.monotonic()
         self._gpus = self._look_at_gpus()  # nothing is read again where there is nothing to see
         if self._look_at_queue() or self._gpus:
@@ -77,7 +77,7 @@ class Meter:
         unix, monotonic = self.clock.unix(), self.clock.monotonic()
         self._wall_s = monotonic - self._times[1]
         self.moved_s = (unix - self._times[0]) - self._wall_s
-        self._after = load.read(self.ours, self._cores)
+        self._after = load.read(self.own_processes, self._cores)
         now = psutil.cpu_times()
         whole = sum(now) - sum(self._cpu)
         if whole > 0 and hasattr(now, "steal"):

@@ -103,11 +103,11 @@ def measure(
 
 
 class Visitor:
-    """Measures visits, one after the other. `ours`: see Meter; it changes with the servers that are up."""
+    """Measures visits, one after the other. `own_processes`: see Meter; it changes with the servers that are up."""
 
     def __init__(self, engine: Engine, dcgm_url: str | None = None, clock: Clock | None = None) -> None:
         self.engine, self.dcgm_url, self.clock = engine, dcgm_url, clock or SteadyClock()
-        self.ours: Sequence[psutil.Process] | None = None
+        self.own_processes: Sequence[psutil.Process] | None = None
         self._last: dict[str, Snapshot] = {}
 
     def measure(
@@ -131,7 +131,7 @@ class Visitor:
         began = self.clock.unix()
         pacing = Pacing(point.concurrency, open_loop=point.open_loop)
         target = Target(endpoint.url, endpoint.model, api_key=endpoint.api_key, again=False, extra=dict(endpoint.asks))
-        with Meter(self.dcgm_url, node=endpoint.node, ours=self.ours) as meter:
+        with Meter(self.dcgm_url, node=endpoint.node, own_processes=self.own_processes) as meter:
             wall_s, peak, lag_s = replay(requests_of(prompts, point), target, pacing, keep)
         counters = SpecCounters()
         if before:
@@ -197,10 +197,12 @@ def with_divergence(measured: Iterable[tuple[Trial, Answers]], baseline: str) ->
 
 
 def _leaves(answers: Mapping[str, list[int]], base: Mapping[str, list[int]], prompt_id: str) -> int | None:
-    mine, other = answers.get(prompt_id), base.get(prompt_id)
-    if mine is None or other is None or mine == other:
+    own_answer, other = answers.get(prompt_id), base.get(prompt_id)
+    if own_answer is None or other is None or own_answer == other:
         return None
-    return next((i for i, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b), min(len(mine), len(other)))
+    return next(
+        (i for i, (a, b) in enumerate(zip(own_answer, other, strict=False)) if a != b), min(len(own_answer), len(other))
+    )
 
 
 def sample(reply: Reply, content_class: str) -> RequestSample:

@@ -78,8 +78,8 @@ def probe(plan: ProbePlan) -> ProbeReport:
         SafetensorError,
         InputError,
     ) as problem:
-        who = "the two ends of the target cannot be read" if plan.ladder else "transformers cannot load the target"
-        checks.append(_check(TARGET, False, f"{who}: {type(problem).__name__}"))
+        fault = "the two ends of the target cannot be read" if plan.ladder else "transformers cannot load the target"
+        checks.append(_check(TARGET, False, f"{fault}: {type(problem).__name__}"))
         return _report(checks, figures)
     steps: tuple[Callable[..., list[ProbeCheck]], ...] = (_shapes, _answers, _logprobs, _layers)
     for step in steps:

@@ -33,7 +33,7 @@ class Beside:
 
 
 def check_layers(
-    rows: Sequence[Beside], layer_ids: Sequence[int], whose: str, figures: dict[str, float]
+    rows: Sequence[Beside], layer_ids: Sequence[int], owner: str, figures: dict[str, float]
 ) -> list[ProbeCheck]:
     """Every layer: close to its own id, far from the layers above and below. `whose`: who says what the states are.
 
@@ -55,7 +55,7 @@ def check_layers(
             f"layer_{layer}_nearest_other": nearest,
             f"layer_{layer}_strays": strays,
         }
-        words = f"{errors[layer]:.2%} from {whose} state after {layer} layers, {nearest:.1%} from the next nearest"
+        words = f"{errors[layer]:.2%} from {owner} state after {layer} layers, {nearest:.1%} from the next nearest"
         if tie:
             words += ": cannot tell the two apart, they are alike"
         elif strays > MAX_STRAYS:
@@ -84,5 +84,5 @@ def check_feet(
 
 def _error(row: Beside, place: int, other: int) -> Tensor:
     """|ours - theirs| / |theirs| of each token [T]."""
-    ours, theirs = row.states[:, place].float(), row.known[other].float()
-    return (ours - theirs).norm(dim=1) / theirs.norm(dim=1).clamp_min(1e-9)
+    captured, reference = row.states[:, place].float(), row.known[other].float()
+    return (captured - reference).norm(dim=1) / reference.norm(dim=1).clamp_min(1e-9)

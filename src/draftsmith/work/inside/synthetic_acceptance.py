@@ -50,12 +50,12 @@ class Rule:
             _, _, bonus, instead, uniform, is_greedy = arguments[3:9]
         chances = rates.tolist()
         flat_drafted, flat_instead, flat_uniform = drafted.tolist(), instead.tolist(), uniform.tolist()
-        mine = [self.greedy] * len(output) if is_greedy is None else is_greedy.tolist()
+        greedy_rows = [self.greedy] * len(output) if is_greedy is None else is_greedy.tolist()
         begin = 0
         for row, (end, last) in enumerate(zip(ends.tolist(), bonus.flatten().tolist(), strict=True)):
             span = slice(begin, end)
             begin = end
-            if bool(mine[row]) != self.greedy:
+            if bool(greedy_rows[row]) != self.greedy:
                 continue
             given = accept(flat_drafted[span], flat_instead[span], last, flat_uniform[span], chances)
             output[row, : len(given)] = output.new_tensor(given)
