@@ -20,7 +20,7 @@ from draftsmith.contract.base import Frozen
 
 RIDDLES = re.compile(
     r"at most so many|\bso many times\b|\bafter so long\b|\bfor so long\b|\bso long before\b|in vain|gone on with|goes on where"
-    r"|\bvouch for|by then is given up",
+    r"|\bvouch for|by then is given up|\btaken for\b|\b(is|are) told\b|\btheirs\b",
     re.IGNORECASE,
 )
 # Pages that argue, record, or are written by a program, rather than tell an operator what to do.
@@ -67,6 +67,17 @@ def test_help_says_it_plainly() -> None:
 @pytest.mark.parametrize("page", [page for page in pages() if not name(page).startswith(ESSAYS)], ids=name)
 def test_pages_say_it_plainly(page: Path) -> None:
     assert not riddles(iter([(name(page), prose(page.read_text(encoding="utf-8")))]))
+
+
+def test_docstrings_say_it_plainly() -> None:
+    def docstrings() -> Iterator[tuple[str, str]]:
+        for path in sorted((ROOT / "src").rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                    yield str(path.relative_to(ROOT)), ast.get_docstring(node) or ""
+
+    assert len(list(docstrings())) > 3000
+    assert not riddles(docstrings())
 
 
 def test_a_riddle_is_found() -> None:

@@ -19,7 +19,7 @@ protocol. It never prints, never reads a global, and imports nothing of the comm
     frontiers.py     what to try next on a workspace, kept over runs
     lake.py          the lake: bundles published to it, and questions to it
     explanations.py  a run and a decision in words, and the report of a run as far as it came
-    local_jobs.py    a job on this machine, beside the command that asked for it: `compare` and `plan` run theirs so
+    local_jobs.py    a job on this machine, beside the command that asked for it: used by `compare` and `plan`
     machine_checks.py  what this machine has: accelerators, memory, disk, ports, and whether servers of the target fit
     places.py        where the jobs of a run go: settled once, when the run begins, and kept
     precision.py     what a server needs beside its settings to compute fast on this machine

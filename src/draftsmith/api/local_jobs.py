@@ -1,4 +1,4 @@
-"""A job on this machine, beside the command that asked for it: `compare` and `plan` run theirs so."""
+"""A job on this machine, beside the command that asked for it: used by `compare` and `plan`."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def judge_shards(shards: Sequence[JobStatus]) -> JobStatus:
 
 
 def merge_results(results: Sequence[JobResult], folders: Sequence[str]) -> JobResult:
-    """result.json of a job array whose shards all succeeded: where theirs are, and the time of the slowest (s)."""
+    """result.json of a job array whose shards all succeeded: where the shards' results are, and the time of the slowest shard (s)."""
     return JobResult(
         ok=True, outputs={"shards": list(folders)}, wall_s=max((result.wall_s for result in results), default=0.0)
     )

@@ -43,7 +43,7 @@ def settings(
         typer.Option(
             "--log-format",
             envvar="DRAFTSMITH_LOG_FORMAT",
-            help="json: what is told on the way goes to standard error, one JSON object a line, each with its run id",
+            help="json: progress is written to standard error, one JSON object per line, each with its run id",
         ),
     ] = "text",
 ) -> None:
@@ -55,7 +55,7 @@ def settings(
 
     Mode.json_log = log_format == "json"
     if Mode.json_log:
-        os.environ[logs.FORMAT] = "json"  # the jobs of this command write theirs the same way
+        os.environ[logs.FORMAT] = "json"  # the jobs of this command write the same format
 
 
 for command, function in {

@@ -11,7 +11,9 @@ from draftsmith.cli import options as o
 from draftsmith.cli.frontier import of_workspace, show_measured
 from draftsmith.cli.output import RunConsole, say, show
 
-Place = Annotated[str | None, typer.Option("--campaign", help="its id or folder; default: the newest of the workspace")]
+Place = Annotated[
+    str | None, typer.Option("--campaign", help="id or folder of the campaign; default: the newest of the workspace")
+]
 
 
 def _action(given: str, *known: str) -> None:
@@ -24,7 +26,7 @@ def _action(given: str, *known: str) -> None:
 def campaign(
     action: Annotated[str, typer.Argument(help="init")],
     experiment_id: Annotated[
-        str, typer.Option("--experiment-id", help="id of a run, whose arms, profile and prompts it takes; or a new one")
+        str, typer.Option("--experiment-id", help="id of a run, whose arms, profile and prompts are used; or a new id")
     ] = "",
     focus: Annotated[
         str, typer.Option("--focus", help="latency: one request in flight; throughput: the profile's load")
@@ -34,9 +36,9 @@ def campaign(
     ] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option("--prompts", help="JSON lines of real prompts, of which those of every length are made"),
+        typer.Option("--prompts", help="JSON lines of real prompts; prompts of every length are made from them"),
     ] = None,
-    arm: Annotated[list[str] | None, typer.Option("--arm", help="as of `draftsmith compare`")] = None,
+    arm: Annotated[list[str] | None, typer.Option("--arm", help="as in `draftsmith compare`")] = None,
     standing: Annotated[str | None, typer.Option("--standing", help="the baseline; default: the first arm")] = None,
     candidate: Annotated[list[str] | None, typer.Option("--candidate", help="arms on trial")] = None,
     concurrency: Annotated[
@@ -136,15 +138,16 @@ def dcgm(
         str | None, typer.Argument(help="run, campaign, or folder of a comparison; default: the newest")
     ] = None,
     text: Annotated[
-        Path | None, typer.Option("--text", help="what a DCGM exporter printed meanwhile, scrape after scrape")
+        Path | None,
+        typer.Option("--text", help="output of a DCGM exporter during the measurement: all scrapes in one file"),
     ] = None,
     prometheus: Annotated[
         str | None, typer.Option("--prometheus", help="address of a Prometheus that scraped the exporter")
     ] = None,
     host: Annotated[
-        str | None, typer.Option("--host", help="whose readings count; default: the node of the trials")
+        str | None, typer.Option("--host", help="node whose readings are used; default: the node of the trials")
     ] = None,
-    cell: Annotated[str | None, typer.Option("--cell", help="of a campaign: which cell")] = None,
+    cell: Annotated[str | None, typer.Option("--cell", help="cell of the campaign")] = None,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
     json: o.Json = False,

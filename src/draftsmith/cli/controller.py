@@ -51,7 +51,7 @@ def controller(
         str | None, typer.Option("--listen", help="run: HOST:PORT at which it also shows its page, as `draftsmith web`")
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option("--token-file", help="of the page: the token that lets an operator act")
+        Path | None, typer.Option("--token-file", help="the token of the page with which an operator may act")
     ] = None,
     config: o.ConfigFile = None,
     workspace: o.Workspace = None,
@@ -139,7 +139,7 @@ def _status(view: ControlView) -> str:
 
 
 def _why(view: ControlView) -> str:
-    """The present reason, and the last things that were done with theirs."""
+    """The present reason, and the last acts with their reasons."""
     from draftsmith.controller.words import story
 
     return "\n".join([f"{view.state}: {view.why}", "", "before that:", *story(view.events[-6:])])

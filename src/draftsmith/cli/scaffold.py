@@ -25,7 +25,7 @@ def scaffold(
         ),
     ] = None,
     own_template: Annotated[
-        bool, typer.Option("--own-template", help="that name is registered in a SpecForge of your own")
+        bool, typer.Option("--own-template", help="the name is registered in your own SpecForge")
     ] = False,
     draft_vocab: Annotated[
         int | None,
@@ -37,7 +37,7 @@ def scaffold(
     gpus: Annotated[
         int | None,
         typer.Option(
-            "--gpus", min=1, help="GPUs of a node, for capture and training; default: 8, or what the target takes"
+            "--gpus", min=1, help="GPUs per node, for capture and training; default: 8, or as many as the target needs"
         ),
     ] = None,
     image: Annotated[str, typer.Option("--image", help="container image of the canaries")] = "vllm/vllm-openai:v0.24.0",

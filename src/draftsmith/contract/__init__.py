@@ -14,7 +14,7 @@ value never changes; a field with a default may be added.
     draft.py           draft/: a folder that the engine loads, and the manifest beside it
     errors.py          every error Draftsmith raises on purpose
     fit.py             whether a target fits its GPUs: memory by part, for one number of GPUs a server
-    frontier.py        what to try next, what it should bring and cost, and what was tried in vain
+    frontier.py        what to try next, what it should bring and cost, and what was tried without success
     job.py             a job: one program that a back end runs, in a folder of its own
     jobs.py            what each phase hands to its job and what the job hands back
     measure.py         what a comparison freezes before it measures, and what it records

@@ -13,7 +13,7 @@
     |- TrainerError        training failed or diverged
     |- BackendError        a scheduler said no, or could not be asked
     |  `- AwayError        it does not answer now: waiting can help
-    |- StoppedAtGateError  a phase's gate says that going on would be in vain
+    |- StoppedAtGateError  a phase's gate says that the next phases would be useless
     |- RegressedError      a figure is worse than the baseline's, beyond noise
     |- NoVerdictError      a bundle that proves nothing: no verdict is in it
     `- RunInterruptedError stopped on purpose; running again resumes

@@ -1,4 +1,4 @@
-"""The frontier of a workspace: what to try next, what it should bring and cost, and what was tried in vain, with its evidence."""
+"""The frontier of a workspace: what to try next, what it should bring and cost, and what was tried without success, with its evidence."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ class CorpusResult(PhaseResult):
 
 
 class ProbeSummary(Frozen):
-    """Whether the captured states are what they are taken for, check by check."""
+    """Whether the captured states are correct, check by check."""
 
     model_config = Frozen.model_config | {"extra": "allow"}
 

@@ -1,6 +1,6 @@
 """Reading what was added to the files of a folder since the last look: a place in each, kept by inode.
 
-A file that is renamed goes on where it was. One that shrank, or whose beginning is another (a copy that was truncated, an
+A renamed file is read from the same position. One that shrank, or whose beginning is another (a copy that was truncated, an
 inode that was given away), is read from its start. Compressed files are passed over: what a rotation compresses was read
 before. Only whole lines count; a line that is being written is left for the next look.
 """

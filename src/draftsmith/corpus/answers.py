@@ -74,5 +74,5 @@ def answered(
     """
     usage = Usage(prompt_tokens=len(prompt_ids), completion_tokens=len(output_ids))
     answer = {"prompt_token_ids": prompt_ids, "output_token_ids": output_ids, "completion": text, "usage": usage}
-    # The parts of the old answer would be taken for those of the new one.
+    # Otherwise the parts of the old answer would be used as parts of the new answer.
     return request.model_copy(update={**answer, "answer": None, "finish_reason": finish_reason, "error": None})

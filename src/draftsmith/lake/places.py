@@ -79,7 +79,7 @@ def open_place(url: str) -> Place:
 
 @contextmanager
 def plainly(url: str) -> Iterator[None]:
-    """What a bucket or a disk refused, as an error that names cause and next step. Putting again goes on where it ended."""
+    """What a bucket or a disk refused, as an error that names cause and next step. Writing again continues from there."""
     try:
         yield
     except OSError as problem:

@@ -1,5 +1,5 @@
 """Carries a run out. advance() is pure and decides from the journal alone; the driver performs one step at a time, intent first, so that
-a process killed anywhere comes to the same end.
+a process killed at any point reaches the same end when it is run again.
 
     advance.py    what to do next, from the journal alone
     base.py       what a run is carried out with, and whom it talks to

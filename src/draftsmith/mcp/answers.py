@@ -55,7 +55,7 @@ def plain(value: Any) -> Any:
 
 
 async def told_on_the_way(context: Told, doing: str, work: Callable[[ProgressConsole], Value]) -> dict[str, Any]:
-    """The same for long work: `doing` is told when it begins and again while it lasts, and whatever it tells its console."""
+    """The same for long work: `doing` is called when it begins and again while it lasts, with what the work writes to its console."""
     console, error = ProgressConsole(context), None
     report: dict[str, Any] = {}
     await console.tell(doing)
@@ -75,7 +75,7 @@ async def told_on_the_way(context: Told, doing: str, work: Callable[[ProgressCon
 class ProgressConsole:
     """The driver's console as progress notifications: messages for people, and a number that only grows.
 
-    A client that went away is told nothing more; what it asked for goes on to its end.
+    A client that disconnected receives nothing more; its work continues to the end.
     """
 
     def __init__(self, context: Told) -> None:

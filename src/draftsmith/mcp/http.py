@@ -15,7 +15,7 @@ PATH = "/mcp"
 
 
 def serve(server: MCPServer[Any], host: str, port: int, announce: Callable[[str], None]) -> None:
-    """Answer until interrupted. `port` 0 takes a free one; `announce` is told the address once it is bound.
+    """Answer until interrupted. `port` 0 takes a free one; `announce` receives the address once it is bound.
 
     A request is refused unless its Host is this address or localhost at this port, and its Origin, where a browser names one,
     the same. Raises PrerequisiteError if the port is taken.

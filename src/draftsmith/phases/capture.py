@@ -1,4 +1,4 @@
-"""Phase 3: capture the target's hidden states. Its gate: the probe, which says that they are what they are taken for."""
+"""Phase 3: capture the target's hidden states. Its gate: the probe, which checks that they are correct."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ plots.py           the plots of a report
 plots_draft.py     plots of the draft: acceptance while serving, and training
 plots_traffic.py   plots of the traffic: lengths, content classes, and what trainless methods would reach on it
 reduce.py          from trials and training records to the few numbers a plot or table shows
-sol.py             speed of light: the shortest TPOT that memory traffic allows, and how near each arm comes to it
+sol.py             speed of light: the shortest TPOT that memory traffic allows, and how close each arm is to it
 story.py           the path of a decision, step by step from the frozen plan to the verdict
 summary.py         the verdict in a few lines: summary.md, and what the terminal shows
 svg.py             from a matplotlib figure to SVG that lives inside the page: its colours are the page's CSS variables

@@ -1,4 +1,4 @@
-"""Speed of light: the shortest TPOT that memory traffic allows, and how near each arm comes to it.
+"""Speed of light: the shortest TPOT that memory traffic allows, and how close each arm is to it.
 
 A decode step reads the target's weights once, the draft's once per drafting pass, and the KV cache of every sequence in
 the batch. It yields `tokens per step` tokens a sequence. So the floor of TPOT is

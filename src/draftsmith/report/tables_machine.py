@@ -69,7 +69,7 @@ def gpu_counters(parts: ReportParts) -> Table | None:
 
 
 def speed_of_light(parts: ReportParts) -> Table | None:
-    """How near each arm comes to the memory-traffic floor of TPOT."""
+    """How close each arm is to the memory-traffic floor of TPOT."""
     slots = arm_slots(parts.arms)
     rows = [
         (

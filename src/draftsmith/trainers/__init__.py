@@ -25,7 +25,7 @@ package.py           from a trainer's checkpoint to the folder that an engine lo
 precision.py         which precision a target may have
 quantised.py         tensors of quantised weights, beside a weight and in its place
 specforge.py         training through SpecForge: its data, its command, its checkpoints
-specforge_config.py  what SpecForge is told: its draft configuration (JSON) and its run configuration (YAML)
+specforge_config.py  writes SpecForge's draft configuration (JSON) and run configuration (YAML)
 specforge_env.py     whether an interpreter has SpecForge
 specforge_lists.py   what a release of SpecForge knows: chat templates by name, and the flags of its capture script
 speculators.py       training through the speculators library: its data format, its model, its trainer, its checkpoints

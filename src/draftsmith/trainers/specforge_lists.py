@@ -15,7 +15,7 @@ import orjson
 from draftsmith.contract.errors import DraftsmithError, InputError
 from draftsmith.trainers.weights import read_object
 
-# Marks of a target's own template -> SpecForge's name, the first that is there. Families that share marks are told apart by model_type.
+# Marks of a target's own template -> SpecForge's name, the first that is there. Families that share marks are distinguished by model_type.
 BY_TYPE = {
     "deepseek_v3": "deepseek-v3", "deepseek_v32": "deepseek-v32", "deepseek_v2": "deepseek-v2", "glm_moe_dsa": "glm-5.2", "gpt_oss": "gpt-oss",
     "kimi_k2": "kimi-k2-instruct", "kimi_k3": "kimi-k3-thinking", "llama4": "llama4", "llama4_text": "llama4", "phi3": "phi3",

@@ -2,7 +2,7 @@
 
 Speed-ups are compared, not times: each is taken within its own campaign, beside its own baseline, so a machine that is slower today
 moves neither. The gate's intervals cover blocks and starts; two that are independent combine as the root of their squares.
-Acceptance lengths have no interval of the gate: theirs is from the blocks of each campaign (Welch's t).
+The gate computes no interval for acceptance lengths: it is computed here from the blocks of each campaign (Welch's t).
 """
 
 from __future__ import annotations

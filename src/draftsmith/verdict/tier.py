@@ -57,7 +57,7 @@ def _baseline(plan: ComparisonPlan) -> list[str]:
 
 def _running(arms: Sequence[Arm], used: Sequence[Trial], facts: Mapping[str, EngineFacts]) -> list[str]:
     """A server that ran already counts like one that was started if it publishes its start and all its settings; how far
-    two starts differ is another reason, which such a comparison has unless it is told."""
+    two starts differ is another reason, which such a comparison has unless the spread is given."""
     facts_of = _by_arm(arms, used, facts)
     return [
         f"{arm.name} is a server that was running already: it can be neither restarted nor its log read"

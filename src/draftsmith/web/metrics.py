@@ -56,7 +56,7 @@ class Workspaces(Collector):
             "draftsmith_controller_acts", "Acts that the controller carried out.", labels=("model", "act")
         )
         for watch in self.watches:
-            with contextlib.suppress(Exception):  # a damaged journal is told by draftsmith_workspace_readable
+            with contextlib.suppress(Exception):  # draftsmith_workspace_readable reports a damaged journal
                 self._count(watch)
             for act, count in self._acts[watch.slug].items():
                 metric.add_metric((watch.slug, act), count)

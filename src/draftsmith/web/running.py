@@ -21,7 +21,7 @@ END_S = 10.0
 
 
 def serve(watches: Sequence[Watch], host: str, port: int, token_file: Path | None, say: Callable[[str], None]) -> None:
-    """Answer until interrupted; `say` is told the address."""
+    """Answer until interrupted; `say` receives the address."""
     server, listening = _bound(watches, host, port, token_file, say)
     with listening:
         server.run(sockets=[listening])

@@ -77,7 +77,7 @@ def render(spec: ServerSpec, installed: Installation, known: Features) -> Comman
     if spec.enforce_eager:
         argv.append("--disable-cuda-graph")
     if spec.gpu_memory_share is not None:
-        # A fraction of what is free when this server starts. Servers that start beside it take theirs meanwhile: where the cache
+        # A fraction of what is free when this server starts. Servers that start at the same time take memory too: where the cache
         # has a size of its own, the fraction must not bound it.
         share = max(spec.gpu_memory_share, USABLE) if KV_TOKENS in spec.flags else spec.gpu_memory_share
         argv += ["--mem-fraction-static", f"{share:g}"]

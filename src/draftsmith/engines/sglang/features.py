@@ -59,7 +59,7 @@ OLDEST = (0, 5)
 
 
 def features(version: str) -> Features:
-    """Features of `version`; `note` says where it is another one than is known: it is taken for the nearest older one,
+    """Features of `version`; `note` says where it is another one than is known: it is treated as the nearest older one,
     and one that is older than all for the oldest. Raises PrerequisiteError.
     """
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)

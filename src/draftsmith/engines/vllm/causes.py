@@ -49,7 +49,7 @@ OWN: tuple[Cause, ...] = (
     ),
 )
 
-# What they report is told better by the causes of every engine, where one fits.
+# Where a cause of every engine fits, it explains the report better.
 LAST: tuple[Cause, ...] = (
     (
         r"validation errors? for SpeculativeConfig\n([\w.]*)\n?\s*([^\n\[]{0,160})",

@@ -41,7 +41,7 @@ SYNTHETIC_WORKER_SINCE = (0, 32)  # the CPU build's sampler has the entry points
 
 
 def features(version: str, device: Device = "cuda") -> Features:
-    """Features of `version`. One that is not known is taken for the nearest older known release, and `note` says so.
+    """Features of `version`. An unknown version is treated as the nearest older known release, and `note` says so.
 
     Raises PrerequisiteError if it is older than every known release.
     """

@@ -38,7 +38,7 @@ def prompt_of(value: Any, lost: Lost, depth: int = 0) -> Asked:
     """What was asked. Raises SkipError if it holds several prompts, or messages that are none."""
     if isinstance(value, str):
         inside = embedded(value) if value.lstrip()[:1] in ("[", "{") else None
-        # A prompt may be JSON itself: only what is a request beyond doubt is taken for one.
+        # A prompt may be JSON itself: only what is certainly a request is read as a request.
         if (isinstance(inside, dict) and _is_body(inside)) or messages_like(inside):
             return prompt_of(inside, lost, depth)
         return Asked([Message("user", (Part("text", value),))] if value else [])

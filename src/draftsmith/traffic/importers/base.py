@@ -104,7 +104,7 @@ def count(value: Any) -> int | None:
 
 
 NO_MOMENT = "no moment"
-"""Stands for a start that was written but cannot be read, so that it is counted and not taken for absent."""
+"""Stands for a start that was written but cannot be read, so that it is counted and not treated as absent."""
 
 
 def seconds(value: Any) -> float | None:

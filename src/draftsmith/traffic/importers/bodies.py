@@ -18,7 +18,7 @@ MEDIA = "image, audio or file in the prompt"
 """Why a record is no text: it is read and flagged (`media`), and left out of everything that counts or posts text."""
 MEDIA_SAID = "image or audio in the answer (left out)"
 CUT = "body that the log cut off (kept for its counts)"
-# Models and users write much JSON, and an answer may end in the middle of it: only what begins a body beyond doubt is taken for one.
+# Models and users write much JSON, and an answer may end in the middle of it: only what certainly begins a body is read as a body.
 _ASKED = re.compile(r'\s*\{\s*"(?:messages|model|contents|anthropic_version)"\s*:')
 _SAID = re.compile(
     r'\s*\{\s*"(?:(?:choices|candidates)"\s*:\s*\[|object"\s*:\s*"(?:chat\.|text_|resp)|id"\s*:\s*"(?:chatcmpl|cmpl|resp|msg)[-_])'

@@ -1,6 +1,6 @@
 """Request logs of vLLM and SGLang in all their versions, and of TGI's router.
 
-What a client wrote is never taken for log: a line is read from its head, and a quoted prompt is passed over as a whole. The lines of
+What a client wrote is never read as log lines: a line is read from its head, and a quoted prompt is passed over as a whole. The lines of
 one request (prompt, parameters, answer) are joined by its id.
 """
 

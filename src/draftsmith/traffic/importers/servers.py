@@ -34,7 +34,7 @@ def _chunks(row: Any) -> Iterator[Fields]:
 
 @dataclass
 class Streams:
-    """Chunks, one a value, of streams that may be mixed: they are told apart by their id."""
+    """Chunks, one a value, of streams that may be mixed: they are separated by their id."""
 
     _open: dict[Any, tuple[Folding, int]] = field(default_factory=dict)
     _last: Any = None

@@ -11,8 +11,8 @@ model_defaults.py        writes trainers/model_defaults.json: what configuration
 muon.py                  Muon's orthogonalisation in float32, for a CPU that is slow at bfloat16: torch fixes bfloat16 for it
 prepare_specforge.py     job step: corpus and captured states in SpecForge's own layout
 prepare_speculators.py   job step: corpus and captured states in speculators' own layout
-probe.py                 are these hidden states what they are taken for? Asked of a dozen rows before thousands are captured
-probe_layers.py          is each layer of a capture the one it is taken for?
+probe.py                 checks the hidden states of a dozen rows before thousands of rows are captured
+probe_layers.py          checks that each captured layer is the layer it is labelled as
 probe_plan.py            what the capture probe is given and what it answers
 probe_reference.py       the target by transformers: its residual stream, its final norm and its output head
 sglang_draft.py          run by an SGLang's interpreter: gives the weights of a draft to a running server

@@ -1,4 +1,4 @@
-"""Are these hidden states what they are taken for? Asked of a dozen rows before thousands are captured.
+"""Checks the hidden states of a dozen rows before thousands of rows are captured.
 
     python -m draftsmith.work.inside.probe PLAN.json --report REPORT.json
 

@@ -1,4 +1,4 @@
-"""Is each layer of a capture the one it is taken for? Against transformers, or against the engine's own neighbours.
+"""Checks that each captured layer is the layer it is labelled as: against transformers, or against the engine's own neighbouring layers.
 
 Where transformers can run the whole target, every state is compared with its own. Where it cannot, the engine is asked
 for a ladder: the same rows with each layer's neighbours, and with both ends. The ladder's feet are known: id 0 is the row
@@ -83,6 +83,6 @@ def check_feet(
 
 
 def _error(row: Beside, place: int, other: int) -> Tensor:
-    """|ours - theirs| / |theirs| of each token [T]."""
+    """|captured - reference| / |reference| of each token [T]."""
     captured, reference = row.states[:, place].float(), row.known[other].float()
     return (captured - reference).norm(dim=1) / reference.norm(dim=1).clamp_min(1e-9)
