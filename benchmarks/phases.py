@@ -8,7 +8,7 @@ job, a reused one counts what it took when it ran.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from draftsmith.kit.hardware import describe
@@ -18,7 +18,11 @@ from draftsmith.store.runs import Store
 
 def main() -> None:
     """Print the table."""
-    run = Store(Path(sys.argv[1])).get(sys.argv[2] if len(sys.argv) > 2 else None)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workspace", type=Path)
+    parser.add_argument("run_id", nargs="?", help="default: the newest")
+    options = parser.parse_args()
+    run = Store(options.workspace).get(options.run_id)
     rows = [(phase.phase, phase.wall_s or 0.0) for phase in run_view(run).phases]
     whole = sum(wall for _, wall in rows)
     print(f"run {run.record.run_id} on {describe()}\n\n| phase | wall time | share |\n|---|---|---|")
