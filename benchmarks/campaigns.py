@@ -31,10 +31,10 @@ import psutil
 
 import draftsmith
 from draftsmith.client.log import read_requests
-from draftsmith.contract.compare_config import CompareConfig
+from draftsmith.contract.compare_config import BlockThresholds, CompareConfig
 from draftsmith.contract.config import Config
 from draftsmith.contract.job import JobProgress
-from draftsmith.contract.measure import Arm, ArmRole, OperatingPoint, Thresholds
+from draftsmith.contract.measure import Arm, ArmRole, OperatingPoint
 from draftsmith.contract.verdict import Decision
 from draftsmith.corpus.prompts import Prompt, pinned, write_prompts
 from draftsmith.kit import processes
@@ -151,7 +151,7 @@ def prepare(trick: Trick, options: argparse.Namespace) -> Path:
         blocks=trick.blocks,
         restart_every=trick.restart_every,
         general_prompts=trick.general,
-        thresholds=Thresholds(
+        thresholds=BlockThresholds(
             max_blocks=max(options.most or trick.most, trick.blocks), start_noise=trick.start_noise or None
         ),
     )
