@@ -94,7 +94,7 @@ def plainly(url: str) -> Iterator[None]:
             ) from problem
         if any(word in lowered for word in ("no_such_bucket", "nosuchbucket", "bucket does not exist")):
             raise InputError(f"{url}: there is no such bucket", "make it, or correct the address") from problem
-        if any(word in lowered for word in ("no space", "quota", "insufficient", "entitytoolarge", "507")):
+        if any(word in lowered for word in ("no space", "quota", "insufficient", "entitytoolarge", "http status 507")):
             raise PrerequisiteError(f"{url}: it is full", f"free space there and {again}") from problem
         raise BackendError(
             f"{url} cannot be reached or broke off: {text.splitlines()[0][:200] if text else 'no reason'}", again
