@@ -32,7 +32,7 @@ import psutil
 import draftsmith
 from draftsmith.client.log import read_requests
 from draftsmith.contract.compare_config import BlockThresholds, CompareConfig
-from draftsmith.contract.config import Config
+from draftsmith.contract.config import Config, EngineConfig
 from draftsmith.contract.job import JobProgress
 from draftsmith.contract.measure import Arm, ArmRole, OperatingPoint
 from draftsmith.contract.verdict import Decision
@@ -155,7 +155,7 @@ def prepare(trick: Trick, options: argparse.Namespace) -> Path:
             max_blocks=max(options.most or trick.most, trick.blocks), start_noise=trick.start_noise or None
         ),
     )
-    config = Config(target=str(options.target.resolve()), compare=compare)
+    config = Config(target=str(options.target.resolve()), compare=compare, engine=EngineConfig(prefix_caching=False))
     paths = {"{target}": str(options.target.resolve()), "{campaign}": str(folder), **trick.names}
     point = OperatingPoint(
         name=f"c{at_once}",
