@@ -34,7 +34,7 @@ quick: $(READY) ## the tests that start neither an engine nor a scheduler
 deep: $(READY) ## the properties on four times as many examples, for a night
 	DRAFTSMITH_DEEP=1 $(BIN)/python -m pytest $(COMPUTE) -m "not engine and not slurm and not story" $(PYTEST_ARGS)
 
-pure: $(READY) ## the tests of an inner loop, without whole loops and programs of others: about a minute
+pure: $(READY) ## the tests of an inner loop, without whole loops and programs of others: about two minutes
 	$(BIN)/python -m pytest $(COMPUTE) -m "not engine and not slurm and not story and not foreign" $(PYTEST_ARGS)
 
 lint: $(READY) ## format, lint, types and layers
